@@ -1,0 +1,227 @@
+//! `Graph`: the tape of one step. `Var`: a value on it. `Backward`: the derivative of one operation.
+
+use crate::store::name_hash;
+use crate::{Error, ParamId, Result, Slot, State, Store};
+use fixnet_tensor::rng::{Stream, domain};
+use fixnet_tensor::{Sums, Tensor, map};
+
+/// What flows between operations: floats, or the exact accumulators of an integer product.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// A float tensor.
+    Float(Tensor),
+    /// Integer sums with a scale; operations that can use them never see floats.
+    Sums(Sums),
+}
+
+/// Where a value comes from, and so where its gradient goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The output of a recorded operation.
+    Node(usize),
+    /// A parameter.
+    Param(ParamId),
+    /// An input: it needs no gradient.
+    Const,
+}
+
+/// A value in the graph. Cloning is cheap: the numbers are shared.
+#[derive(Debug, Clone)]
+pub struct Var {
+    value: Value,
+    source: Source,
+}
+
+impl Var {
+    /// The value as it is.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// The value as floats; exact sums are converted with one rounding each.
+    pub fn tensor(&self) -> Tensor {
+        match &self.value {
+            Value::Float(t) => t.clone(),
+            Value::Sums(s) => s.to_tensor(),
+        }
+    }
+
+    /// The lengths of the axes.
+    pub fn shape(&self) -> &[usize] {
+        match &self.value {
+            Value::Float(t) => t.shape(),
+            Value::Sums(s) => s.shape(),
+        }
+    }
+}
+
+/// The gradients of an operation's inputs, in their order.
+pub type Grads = Vec<Option<Tensor>>;
+
+/// The derivative of one operation, with what it saved. It is consumed when run, so memory falls on the way back.
+pub trait Backward {
+    /// The operation's name, for messages and profiles.
+    fn name(&self) -> &'static str;
+    /// From dL/d(output) to dL/d(input) for each input; `None` where `!cx.needs(i)`.
+    ///
+    /// # Errors
+    /// A gradient is not finite.
+    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads>;
+}
+
+/// What an operation may use on the way back.
+pub struct Cx<'a> {
+    /// The store: parameters and state.
+    pub store: &'a mut Store,
+    needs: &'a [bool],
+}
+
+impl Cx<'_> {
+    /// Whether input `i` needs its gradient.
+    pub fn needs(&self, i: usize) -> bool {
+        self.needs[i]
+    }
+
+    /// The state in a slot, for writing.
+    pub fn state<T: State>(&mut self, slot: Slot<T>) -> &mut T {
+        self.store.state_mut(slot)
+    }
+
+    /// The rounding noise of this step for whoever has this name.
+    pub fn noise(&self, name: &str) -> Stream {
+        Stream::new(self.store.seed(), domain::ROUNDING, name_hash(name), self.store.step() as u32)
+    }
+}
+
+struct Node {
+    op: Box<dyn Backward>,
+    inputs: Vec<Source>,
+}
+
+/// One training or evaluation step over a store.
+pub struct Graph<'s> {
+    store: &'s mut Store,
+    tape: Option<Vec<Node>>,
+}
+
+impl<'s> Graph<'s> {
+    /// A graph that records operations for [`backward`](Self::backward); layers behave as in training.
+    pub fn train(store: &'s mut Store) -> Self {
+        Self { store, tape: Some(Vec::new()) }
+    }
+
+    /// A graph that records nothing; layers behave as in evaluation and change no state.
+    pub fn eval(store: &'s mut Store) -> Self {
+        Self { store, tape: None }
+    }
+
+    /// Whether this is a training step.
+    pub fn training(&self) -> bool {
+        self.tape.is_some()
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        self.store
+    }
+
+    /// The store, for operations that keep state.
+    pub fn store_mut(&mut self) -> &mut Store {
+        self.store
+    }
+
+    /// A value that needs no gradient.
+    pub fn input(&self, value: Tensor) -> Var {
+        Var { value: Value::Float(value), source: Source::Const }
+    }
+
+    /// The value of a parameter.
+    pub fn param(&self, id: ParamId) -> Var {
+        Var { value: Value::Float(self.store.param(id).value.clone()), source: Source::Param(id) }
+    }
+
+    /// The output of an operation: records it if this is training and some input needs a gradient. `op` is a closure,
+    /// so that nothing is saved otherwise.
+    pub fn record<B: Backward + 'static>(&mut self, value: Tensor, inputs: &[&Var], op: impl FnOnce() -> B) -> Var {
+        self.record_value(Value::Float(value), inputs.iter().map(|v| v.source).collect(), op)
+    }
+
+    /// As [`record`](Self::record), for an operation that gives exact sums or reads a parameter without its value.
+    pub fn record_value<B: Backward + 'static>(
+        &mut self,
+        value: Value,
+        inputs: Vec<Source>,
+        op: impl FnOnce() -> B,
+    ) -> Var {
+        let source = match &mut self.tape {
+            Some(tape) if inputs.iter().any(|s| *s != Source::Const) => {
+                tape.push(Node { op: Box::new(op()), inputs });
+                Source::Node(tape.len() - 1)
+            }
+            _ => Source::Const,
+        };
+        Var { value, source }
+    }
+
+    /// The source of a value, for [`record_value`](Self::record_value).
+    pub fn source(&self, var: &Var) -> Source {
+        var.source
+    }
+
+    /// Walks the tape backwards from a scalar loss and leaves the gradients of parameters in the store, added to what
+    /// is there. Consumes the graph: the store is free again, and all that was saved is gone.
+    ///
+    /// # Errors
+    /// The loss is not a scalar, or the loss or a gradient is not finite; the store then holds no gradients.
+    pub fn backward(self, loss: Var) -> Result<()> {
+        let step = self.store.step();
+        if loss.shape().iter().product::<usize>() != 1 {
+            return Err(fixnet_tensor::Error::shape("backward", "a scalar loss", loss.shape()).into());
+        }
+        let value = loss.tensor().item();
+        if !value.is_finite() {
+            return Err(Error::NonFinite { what: "the loss".into(), step, found: value.to_string() });
+        }
+        let store = self.store;
+        let result = walk(store, self.tape.unwrap_or_default(), &loss);
+        if result.is_err() {
+            store.zero_grad();
+        }
+        result
+    }
+}
+
+fn walk(store: &mut Store, tape: Vec<Node>, loss: &Var) -> Result<()> {
+    let mut grads: Vec<Option<Tensor>> = tape.iter().map(|_| None).collect();
+    if let Source::Node(i) = loss.source {
+        grads[i] = Some(Tensor::full(loss.shape(), 1.0));
+    }
+    for (i, node) in tape.into_iter().enumerate().rev() {
+        let Some(grad) = grads[i].take() else { continue };
+        let needs: Vec<bool> = node.inputs.iter().map(|s| *s != Source::Const).collect();
+        let given = node.op.backward(grad, &mut Cx { store, needs: &needs })?;
+        assert_eq!(given.len(), node.inputs.len(), "an operation gives one gradient an input");
+        for (source, grad) in node.inputs.iter().zip(given) {
+            let Some(grad) = grad else { continue };
+            match source {
+                Source::Node(i) => accumulate(&mut grads[*i], grad),
+                Source::Param(id) => accumulate(&mut store.param_mut(*id).grad, grad),
+                Source::Const => {}
+            }
+        }
+    }
+    for p in store.params() {
+        if let Some(found) = p.grad.as_ref().map(|g| map::max_abs(g.data())).filter(|m| !m.is_finite()) {
+            let what = format!("the gradient of `{}`", p.name());
+            return Err(Error::NonFinite { what, step: store.step(), found: found.to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn accumulate(total: &mut Option<Tensor>, grad: Tensor) {
+    match total {
+        Some(sum) => map::update1(sum.data_mut(), grad.data(), |s, g| *s += g),
+        None => *total = Some(grad),
+    }
+}

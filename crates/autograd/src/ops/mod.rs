@@ -1,0 +1,12 @@
+//! Differentiable operations, one idea a file: the value, its derivative and the test that compares the two with finite
+//! differences stand side by side. Each is a method of [`Graph`](crate::Graph).
+
+mod arithmetic;
+mod batch_norm;
+mod conv;
+mod loss;
+mod pool;
+mod relu;
+mod shape;
+
+pub use batch_norm::{BatchNorm, RunningStats};

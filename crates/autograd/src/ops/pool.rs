@@ -1,0 +1,192 @@
+//! Pooling: `max_pool2d`, `avg_pool2d`, `global_avg_pool2d`. Windows of `size`, moved by `stride`, no padding; rows and
+//! columns that fill no window are left out, as is usual.
+
+use crate::{Backward, Cx, Grads, Graph, Result, Var};
+use fixnet_tensor::{Buffer, Error, Tensor, map};
+
+/// Sizes of a pooling operation.
+#[derive(Clone, Copy)]
+struct Windows {
+    input: [usize; 4],
+    out: [usize; 4],
+    size: [usize; 2],
+    stride: usize,
+}
+
+impl Windows {
+    fn new(op: &'static str, x: &Tensor, size: [usize; 2], stride: usize) -> Result<Self> {
+        let input @ [n, h, w, c] = x.nhwc(op)?;
+        if size.contains(&0) || stride == 0 || h < size[0] || w < size[1] {
+            return Err(Error::shape(op, format!("an image of at least {size:?} pixels, stride {stride} above 0"), x.shape()).into());
+        }
+        Ok(Self { input, out: [n, (h - size[0]) / stride + 1, (w - size[1]) / stride + 1, c], size, stride })
+    }
+
+    /// The index of the first input pixel of the window of output pixel `i` (all images counted through).
+    fn corner(&self, i: usize) -> usize {
+        let [_, h, w, _] = self.input;
+        let [_, oh, ow, _] = self.out;
+        (i / (oh * ow) * h + i / ow % oh * self.stride) * w + i % ow * self.stride
+    }
+
+    /// The distances from the corner to the pixels of a window.
+    fn taps(&self) -> Vec<usize> {
+        let [rows, columns] = self.size;
+        (0..rows * columns).map(|t| t / columns * self.input[2] + t % columns).collect()
+    }
+
+    /// `f(output pixel, input gradient)` for each image on its own: windows of one image may overlap, images never do.
+    fn scatter(&self, f: impl Fn(usize, usize, &mut [f32]) + Sync) -> Tensor {
+        let mut dx = Tensor::zeros(&self.input);
+        let image: usize = self.input[1..].iter().product();
+        let pixels = self.out[1] * self.out[2];
+        map::rows(dx.data_mut(), image, |first, dx| {
+            for (n, dx) in dx.chunks_exact_mut(image).enumerate() {
+                for i in (first + n) * pixels..(first + n + 1) * pixels {
+                    let offset = self.corner(i) - (first + n) * self.input[1] * self.input[2];
+                    f(i, offset, dx);
+                }
+            }
+        });
+        dx
+    }
+}
+
+struct MaxPool {
+    windows: Windows,
+    /// Which tap of the window won, for each output element.
+    winner: Buffer<u8>,
+}
+
+impl Backward for MaxPool {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+    fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
+        let (taps, c) = (self.windows.taps(), self.windows.input[3]);
+        let (grad, winner) = (grad.data(), &*self.winner);
+        Ok(vec![Some(self.windows.scatter(|i, offset, dx| {
+            for k in 0..c {
+                dx[(offset + taps[usize::from(winner[i * c + k])]) * c + k] += grad[i * c + k];
+            }
+        }))])
+    }
+}
+
+struct AvgPool {
+    windows: Windows,
+}
+
+impl Backward for AvgPool {
+    fn name(&self) -> &'static str {
+        "avg_pool2d"
+    }
+    fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
+        let (taps, c) = (self.windows.taps(), self.windows.input[3]);
+        let share = 1.0 / taps.len() as f32;
+        let grad = grad.data();
+        Ok(vec![Some(self.windows.scatter(|i, offset, dx| {
+            let g = &grad[i * c..][..c];
+            for tap in &taps {
+                dx[(offset + tap) * c..][..c].iter_mut().zip(g).for_each(|(d, g)| *d += g * share);
+            }
+        }))])
+    }
+}
+
+impl Graph<'_> {
+    /// The largest value of each window; the first one in row order wins a tie. Shapes: [N, H, W, C] to [N, H', W', C].
+    ///
+    /// # Errors
+    /// The value is no image, or the window (at most 15 x 15) does not fit.
+    pub fn max_pool2d(&mut self, x: &Var, size: usize, stride: usize) -> Result<Var> {
+        let t = x.tensor();
+        let windows = Windows::new("max_pool2d", &t, [size; 2], stride)?;
+        if size > 15 {
+            return Err(Error::range("max_pool2d", "window", "at most 15", size).into());
+        }
+        let (taps, c) = (windows.taps(), windows.input[3]);
+        let data = t.data();
+        // Value and winner of an element are made together and then parted.
+        let mut pairs = Buffer::<u64>::take(windows.out.iter().product());
+        map::rows(&mut pairs, c, |first, pairs| {
+            for (i, pairs) in pairs.chunks_exact_mut(c).enumerate() {
+                let corner = windows.corner(first + i);
+                for (k, pair) in pairs.iter_mut().enumerate() {
+                    let (mut best, mut who) = (data[corner * c + k], 0);
+                    for (tap, offset) in taps.iter().enumerate().skip(1) {
+                        let v = data[(corner + offset) * c + k];
+                        // A NaN wins and stays, so that it is found.
+                        if v > best || v.is_nan() {
+                            (best, who) = (v, tap);
+                        }
+                    }
+                    *pair = u64::from(best.to_bits()) << 32 | who as u64;
+                }
+            }
+        });
+        let mut out = Tensor::take(&windows.out);
+        map::map1(&pairs, out.data_mut(), |p| f32::from_bits((p >> 32) as u32));
+        Ok(self.record(out, &[x], || {
+            let mut winner = Buffer::take(pairs.len());
+            map::map1(&pairs, &mut winner, |&p| p as u8);
+            MaxPool { windows, winner }
+        }))
+    }
+
+    /// The mean of each window, summed in row order. Shapes: [N, H, W, C] to [N, H', W', C].
+    ///
+    /// # Errors
+    /// The value is no image, or the window does not fit.
+    pub fn avg_pool2d(&mut self, x: &Var, size: usize, stride: usize) -> Result<Var> {
+        self.average("avg_pool2d", x, [size; 2], stride)
+    }
+
+    /// The mean of each channel over the whole image. Shapes: [N, H, W, C] to [N, C].
+    ///
+    /// # Errors
+    /// The value is no image.
+    pub fn global_avg_pool2d(&mut self, x: &Var) -> Result<Var> {
+        const OP: &str = "global_avg_pool2d";
+        let &[n, h, w, c] = x.shape() else { return Err(Error::shape(OP, "[N, H, W, C]", x.shape()).into()) };
+        let pooled = self.average(OP, x, [h, w], 1)?;
+        self.reshape(&pooled, &[n, c])
+    }
+
+    fn average(&mut self, op: &'static str, x: &Var, size: [usize; 2], stride: usize) -> Result<Var> {
+        let t = x.tensor();
+        let windows = Windows::new(op, &t, size, stride)?;
+        let (taps, c) = (windows.taps(), windows.input[3]);
+        let share = 1.0 / taps.len() as f32;
+        let mut out = Tensor::take(&windows.out);
+        let data = t.data();
+        map::rows(out.data_mut(), c, |first, out| {
+            for (i, out) in out.chunks_exact_mut(c).enumerate() {
+                let corner = windows.corner(first + i);
+                out.fill(0.0);
+                for tap in &taps {
+                    out.iter_mut().zip(&data[(corner + tap) * c..][..c]).for_each(|(o, x)| *o += x);
+                }
+                out.iter_mut().for_each(|o| *o *= share);
+            }
+        });
+        Ok(self.record(out, &[x], || AvgPool { windows }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::{gradient_error, sample};
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        let x = sample(&[2, 6, 6, 3], 1);
+        for (size, stride) in [(2, 2), (3, 2), (2, 1), (4, 3)] {
+            let error = gradient_error(&[x.clone()], 1e-3, |g, v| g.max_pool2d(&v[0], size, stride)).unwrap();
+            assert!(error < 5e-3, "max {size} {stride}: {error}");
+            let error = gradient_error(&[x.clone()], 0.1, |g, v| g.avg_pool2d(&v[0], size, stride)).unwrap();
+            assert!(error < 1e-3, "avg {size} {stride}: {error}");
+        }
+        assert!(gradient_error(&[sample(&[2, 3, 5, 4], 1)], 0.1, |g, v| g.global_avg_pool2d(&v[0])).unwrap() < 1e-3);
+    }
+}

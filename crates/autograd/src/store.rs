@@ -1,0 +1,300 @@
+//! `Store`: everything that outlives a step. Layers hold ids into it and nothing else, so a checkpoint of the store
+//! forgets nothing.
+
+use crate::{Error, Result};
+use fixnet_tensor::rng::{Stream, domain};
+use fixnet_tensor::{Codes, Tensor};
+use std::any::Any;
+use std::marker::PhantomData;
+
+/// What a parameter is, which decides how an optimizer treats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// The latent weight of a quantized layer.
+    Latent,
+    /// The weight of a layer that is not quantized.
+    Weight,
+    /// A bias, or a parameter of a normalization: no weight decay.
+    Offset,
+    /// The learned scale of a quantizer.
+    Scale,
+}
+
+/// A named parameter with its gradient and, for a latent weight, its codes.
+#[derive(Debug)]
+pub struct Param {
+    name: String,
+    group: Group,
+    /// The value, full precision.
+    pub value: Tensor,
+    /// The gradient of the last backward pass, until an optimizer takes it.
+    pub grad: Option<Tensor>,
+    /// The integers that products use in place of a latent weight; `None` until it is quantized.
+    pub codes: Option<Codes>,
+}
+
+impl Param {
+    /// The name, unique in the store; the key in a checkpoint.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What kind of parameter this is.
+    pub fn group(&self) -> Group {
+        self.group
+    }
+}
+
+/// The address of a parameter in its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ParamId(usize);
+
+/// A value that a [`State`] saves.
+#[derive(Debug, Clone)]
+pub enum Array {
+    /// Floats with a shape.
+    F32(Tensor),
+    /// A list of whole numbers.
+    U64(Vec<u64>),
+}
+
+/// State beyond parameters: clipping factors, running statistics, and so on.
+pub trait State: Any + Send {
+    /// Every number that the next step depends on, under names unique in this state.
+    fn save(&self) -> Vec<(&'static str, Array)>;
+    /// Takes the saved numbers back; `get` gives the array of a name.
+    ///
+    /// # Errors
+    /// An array is missing or has another form: the message says what was expected.
+    fn load(&mut self, get: &mut dyn FnMut(&str) -> Option<Array>) -> std::result::Result<(), String>;
+}
+
+/// The typed address of a [`State`] in its store.
+#[derive(Debug)]
+pub struct Slot<T>(usize, PhantomData<fn() -> T>);
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Slot<T> {}
+
+/// Parameters, gradients and state of a model, with the seed and the number of the current step.
+pub struct Store {
+    seed: u64,
+    step: u64,
+    params: Vec<Param>,
+    slots: Vec<(String, Box<dyn State>)>,
+}
+
+impl Store {
+    /// An empty store. All randomness of the model and its training follows from `seed`.
+    pub fn seeded(seed: u64) -> Self {
+        Self { seed, step: 0, params: Vec::new(), slots: Vec::new() }
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// How many optimizer steps were taken.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Counts one optimizer step. Optimizers call this at the end of theirs.
+    pub fn advance(&mut self) {
+        self.step += 1;
+    }
+
+    /// Puts the step back, as a checkpoint has it.
+    pub fn set_step(&mut self, step: u64) {
+        self.step = step;
+    }
+
+    fn name_is_free(&self, name: &str) -> Result<()> {
+        let taken = self.params.iter().any(|p| p.name == name) || self.slots.iter().any(|(n, _)| n == name);
+        if taken { Err(Error::DuplicateName(name.to_string())) } else { Ok(()) }
+    }
+
+    /// Adds a parameter.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn add(&mut self, name: &str, group: Group, value: Tensor) -> Result<ParamId> {
+        self.name_is_free(name)?;
+        self.params.push(Param { name: name.to_string(), group, value, grad: None, codes: None });
+        Ok(ParamId(self.params.len() - 1))
+    }
+
+    /// Adds a parameter of normal random numbers with standard deviation `std`, a function of the seed and the name.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn add_normal(&mut self, name: &str, group: Group, shape: &[usize], std: f32) -> Result<ParamId> {
+        let stream = Stream::new(self.seed, domain::INIT, name_hash(name), 0);
+        let mut value = Tensor::take(shape);
+        value.data_mut().iter_mut().enumerate().for_each(|(i, v)| *v = stream.normal_at(i as u64) * std);
+        self.add(name, group, value)
+    }
+
+    /// A parameter.
+    pub fn param(&self, id: ParamId) -> &Param {
+        &self.params[id.0]
+    }
+
+    /// A parameter, for writing.
+    pub fn param_mut(&mut self, id: ParamId) -> &mut Param {
+        &mut self.params[id.0]
+    }
+
+    /// The gradient of a parameter, if the last backward pass reached it.
+    pub fn grad(&self, id: ParamId) -> Option<&Tensor> {
+        self.params[id.0].grad.as_ref()
+    }
+
+    /// All parameters in the order in which they were added.
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    /// The addresses of all parameters, in order.
+    pub fn ids(&self) -> impl Iterator<Item = ParamId> + use<> {
+        (0..self.params.len()).map(ParamId)
+    }
+
+    /// Forgets all gradients.
+    pub fn zero_grad(&mut self) {
+        self.params.iter_mut().for_each(|p| p.grad = None);
+    }
+
+    /// Adds state of any type.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn add_state<T: State>(&mut self, name: &str, state: T) -> Result<Slot<T>> {
+        self.name_is_free(name)?;
+        self.slots.push((name.to_string(), Box::new(state)));
+        Ok(Slot(self.slots.len() - 1, PhantomData))
+    }
+
+    /// The state in a slot.
+    pub fn state<T: State>(&self, slot: Slot<T>) -> &T {
+        let any: &dyn Any = &*self.slots[slot.0].1;
+        any.downcast_ref().expect("a slot holds the type that it was made with")
+    }
+
+    /// The state in a slot, for writing.
+    pub fn state_mut<T: State>(&mut self, slot: Slot<T>) -> &mut T {
+        let any: &mut dyn Any = &mut *self.slots[slot.0].1;
+        any.downcast_mut().expect("a slot holds the type that it was made with")
+    }
+
+    /// All states of type `T` with their names, in the order in which they were added.
+    pub fn states<T: State>(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.slots.iter().filter_map(|(name, state)| {
+            let any: &dyn Any = &**state;
+            any.downcast_ref().map(|s| (name.as_str(), s))
+        })
+    }
+
+    /// All states of type `T` with their names, for writing.
+    pub fn states_mut<T: State>(&mut self) -> impl Iterator<Item = (&str, &mut T)> {
+        self.slots.iter_mut().filter_map(|(name, state)| {
+            let any: &mut dyn Any = &mut **state;
+            any.downcast_mut().map(|s| (name.as_str(), s))
+        })
+    }
+
+    /// Every number of the model by name, in a fixed order: parameters, then state. What a checkpoint holds.
+    pub fn state_dict(&self) -> Vec<(String, Array)> {
+        let params = self.params.iter().map(|p| (p.name.clone(), Array::F32(p.value.clone())));
+        let states = self
+            .slots
+            .iter()
+            .flat_map(|(name, state)| state.save().into_iter().map(move |(key, array)| (format!("{name}.{key}"), array)));
+        params.chain(states).collect()
+    }
+
+    /// Takes back what [`state_dict`](Self::state_dict) gave. Codes are dropped: they follow from the latents.
+    ///
+    /// # Errors
+    /// A name is missing or a shape differs; the store may then hold a part of the new values.
+    pub fn load_state_dict(&mut self, mut get: impl FnMut(&str) -> Option<Array>) -> Result<()> {
+        for p in &mut self.params {
+            let wrong = |found: String| Error::State { name: p.name.clone(), expected: format!("f32 {:?}", p.value.shape()), found };
+            match get(&p.name) {
+                Some(Array::F32(t)) if t.shape() == p.value.shape() => p.value = t,
+                Some(Array::F32(t)) => return Err(wrong(format!("f32 {:?}", t.shape()))),
+                Some(Array::U64(v)) => return Err(wrong(format!("u64 [{}]", v.len()))),
+                None => return Err(wrong("nothing".into())),
+            }
+            p.grad = None;
+            p.codes = None;
+        }
+        for (name, state) in &mut self.slots {
+            let mut fetch = |key: &str| get(&format!("{name}.{key}"));
+            state
+                .load(&mut fetch)
+                .map_err(|expected| Error::State { name: name.clone(), expected, found: "another form, or nothing".into() })?;
+        }
+        Ok(())
+    }
+}
+
+/// A 32-bit FNV-1a hash of a name: the stream of random numbers that belongs to it.
+pub(crate) fn name_hash(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counter(u64);
+    impl State for Counter {
+        fn save(&self) -> Vec<(&'static str, Array)> {
+            vec![("count", Array::U64(vec![self.0]))]
+        }
+        fn load(&mut self, get: &mut dyn FnMut(&str) -> Option<Array>) -> std::result::Result<(), String> {
+            match get("count") {
+                Some(Array::U64(v)) if v.len() == 1 => self.0 = v[0],
+                _ => return Err("one whole number `count`".into()),
+            }
+            Ok(())
+        }
+    }
+
+    fn model() -> (Store, ParamId, Slot<Counter>) {
+        let mut s = Store::seeded(7);
+        let w = s.add_normal("w", Group::Weight, &[2, 3], 1.0).unwrap();
+        let c = s.add_state("c", Counter(0)).unwrap();
+        (s, w, c)
+    }
+
+    #[test]
+    fn a_state_dict_brings_everything_back() {
+        let (mut a, w, c) = model();
+        a.param_mut(w).value.data_mut()[4] = 9.0;
+        a.state_mut(c).0 = 5;
+        let dict = a.state_dict();
+        assert_eq!(dict.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["w", "c.count"]);
+        let (mut b, ..) = model();
+        b.load_state_dict(|name| dict.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone())).unwrap();
+        assert_eq!((b.param(w).value.data(), b.state(c).0), (a.param(w).value.data(), 5));
+        let e = b.load_state_dict(|_| None).unwrap_err().to_string();
+        assert_eq!(e, "state `w`: expected f32 [2, 3], found nothing");
+    }
+
+    #[test]
+    fn names_are_unique_and_initial_values_follow_from_seed_and_name() {
+        let (mut s, w, _) = model();
+        assert_eq!(s.add("c", Group::Weight, Tensor::scalar(0.0)), Err(Error::DuplicateName("c".into())));
+        let (other, ..) = model();
+        assert_eq!(s.param(w).value.data(), other.param(w).value.data());
+        let x = s.add_normal("x", Group::Weight, &[2, 3], 1.0).unwrap();
+        assert_ne!(s.param(w).value.data(), s.param(x).value.data());
+    }
+}

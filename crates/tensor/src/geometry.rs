@@ -1,0 +1,96 @@
+//! The geometry of a two-dimensional convolution: sizes, checked once, and the sizes that follow from them.
+
+use crate::{Error, Result};
+
+/// Sizes of a convolution of [N, H, W, C_in] with [C_out, KH, KW, C_in] to [N, H_out, W_out, C_out].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2dGeometry {
+    /// Images.
+    pub n: usize,
+    /// Input height.
+    pub h: usize,
+    /// Input width.
+    pub w: usize,
+    /// Input channels.
+    pub c_in: usize,
+    /// Output channels.
+    pub c_out: usize,
+    /// Window height and width.
+    pub kernel: [usize; 2],
+    /// Step between windows, down and across.
+    pub stride: [usize; 2],
+    /// Zero rows above and below, zero columns left and right.
+    pub padding: [usize; 2],
+    /// Distance between the taps of a window.
+    pub dilation: [usize; 2],
+}
+
+impl Conv2dGeometry {
+    /// Checks the sizes; `input` is [N, H, W, C_in], `weight` is [C_out, KH, KW, C_in].
+    ///
+    /// # Errors
+    /// Axes are missing, channels disagree, a stride, dilation or window is zero, the padding reaches a whole window,
+    /// or the window is larger than the padded input.
+    pub fn new(
+        input: &[usize],
+        weight: &[usize],
+        stride: [usize; 2],
+        padding: [usize; 2],
+        dilation: [usize; 2],
+    ) -> Result<Self> {
+        const OP: &str = "conv2d";
+        let &[n, h, w, c_in] = input else { return Err(Error::shape(OP, "input [N, H, W, C]", input)) };
+        let &[c_out, kh, kw, c] = weight else { return Err(Error::shape(OP, "weight [O, KH, KW, I]", weight)) };
+        if c != c_in {
+            return Err(Error::shape(OP, format!("input [N, H, W, {c}]"), input));
+        }
+        for (what, sizes) in [("window", [kh, kw]), ("stride", stride), ("dilation", dilation)] {
+            if sizes.contains(&0) {
+                return Err(Error::range(OP, what, "at least 1 in both directions", format!("{sizes:?}")));
+            }
+        }
+        let reach = [dilation[0] * (kh - 1) + 1, dilation[1] * (kw - 1) + 1];
+        if padding[0] >= reach[0] || padding[1] >= reach[1] {
+            return Err(Error::range(OP, "padding", format!("below the window's reach {reach:?}"), format!("{padding:?}")));
+        }
+        if h + 2 * padding[0] < reach[0] || w + 2 * padding[1] < reach[1] {
+            return Err(Error::shape(OP, format!("an input that holds a window of {reach:?}"), input));
+        }
+        Ok(Self { n, h, w, c_in, c_out, kernel: [kh, kw], stride, padding, dilation })
+    }
+
+    /// The geometry of a matrix product [N, I] x [O, I]^T: a 1x1 convolution of 1x1 images.
+    pub fn linear(n: usize, c_in: usize, c_out: usize) -> Self {
+        Self { n, h: 1, w: 1, c_in, c_out, kernel: [1, 1], stride: [1, 1], padding: [0, 0], dilation: [1, 1] }
+    }
+
+    /// Output height.
+    pub fn out_h(&self) -> usize {
+        (self.h + 2 * self.padding[0] - self.dilation[0] * (self.kernel[0] - 1) - 1) / self.stride[0] + 1
+    }
+
+    /// Output width.
+    pub fn out_w(&self) -> usize {
+        (self.w + 2 * self.padding[1] - self.dilation[1] * (self.kernel[1] - 1) - 1) / self.stride[1] + 1
+    }
+
+    /// The shape of the input, [N, H, W, C_in].
+    pub fn input_shape(&self) -> [usize; 4] {
+        [self.n, self.h, self.w, self.c_in]
+    }
+
+    /// The shape of the weight, [C_out, KH, KW, C_in].
+    pub fn weight_shape(&self) -> [usize; 4] {
+        [self.c_out, self.kernel[0], self.kernel[1], self.c_in]
+    }
+
+    /// The shape of the output, [N, H_out, W_out, C_out].
+    pub fn output_shape(&self) -> [usize; 4] {
+        [self.n, self.out_h(), self.out_w(), self.c_out]
+    }
+
+    /// Multiply-adds of one product.
+    pub fn macs(&self) -> u64 {
+        (self.output_shape().iter().product::<usize>() * self.kernel[0] * self.kernel[1] * self.c_in) as u64
+    }
+}

@@ -1,0 +1,31 @@
+//! Numbers in memory and exact products: the bottom layer of fixnet.
+//!
+//! - [`Tensor`]: dense row-major `f32`, images in N, H, W, C order, over pooled buffers; `ndarray` views at the edges.
+//! - [`Codes`]: integers of 1 to 8 bits with one scale, stored as biased bytes.
+//! - [`conv2d`], [`linear`] and their two gradients: integer products, accumulated exactly.
+//! - [`float`]: the ordered `f32` products of layers that are not quantized.
+//! - [`map`], [`reduce`], [`rng`]: element passes, ordered sums and counter-based noise.
+//! - [`kernel`]: the table of hand-written kernels, one row each; the only place with `unsafe`.
+//!
+//! Everything here gives the same bits on every instruction set and with any number of threads: integer sums are exact,
+//! and each float sum has one written order.
+
+mod codes;
+mod conv;
+mod error;
+pub mod float;
+mod geometry;
+pub mod kernel;
+pub mod map;
+mod pool;
+pub mod reduce;
+pub mod rng;
+mod tensor;
+
+pub use codes::{Codes, Range, Sums};
+pub use conv::*;
+pub use error::{Error, Result};
+pub use float::float_products;
+pub use geometry::Conv2dGeometry;
+pub use pool::{Buffer, Element, PoolStats, pool_stats};
+pub use tensor::Tensor;

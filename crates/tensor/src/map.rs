@@ -1,0 +1,273 @@
+//! Element passes: one plain loop each, compiled for every vector level by `pulp` and shared by threads in fixed chunks.
+//!
+//! The scalar expression in each loop is its definition: IEEE arithmetic element by element has one result, and Rust
+//! neither fuses nor reorders it. The vector level obeys the instruction set chosen in [`crate::kernel`].
+
+use crate::rng::Stream;
+use rayon::prelude::*;
+
+/// Elements of a chunk: what one task works on. Fixed, so that the split never depends on the number of threads.
+pub const CHUNK: usize = 32_768;
+
+/// Adding and subtracting 1.5 · 2^23 rounds |v| < 2^22 to the nearest integer, ties to even, on every machine;
+/// the low bits of the sum are that integer in two's complement.
+const ROUND: f32 = 12_582_912.0;
+
+/// Runs `f` compiled for the vector level in force. `f` should be a plain loop marked `#[inline(always)]`.
+#[inline]
+pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use crate::kernel::Isa;
+        match crate::kernel::isa() {
+            Isa::Avx512 | Isa::Avx512Vnni => {
+                if let Some(level) = pulp::x86::V4::try_new() {
+                    return level.vectorize(f);
+                }
+            }
+            Isa::Avx2 | Isa::AvxVnni => {
+                if let Some(level) = pulp::x86::V3::try_new() {
+                    return level.vectorize(f);
+                }
+            }
+            _ => {}
+        }
+    }
+    f()
+}
+
+/// Rounds to the nearest integer, ties to even, for |v| < 2^22.
+#[inline(always)]
+pub fn round_even(v: f32) -> f32 {
+    (v + ROUND) - ROUND
+}
+
+/// The byte of `round_even(v) + zero`, for levels that fit.
+#[inline(always)]
+fn level_byte(v: f32, zero: u8) -> u8 {
+    ((v + ROUND).to_bits() as u8).wrapping_add(zero)
+}
+
+/// `v` held to [lo, hi] by compare and select.
+#[inline(always)]
+fn clip(v: f32, lo: f32, hi: f32) -> f32 {
+    let v = if v < lo { lo } else { v };
+    if v > hi { hi } else { v }
+}
+
+/// `out[i] = f(x[i])`.
+pub fn map1<T: Sync, U: Send>(x: &[T], out: &mut [U], f: impl Fn(&T) -> U + Sync) {
+    assert_eq!(x.len(), out.len());
+    let body = |x: &[T], out: &mut [U]| {
+        dispatch(
+            #[inline(always)]
+            || out.iter_mut().zip(x).for_each(|(o, x)| *o = f(x)),
+        )
+    };
+    if out.len() <= CHUNK {
+        body(x, out);
+    } else {
+        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(o, x)| body(x, o));
+    }
+}
+
+/// `out[i] = f(x[i], y[i])`.
+pub fn map2<T: Sync, V: Sync, U: Send>(x: &[T], y: &[V], out: &mut [U], f: impl Fn(&T, &V) -> U + Sync) {
+    assert!(x.len() == out.len() && y.len() == out.len());
+    let body = |x: &[T], y: &[V], out: &mut [U]| {
+        dispatch(
+            #[inline(always)]
+            || out.iter_mut().zip(x.iter().zip(y)).for_each(|(o, (x, y))| *o = f(x, y)),
+        )
+    };
+    if out.len() <= CHUNK {
+        body(x, y, out);
+    } else {
+        let inputs = x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK));
+        out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(o, (x, y))| body(x, y, o));
+    }
+}
+
+/// `out[i] = f(out[i], x[i])`.
+pub fn update1<T: Sync, U: Send>(out: &mut [U], x: &[T], f: impl Fn(&mut U, &T) + Sync) {
+    assert_eq!(x.len(), out.len());
+    let body = |out: &mut [U], x: &[T]| {
+        dispatch(
+            #[inline(always)]
+            || out.iter_mut().zip(x).for_each(|(o, x)| f(o, x)),
+        )
+    };
+    if out.len() <= CHUNK {
+        body(out, x);
+    } else {
+        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(o, x)| body(o, x));
+    }
+}
+
+/// Passes over the rows of a [rows, columns] matrix: `f(first row, rows of out)` fills whole rows.
+pub fn rows<U: Send>(out: &mut [U], columns: usize, f: impl Fn(usize, &mut [U]) + Sync) {
+    let columns = columns.max(1);
+    let length = (CHUNK / columns).max(1);
+    let body = |index: usize, out: &mut [U]| {
+        dispatch(
+            #[inline(always)]
+            || f(index * length, out),
+        )
+    };
+    if out.len() <= length * columns {
+        body(0, out);
+    } else {
+        out.par_chunks_mut(length * columns).enumerate().for_each(|(i, out)| body(i, out));
+    }
+}
+
+/// An order-free fold: `join` must be associative, commutative and exact (maximum, integer sum), `f` folds one chunk.
+pub fn fold<T: Sync, A: Send>(
+    x: &[T],
+    zero: impl Fn() -> A + Sync + Send,
+    f: impl Fn(&[T]) -> A + Sync + Send,
+    join: impl Fn(A, A) -> A + Sync + Send,
+) -> A {
+    let body = |x: &[T]| {
+        dispatch(
+            #[inline(always)]
+            || f(x),
+        )
+    };
+    if x.len() <= CHUNK { body(x) } else { x.par_chunks(CHUNK).map(body).reduce(zero, join) }
+}
+
+/// The largest byte; `None` of nothing.
+pub fn byte_max(x: &[u8]) -> Option<u8> {
+    if x.is_empty() {
+        return None;
+    }
+    Some(fold(x, || 0, |x| x.iter().fold(0u8, |m, &b| m.max(b)), u8::max))
+}
+
+/// `max |x|`, as the largest bit pattern without its sign, so that a NaN or infinity shows as a value that is not
+/// finite. 0 of nothing.
+pub fn max_abs(x: &[f32]) -> f32 {
+    let bits = fold(x, || 0, |x| x.iter().fold(0u32, |m, v| m.max(v.to_bits() & 0x7fff_ffff)), u32::max);
+    f32::from_bits(bits)
+}
+
+/// Whether every element is finite.
+pub fn all_finite(x: &[f32]) -> bool {
+    max_abs(x).is_finite()
+}
+
+/// How many elements have a magnitude above `limit`.
+pub fn count_above(x: &[f32], limit: f32) -> u64 {
+    fold(x, || 0, |x| x.iter().fold(0u32, |n, v| n + u32::from(v.abs() > limit)).into(), |a: u64, b| a + b)
+}
+
+/// How many positions differ.
+pub fn count_different(x: &[u8], y: &[u8]) -> u64 {
+    assert_eq!(x.len(), y.len());
+    x.iter().zip(y).map(|(x, y)| u64::from(x != y)).sum()
+}
+
+/// `out = (byte - zero) · scale`: exact conversion, one rounding of the product.
+pub fn dequantize(bytes: &[u8], zero: u8, scale: f32, out: &mut [f32]) {
+    let zero = i32::from(zero);
+    map1(bytes, out, move |&b| (i32::from(b) - zero) as f32 * scale);
+}
+
+/// `out = sum as f32 · scale`: one rounding each, ties to even.
+pub fn scale_sums(sums: &[i32], scale: f32, out: &mut [f32]) {
+    map1(sums, out, move |&s| s as f32 * scale);
+}
+
+/// Nearest quantization: `byte = [clip(x · per_unit, lo, hi)] + zero`, ties to even; lo and hi are whole levels.
+///
+/// A NaN gives an unspecified byte: callers stop on a value that is not finite.
+pub fn quantize(x: &[f32], per_unit: f32, lo: f32, hi: f32, zero: u8, out: &mut [u8]) {
+    map1(x, out, move |&x| level_byte(clip(x * per_unit, lo, hi), zero));
+}
+
+/// Stochastic quantization (METHOD 2): `byte = [clip(x · per_unit, -top, top) + u] + top`, u uniform in (-1/2, 1/2).
+///
+/// `u = (r + 1/2) / 65536 - 1/2` with `r` the 16-bit word of `noise` at the element's index.
+pub fn quantize_stochastic(x: &[f32], per_unit: f32, top: u8, noise: Stream, out: &mut [u8]) {
+    const STEP: usize = 1024;
+    assert_eq!(x.len(), out.len());
+    let limit = f32::from(top);
+    let body = |index: usize, x: &[f32], out: &mut [u8]| {
+        let mut words = [0u16; STEP];
+        for (i, (x, out)) in x.chunks(STEP).zip(out.chunks_mut(STEP)).enumerate() {
+            let words = &mut words[..x.len()];
+            noise.fill_u16((index * CHUNK + i * STEP) as u64, words);
+            dispatch(
+                #[inline(always)]
+                || {
+                    for ((o, &x), &r) in out.iter_mut().zip(x).zip(&*words) {
+                        let u = (f32::from(r) + 0.5) * (1.0 / 65_536.0) - 0.5;
+                        *o = level_byte(clip(x * per_unit, -limit, limit) + u, top);
+                    }
+                },
+            );
+        }
+    };
+    if x.len() <= CHUNK {
+        body(0, x, out);
+    } else {
+        let chunks = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate();
+        chunks.for_each(|(i, (o, x))| body(i, x, o));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::domain;
+
+    #[test]
+    fn rounding_is_to_even_at_ties() {
+        for (v, r) in [(0.5, 0.0), (1.5, 2.0), (2.5, 2.0), (-0.5, 0.0), (-1.5, -2.0), (2.4999998, 2.0), (127.5, 128.0)] {
+            assert_eq!(round_even(v), r, "{v}");
+        }
+        let x: Vec<f32> = (-4000..4000).map(|i| i as f32 / 16.0).collect();
+        assert!(x.iter().all(|&v| round_even(v) == v.round_ties_even()));
+    }
+
+    #[test]
+    fn levels_at_ties_and_borders() {
+        // 4 bits unsigned over [0, 3]: five levels a unit.
+        let x = [-1.0, 0.0, 0.1, 0.3, 0.5, 3.0, 9.0];
+        let mut out = [0u8; 7];
+        quantize(&x, 5.0, 0.0, 15.0, 0, &mut out);
+        assert_eq!(out, [0, 0, 0, 2, 2, 15, 15]);
+        quantize(&[-9.0, -1.0, -0.5, 0.0, 0.5, 1.0, 9.0], 7.0, -7.0, 7.0, 7, &mut out);
+        assert_eq!(out, [0, 0, 3, 7, 11, 14, 14]);
+    }
+
+    #[test]
+    fn stochastic_rounding_is_unbiased_and_exact_on_levels() {
+        let noise = Stream::new(11, domain::ROUNDING, 1, 2);
+        let n = 200_000;
+        let mut out = vec![0u8; n];
+        for x in [0.3f32, -0.05, 2.71, -6.9] {
+            quantize_stochastic(&vec![x; n], 1.0, 7, noise, &mut out);
+            let mean = out.iter().map(|&b| f64::from(b) - 7.0).sum::<f64>() / n as f64;
+            // Standard error of a Bernoulli mean: at most 0.5 / sqrt(n) = 0.0011.
+            assert!((mean - f64::from(x)).abs() < 0.005, "{x}: {mean}");
+        }
+        quantize_stochastic(&vec![3.0; n], 1.0, 7, noise, &mut out);
+        assert!(out.iter().all(|&b| b == 10));
+        quantize_stochastic(&vec![-100.0; n], 1.0, 7, noise, &mut out);
+        assert!(out.iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn not_finite_is_seen() {
+        let mut x = vec![1.0f32; 100_000];
+        x[3] = -5.0;
+        assert_eq!(max_abs(&x), 5.0);
+        assert_eq!(count_above(&x, 1.0), 1);
+        x[99_999] = f32::NAN;
+        assert!(!all_finite(&x));
+        x[99_999] = f32::NEG_INFINITY;
+        assert!(!all_finite(&x));
+    }
+}
