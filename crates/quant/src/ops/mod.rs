@@ -1,0 +1,294 @@
+//! Quantized operations: `conv2d` and `linear` whose three products are integer products.
+//!
+//! Both are one operation: a matrix product is a 1x1 convolution of 1x1 images for the kernels as well.
+
+use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, WeightQuantizer};
+use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, Source, Store, Value, Var};
+use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Tensor, float, map};
+
+/// The quantizers of one layer.
+#[derive(Debug, Clone)]
+struct Quantizers {
+    name: String,
+    weight: Slot<WeightQuantizer>,
+    input: ActivationQuantizer,
+    gradient: Option<Slot<GradientQuantizer>>,
+}
+
+impl Quantizers {
+    fn new(store: &mut Store, name: &str, weight: ParamId, config: &QuantConfig, signed: bool) -> Result<Self> {
+        let p: Precision = config.precision;
+        let (Some(w), Some(a)) = (p.weight(), p.activation()) else {
+            return Err(Error::setting("bits of a quantized layer", "1 to 8 for weights and activations", p).in_layer(name));
+        };
+        let weight = WeightQuantizer::new(store, &format!("{name}.weight"), weight, w)?;
+        let input = ActivationQuantizer::new(store, &format!("{name}.input"), a, signed)?;
+        let gradient = match p.gradient() {
+            Some(bits) => {
+                let quantizer = GradientQuantizer::new(bits, config.rule)?;
+                Some(store.add_state(&format!("{name}.gradient"), quantizer)?)
+            }
+            None => None,
+        };
+        Ok(Self { name: name.to_string(), weight, input, gradient })
+    }
+}
+
+/// A quantized convolution: forward `y = x^ * w^` as exact integer sums, and both gradients as integer products of the
+/// quantized output gradient. With gradients of 32 bits, the backward products are float products of the dequantized
+/// operands.
+#[derive(Debug, Clone)]
+pub struct QConv2d {
+    quantizers: Quantizers,
+    stride: [usize; 2],
+    padding: [usize; 2],
+}
+
+/// A quantized fully connected operation, `y = x^ · w^T`.
+#[derive(Debug, Clone)]
+pub struct QLinear {
+    quantizers: Quantizers,
+}
+
+impl QConv2d {
+    /// Quantizers around the latent weight `weight` [O, KH, KW, I] of the layer `name`. `signed` says that the input
+    /// may be negative.
+    ///
+    /// # Errors
+    /// The precision is float, or a name is taken.
+    pub fn new(
+        store: &mut Store,
+        name: &str,
+        weight: ParamId,
+        config: &QuantConfig,
+        signed: bool,
+        stride: [usize; 2],
+        padding: [usize; 2],
+    ) -> Result<Self> {
+        Ok(Self { quantizers: Quantizers::new(store, name, weight, config, signed)?, stride, padding })
+    }
+
+    /// Records the operation. Shapes: x [N, H, W, I] to [N, H_out, W_out, O], as exact sums.
+    ///
+    /// # Errors
+    /// The sizes do not fit, or the first input is not finite.
+    pub fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        let weight = g.store().state(self.quantizers.weight).weight();
+        let shape = g.store().param(weight).value.shape();
+        let geometry = Conv2dGeometry::new(x.shape(), shape, self.stride, self.padding, [1, 1])
+            .map_err(|e| Error::from(e).in_layer(&self.quantizers.name))?;
+        self.quantizers.forward(g, x, Product::Conv2d(geometry))
+    }
+}
+
+impl QLinear {
+    /// Quantizers around the latent weight `weight` [O, I] of the layer `name`. `signed` says that the input may be
+    /// negative.
+    ///
+    /// # Errors
+    /// The precision is float, or a name is taken.
+    pub fn new(store: &mut Store, name: &str, weight: ParamId, config: &QuantConfig, signed: bool) -> Result<Self> {
+        Ok(Self { quantizers: Quantizers::new(store, name, weight, config, signed)? })
+    }
+
+    /// Records the operation. Shapes: x [N, I] to [N, O], as exact sums.
+    ///
+    /// # Errors
+    /// The sizes do not fit, or the first input is not finite.
+    pub fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        self.quantizers.forward(g, x, Product::Linear)
+    }
+}
+
+/// Which product, with its three directions.
+#[derive(Debug, Clone, Copy)]
+enum Product {
+    Conv2d(Conv2dGeometry),
+    Linear,
+}
+
+impl Product {
+    fn forward(&self, x: &Codes, w: &Codes) -> tensor::Result<tensor::Sums> {
+        match self {
+            Self::Conv2d(geometry) => tensor::conv2d(x, w, geometry),
+            Self::Linear => tensor::linear(x, w),
+        }
+    }
+    fn input_grad(&self, g: &Codes, w: &Codes) -> tensor::Result<tensor::Sums> {
+        match self {
+            Self::Conv2d(geometry) => tensor::conv2d_input_grad(g, w, geometry),
+            Self::Linear => tensor::linear_input_grad(g, w),
+        }
+    }
+    fn weight_grad(&self, x: &Codes, g: &Codes) -> tensor::Result<Tensor> {
+        match self {
+            Self::Conv2d(geometry) => tensor::conv2d_weight_grad(x, g, geometry),
+            Self::Linear => tensor::linear_weight_grad(x, g),
+        }
+    }
+    fn float_input_grad(&self, g: &Tensor, w: &Tensor) -> tensor::Result<Tensor> {
+        match self {
+            Self::Conv2d(geometry) => float::conv2d_input_grad(g, w, geometry),
+            Self::Linear => float::linear_input_grad(g, w),
+        }
+    }
+    fn float_weight_grad(&self, x: &Tensor, g: &Tensor) -> tensor::Result<Tensor> {
+        match self {
+            Self::Conv2d(geometry) => float::conv2d_weight_grad(x, g, geometry),
+            Self::Linear => float::linear_weight_grad(x, g),
+        }
+    }
+}
+
+impl Quantizers {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var, product: Product) -> Result<Var> {
+        let named = |e: Error| e.in_layer(&self.name);
+        let training = g.training();
+        let (value, weight) = (x.tensor(), *g.store().state(self.weight));
+        let codes = self.input.quantize(g.store_mut(), &value, training).map_err(named)?;
+        let sums = product.forward(&codes, &weight.codes(g.store_mut())?).map_err(|e| named(e.into()))?;
+        let scales = [self.input.scale(), weight.scale()];
+        let params = std::iter::once(weight.weight()).chain(scales.into_iter().flatten());
+        let inputs = std::iter::once(g.source(x)).chain(params.map(Source::Param)).collect();
+        Ok(g.record_value(Value::Sums(sums), inputs, || QuantizedBackward {
+            quantizers: self.clone(),
+            product,
+            value,
+            codes,
+        }))
+    }
+}
+
+struct QuantizedBackward {
+    quantizers: Quantizers,
+    product: Product,
+    /// The input before quantization; the layer before it shares the storage.
+    value: Tensor,
+    codes: Codes,
+}
+
+impl Backward for QuantizedBackward {
+    fn name(&self) -> &'static str {
+        match self.product {
+            Product::Conv2d(_) => "qconv2d",
+            Product::Linear => "qlinear",
+        }
+    }
+
+    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
+        let Self { quantizers: q, product, value, codes } = &*self;
+        let weight = *cx.store.state(q.weight);
+        let weight_codes = weight.codes(cx.store)?;
+        let input_needed = cx.needs(0) || q.input.scale().is_some();
+        let (dx, dw) = match q.gradient {
+            Some(slot) => {
+                let (noise, step) = (cx.noise(&q.name), cx.store.step());
+                let g = cx.state(slot).quantize(&grad, noise, &q.name, step)?;
+                drop(grad);
+                let dx = if input_needed {
+                    let sums = product.input_grad(&g, &weight_codes)?;
+                    let (d, scale) = (sums.data(), sums.scale());
+                    Some(q.input.backward(cx.store, value, codes, |i| d[i] as f32 * scale))
+                } else {
+                    None
+                };
+                (dx, product.weight_grad(codes, &g)?)
+            }
+            None => {
+                let dx = if input_needed {
+                    let d = product.float_input_grad(&grad, &weight_codes.dequantize())?;
+                    let d = d.data();
+                    Some(q.input.backward(cx.store, value, codes, |i| d[i]))
+                } else {
+                    None
+                };
+                (dx, product.float_weight_grad(&codes.dequantize(), &grad)?)
+            }
+        };
+        if !map::all_finite(dw.data()) {
+            let what = format!("the weight gradient of `{}`", q.name);
+            return Err(Error::NonFinite { what, step: cx.store.step(), found: "an infinite sum".into() });
+        }
+        let (dw, weight_scale) = weight.backward(cx.store, &dw)?;
+        let (dx, input_scale) = dx.map_or((None, None), |(dx, scale)| (Some(dx), scale));
+        let mut grads = vec![dx.filter(|_| cx.needs(0)), Some(dw)];
+        grads.extend(q.input.scale().map(|_| input_scale));
+        grads.extend(weight.scale().map(|_| weight_scale));
+        Ok(grads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::GradientRule;
+    use fixnet_autograd::{Group, check::sample};
+
+    fn config(bits: &str) -> QuantConfig {
+        QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::MinMax, edges: None }
+    }
+
+    /// The quantized operation is the float operation on dequantized operands, exactly, where sums fit in 24 bits.
+    #[test]
+    fn forward_is_the_exact_product_of_the_dequantized_operands() {
+        let mut store = Store::seeded(0);
+        let w = store.add("l.weight", Group::Latent, sample(&[5, 3, 3, 4], 1)).unwrap();
+        let layer = QConv2d::new(&mut store, "l", w, &config("4/4/32"), true, [2, 2], [1, 1]).unwrap();
+        let mut g = Graph::train(&mut store);
+        let x = g.input(sample(&[2, 5, 6, 4], 2));
+        let y = layer.forward(&mut g, &x).unwrap();
+        let codes = layer.quantizers.input.quantize(g.store_mut(), &x.tensor(), true).unwrap();
+        let weight = g.store().param(w).codes.clone().unwrap();
+        let integers = |c: &Codes| {
+            Tensor::from_vec(c.shape(), (0..c.len()).map(|i| c.level(i) as f32).collect()).unwrap()
+        };
+        let geometry = Conv2dGeometry::new(x.shape(), &[5, 3, 3, 4], [2, 2], [1, 1], [1, 1]).unwrap();
+        let exact = float::conv2d(&integers(&codes), &integers(&weight), &geometry).unwrap();
+        let Value::Sums(sums) = y.value() else { panic!("a quantized product gives sums") };
+        assert!(sums.data().iter().zip(exact.data()).all(|(&a, &b)| a as f32 == b));
+        assert_eq!(sums.scale(), codes.scale() * weight.scale());
+    }
+
+    /// With eight bits everywhere the gradients are those of the float layer, up to the quantization steps.
+    #[test]
+    fn gradients_approach_the_float_layer() {
+        let run = |bits: Option<&str>| {
+            let mut store = Store::seeded(3);
+            let group = if bits.is_some() { Group::Latent } else { Group::Weight };
+            let x = store.add("x", Group::Weight, sample(&[16, 24], 2)).unwrap();
+            let w = store.add("l.weight", group, sample(&[12, 24], 1)).unwrap();
+            let layer = bits.map(|b| QLinear::new(&mut store, "l", w, &config(b), true).unwrap());
+            let mut g = Graph::train(&mut store);
+            let (xv, wv) = (g.param(x), g.param(w));
+            let y = match &layer {
+                Some(layer) => layer.forward(&mut g, &xv).unwrap(),
+                None => g.linear(&xv, &wv).unwrap(),
+            };
+            let target = g.input(Tensor::zeros(y.shape()));
+            let loss = g.mse_loss(&y, &target).unwrap();
+            g.backward(loss).unwrap();
+            (store.grad(x).unwrap().clone(), store.grad(w).unwrap().clone())
+        };
+        let (dx, dw) = run(None);
+        for (bits, bound) in [("8/8/8", 0.05), ("8/8/32", 0.03)] {
+            let (qx, qw) = run(Some(bits));
+            for (a, b) in [(&dx, &qx), (&dw, &qw)] {
+                let top = map::max_abs(a.data());
+                let worst = a.data().iter().zip(b.data()).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / top;
+                assert!(worst < bound, "{bits}: {worst}");
+            }
+        }
+    }
+
+    #[test]
+    fn float_precision_and_wrong_shapes_name_the_layer() {
+        let mut store = Store::seeded(0);
+        let w = store.add("c.weight", Group::Latent, sample(&[5, 3, 3, 4], 1)).unwrap();
+        let e = QConv2d::new(&mut store, "c", w, &QuantConfig::FLOAT, false, [1, 1], [1, 1]).unwrap_err();
+        assert!(e.to_string().contains("layer `c`"));
+        let layer = QConv2d::new(&mut store, "c", w, &config("4/4/4"), false, [1, 1], [1, 1]).unwrap();
+        let mut g = Graph::train(&mut store);
+        let x = g.input(sample(&[2, 5, 6, 3], 2));
+        assert!(layer.forward(&mut g, &x).unwrap_err().to_string().contains("layer `c`"));
+    }
+}
