@@ -12,6 +12,7 @@
 
 mod codes;
 mod conv;
+mod driver;
 mod error;
 pub mod float;
 mod geometry;

@@ -46,10 +46,18 @@ impl Tensor {
     /// # Errors
     /// The product of `shape` is not the length of `data`.
     pub fn from_vec(shape: &[usize], data: Vec<f32>) -> Result<Self> {
+        Self::from_buffer(shape, data.into())
+    }
+
+    /// A tensor over a pooled buffer, row by row.
+    ///
+    /// # Errors
+    /// The product of `shape` is not the length of `data`.
+    pub fn from_buffer(shape: &[usize], data: Buffer<f32>) -> Result<Self> {
         if shape.iter().product::<usize>() != data.len() {
-            return Err(Error::shape("from_vec", format!("{} elements", data.len()), shape));
+            return Err(Error::shape("from_buffer", format!("{} elements", data.len()), shape));
         }
-        Ok(Self { shape: shape.to_vec(), data: Arc::new(data.into()) })
+        Ok(Self { shape: shape.to_vec(), data: Arc::new(data) })
     }
 
     /// A tensor with the shape and values of an `ndarray` array of any layout.
@@ -150,6 +158,6 @@ mod tests {
     #[test]
     fn wrong_counts_are_named() {
         let e = Tensor::from_vec(&[2, 2], vec![0.0; 3]).unwrap_err();
-        assert_eq!(e.to_string(), "from_vec: expected shape 3 elements, found [2, 2]");
+        assert_eq!(e.to_string(), "from_buffer: expected shape 3 elements, found [2, 2]");
     }
 }

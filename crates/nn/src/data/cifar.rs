@@ -1,0 +1,146 @@
+//! CIFAR-10 and CIFAR-100 in their binary form: records of one or two label bytes and three 32x32 planes.
+
+use super::{DataError, Dataset, Result, Split};
+use std::path::{Path, PathBuf};
+
+const SIDE: usize = 32;
+const PLANE: usize = SIDE * SIDE;
+
+/// Reads CIFAR-10: every `data_batch_*.bin` of the folder in the order of their names, and `test_batch.bin`.
+///
+/// # Errors
+/// A file is missing, empty, no whole number of records (1 + 3072 bytes), or holds a label above 9.
+pub fn cifar10(folder: &Path) -> Result<Split> {
+    let place = || folder.display().to_string();
+    let io = |source| DataError::Io { place: place(), source };
+    let mut batches = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|n| n.starts_with("data_batch_") && n.ends_with(".bin")) {
+            batches.push(entry.path());
+        }
+    }
+    if batches.is_empty() {
+        return Err(DataError::Missing { place: place(), expected: "data_batch_*.bin".into() });
+    }
+    batches.sort();
+    Split::new(
+        read("cifar10 train", &batches, &[10])?,
+        read("cifar10 test", &[existing(folder, "test_batch.bin")?], &[10])?,
+    )
+}
+
+/// Reads CIFAR-100: `train.bin` and `test.bin`. The label of an image is its fine one of 100.
+///
+/// # Errors
+/// A file is missing, empty, no whole number of records (2 + 3072 bytes), or holds a coarse label above 19 or a fine one
+/// above 99.
+pub fn cifar100(folder: &Path) -> Result<Split> {
+    Split::new(
+        read("cifar100 train", &[existing(folder, "train.bin")?], &[20, 100])?,
+        read("cifar100 test", &[existing(folder, "test.bin")?], &[20, 100])?,
+    )
+}
+
+fn existing(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(DataError::Missing { place: folder.display().to_string(), expected: name.into() }),
+    }
+}
+
+/// Reads files of records that begin with one label for each number of classes in `classes`; the last one counts.
+fn read(name: &str, paths: &[PathBuf], classes: &[usize]) -> Result<Dataset> {
+    let record = classes.len() + 3 * PLANE;
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    for path in paths {
+        let place = || path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|source| DataError::Io { place: place(), source })?;
+        if bytes.is_empty() {
+            return Err(DataError::Empty { place: place() });
+        }
+        if bytes.len() % record != 0 {
+            return Err(DataError::Records { place: place(), found: bytes.len(), record });
+        }
+        images.reserve_exact(bytes.len() / record * 3 * PLANE);
+        for (index, record) in bytes.chunks_exact(record).enumerate() {
+            let (head, planes) = record.split_at(classes.len());
+            for (&label, &classes) in head.iter().zip(classes) {
+                let found = usize::from(label);
+                if found >= classes {
+                    return Err(DataError::Label { place: place(), index, found, classes });
+                }
+            }
+            labels.push(u16::from(head[head.len() - 1]));
+            let (red, rest) = planes.split_at(PLANE);
+            let (green, blue) = rest.split_at(PLANE);
+            images.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
+        }
+    }
+    Dataset::new(name, [SIDE, SIDE, 3], classes[classes.len() - 1], images, labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A record whose planes are filled with 10, 20, 30, but for the second pixel: 11, 21, 31.
+    fn record(labels: &[u8]) -> Vec<u8> {
+        let mut bytes = labels.to_vec();
+        for value in [10, 20, 30] {
+            bytes.extend([value, value + 1]);
+            bytes.extend([value; PLANE - 2]);
+        }
+        bytes
+    }
+
+    fn folder(files: &[(&str, Vec<u8>)], load: fn(&Path) -> Result<Split>) -> std::result::Result<Split, String> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        load(dir.path()).map_err(|e| e.to_string().replace(&dir.path().display().to_string(), "DIR"))
+    }
+
+    #[test]
+    fn planes_become_pixels_and_batches_come_in_order() {
+        let files = [
+            ("data_batch_3.bin", record(&[7])),
+            ("data_batch_1.bin", [record(&[4]), record(&[5])].concat()),
+            ("test_batch.bin", record(&[9])),
+            ("batches.meta.txt", b"airplane".to_vec()),
+        ];
+        let split = folder(&files, cifar10).unwrap();
+        assert_eq!((split.train.labels(), split.test.labels()), (&[4, 5, 7][..], &[9][..]));
+        assert_eq!((split.train.shape(), split.train.classes), ([32, 32, 3], 10));
+        assert_eq!(split.train.image(2)[..9], [10, 20, 30, 11, 21, 31, 10, 20, 30]);
+    }
+
+    #[test]
+    fn cifar100_takes_the_fine_label() {
+        let split = folder(&[("train.bin", record(&[19, 99])), ("test.bin", record(&[0, 42]))], cifar100).unwrap();
+        assert_eq!((split.train.labels(), split.test.labels(), split.train.classes), (&[99][..], &[42][..], 100));
+        assert_eq!(split.test.image(0)[..6], [10, 20, 30, 11, 21, 31]);
+        let coarse = folder(&[("train.bin", record(&[20, 1])), ("test.bin", record(&[0, 0]))], cifar100).unwrap_err();
+        assert_eq!(coarse, "DIR/train.bin: label 0: expected 0..=19, found 20");
+    }
+
+    #[test]
+    fn broken_files_are_described() {
+        let good = || ("test_batch.bin", record(&[1]));
+        let e = folder(&[("data_batch_1.bin", record(&[1])[1..].to_vec()), good()], cifar10).unwrap_err();
+        assert_eq!(e, "DIR/data_batch_1.bin: expected a multiple of 3073 bytes (one record each), found 3072");
+        let e = folder(&[("data_batch_1.bin", [record(&[1]), record(&[10])].concat()), good()], cifar10).unwrap_err();
+        assert_eq!(e, "DIR/data_batch_1.bin: label 1: expected 0..=9, found 10");
+        let e = folder(&[("data_batch_1.bin", vec![]), good()], cifar10).unwrap_err();
+        assert_eq!(e, "DIR/data_batch_1.bin: expected at least one image of at least one pixel, found none");
+        let e = folder(&[good()], cifar10).unwrap_err();
+        assert_eq!(e, "DIR: expected a file data_batch_*.bin, found none");
+        let e = folder(&[("data_batch_1.bin", record(&[1]))], cifar10).unwrap_err();
+        assert_eq!(e, "DIR: expected a file test_batch.bin, found none");
+        assert!(cifar10(Path::new("no-such-folder")).unwrap_err().to_string().starts_with("no-such-folder: "));
+    }
+}

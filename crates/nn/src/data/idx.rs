@@ -1,0 +1,253 @@
+//! IDX files, the form of MNIST: a magic number, the lengths of the axes (big-endian), then bytes; plain or gzip.
+
+use super::{DataError, Dataset, Result, Split, dataset::check_labels};
+use flate2::read::MultiGzDecoder;
+use std::{
+    fs::File,
+    io::{BufReader, ErrorKind, Read},
+    path::{Path, PathBuf},
+};
+
+/// An array of bytes as IDX stores it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idx {
+    /// The lengths of the axes, outermost first.
+    pub shape: Vec<usize>,
+    /// The bytes, row by row; as many as the product of `shape`.
+    pub data: Vec<u8>,
+}
+
+/// The magic number of an array of unsigned bytes with `axes` axes.
+fn magic(axes: usize) -> u32 {
+    0x0800 | axes as u32
+}
+
+impl Idx {
+    /// Reads a file, plain or gzip (told apart by the first two bytes).
+    ///
+    /// # Errors
+    /// The file cannot be read, is not an IDX file of bytes in `axes` axes, ends early, goes on after its data, holds no
+    /// data, or is gzip and corrupt.
+    pub fn open(path: &Path, axes: usize) -> Result<Self> {
+        let place = path.display().to_string();
+        match File::open(path) {
+            Ok(file) => Self::read(&place, BufReader::new(file), axes),
+            Err(source) => Err(DataError::Io { place, source }),
+        }
+    }
+
+    /// Reads from a stream; `place` names it in errors, which are those of [`Idx::open`].
+    ///
+    /// # Errors
+    /// See [`Idx::open`].
+    pub fn read(place: &str, mut from: impl Read, axes: usize) -> Result<Self> {
+        let plain = |source: std::io::Error| DataError::Io { place: place.into(), source };
+        let mut head = Vec::new();
+        from.by_ref().take(2).read_to_end(&mut head).map_err(plain)?;
+        let zipped = head == [0x1f, 0x8b];
+        let whole = head.as_slice().chain(from);
+        if !zipped {
+            return Self::read_plain(place, whole, axes, |_, e| plain(e));
+        }
+        Self::read_plain(place, MultiGzDecoder::new(whole), axes, |read, e| match e.kind() {
+            // The decoder reports a stream that stops midway so; the header may not be known yet.
+            ErrorKind::UnexpectedEof => DataError::Compression {
+                place: place.into(),
+                reason: format!("truncated after {read} uncompressed bytes"),
+            },
+            _ => DataError::Compression { place: place.into(), reason: e.to_string() },
+        })
+    }
+
+    fn read_plain(
+        place: &str,
+        mut from: impl Read,
+        axes: usize,
+        error: impl Fn(usize, std::io::Error) -> DataError,
+    ) -> Result<Self> {
+        let place = || place.to_string();
+        let mut head = Vec::new();
+        let header = 4 + 4 * axes;
+        if let Err(e) = from.by_ref().take(header as u64).read_to_end(&mut head) {
+            return Err(error(head.len(), e));
+        }
+        let mut words = head.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+        // The magic number comes first, so that a file of another kind is not called truncated.
+        if let Some(found) = words.next().filter(|&m| m != magic(axes)) {
+            return Err(DataError::Magic { place: place(), found, expected: magic(axes), axes });
+        }
+        if head.len() < header {
+            return Err(DataError::Truncated { place: place(), found: head.len() as u64, expected: header as u128 });
+        }
+        let shape: Vec<usize> = words.map(|w| w as usize).collect();
+        let size = shape.iter().fold(1u128, |n, &axis| n.saturating_mul(axis as u128));
+        if size == 0 {
+            return Err(DataError::Empty { place: place() });
+        }
+        // One byte more than announced tells whether there is more; nothing is allocated on the header's word alone.
+        let mut data = Vec::new();
+        let limit = u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1);
+        if let Err(e) = from.take(limit).read_to_end(&mut data) {
+            return Err(error(header + data.len(), e));
+        }
+        let expected = size.saturating_add(header as u128);
+        match (data.len() as u128).cmp(&size) {
+            std::cmp::Ordering::Less => {
+                Err(DataError::Truncated { place: place(), found: (header + data.len()) as u64, expected })
+            }
+            std::cmp::Ordering::Greater => Err(DataError::Trailing { place: place(), expected }),
+            std::cmp::Ordering::Equal => Ok(Self { shape, data }),
+        }
+    }
+
+    /// The bytes of a plain IDX file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = magic(self.shape.len()).to_be_bytes().to_vec();
+        self.shape.iter().for_each(|&axis| bytes.extend((axis as u32).to_be_bytes()));
+        bytes.extend(&self.data);
+        bytes
+    }
+}
+
+/// Reads MNIST, or another set in its form (28x28 is not required), from the four usual files of a folder, each plain or
+/// with `.gz`: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`.
+///
+/// # Errors
+/// A file is missing or broken (see [`Idx::open`]), counts of images and labels disagree, a label is above 9, or training
+/// and test images differ in shape.
+pub fn mnist(folder: &Path) -> Result<Split> {
+    let half = |stem: &str, name: &str| {
+        let images = find(folder, &format!("{stem}-images-idx3-ubyte"))?;
+        let labels = find(folder, &format!("{stem}-labels-idx1-ubyte"))?;
+        let named = |path: &Path| path.display().to_string();
+        pair(name, (&named(&images), Idx::open(&images, 3)?), (&named(&labels), Idx::open(&labels, 1)?))
+    };
+    Split::new(half("train", "mnist train")?, half("t10k", "mnist test")?)
+}
+
+/// The file `name` or `name.gz` in `folder`.
+fn find(folder: &Path, name: &str) -> Result<PathBuf> {
+    [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(|p| p.is_file()).ok_or_else(|| {
+        DataError::Missing { place: folder.display().to_string(), expected: format!("{name} or {name}.gz") }
+    })
+}
+
+/// A data set of ten classes from the contents of an image file and a label file and their places.
+pub(super) fn pair(name: &str, (images_in, images): (&str, Idx), (labels_in, labels): (&str, Idx)) -> Result<Dataset> {
+    if images.shape[0] != labels.shape[0] {
+        let (images_in, labels_in) = (images_in.to_string(), labels_in.to_string());
+        return Err(DataError::Counts { images_in, images: images.shape[0], labels_in, labels: labels.shape[0] });
+    }
+    let classes: Vec<u16> = labels.data.into_iter().map(u16::from).collect();
+    check_labels(labels_in, &classes, 10)?;
+    Dataset::new(name, [images.shape[1], images.shape[2], 1], 10, images.data, classes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+    use std::{fs, io::Write};
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    }
+
+    fn images(count: usize) -> Vec<u8> {
+        Idx { shape: vec![count, 3, 2], data: (0..count * 6).map(|i| i as u8).collect() }.to_bytes()
+    }
+
+    fn labels(values: &[u8]) -> Vec<u8> {
+        Idx { shape: vec![values.len()], data: values.to_vec() }.to_bytes()
+    }
+
+    fn read(bytes: &[u8], axes: usize) -> std::result::Result<Idx, String> {
+        Idx::read("file", bytes, axes).map_err(|e| e.to_string())
+    }
+
+    /// A folder with four good files, of which `change` may spoil some.
+    fn folder(change: impl FnOnce(&Path)) -> std::result::Result<Split, String> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("train-images-idx3-ubyte.gz"), gzip(&images(4))).unwrap();
+        fs::write(dir.path().join("train-labels-idx1-ubyte"), labels(&[3, 1, 4, 9])).unwrap();
+        fs::write(dir.path().join("t10k-images-idx3-ubyte"), images(2)).unwrap();
+        fs::write(dir.path().join("t10k-labels-idx1-ubyte.gz"), gzip(&labels(&[0, 5]))).unwrap();
+        change(dir.path());
+        mnist(dir.path()).map_err(|e| e.to_string().replace(&dir.path().display().to_string(), "DIR"))
+    }
+
+    #[test]
+    fn plain_and_gzip_give_the_same() {
+        let plain = read(&images(5), 3).unwrap();
+        assert_eq!((plain.shape.as_slice(), plain.data.len()), (&[5, 3, 2][..], 30));
+        assert_eq!(plain, read(&gzip(&images(5)), 3).unwrap());
+        // Some tools write gzip files in several members.
+        let bytes = images(5);
+        let (front, back) = bytes.split_at(20);
+        assert_eq!(plain, read(&[gzip(front), gzip(back)].concat(), 3).unwrap());
+    }
+
+    #[test]
+    fn a_folder_is_read_with_any_mix_of_plain_and_gzip() {
+        let split = folder(|_| ()).unwrap();
+        assert_eq!((split.train.shape(), split.train.classes, split.train.len()), ([3, 2, 1], 10, 4));
+        assert_eq!((split.train.labels(), split.test.labels()), (&[3, 1, 4, 9][..], &[0, 5][..]));
+        assert_eq!(split.train.image(1), [6, 7, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        for bytes in [images(2), gzip(&images(2))] {
+            for len in 0..bytes.len() {
+                let e = read(&bytes[..len], 3).unwrap_err();
+                assert!(e.starts_with("file: ") && e.contains("truncated"), "{len} of {}: {e}", bytes.len());
+            }
+        }
+        assert_eq!(read(&images(2)[..27], 3).unwrap_err(), "file: truncated: expected 28 bytes, found 27");
+        assert_eq!(read(&images(2)[..15], 3).unwrap_err(), "file: truncated: expected 16 bytes, found 15");
+    }
+
+    #[test]
+    fn broken_files_are_described() {
+        assert_eq!(
+            read(&labels(&[1]), 3).unwrap_err(),
+            "file: expected IDX magic 0x00000803 (bytes in 3 axes), found 0x00000801"
+        );
+        let more = [images(2), vec![0]].concat();
+        assert_eq!(read(&more, 3).unwrap_err(), "file: expected 28 bytes, found more after them");
+        assert_eq!(read(&gzip(&more), 3).unwrap_err(), "file: expected 28 bytes, found more after them");
+        assert!(read(&[gzip(&images(2)), b"more".to_vec()].concat(), 3).unwrap_err().contains("corrupt"));
+        assert_eq!(
+            read(&images(0), 3).unwrap_err(),
+            "file: expected at least one image of at least one pixel, found none"
+        );
+        let huge = Idx { shape: vec![u32::MAX as usize; 3], data: vec![1, 2] }.to_bytes();
+        let expected = u128::from(u32::MAX).pow(3) + 16;
+        assert_eq!(read(&huge, 3).unwrap_err(), format!("file: truncated: expected {expected} bytes, found 18"));
+        let mut flipped = gzip(&images(200));
+        let end = flipped.len();
+        flipped[end - 6] ^= 1; // the check sum
+        assert!(read(&flipped, 3).unwrap_err().contains("corrupt"));
+    }
+
+    #[test]
+    fn broken_folders_are_described() {
+        let none = folder(|d| fs::remove_file(d.join("t10k-images-idx3-ubyte")).unwrap()).unwrap_err();
+        assert_eq!(none, "DIR: expected a file t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz, found none");
+        let counts = folder(|d| fs::write(d.join("train-labels-idx1-ubyte"), labels(&[1, 2])).unwrap()).unwrap_err();
+        assert_eq!(
+            counts,
+            "DIR/train-labels-idx1-ubyte: expected 4 labels, one for each image in DIR/train-images-idx3-ubyte.gz, \
+             found 2"
+        );
+        let range = folder(|d| fs::write(d.join("train-labels-idx1-ubyte"), labels(&[1, 2, 10, 3])).unwrap());
+        assert_eq!(range.unwrap_err(), "DIR/train-labels-idx1-ubyte: label 2: expected 0..=9, found 10");
+        let other = Idx { shape: vec![2, 2, 2], data: vec![0; 8] }.to_bytes();
+        let shapes = folder(|d| fs::write(d.join("t10k-images-idx3-ubyte"), &other).unwrap()).unwrap_err();
+        assert!(shapes.contains("[3, 2, 1]") && shapes.contains("[2, 2, 1]"), "{shapes}");
+        let path = Path::new("no-such-folder/file");
+        assert!(Idx::open(path, 1).unwrap_err().to_string().starts_with("no-such-folder/file: "));
+    }
+}

@@ -1,0 +1,33 @@
+//! Data sets: readers, the two embedded sets, augmentation, normalization and batches.
+//!
+//! Everything random here is a function of a seed, an epoch and the index of an image, so runs repeat and resume exactly.
+
+mod augment;
+mod cifar;
+mod dataset;
+mod digits;
+mod error;
+mod idx;
+mod loader;
+mod normalize;
+mod photo_digits;
+mod source;
+
+pub use augment::Augment;
+pub use cifar::{cifar10, cifar100};
+pub use dataset::{Dataset, Split};
+pub use digits::digits;
+pub use error::{DataError, Result};
+pub use idx::{Idx, mnist};
+pub use loader::{Batch, Loader};
+pub use normalize::Normalize;
+pub use photo_digits::photo_digits;
+pub use source::Source;
+
+/// FNV-1a of all images and labels, for tests that hold the embedded sets to their first release.
+#[cfg(test)]
+fn checksum(data: &Dataset) -> u64 {
+    let labels = data.labels().iter().flat_map(|l| l.to_le_bytes());
+    let bytes = data.images().iter().copied().chain(labels);
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

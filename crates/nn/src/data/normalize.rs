@@ -1,0 +1,66 @@
+//! Per-channel normalization: bytes to numbers of mean 0 and deviation 1 over the training set.
+
+use super::Dataset;
+
+/// Mean and standard deviation of each channel, on the scale where 255 is 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalize {
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+impl Normalize {
+    /// The mean and standard deviation over all pixels of `data`, usually the training set.
+    ///
+    /// Sums are exact integers; division and square root are rounded once each, so the result is the same everywhere. A
+    /// channel of one single value gets deviation 1.
+    pub fn of(data: &Dataset) -> Self {
+        let channels = data.channels;
+        let mut sums = vec![(0u64, 0u64); channels];
+        for pixel in data.images().chunks_exact(channels) {
+            for ((sum, squares), &v) in sums.iter_mut().zip(pixel) {
+                *sum += u64::from(v);
+                *squares += u64::from(v) * u64::from(v);
+            }
+        }
+        let count = (data.images().len() / channels) as u128;
+        let mean = sums.iter().map(|&(sum, _)| (sum as f64 / (255 * count) as f64) as f32).collect();
+        let std = sums.iter().map(|&(sum, squares)| {
+            // n^2 times the variance is an integer.
+            let scaled = count * u128::from(squares) - u128::from(sum) * u128::from(sum);
+            if scaled == 0 { 1.0 } else { ((scaled as f64).sqrt() / (255 * count) as f64) as f32 }
+        });
+        Self { std: std.collect(), mean }
+    }
+
+    /// The mean of each channel.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// The standard deviation of each channel.
+    pub fn std(&self) -> &[f32] {
+        &self.std
+    }
+
+    /// For each channel what every byte becomes: `(v / 255 - mean) / std`, each operation rounded to `f32`.
+    pub(super) fn tables(&self) -> Vec<[f32; 256]> {
+        let table = |(&mean, &std): (&f32, &f32)| std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
+        self.mean.iter().zip(&self.std).map(table).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        // First channel: 0 and 255, mean 1/2, deviation 1/2. Second: 51 throughout, mean 1/5, no deviation.
+        let data = Dataset::new("d", [1, 2, 2], 1, vec![0, 51, 255, 51], vec![0]).unwrap();
+        let n = Normalize::of(&data);
+        assert_eq!((n.mean(), n.std()), (&[0.5, 0.2][..], &[0.5, 1.0][..]));
+        let tables = n.tables();
+        assert_eq!((tables[0][0], tables[0][255], tables[1][51]), (-1.0, 1.0, 0.0));
+    }
+}
