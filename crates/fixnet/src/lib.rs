@@ -1,1 +1,49 @@
-//! facade
+//! fixnet trains neural networks on ordinary CPUs in real low-bit fixed-point arithmetic.
+//!
+//! Weights, activations and gradients of quantized layers are integers of 1 to 8 bits in memory, and the three matrix
+//! products of each such layer (output, input gradient, weight gradient) are exact integer SIMD products. The same seed,
+//! data and settings give the same bits on every machine, with any number of threads.
+//!
+//! ```
+//! use fixnet::prelude::*;
+//!
+//! let data = Source::Digits.load()?;
+//! let mut store = Store::seeded(42);
+//! let q = QuantConfig { precision: "4/4/4".parse()?, rule: GradientRule::LBT, edges: None };
+//! let net = models::build(&mut store, &"mlp:32".parse()?, [28, 28, 1], 10, &q)?;
+//! let normalize = Normalize::of(&data.train);
+//! let mut sgd = Sgd::new(SgdConfig { total_steps: 3, ..SgdConfig::default() })?;
+//! for batch in Loader::new(&data.train, 64, normalize).shuffled(store.seed(), 0).take(3) {
+//!     let mut g = Graph::train(&mut store);
+//!     let x = g.input(batch.images); // [N, 28, 28, 1]
+//!     let logits = net.forward(&mut g, &x)?; // [N, 10]
+//!     let loss = g.cross_entropy(&logits, &batch.labels)?;
+//!     g.backward(loss)?;
+//!     sgd.step(&mut store)?;
+//! }
+//! println!("{}", fixnet::checkpoint::digest(&store, &sgd));
+//! # Ok::<(), fixnet::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub use fixnet_autograd as autograd;
+pub use fixnet_nn::{Error, Result, checkpoint, data, layers, metrics, models, optim};
+pub use fixnet_quant as quant;
+pub use fixnet_tensor as tensor;
+pub use fixnet_tensor::kernel;
+
+/// What a training program needs, in one line: `use fixnet::prelude::*;`.
+pub mod prelude {
+    pub use crate::checkpoint;
+    pub use crate::data::{Augment, Batch, Dataset, Loader, Normalize, Source, Split};
+    pub use crate::layers::{
+        AvgPool2d, BasicBlock, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, Relu, Sequential,
+    };
+    pub use crate::metrics::{self, Evaluation};
+    pub use crate::models::{self, ModelSpec};
+    pub use crate::optim::{Schedule, Sgd, SgdConfig, TransitionConfig};
+    pub use crate::{Error, Result};
+    pub use fixnet_autograd::{Graph, Store, Var};
+    pub use fixnet_quant::{GradientRule, Precision, QuantConfig};
+    pub use fixnet_tensor::Tensor;
+}

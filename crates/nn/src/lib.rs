@@ -1,1 +1,13 @@
-//! fixnet-nn
+//! Layers, models, losses, optimizers, data sets and checkpoints: what a training program is written with.
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+pub mod data;
+mod error;
+pub mod layers;
+pub mod metrics;
+pub mod models;
+pub mod optim;
+
+pub use error::{Error, Result};
+pub use layers::{Layer, Sequential};

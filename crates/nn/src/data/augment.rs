@@ -24,7 +24,9 @@ impl Augment {
     /// The variation of image `index` in an epoch: a function of these numbers alone.
     pub(super) fn draw(&self, seed: u64, epoch: u32, index: usize) -> Variation {
         let stream = Stream::new(seed, domain::AUGMENT, epoch, index as u32);
-        let offset = |i| stream.below(i, 2 * self.crop_padding as u32 + 1) as isize - self.crop_padding as isize;
+        // Far beyond the side of any image a larger frame makes no difference: nearly every crop is black.
+        let padding = self.crop_padding.min(usize::from(u16::MAX)) as u32;
+        let offset = |i| stream.below(i, 2 * padding + 1) as isize - padding as isize;
         Variation { dy: offset(0), dx: offset(1), flip: self.flip && stream.u32_at(2) >> 31 == 1 }
     }
 }
@@ -101,5 +103,6 @@ mod tests {
         assert_eq!(base, augment.draw(1, 2, 3));
         assert!([augment.draw(2, 2, 3), augment.draw(1, 3, 3), augment.draw(1, 2, 4)].iter().all(|v| *v != base));
         assert_eq!(Augment::default().draw(1, 2, 3), Variation::NONE);
+        Augment { crop_padding: usize::MAX, flip: false }.draw(1, 2, 3); // an absurd frame must not overflow
     }
 }

@@ -61,7 +61,7 @@ fn read(name: &str, paths: &[PathBuf], classes: &[usize]) -> Result<Dataset> {
         if bytes.is_empty() {
             return Err(DataError::Empty { place: place() });
         }
-        if bytes.len() % record != 0 {
+        if !bytes.len().is_multiple_of(record) {
             return Err(DataError::Records { place: place(), found: bytes.len(), record });
         }
         images.reserve_exact(bytes.len() / record * 3 * PLANE);

@@ -37,7 +37,7 @@ impl Dataset {
         if images.is_empty() || image == 0 || classes == 0 {
             return Err(DataError::Empty { place: name });
         }
-        if images.len() % image != 0 {
+        if !images.len().is_multiple_of(image) {
             return Err(DataError::Pixels { place: name, found: images.len(), image, shape });
         }
         let count = images.len() / image;

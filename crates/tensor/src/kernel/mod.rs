@@ -64,7 +64,7 @@ impl Offsets {
         let max = list.iter().copied().max().unwrap_or(0) as usize;
         Self { list, max }
     }
-
+}
 
 /// What the driver needs of a kernel, for bytes and floats alike.
 pub(crate) trait Product: Sync {

@@ -1,0 +1,60 @@
+//! `Linear`: a fully connected layer with a bias, in floats or quantized.
+
+use super::Layer;
+use fixnet_autograd::{Graph, Group, ParamId, Result, Store, Var};
+use fixnet_quant::{Precision, QLinear, QuantConfig};
+use fixnet_tensor::Tensor;
+
+/// `y = x · w^T + bias`, [N, I] to [N, O]. The bias stays float.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    name: String,
+    weight: ParamId,
+    bias: ParamId,
+    quantized: Option<QLinear>,
+}
+
+impl Linear {
+    /// A float layer. Weights start normal with variance 2 / (I + O) (Glorot), the bias 0; keys `name.weight`,
+    /// `name.bias`.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn new(store: &mut Store, name: &str, c_in: usize, c_out: usize) -> Result<Self> {
+        Self::quantized(store, name, [c_in, c_out], &QuantConfig::FLOAT, false)
+    }
+
+    /// A layer at the precision of `config`, float if that is 32/32/32. `signed` says that its input may be negative.
+    ///
+    /// # Errors
+    /// The name is taken or the precision makes no sense.
+    pub fn quantized(
+        store: &mut Store,
+        name: &str,
+        [c_in, c_out]: [usize; 2],
+        config: &QuantConfig,
+        signed: bool,
+    ) -> Result<Self> {
+        let float = config.precision == Precision::FLOAT;
+        let group = if float { Group::Weight } else { Group::Latent };
+        let std = libm::sqrtf(2.0 / (c_in + c_out) as f32);
+        let weight = store.add_normal(&format!("{name}.weight"), group, &[c_out, c_in], std)?;
+        let bias = store.add(&format!("{name}.bias"), Group::Offset, Tensor::zeros(&[c_out]))?;
+        let quantized = if float { None } else { Some(QLinear::new(store, name, weight, config, signed)?) };
+        Ok(Self { name: name.to_string(), weight, bias, quantized })
+    }
+}
+
+impl Layer for Linear {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        let y = match &self.quantized {
+            Some(op) => op.forward(g, x)?,
+            None => {
+                let w = g.param(self.weight);
+                g.linear(x, &w).map_err(|e| e.in_layer(&self.name))?
+            }
+        };
+        let bias = g.param(self.bias);
+        g.add_bias(&y, &bias).map_err(|e| e.in_layer(&self.name))
+    }
+}

@@ -1,0 +1,73 @@
+//! Layers: what a model is put together from. A layer holds addresses into the store and settings, never numbers, so a
+//! checkpoint of the store forgets nothing.
+
+mod batch_norm;
+mod conv;
+mod linear;
+mod residual;
+mod simple;
+
+pub use batch_norm::BatchNorm2d;
+pub use conv::Conv2d;
+pub use linear::Linear;
+pub use residual::BasicBlock;
+pub use simple::{AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d, Relu};
+
+use fixnet_autograd::{Graph, Result, Var};
+
+/// A part of a model: from one value to the next.
+pub trait Layer: Send + Sync {
+    /// Records the layer on the graph and returns its output.
+    ///
+    /// # Errors
+    /// The input does not fit; the error names the layer or operation.
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var>;
+}
+
+/// Layers one after the other.
+///
+/// ```
+/// use fixnet_autograd::{Graph, Store};
+/// use fixnet_nn::layers::{Layer, Linear, Relu, Sequential};
+/// use fixnet_tensor::Tensor;
+/// let mut store = Store::seeded(1);
+/// let net = Sequential::new().push(Linear::new(&mut store, "fc1", 8, 16)?).push(Relu);
+/// let mut g = Graph::eval(&mut store);
+/// let x = g.input(Tensor::zeros(&[2, 8]));
+/// assert_eq!(net.forward(&mut g, &x)?.shape(), [2, 16]);
+/// # Ok::<(), fixnet_autograd::Error>(())
+/// ```
+#[derive(Default)]
+pub struct Sequential {
+    layers: Vec<Box<dyn Layer>>,
+}
+
+impl Sequential {
+    /// No layers: the identity.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a layer at the end.
+    #[must_use]
+    pub fn push(mut self, layer: impl Layer + 'static) -> Self {
+        self.layers.push(Box::new(layer));
+        self
+    }
+
+    /// How many layers there are.
+    pub fn len(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Whether there is no layer.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+}
+
+impl Layer for Sequential {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(g, &x))
+    }
+}

@@ -1,0 +1,54 @@
+//! Evaluation: mean loss and top-1 accuracy.
+
+use crate::data::Batch;
+use crate::{Layer, Result};
+use fixnet_autograd::{Graph, Store};
+use fixnet_tensor::Tensor;
+
+/// The result of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Share of images whose largest logit is their label, 0 to 1.
+    pub accuracy: f64,
+    /// How many images.
+    pub count: usize,
+}
+
+/// How many rows of logits [N, classes] have their largest value at their label; the first one wins a tie.
+pub fn correct(logits: &Tensor, labels: &[usize]) -> usize {
+    let classes = logits.shape().last().copied().unwrap_or(1).max(1);
+    let best = |row: &[f32]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+    logits.data().chunks_exact(classes).zip(labels).filter(|(row, label)| best(row) == **label).count()
+}
+
+/// Runs the model over all batches in evaluation.
+///
+/// # Errors
+/// A batch does not fit the model.
+pub fn evaluate(net: &dyn Layer, store: &mut Store, batches: impl Iterator<Item = Batch>) -> Result<Evaluation> {
+    let (mut loss, mut hits, mut count) = (0.0, 0, 0);
+    for batch in batches {
+        let mut g = Graph::eval(store);
+        let x = g.input(batch.images);
+        let logits = net.forward(&mut g, &x)?;
+        let batch_loss = g.cross_entropy(&logits, &batch.labels)?;
+        loss += f64::from(batch_loss.tensor().item()) * batch.labels.len() as f64;
+        hits += correct(&logits.tensor(), &batch.labels);
+        count += batch.labels.len();
+    }
+    let n = count.max(1) as f64;
+    Ok(Evaluation { loss: loss / n, accuracy: hits as f64 / n, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_largest_logit_counts() {
+        let logits = Tensor::from_vec(&[3, 2], vec![1.0, 2.0, 3.0, 3.0, 0.0, -1.0]).unwrap();
+        assert_eq!(correct(&logits, &[1, 0, 1]), 2);
+    }
+}
