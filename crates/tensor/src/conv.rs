@@ -20,6 +20,15 @@ fn steps_held(lhs: &Codes, rhs: &Codes) -> usize {
     i32::MAX as usize / (product.max(1) * QUAD)
 }
 
+/// A kernel given from outside must be exact for the operands.
+fn admitted(op: &'static str, kernel: &IntegerKernel, lhs: &Codes, rhs: &Codes) -> Result<()> {
+    if kernel.admits(lhs.byte_max(), rhs.level_max()) {
+        return Ok(());
+    }
+    let found = format!("{} · {}", lhs.byte_max(), rhs.level_max());
+    Err(Error::range(op, "product of operands", format!("at most {} for {}", kernel.product_max, kernel.name), found))
+}
+
 /// The sums of a product over `k` must fit 32 bits, because they are handed on as such.
 fn fits(op: &'static str, k: usize, lhs: &Codes, rhs: &Codes) -> Result<()> {
     let held = QUAD * steps_held(lhs, rhs);
@@ -46,6 +55,7 @@ pub(crate) fn conv2d_by(kernel: &IntegerKernel, x: &Codes, w: &Codes, g: &Conv2d
     check(OP, &g.input_shape(), x.shape())?;
     check(OP, &g.weight_shape(), w.shape())?;
     let taps = g.kernel[0] * g.kernel[1];
+    admitted(OP, kernel, x, w)?;
     fits(OP, taps * g.c_in, x, w)?;
     let out = driver::forward(kernel, g, x.into(), weight(w, taps, g.c_in));
     Sums::new(&g.output_shape(), x.scale() * w.scale(), out)
@@ -65,6 +75,7 @@ pub(crate) fn conv2d_input_grad_by(kernel: &IntegerKernel, dy: &Codes, w: &Codes
     check(OP, &g.output_shape(), dy.shape())?;
     check(OP, &g.weight_shape(), w.shape())?;
     let taps = g.kernel[0] * g.kernel[1];
+    admitted(OP, kernel, dy, w)?;
     fits(OP, taps * g.c_out, dy, w)?;
     let out = driver::input_grad(kernel, g, dy.into(), weight(w, taps, g.c_in));
     Sums::new(&g.input_shape(), dy.scale() * w.scale(), out)
@@ -85,6 +96,7 @@ pub(crate) fn conv2d_weight_grad_by(kernel: &IntegerKernel, x: &Codes, dy: &Code
     const OP: &str = "conv2d_weight_grad";
     check(OP, &g.input_shape(), x.shape())?;
     check(OP, &g.output_shape(), dy.shape())?;
+    admitted(OP, kernel, x, dy)?;
     let zero = dy.zero();
     let to_level = |byte: u8| byte.wrapping_sub(zero) as i8;
     let sums = driver::weight_grad(kernel, g, x.into(), dy.into(), to_level, steps_held(x, dy));
@@ -108,10 +120,19 @@ fn as_image(codes: &Codes, [n, c]: [usize; 2]) -> Result<Codes> {
 /// # Errors
 /// No matrices, I differs, or a sum could overflow 32 bits.
 pub fn linear(x: &Codes, w: &Codes) -> Result<Sums> {
+    linear_by(select(x.byte_max(), w.level_max()), x, w)
+}
+
+/// [`linear`] with the kernel given, for comparisons.
+///
+/// # Errors
+/// As [`linear`], or the kernel is not exact for these operands.
+pub fn linear_by(kernel: &IntegerKernel, x: &Codes, w: &Codes) -> Result<Sums> {
     const OP: &str = "linear";
     let ([n, i], [o, wi]) = (matrix(OP, x.shape())?, matrix(OP, w.shape())?);
     check(OP, &[n, wi], x.shape())?;
-    conv2d(&as_image(x, [n, i])?, &as_image(w, [o, i])?, &Conv2dGeometry::linear(n, i, o))?.reshape(&[n, o])
+    let g = Conv2dGeometry::linear(n, i, o);
+    conv2d_by(kernel, &as_image(x, [n, i])?, &as_image(w, [o, i])?, &g)?.reshape(&[n, o])
 }
 
 /// The gradient of x from that of y, exact. Shapes: dy [N, O], w [O, I] to [N, I].
