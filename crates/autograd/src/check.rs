@@ -11,11 +11,7 @@ use fixnet_tensor::rng::{Stream, domain};
 ///
 /// # Errors
 /// Those of `f`.
-pub fn gradient_error(
-    inputs: &[Tensor],
-    h: f32,
-    f: impl Fn(&mut Graph<'_>, &[Var]) -> Result<Var>,
-) -> Result<f32> {
+pub fn gradient_error(inputs: &[Tensor], h: f32, f: impl Fn(&mut Graph<'_>, &[Var]) -> Result<Var>) -> Result<f32> {
     let mut store = Store::seeded(0);
     let ids = inputs
         .iter()
@@ -41,8 +37,10 @@ pub fn gradient_error(
         Ok(total)
     };
     loss(&mut store, true)?;
-    let exact: Vec<Tensor> =
-        ids.iter().map(|&id| store.grad(id).cloned().unwrap_or_else(|| Tensor::zeros(store.param(id).value.shape()))).collect();
+    let exact: Vec<Tensor> = ids
+        .iter()
+        .map(|&id| store.grad(id).cloned().unwrap_or_else(|| Tensor::zeros(store.param(id).value.shape())))
+        .collect();
     let (mut worst, mut largest) = (0f32, 1f32);
     for (&id, exact) in ids.iter().zip(&exact) {
         for (i, &exact) in exact.data().iter().enumerate() {

@@ -211,10 +211,9 @@ impl Store {
     /// Every number of the model by name, in a fixed order: parameters, then state. What a checkpoint holds.
     pub fn state_dict(&self) -> Vec<(String, Array)> {
         let params = self.params.iter().map(|p| (p.name.clone(), Array::F32(p.value.clone())));
-        let states = self
-            .slots
-            .iter()
-            .flat_map(|(name, state)| state.save().into_iter().map(move |(key, array)| (format!("{name}.{key}"), array)));
+        let states = self.slots.iter().flat_map(|(name, state)| {
+            state.save().into_iter().map(move |(key, array)| (format!("{name}.{key}"), array))
+        });
         params.chain(states).collect()
     }
 
@@ -224,7 +223,11 @@ impl Store {
     /// A name is missing or a shape differs; the store may then hold a part of the new values.
     pub fn load_state_dict(&mut self, mut get: impl FnMut(&str) -> Option<Array>) -> Result<()> {
         for p in &mut self.params {
-            let wrong = |found: String| Error::State { name: p.name.clone(), expected: format!("f32 {:?}", p.value.shape()), found };
+            let wrong = |found: String| Error::State {
+                name: p.name.clone(),
+                expected: format!("f32 {:?}", p.value.shape()),
+                found,
+            };
             match get(&p.name) {
                 Some(Array::F32(t)) if t.shape() == p.value.shape() => p.value = t,
                 Some(Array::F32(t)) => return Err(wrong(format!("f32 {:?}", t.shape()))),
@@ -236,9 +239,11 @@ impl Store {
         }
         for (name, state) in &mut self.slots {
             let mut fetch = |key: &str| get(&format!("{name}.{key}"));
-            state
-                .load(&mut fetch)
-                .map_err(|expected| Error::State { name: name.clone(), expected, found: "another form, or nothing".into() })?;
+            state.load(&mut fetch).map_err(|expected| Error::State {
+                name: name.clone(),
+                expected,
+                found: "another form, or nothing".into(),
+            })?;
         }
         Ok(())
     }

@@ -25,7 +25,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     crate::choose_isa(args.isa.as_deref())?;
     let path = if args.run.is_dir() { args.run.join("checkpoint.safetensors") } else { args.run };
     let metadata = checkpoint::read_metadata(&path)?;
-    let config = metadata.get("config").with_context(|| format!("{}: expected the recipe in its metadata, found none", path.display()))?;
+    let config = metadata
+        .get("config")
+        .with_context(|| format!("{}: expected the recipe in its metadata, found none", path.display()))?;
     let mut recipe: Recipe = toml::from_str(config).map_err(|e| anyhow::anyhow!("{}: recipe: {e}", path.display()))?;
     let trained_on = recipe.resolve()?.data.load().map_err(fixnet::Error::from)?;
     if let Some(data) = args.data {
@@ -36,7 +38,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let train = &trained_on.train;
     let mut store = Store::seeded(recipe.seed);
     let input = [train.height, train.width, train.channels];
-    let net = models::build(&mut store, &parts.model, input, train.classes, &parts.quant).map_err(fixnet::Error::from)?;
+    let net =
+        models::build(&mut store, &parts.model, input, train.classes, &parts.quant).map_err(fixnet::Error::from)?;
     checkpoint::load(&path, &mut store, None)?;
     let loader = Loader::new(&data.test, 256, Normalize::of(train));
     let result = metrics::evaluate(&net, &mut store, loader)?;

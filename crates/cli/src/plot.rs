@@ -31,12 +31,14 @@ fn draw(path: &Path, title: &str, points: &[Point]) -> Result<(), Box<dyn std::e
         .build_cartesian_2d(0.0..last, 0.0..top)?;
     chart.configure_mesh().x_desc("epoch").draw()?;
     let series = |f: fn(&Point) -> f64| points.iter().map(move |p| (p.epoch as f64, f(p)));
-    chart.draw_series(LineSeries::new(series(|p| p.train_loss), &BLUE))?.label("train").legend(|(x, y)| {
-        PathElement::new(vec![(x, y), (x + 20, y)], BLUE)
-    });
-    chart.draw_series(LineSeries::new(series(|p| p.test_loss), &RED))?.label("test").legend(|(x, y)| {
-        PathElement::new(vec![(x, y), (x + 20, y)], RED)
-    });
+    chart
+        .draw_series(LineSeries::new(series(|p| p.train_loss), &BLUE))?
+        .label("train")
+        .legend(|(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], BLUE));
+    chart
+        .draw_series(LineSeries::new(series(|p| p.test_loss), &RED))?
+        .label("test")
+        .legend(|(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], RED));
     chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw()?;
     let low = points.iter().map(|p| p.test_accuracy).fold(1.0, f64::min);
     let mut chart = ChartBuilder::on(&right)

@@ -105,7 +105,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     parts.sgd.total_steps = u64::from(recipe.epochs) * steps_per_epoch;
     let mut store = Store::seeded(recipe.seed);
     let input = [train.height, train.width, train.channels];
-    let net = models::build(&mut store, &parts.model, input, train.classes, &parts.quant).map_err(fixnet::Error::from)?;
+    let net =
+        models::build(&mut store, &parts.model, input, train.classes, &parts.quant).map_err(fixnet::Error::from)?;
     let mut sgd = Sgd::new(parts.sgd.clone())?;
     let normalize = Normalize::of(train);
     let metadata = BTreeMap::from([("config".to_string(), toml::to_string(&recipe)?)]);
@@ -119,9 +120,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     for epoch in 0..recipe.epochs {
         let epoch_start = Instant::now();
         let (mut loss_sum, mut hits, mut seen) = (0f64, 0usize, 0usize);
-        let loader = Loader::new(train, recipe.batch_size, normalize.clone())
-            .shuffled(recipe.seed, epoch)
-            .augmented(parts.augment, recipe.seed, epoch);
+        let loader = Loader::new(train, recipe.batch_size, normalize.clone()).shuffled(recipe.seed, epoch).augmented(
+            parts.augment,
+            recipe.seed,
+            epoch,
+        );
         for batch in loader {
             let mut g = Graph::train(&mut store);
             let x = g.input(batch.images);
@@ -137,7 +140,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
             bar.inc(1);
             let rate = (points.len() * train.len() + seen) as f64 / start.elapsed().as_secs_f64();
             let (mean, share) = (loss_sum / seen as f64, 100.0 * hits as f64 / seen as f64);
-            bar.set_message(format!("epoch {}/{}  loss {mean:.4}  acc {share:.2} %  {rate:.0} images/s", epoch + 1, recipe.epochs));
+            bar.set_message(format!(
+                "epoch {}/{}  loss {mean:.4}  acc {share:.2} %  {rate:.0} images/s",
+                epoch + 1,
+                recipe.epochs
+            ));
             if store.step().is_multiple_of(LOG_EVERY) {
                 let gamma: serde_json::Map<_, _> = gammas(&store).into_iter().map(|(n, g)| (n, g.into())).collect();
                 let mut line = json!({
@@ -155,7 +162,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         training_seconds += epoch_start.elapsed().as_secs_f64();
         let test = metrics::evaluate(&net, &mut store, Loader::new(&data.test, 256, normalize.clone()))?;
         let train_loss = loss_sum / seen as f64;
-        points.push(Point { epoch: u64::from(epoch) + 1, train_loss, test_loss: test.loss, test_accuracy: test.accuracy });
+        points.push(Point {
+            epoch: u64::from(epoch) + 1,
+            train_loss,
+            test_loss: test.loss,
+            test_accuracy: test.accuracy,
+        });
         let line = json!({
             "kind": "epoch", "epoch": epoch + 1, "step": store.step(), "train_loss": train_loss,
             "train_accuracy": hits as f64 / seen as f64, "test_loss": test.loss, "test_accuracy": test.accuracy,
@@ -164,7 +176,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         checkpoint::save(&out.join("checkpoint.safetensors"), &store, &sgd, &metadata)?;
         plot::curves(&out.join("curves.svg"), &recipe.name, &points)?;
         if !bar.is_hidden() {
-            bar.println(format!("epoch {:>3}  train loss {train_loss:.4}  test accuracy {:.2} %", epoch + 1, 100.0 * test.accuracy));
+            bar.println(format!(
+                "epoch {:>3}  train loss {train_loss:.4}  test accuracy {:.2} %",
+                epoch + 1,
+                100.0 * test.accuracy
+            ));
         }
     }
     bar.finish_and_clear();
@@ -199,7 +215,8 @@ fn progress(steps: u64, hidden: bool) -> ProgressBar {
     if hidden || !std::io::stderr().is_terminal() {
         return ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
     }
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(steps).with_style(style)
 }
 

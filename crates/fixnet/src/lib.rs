@@ -37,7 +37,8 @@ pub mod prelude {
     pub use crate::checkpoint;
     pub use crate::data::{Augment, Batch, Dataset, Loader, Normalize, Source, Split};
     pub use crate::layers::{
-        AvgPool2d, BasicBlock, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, Relu, Sequential,
+        AvgPool2d, BasicBlock, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, Relu,
+        Sequential,
     };
     pub use crate::metrics::{self, Evaluation};
     pub use crate::models::{self, ModelSpec};

@@ -94,7 +94,8 @@ pub fn load(path: &Path, store: &mut Store, optimizer: Option<&mut Sgd>) -> Resu
         let view = file.tensor(name).ok()?;
         match view.dtype() {
             Dtype::F32 => {
-                let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                let values =
+                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
                 Tensor::from_vec(view.shape(), values).ok().map(Array::F32)
             }
             Dtype::U64 => {

@@ -30,7 +30,8 @@ impl fmt::Display for ModelSpec {
 impl FromStr for ModelSpec {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self> {
-        let bad = || Error::setting("model", "mlp, mlp:WIDTH-WIDTH…, lenet, resnet20, resnet32, resnet44 or resnet56", s);
+        let bad =
+            || Error::setting("model", "mlp, mlp:WIDTH-WIDTH…, lenet, resnet20, resnet32, resnet44 or resnet56", s);
         if let Some(widths) = s.strip_prefix("mlp:") {
             let widths: Vec<usize> = widths.split('-').map(|w| w.parse().map_err(|_| bad())).collect::<Result<_>>()?;
             return if widths.iter().all(|w| (1..=65_536).contains(w)) { Ok(Self::Mlp(widths)) } else { Err(bad()) };
@@ -51,7 +52,13 @@ impl FromStr for ModelSpec {
 ///
 /// # Errors
 /// The images are too small for the model, or names in the store are taken.
-pub fn build(store: &mut Store, model: &ModelSpec, input: [usize; 3], classes: usize, config: &QuantConfig) -> Result<Sequential> {
+pub fn build(
+    store: &mut Store,
+    model: &ModelSpec,
+    input: [usize; 3],
+    classes: usize,
+    config: &QuantConfig,
+) -> Result<Sequential> {
     match model {
         ModelSpec::Mlp(widths) => mlp(store, input.iter().product(), widths, classes, config),
         ModelSpec::LeNet => lenet(store, input, classes, config),
@@ -63,7 +70,13 @@ pub fn build(store: &mut Store, model: &ModelSpec, input: [usize; 3], classes: u
 ///
 /// # Errors
 /// Names in the store are taken.
-pub fn mlp(store: &mut Store, c_in: usize, widths: &[usize], classes: usize, config: &QuantConfig) -> Result<Sequential> {
+pub fn mlp(
+    store: &mut Store,
+    c_in: usize,
+    widths: &[usize],
+    classes: usize,
+    config: &QuantConfig,
+) -> Result<Sequential> {
     let mut net = Sequential::new().push(Flatten);
     let mut from = c_in;
     for (i, &width) in widths.iter().enumerate() {
@@ -107,7 +120,13 @@ pub fn lenet(store: &mut Store, [h, w, c]: [usize; 3], classes: usize, config: &
 ///
 /// # Errors
 /// The depth is not 6n + 2, or names in the store are taken.
-pub fn resnet_cifar(store: &mut Store, depth: usize, channels: usize, classes: usize, config: &QuantConfig) -> Result<Sequential> {
+pub fn resnet_cifar(
+    store: &mut Store,
+    depth: usize,
+    channels: usize,
+    classes: usize,
+    config: &QuantConfig,
+) -> Result<Sequential> {
     if depth < 8 || !(depth - 2).is_multiple_of(6) {
         return Err(Error::setting("depth of a CIFAR residual network", "6n + 2, such as 20, 32, 44 or 56", depth));
     }
@@ -125,10 +144,13 @@ pub fn resnet_cifar(store: &mut Store, depth: usize, channels: usize, classes: u
             from = width;
         }
     }
-    Ok(net
-        .push(GlobalAvgPool2d)
-        .push(BatchNorm2d::new(store, "bn2", 64)?)
-        .push(Linear::quantized(store, "classifier", [64, classes], &edge, true)?))
+    Ok(net.push(GlobalAvgPool2d).push(BatchNorm2d::new(store, "bn2", 64)?).push(Linear::quantized(
+        store,
+        "classifier",
+        [64, classes],
+        &edge,
+        true,
+    )?))
 }
 
 #[cfg(test)]
@@ -156,7 +178,8 @@ mod tests {
                 let config = QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges };
                 let mut store = Store::seeded(0);
                 let net = build(&mut store, &ModelSpec::ResNet(20), [32, 32, 3], 10, &config).unwrap();
-                let weights = store.params().iter().filter(|p| p.name().ends_with(".weight") && p.value.shape().len() > 1);
+                let weights =
+                    store.params().iter().filter(|p| p.name().ends_with(".weight") && p.value.shape().len() > 1);
                 // 267,696 weights of convolutions and 640 of the classifier.
                 assert_eq!(weights.map(|p| p.value.len()).sum::<usize>(), 267_696 + 640);
                 let mut g = Graph::train(&mut store);

@@ -45,7 +45,8 @@ impl fmt::Display for GradientRule {
 impl FromStr for GradientRule {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self> {
-        let bad = || Error::setting("gradient rule", "lbt, lbt:ALPHA:BETA, min-max or fixed:GAMMA, numbers in (0, 1]", s);
+        let bad =
+            || Error::setting("gradient rule", "lbt, lbt:ALPHA:BETA, min-max or fixed:GAMMA, numbers in (0, 1]", s);
         let number = |text: &str| text.parse().ok().filter(|v: &f32| *v > 0.0 && *v <= 1.0).ok_or_else(bad);
         match s.split(':').collect::<Vec<_>>()[..] {
             ["lbt"] => Ok(Self::LBT),

@@ -37,7 +37,9 @@ impl Precision {
             return bad("widths of 1 to 8, or 32 for float");
         }
         if quantized(weight) != quantized(activation) {
-            return bad("weights and activations both quantized or both 32, since their product is one integer product");
+            return bad(
+                "weights and activations both quantized or both 32, since their product is one integer product",
+            );
         }
         if quantized(gradient) && !quantized(weight) {
             return bad("gradients of 32 bits where weights and activations are floats");

@@ -92,7 +92,12 @@ pub fn conv2d_weight_grad(x: &Codes, dy: &Codes, g: &Conv2dGeometry) -> Result<T
 }
 
 /// [`conv2d_weight_grad`] with the kernel given.
-pub(crate) fn conv2d_weight_grad_by(kernel: &IntegerKernel, x: &Codes, dy: &Codes, g: &Conv2dGeometry) -> Result<Tensor> {
+pub(crate) fn conv2d_weight_grad_by(
+    kernel: &IntegerKernel,
+    x: &Codes,
+    dy: &Codes,
+    g: &Conv2dGeometry,
+) -> Result<Tensor> {
     const OP: &str = "conv2d_weight_grad";
     check(OP, &g.input_shape(), x.shape())?;
     check(OP, &g.output_shape(), dy.shape())?;
@@ -154,7 +159,8 @@ pub fn linear_weight_grad(x: &Codes, dy: &Codes) -> Result<Tensor> {
     const OP: &str = "linear_weight_grad";
     let ([n, i], [dn, o]) = (matrix(OP, x.shape())?, matrix(OP, dy.shape())?);
     check(OP, &[n, o], &[dn, o])?;
-    conv2d_weight_grad(&as_image(x, [n, i])?, &as_image(dy, [n, o])?, &Conv2dGeometry::linear(n, i, o))?.reshape(&[o, i])
+    conv2d_weight_grad(&as_image(x, [n, i])?, &as_image(dy, [n, o])?, &Conv2dGeometry::linear(n, i, o))?
+        .reshape(&[o, i])
 }
 
 #[cfg(test)]

@@ -51,7 +51,12 @@ impl Conv2dGeometry {
         }
         let reach = [dilation[0] * (kh - 1) + 1, dilation[1] * (kw - 1) + 1];
         if padding[0] >= reach[0] || padding[1] >= reach[1] {
-            return Err(Error::range(OP, "padding", format!("below the window's reach {reach:?}"), format!("{padding:?}")));
+            return Err(Error::range(
+                OP,
+                "padding",
+                format!("below the window's reach {reach:?}"),
+                format!("{padding:?}"),
+            ));
         }
         if h + 2 * padding[0] < reach[0] || w + 2 * padding[1] < reach[1] {
             return Err(Error::shape(OP, format!("an input that holds a window of {reach:?}"), input));

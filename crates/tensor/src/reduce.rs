@@ -68,7 +68,12 @@ pub fn mean_std(x: &[f32]) -> (f64, f64) {
 ///
 /// `block(rows, sums)` adds the numbers of a run of rows, in order, to `sums` (zeros at first, in f32); the blocks are
 /// as long as `columns` allows and are added in index order in f64.
-pub fn row_sums(rows: usize, columns: usize, width: usize, block: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) -> Vec<f64> {
+pub fn row_sums(
+    rows: usize,
+    columns: usize,
+    width: usize,
+    block: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
+) -> Vec<f64> {
     let length = (COLUMN_BLOCK / columns.max(1)).max(1);
     let part = |b: usize| {
         let mut sums = vec![0f32; width];
@@ -140,7 +145,9 @@ mod tests {
         let x: Vec<f32> = (0..70_001).map(|i| ((i * 7919) % 1000) as f32 * 0.001 - 0.3).collect();
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| (sum(&x).to_bits(), column_sums(&x[..70_000], 7).iter().map(|s| s.to_bits()).collect::<Vec<_>>()))
+            pool.install(|| {
+                (sum(&x).to_bits(), column_sums(&x[..70_000], 7).iter().map(|s| s.to_bits()).collect::<Vec<_>>())
+            })
         };
         assert_eq!(run(1), run(3));
         let exact: f64 = x.iter().map(|&v| f64::from(v)).sum();

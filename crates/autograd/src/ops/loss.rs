@@ -89,7 +89,15 @@ impl Graph<'_> {
     /// # Errors
     /// The shapes differ or are empty.
     pub fn l1_loss(&mut self, x: &Var, y: &Var) -> Result<Var> {
-        let sign = |d: f32| if d > 0.0 { 1.0 } else if d < 0.0 { -1.0 } else { 0.0 };
+        let sign = |d: f32| {
+            if d > 0.0 {
+                1.0
+            } else if d < 0.0 {
+                -1.0
+            } else {
+                0.0
+            }
+        };
         self.elementwise("l1_loss", x, y, f32::abs, sign)
     }
 

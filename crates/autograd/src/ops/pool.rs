@@ -17,7 +17,12 @@ impl Windows {
     fn new(op: &'static str, x: &Tensor, size: [usize; 2], stride: usize) -> Result<Self> {
         let input @ [n, h, w, c] = x.nhwc(op)?;
         if size.contains(&0) || stride == 0 || h < size[0] || w < size[1] {
-            return Err(Error::shape(op, format!("an image of at least {size:?} pixels, stride {stride} above 0"), x.shape()).into());
+            return Err(Error::shape(
+                op,
+                format!("an image of at least {size:?} pixels, stride {stride} above 0"),
+                x.shape(),
+            )
+            .into());
         }
         Ok(Self { input, out: [n, (h - size[0]) / stride + 1, (w - size[1]) / stride + 1, c], size, stride })
     }

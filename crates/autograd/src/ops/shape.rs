@@ -79,7 +79,9 @@ impl Graph<'_> {
         let t = x.tensor();
         let shape @ [n, h, w, c] = t.nhwc("subsample")?;
         if stride == 0 || c > channels {
-            return Err(Error::shape("subsample", format!("at most {channels} channels, stride above 0"), t.shape()).into());
+            return Err(
+                Error::shape("subsample", format!("at most {channels} channels, stride above 0"), t.shape()).into()
+            );
         }
         let before = (channels - c) / 2;
         let mut out = Tensor::zeros(&[n, h.div_ceil(stride), w.div_ceil(stride), channels]);

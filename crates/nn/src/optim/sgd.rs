@@ -97,7 +97,11 @@ impl Sgd {
     /// A setting is out of its range.
     pub fn new(config: SgdConfig) -> Result<Self> {
         let check = |what: &'static str, v: f64, below: f64| {
-            if v >= 0.0 && v < below { Ok(()) } else { Err(Error::setting(what, format!("at least 0 and below {below}"), v)) }
+            if v >= 0.0 && v < below {
+                Ok(())
+            } else {
+                Err(Error::setting(what, format!("at least 0 and below {below}"), v))
+            }
         };
         check("learning rate", config.lr, f64::INFINITY)?;
         check("momentum", config.momentum, 1.0)?;
@@ -143,7 +147,11 @@ impl Sgd {
             let p = store.param(id);
             let top = map::max_abs(p.value.data());
             if !top.is_finite() {
-                return Err(Error::NonFinite { what: format!("`{}` after its update", p.name()), step, found: top.to_string() });
+                return Err(Error::NonFinite {
+                    what: format!("`{}` after its update", p.name()),
+                    step,
+                    found: top.to_string(),
+                });
             }
         }
         let transitions = requantize(store)?;
@@ -257,7 +265,8 @@ mod tests {
         let mut store = Store::seeded(0);
         let w = store.add("w", Group::Weight, tensor(&[1.0])).unwrap();
         let b = store.add("b", Group::Offset, tensor(&[1.0])).unwrap();
-        let config = SgdConfig { lr: 0.5, momentum: 0.5, weight_decay: 0.5, schedule: Schedule::Constant, ..Default::default() };
+        let config =
+            SgdConfig { lr: 0.5, momentum: 0.5, weight_decay: 0.5, schedule: Schedule::Constant, ..Default::default() };
         let mut sgd = Sgd::new(config).unwrap();
         // w: v = 1 + 0.5 = 1.5, w = 0.25; v = 0.75 + 1 + 0.125 = 1.875, w = -0.6875. b: v = 1, 1.5; b = 0.5, -0.25.
         for (we, be) in [(0.25, 0.5), (-0.6875, -0.25)] {
@@ -281,7 +290,8 @@ mod tests {
         requantize(&mut store).unwrap();
         let scale = store.state(slot).scale().unwrap();
         let transition = Some(TransitionConfig { factor: 0.1, momentum: 0.5, schedule: Schedule::Constant });
-        let config = SgdConfig { lr: 0.5, momentum: 0.0, weight_decay: 0.0, total_steps: 10, transition, ..Default::default() };
+        let config =
+            SgdConfig { lr: 0.5, momentum: 0.0, weight_decay: 0.0, total_steps: 10, transition, ..Default::default() };
         let mut sgd = Sgd::new(SgdConfig { schedule: Schedule::Constant, ..config }).unwrap();
         let before = store.param(scale).value.item();
         let mut talr = 0.5;

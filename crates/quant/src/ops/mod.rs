@@ -19,7 +19,9 @@ impl Quantizers {
     fn new(store: &mut Store, name: &str, weight: ParamId, config: &QuantConfig, signed: bool) -> Result<Self> {
         let p: Precision = config.precision;
         let (Some(w), Some(a)) = (p.weight(), p.activation()) else {
-            return Err(Error::setting("bits of a quantized layer", "1 to 8 for weights and activations", p).in_layer(name));
+            return Err(
+                Error::setting("bits of a quantized layer", "1 to 8 for weights and activations", p).in_layer(name)
+            );
         };
         let weight = WeightQuantizer::new(store, &format!("{name}.weight"), weight, w)?;
         let input = ActivationQuantizer::new(store, &format!("{name}.input"), a, signed)?;
@@ -239,9 +241,8 @@ mod tests {
         let y = layer.forward(&mut g, &x).unwrap();
         let codes = layer.quantizers.input.quantize(g.store_mut(), &x.tensor(), true).unwrap();
         let weight = g.store().param(w).codes.clone().unwrap();
-        let integers = |c: &Codes| {
-            Tensor::from_vec(c.shape(), (0..c.len()).map(|i| c.level(i) as f32).collect()).unwrap()
-        };
+        let integers =
+            |c: &Codes| Tensor::from_vec(c.shape(), (0..c.len()).map(|i| c.level(i) as f32).collect()).unwrap();
         let geometry = Conv2dGeometry::new(x.shape(), &[5, 3, 3, 4], [2, 2], [1, 1], [1, 1]).unwrap();
         let exact = float::conv2d(&integers(&codes), &integers(&weight), &geometry).unwrap();
         let Value::Sums(sums) = y.value() else { panic!("a quantized product gives sums") };

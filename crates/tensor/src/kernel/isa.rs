@@ -20,8 +20,7 @@ pub enum Isa {
     Avx512Vnni,
 }
 
-const NAMES: [(Isa, &str); 3] =
-    [(Isa::Scalar, "scalar"), (Isa::Avx2, "avx2"), (Isa::Avx512Vnni, "avx512vnni")];
+const NAMES: [(Isa, &str); 3] = [(Isa::Scalar, "scalar"), (Isa::Avx2, "avx2"), (Isa::Avx512Vnni, "avx512vnni")];
 /// Instruction sets that other machines have; known here so that the message can say so.
 const ELSEWHERE: [&str; 5] = ["avxvnni", "avx512", "neon", "neon-dotprod", "neon-i8mm"];
 

@@ -1,0 +1,144 @@
+//! Bad input gives one clear sentence and a non-zero exit, never a panic, and leaves earlier files as they are.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn fixnet(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fixnet")).args(args).output().unwrap()
+}
+
+fn refused(args: &[&str], words: &[&str]) {
+    let out = fixnet(args);
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success(), "{args:?} succeeded");
+    assert!(!text.contains("panicked"), "{args:?}: {text}");
+    for word in words {
+        assert!(text.contains(word), "{args:?}: `{word}` is not in: {text}");
+    }
+}
+
+fn idx(magic: u32, sizes: &[u32], data: &[u8]) -> Vec<u8> {
+    let head = std::iter::once(magic).chain(sizes.iter().copied()).flat_map(u32::to_be_bytes);
+    head.chain(data.iter().copied()).collect()
+}
+
+/// A tiny data set of MNIST's form: eight images of 8x8 with two labels.
+fn tiny(folder: &Path) {
+    let pixels: Vec<u8> = (0..8 * 64).map(|i| if (i / 64 % 2 == 0) == (i % 8 < 4) { 200 } else { 10 }).collect();
+    for part in ["train", "t10k"] {
+        std::fs::write(folder.join(format!("{part}-images-idx3-ubyte")), idx(0x803, &[8, 8, 8], &pixels)).unwrap();
+        std::fs::write(folder.join(format!("{part}-labels-idx1-ubyte")), idx(0x801, &[8], &[0, 1, 0, 1, 0, 1, 0, 1])).unwrap();
+    }
+}
+
+#[test]
+fn settings() {
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    let with = |flags: &[&str], words: &[&str]| {
+        let mut args = vec!["train", "digits", "--out", folder];
+        args.extend(flags);
+        refused(&args, words);
+    };
+    with(&["--bits", "9/4/4"], &["9/4/4", "1 to 8"]);
+    with(&["--bits", "4/4"], &["4/4", "three widths"]);
+    with(&["--gradient-rule", "best"], &["best", "min-max"]);
+    with(&["--optimizer", "lion"], &["lion", "sgdt"]);
+    with(&["--batch-size", "0"], &["batch_size", "at least 1"]);
+    with(&["--threads", "0"], &["--threads", "at least 1"]);
+    with(&["--data", "imagenet:x"], &["imagenet"]);
+    with(&["--lr", "-1"], &["learning rate"]);
+    if cfg!(target_arch = "x86_64") {
+        with(&["--isa", "neon"], &["neon", "scalar"]);
+    }
+    with(&["--isa", "sse9"], &["sse9", "unknown"]);
+    refused(&["train", "nonsense"], &["nonsense", "photo-digits"]);
+    refused(&["eval", folder], &["checkpoint.safetensors"]);
+    let recipe = out.path().join("r.toml");
+    std::fs::write(&recipe, "data = \"digits\"\nepoch = 3\n").unwrap();
+    refused(&["train", recipe.to_str().unwrap()], &["r.toml", "epoch"]);
+}
+
+#[test]
+fn an_unwritable_folder_is_named_before_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "mine").unwrap();
+    refused(&["train", "digits", "--out", file.join("run").to_str().unwrap()], &["file"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+}
+
+#[test]
+fn broken_data_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let data = format!("mnist:{}", path.display());
+    let out = path.join("out");
+    let cases: [(&str, Vec<u8>, &str); 6] = [
+        ("train-images-idx3-ubyte", idx(0x803, &[8, 8, 8], &[0; 100]), "train-images"),
+        ("train-images-idx3-ubyte", idx(0x999, &[8, 8, 8], &[0; 512]), "train-images"),
+        ("train-images-idx3-ubyte", idx(0x803, &[0, 8, 8], &[]), "train-images"),
+        ("train-labels-idx1-ubyte", idx(0x801, &[7], &[0; 7]), "train"),
+        ("train-labels-idx1-ubyte", idx(0x801, &[8], &[0, 1, 0, 11, 0, 1, 0, 1]), "11"),
+        ("t10k-labels-idx1-ubyte", vec![1, 2, 3], "t10k-labels"),
+    ];
+    for (name, bytes, word) in cases {
+        tiny(path);
+        std::fs::write(path.join(name), bytes).unwrap();
+        refused(&["train", "mnist", "--data", &data, "--out", out.to_str().unwrap()], &[word]);
+    }
+    let cifar = path.join("cifar");
+    std::fs::create_dir(&cifar).unwrap();
+    let data = format!("cifar10:{}", cifar.display());
+    refused(&["train", "cifar10-resnet20", "--data", &data], &["cifar"]);
+    std::fs::write(cifar.join("data_batch_1.bin"), vec![0u8; 3072]).unwrap();
+    std::fs::write(cifar.join("test_batch.bin"), vec![0u8; 3073]).unwrap();
+    refused(&["train", "cifar10-resnet20", "--data", &data], &["data_batch_1.bin"]);
+    std::fs::write(cifar.join("data_batch_1.bin"), vec![77u8; 3073]).unwrap();
+    refused(&["train", "cifar10-resnet20", "--data", &data], &["data_batch_1.bin", "77"]);
+}
+
+#[test]
+fn a_run_that_diverges_stops_and_leaves_the_last_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path());
+    let data = format!("mnist:{}", folder.path().display());
+    let out = folder.path().join("run");
+    let run = |lr: &'static str| {
+        vec!["train", "mlp-digits", "--model", "mlp:8", "--data", &data, "--out", out.to_str().unwrap(), "--lr", lr]
+            .into_iter()
+            .chain(["--batch-size", "4", "--epochs", "3", "--json"])
+            .collect::<Vec<_>>()
+    };
+    let good = fixnet(&run("0.05"));
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    let last = String::from_utf8_lossy(&good.stdout).lines().last().unwrap().to_string();
+    let json: serde_json::Value = serde_json::from_str(&last).unwrap();
+    for key in ["recipe", "bits", "seed", "threads", "isa", "epochs", "train_loss", "test_accuracy", "seconds"] {
+        assert!(!json[key].is_null(), "{key}");
+    }
+    assert!(json["images_per_second"].as_f64().unwrap() > 0.0);
+    assert_eq!(json["digest"].as_str().unwrap().len(), 64);
+    for file in ["config.toml", "metrics.jsonl", "curves.svg", "checkpoint.safetensors"] {
+        assert!(out.join(file).metadata().unwrap().len() > 0, "{file}");
+    }
+    let evaluated = fixnet(&["eval", out.to_str().unwrap(), "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&evaluated.stdout).unwrap();
+    assert_eq!(found["accuracy"], json["test_accuracy"]);
+    let before = std::fs::read(out.join("checkpoint.safetensors")).unwrap();
+    refused(&run("1e38"), &["not finite", "step"]);
+    assert_eq!(std::fs::read(out.join("checkpoint.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn info_and_kernels_speak_json() {
+    let info: serde_json::Value = serde_json::from_slice(&fixnet(&["info", "--json"]).stdout).unwrap();
+    assert!(info["isas"].as_array().unwrap().iter().any(|i| i == "scalar"));
+    let out = fixnet(&["kernels", "16", "16", "16", "--bits", "4", "--json"]);
+    let rows: Vec<serde_json::Value> =
+        String::from_utf8_lossy(&out.stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(rows.iter().filter(|r| r["chosen"] == true).count(), 1);
+    for key in ["kernel", "isa", "m", "n", "k", "bits", "gmacs", "chosen"] {
+        assert!(rows.iter().all(|r| !r[key].is_null()), "{key}");
+    }
+}

@@ -1,0 +1,121 @@
+//! The promise: same seed, data and settings, same bits, at any number of threads, on any instruction set, resumed or
+//! not. And: no float matrix product inside a quantized layer.
+//!
+//! The instruction set in force and the count of float products belong to the process, so all of it is one test.
+
+use fixnet_autograd::{Graph, Store};
+use fixnet_nn::data::{Loader, Normalize, Source};
+use fixnet_nn::layers::{BatchNorm2d, Conv2d, GlobalAvgPool2d, Layer, Relu, Sequential};
+use fixnet_nn::optim::{Sgd, SgdConfig, TransitionConfig};
+use fixnet_nn::{checkpoint, models};
+use fixnet_quant::{GradientRule, QuantConfig};
+use fixnet_tensor::kernel::{available_isas, set_isa};
+use fixnet_tensor::float_products;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The digest of the run below, on every machine. It changes when the arithmetic or a default changes, never otherwise.
+const GOLDEN: &str = "GOLDEN_DIGEST";
+
+fn config(bits: &str, edges: Option<u8>) -> QuantConfig {
+    QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges }
+}
+
+fn start(bits: &str) -> (Store, Sequential, Sgd) {
+    let mut store = Store::seeded(5);
+    let net = models::build(&mut store, &"resnet20".parse().unwrap(), [28, 28, 1], 10, &config(bits, None)).unwrap();
+    let transition = Some(TransitionConfig::default());
+    let sgd = Sgd::new(SgdConfig { lr: 0.05, total_steps: 4, transition, ..SgdConfig::default() }).unwrap();
+    (store, net, sgd)
+}
+
+fn steps(store: &mut Store, net: &dyn Layer, sgd: &mut Sgd, from: usize, to: usize) {
+    let data = Source::Digits.load().unwrap();
+    let loader = Loader::new(&data.train, 6, Normalize::of(&data.train)).shuffled(5, 0);
+    for batch in loader.skip_batches(from).take(to - from) {
+        let mut g = Graph::train(store);
+        let x = g.input(batch.images);
+        let logits = net.forward(&mut g, &x).unwrap();
+        let loss = g.cross_entropy(&logits, &batch.labels).unwrap();
+        g.backward(loss).unwrap();
+        sgd.step(store).unwrap();
+    }
+}
+
+fn whole_run(bits: &str) -> String {
+    let (mut store, net, mut sgd) = start(bits);
+    steps(&mut store, &net, &mut sgd, 0, 4);
+    checkpoint::digest(&store, &sgd)
+}
+
+fn resumed_run(bits: &str, file: &Path) -> String {
+    let (mut store, net, mut sgd) = start(bits);
+    steps(&mut store, &net, &mut sgd, 0, 2);
+    checkpoint::save(file, &store, &sgd, &BTreeMap::new()).unwrap();
+    let (mut store, net, mut sgd) = start(bits);
+    checkpoint::load(file, &mut store, Some(&mut sgd)).unwrap();
+    steps(&mut store, &net, &mut sgd, 2, 4);
+    checkpoint::digest(&store, &sgd)
+}
+
+/// How many float products one training step of a network of quantized layers takes.
+fn float_products_of_a_step(bits: &str) -> u64 {
+    let mut store = Store::seeded(1);
+    let quantized = config(bits, None);
+    let layer = |store: &mut Store, name: &str, channels, signed| {
+        Conv2d::quantized(store, name, channels, 3, 1, &quantized, signed).unwrap()
+    };
+    let net = Sequential::new()
+        .push(layer(&mut store, "a", [1, 8], true))
+        .push(BatchNorm2d::new(&mut store, "bn", 8).unwrap())
+        .push(Relu)
+        .push(layer(&mut store, "b", [8, 10], false))
+        .push(GlobalAvgPool2d);
+    let mut sgd = Sgd::new(SgdConfig { total_steps: 1, ..SgdConfig::default() }).unwrap();
+    let before = float_products();
+    steps(&mut store, &net, &mut sgd, 0, 1);
+    float_products() - before
+}
+
+#[test]
+fn one_digest_on_every_instruction_set_thread_count_and_after_a_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    for isa in available_isas() {
+        set_isa(isa).unwrap();
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let digest = pool.install(|| whole_run("4/4/4"));
+            assert_eq!(digest, GOLDEN, "{isa}, {threads} threads");
+        }
+        assert_eq!(resumed_run("4/4/4", &folder.path().join("c.safetensors")), GOLDEN, "{isa}, resumed");
+    }
+    // Other mixes: equal among themselves is what counts.
+    for bits in ["8/8/8", "2/2/32", "32/32/32"] {
+        let digests: Vec<String> = available_isas()
+            .into_iter()
+            .map(|isa| {
+                set_isa(isa).unwrap();
+                whole_run(bits)
+            })
+            .collect();
+        assert!(digests.windows(2).all(|d| d[0] == d[1]), "{bits}: {digests:?}");
+    }
+    assert_eq!(float_products_of_a_step("4/4/4"), 0);
+    // The count can count: with float gradients the backward products are float products.
+    assert!(float_products_of_a_step("4/4/32") > 0);
+}
+
+#[test]
+fn damaged_checkpoints_are_named_and_change_nothing_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.safetensors");
+    let (store, _, sgd) = start("4/4/4");
+    checkpoint::save(&path, &store, &sgd, &BTreeMap::new()).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let (mut store, _, mut sgd) = start("4/4/4");
+        let e = checkpoint::load(&path, &mut store, Some(&mut sgd)).unwrap_err().to_string();
+        assert!(e.contains("c.safetensors"), "{e}");
+    }
+}
