@@ -27,7 +27,8 @@ fn tiny(folder: &Path) {
     let pixels: Vec<u8> = (0..8 * 64).map(|i| if (i / 64 % 2 == 0) == (i % 8 < 4) { 200 } else { 10 }).collect();
     for part in ["train", "t10k"] {
         std::fs::write(folder.join(format!("{part}-images-idx3-ubyte")), idx(0x803, &[8, 8, 8], &pixels)).unwrap();
-        std::fs::write(folder.join(format!("{part}-labels-idx1-ubyte")), idx(0x801, &[8], &[0, 1, 0, 1, 0, 1, 0, 1])).unwrap();
+        std::fs::write(folder.join(format!("{part}-labels-idx1-ubyte")), idx(0x801, &[8], &[0, 1, 0, 1, 0, 1, 0, 1]))
+            .unwrap();
     }
 }
 

@@ -44,8 +44,7 @@ pub fn digest(store: &Store, optimizer: &Sgd) -> String {
 /// The file cannot be written; one that was there before is then untouched.
 pub fn save(path: &Path, store: &Store, optimizer: &Sgd, metadata: &BTreeMap<String, String>) -> Result<()> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
-    let arrays: Vec<(String, (Dtype, Vec<usize>, Vec<u8>))> =
-        entries(store, optimizer).into_iter().map(|(name, array)| (name, bytes(&array))).collect();
+    let arrays: Vec<_> = entries(store, optimizer).into_iter().map(|(name, array)| (name, bytes(&array))).collect();
     let views = arrays
         .iter()
         .map(|(name, (dtype, shape, data))| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), data)?)))

@@ -9,8 +9,8 @@ use fixnet_nn::layers::{BatchNorm2d, Conv2d, GlobalAvgPool2d, Layer, Relu, Seque
 use fixnet_nn::optim::{Sgd, SgdConfig, TransitionConfig};
 use fixnet_nn::{checkpoint, models};
 use fixnet_quant::{GradientRule, QuantConfig};
-use fixnet_tensor::kernel::{available_isas, set_isa};
 use fixnet_tensor::float_products;
+use fixnet_tensor::kernel::{available_isas, set_isa};
 use std::collections::BTreeMap;
 use std::path::Path;
 

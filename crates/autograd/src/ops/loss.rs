@@ -131,7 +131,7 @@ mod tests {
     fn gradients_match_finite_differences() {
         let (x, y) = (sample(&[4, 5], 1), sample(&[4, 5], 2));
         let labels = [0, 4, 2, 2];
-        assert!(gradient_error(&[x.clone()], 0.01, |g, v| g.cross_entropy(&v[0], &labels)).unwrap() < 1e-3);
+        assert!(gradient_error(std::slice::from_ref(&x), 0.01, |g, v| g.cross_entropy(&v[0], &labels)).unwrap() < 1e-3);
         assert!(gradient_error(&[x.clone(), y.clone()], 0.01, |g, v| g.mse_loss(&v[0], &v[1])).unwrap() < 1e-3);
         assert!(gradient_error(&[x, y], 1e-3, |g, v| g.l1_loss(&v[0], &v[1])).unwrap() < 1e-3);
     }

@@ -122,8 +122,8 @@ mod tests {
     #[test]
     fn gradients_match_finite_differences() {
         let x = sample(&[2, 5, 4, 3], 1);
-        assert!(gradient_error(&[x.clone()], 0.1, |g, v| g.flatten(&v[0])).unwrap() < 1e-3);
-        assert!(gradient_error(&[x.clone()], 0.1, |g, v| g.subsample(&v[0], 2, 8)).unwrap() < 1e-3);
+        assert!(gradient_error(std::slice::from_ref(&x), 0.1, |g, v| g.flatten(&v[0])).unwrap() < 1e-3);
+        assert!(gradient_error(std::slice::from_ref(&x), 0.1, |g, v| g.subsample(&v[0], 2, 8)).unwrap() < 1e-3);
         assert!(gradient_error(&[x], 0.1, |g, v| g.scale(&v[0], -2.5)).unwrap() < 1e-3);
     }
 

@@ -127,7 +127,7 @@ macro_rules! product {
             #[inline]
             fn run(&self, lhs: &[$lhs], base: &[u32], k: &Offsets, rhs: &[$rhs], sums: &mut Tile<$sum>) {
                 let (bases, base_max) = full_bases(base, self.mr);
-                assert!(k.list.is_empty() || base_max + k.max + $group <= lhs.len());
+                assert!(k.list.is_empty() || base_max + k.max + ($group - 1) < lhs.len());
                 assert!(rhs.len() == k.list.len() * NR * $group);
                 // SAFETY: a row enters the table only where its instruction set was detected; every read of the left
                 // operand ends at or before base_max + k.max + GROUP, and the panel has one row of NR groups an offset.
