@@ -23,7 +23,7 @@ fn products(c: &mut Criterion) {
             let (left, right) = (Range::unsigned(bits).expect("bits"), Range::symmetric(bits).expect("bits"));
             let (x, w) = (codes(&g.input_shape(), left), codes(&weight, right));
             let dy = codes(&g.output_shape(), right);
-            for level in available_isas() {
+            for &level in available_isas() {
                 set_isa(level).expect("available");
                 let mut run = |name: &str, f: &(dyn Fn() + Sync)| {
                     group.bench_function(format!("{name}-{bits}bit-{level}"), |b| pool.install(|| b.iter(f)));

@@ -1,281 +1,344 @@
-//! Integer convolutions and matrix products: three directions, exact sums.
+//! The exact integer products: convolution, its two gradients, and the same three of a linear layer.
+//!
+//! Everything goes through the tile of [`crate::kernel`]; see `plan.rs` for forward passes and input gradients and
+//! `weight_grad.rs` for the third product. Sums are integers, so no order, split or thread count shows in a result.
 
-use crate::driver::{self, Images};
-use crate::kernel::{IntegerKernel, QUAD, select};
-use crate::{Codes, Conv2dGeometry, Error, Result, Sums, Tensor};
+pub(crate) mod plan;
+mod weight_grad;
 
-impl<'a> From<&'a Codes> for Images<'a, u8> {
-    fn from(codes: &'a Codes) -> Self {
-        Self { data: codes.bytes(), zero: codes.zero() }
+use crate::kernel::{COLUMNS, Job, Kernel, QUAD, Start, pack, select};
+use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums};
+use plan::{NONE, Phase, Plan, check};
+use rayon::prelude::*;
+pub use weight_grad::{conv2d_weight_grad, conv2d_weight_grad_with};
+
+/// Weights laid out for the tiles of one direction of a convolution: build once, use for any number of batches.
+#[derive(Debug, Clone)]
+pub struct PackedWeights {
+    op: &'static str,
+    geo: Conv2dGeometry,
+    range: Range,
+    scale: f32,
+    plan: Plan,
+    /// One a phase.
+    panels: Vec<Panels>,
+}
+
+#[derive(Debug, Clone)]
+struct Panels {
+    /// [panel][step][column][k of the step], as signed levels.
+    bytes: Buffer<u8>,
+    /// The sum of each column, all panels.
+    sums: Vec<i32>,
+}
+
+impl PackedWeights {
+    /// Packs `w` [O, KH, KW, I] for [`conv2d_packed`] forward: x [N, H, W, I] to [N, H_out, W_out, O].
+    ///
+    /// # Errors
+    /// The shape of `w` is not that of `geo`, or its levels do not fit a signed byte.
+    pub fn forward(w: &Codes, geo: &Conv2dGeometry) -> Result<Self> {
+        Self::new("conv2d", w, geo, Plan::forward(geo, QUAD))
+    }
+
+    /// Packs `w` [O, KH, KW, I] for the input gradient: g [N, H_out, W_out, O] to [N, H, W, I].
+    ///
+    /// # Errors
+    /// As [`PackedWeights::forward`].
+    pub fn input_grad(w: &Codes, geo: &Conv2dGeometry) -> Result<Self> {
+        Self::new("conv2d_input_grad", w, geo, Plan::input_grad(geo, QUAD))
+    }
+
+    fn new(op: &'static str, w: &Codes, geo: &Conv2dGeometry, plan: Plan) -> Result<Self> {
+        check(op, "weight", &geo.weight_shape(), w.shape())?;
+        check_right(op, w)?;
+        if u32::try_from(w.len()).is_err() {
+            return Err(Error::range(op, "number of weights", "below 2^32", w.len()));
+        }
+        let panels = plan.phases.iter().map(|p| Panels::new(w, &plan, p)).collect();
+        Ok(Self { op, geo: *geo, range: w.range(), scale: w.scale(), plan, panels })
+    }
+
+    /// The geometry that it was packed for; the number of images may differ.
+    pub fn geometry(&self) -> &Conv2dGeometry {
+        &self.geo
     }
 }
 
-fn check(op: &'static str, expected: &[usize], found: &[usize]) -> Result<()> {
-    if expected == found { Ok(()) } else { Err(Error::shape(op, format!("{expected:?}"), found)) }
+/// A right operand lies in panels of i8.
+fn check_right(op: &'static str, codes: &Codes) -> Result<()> {
+    if codes.range().max() > 127 {
+        return Err(Error::range(op, "largest level of the right operand", "at most 127", codes.range().max()));
+    }
+    Ok(())
 }
 
-/// Steps of `QUAD` products that a sum of 32 bits holds for these operands.
-fn steps_held(lhs: &Codes, rhs: &Codes) -> usize {
-    let product = usize::from(lhs.level_max()) * usize::from(rhs.level_max());
-    i32::MAX as usize / (product.max(1) * QUAD)
+impl Panels {
+    fn new(w: &Codes, plan: &Plan, phase: &Phase) -> Self {
+        let columns = plan.result[2];
+        let count = columns.div_ceil(COLUMNS);
+        let steps = phase.koff.len();
+        let (data, zero, stride) = (w.bytes(), w.zero(), plan.column_stride);
+        let mut bytes = Buffer::take(count * steps * COLUMNS * QUAD);
+        let mut sums = vec![0i32; count * COLUMNS];
+        let filler = [zero; COLUMNS];
+        let length = steps * COLUMNS * QUAD;
+        const STEP: usize = COLUMNS * QUAD;
+        // Where 16 k in a row lie in a row, four steps are packed together.
+        let dense: Vec<bool> = phase
+            .source
+            .chunks(16)
+            .map(|k| k.len() == 16 && k.windows(2).all(|k| k[0] != NONE && k[1] == k[0] + 1))
+            .collect();
+        let body = |(p, panel): (usize, &mut [u8])| {
+            let first = p * COLUMNS;
+            let valid = COLUMNS.min(columns - first);
+            if stride == 1 && valid == COLUMNS {
+                for (step, k) in panel.chunks_exact_mut(STEP).zip(phase.source.chunks_exact(QUAD)) {
+                    let row = |j: usize| match k[j] {
+                        NONE => &filler[..],
+                        k => &data[k as usize + first..][..COLUMNS],
+                    };
+                    pack::interleave4([row(0), row(1), row(2), row(3)], zero, step);
+                }
+                return;
+            }
+            for ((four, k), &dense) in panel.chunks_mut(4 * STEP).zip(phase.source.chunks(16)).zip(&dense) {
+                if dense && valid == COLUMNS {
+                    for c in (0..COLUMNS).step_by(4) {
+                        let row = |j: usize| &data[k[0] as usize + (first + c + j) * stride..][..16];
+                        pack::transpose4([row(0), row(1), row(2), row(3)], zero, four, c);
+                    }
+                    continue;
+                }
+                four.fill(0);
+                for (step, k) in four.chunks_exact_mut(STEP).zip(k.chunks_exact(QUAD)) {
+                    for (c, to) in step.chunks_exact_mut(QUAD).take(valid).enumerate() {
+                        for (to, &k) in to.iter_mut().zip(k).filter(|(_, k)| **k != NONE) {
+                            *to = data[k as usize + (first + c) * stride].wrapping_sub(zero);
+                        }
+                    }
+                }
+            }
+        };
+        run_chunks(&mut bytes, length, count * length, body);
+        if length > 0 {
+            let add = |(p, sums): (usize, &mut [i32])| {
+                crate::map::dispatch(
+                    #[inline(always)]
+                    || {
+                        for step in bytes[p * length..][..length].chunks_exact(STEP) {
+                            for (sum, k) in sums.iter_mut().zip(step.chunks_exact(QUAD)) {
+                                *sum += k.iter().map(|&b| i32::from(b as i8)).sum::<i32>();
+                            }
+                        }
+                    },
+                );
+            };
+            run_chunks(&mut sums, COLUMNS, count * length, add);
+        }
+        Self { bytes, sums }
+    }
 }
 
-/// A kernel given from outside must be exact for the operands.
-fn admitted(op: &'static str, kernel: &IntegerKernel, lhs: &Codes, rhs: &Codes) -> Result<()> {
-    if kernel.admits(lhs.byte_max(), rhs.level_max()) {
+/// The exact sums of a convolution of `x` [N, H, W, I] with `w` [O, KH, KW, I]: [N, H_out, W_out, O].
+///
+/// # Errors
+/// A shape is not that of `geo`, levels of `w` exceed a signed byte, or a sum could exceed 32 bits.
+pub fn conv2d(x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
+    conv2d_packed(x, &PackedWeights::forward(w, geo)?)
+}
+
+/// The exact sums of the input gradient from `g` [N, H_out, W_out, O] and `w` [O, KH, KW, I]: [N, H, W, I].
+///
+/// # Errors
+/// As [`conv2d`].
+pub fn conv2d_input_grad(g: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
+    conv2d_packed(g, &PackedWeights::input_grad(w, geo)?)
+}
+
+/// [`conv2d`] or [`conv2d_input_grad`], whichever direction `w` was packed for, of any number of images.
+///
+/// # Errors
+/// The images do not have the packed geometry, or a sum could exceed 32 bits.
+pub fn conv2d_packed(x: &Codes, w: &PackedWeights) -> Result<Sums> {
+    conv2d_packed_with(select(x.byte_max(), w.range.level_max()), x, w)
+}
+
+/// [`conv2d_packed`] by a given row of the kernel table: for tests and benches.
+///
+/// # Errors
+/// As [`conv2d_packed`], or the kernel is not exact for these ranges.
+pub fn conv2d_packed_with(kernel: &Kernel, x: &Codes, w: &PackedWeights) -> Result<Sums> {
+    let (op, plan) = (w.op, &w.plan);
+    let n = x.shape().first().copied().unwrap_or(0);
+    let [h, width, c] = plan.source;
+    check(op, "image", &[n, h, width, c], x.shape())?;
+    check_admits(op, kernel, x, w.range.level_max())?;
+    let k = plan.phases.iter().map(|p| p.source.iter().filter(|&&k| k != NONE).count()).max().unwrap_or(0);
+    check_sum(op, k, x.level_max(), w.range.level_max())?;
+    let group = plan.group(op, n, 1)?;
+    let [ho, wo, columns] = plan.result;
+    let mut out = Buffer::take(n * plan.result_len());
+    // What the kernel subtracts from each left byte, less what the byte holds above the level.
+    let shift = i32::from(kernel.lhs_bias) - i32::from(x.zero());
+    let starts: Vec<Vec<i32>> =
+        w.panels.iter().map(|p| p.sums.iter().map(|s| s.wrapping_mul(shift)).collect()).collect();
+    let bases: Vec<Vec<u32>> = plan.phases.iter().map(|p| plan.bases(p, group)).collect();
+    let body = |(index, out): (usize, &mut [i32])| {
+        let first = index * group;
+        let count = group.min(n - first);
+        let image = plan.prepare(x.bytes(), first, count, x.zero());
+        for (((phase, panels), start), base) in plan.phases.iter().zip(&w.panels).zip(&starts).zip(&bases) {
+            let steps = phase.koff.len();
+            let panel_stride = steps * COLUMNS * QUAD;
+            let rows = &base[..count * phase.base.len()];
+            let rhs = pack::as_signed(&panels.bytes);
+            run_panels(out, rows, phase, columns, ho * wo, |panel, count, out, out_stride| {
+                kernel.run(Job {
+                    lhs: &image,
+                    base: rows,
+                    koff: &phase.koff,
+                    rhs: &rhs[panel * panel_stride..],
+                    panel_stride,
+                    panels: count,
+                    start: Start::Columns(&start[panel * COLUMNS..]),
+                    out,
+                    out_stride,
+                });
+            });
+        }
+    };
+    let length = group * plan.result_len();
+    run_chunks(&mut out, length, w.geo.macs() as usize / w.geo.n.max(1) * n, body);
+    Sums::new(&[n, ho, wo, columns], x.scale() * w.scale, out)
+}
+
+/// Work (products, or elements moved) below which waking other threads costs more than it saves.
+pub(crate) const SMALL: u64 = 1 << 20;
+
+/// `body` of each chunk of `out` and its index, by several threads unless the work is small.
+pub(crate) fn run_chunks<T: Send>(
+    out: &mut [T],
+    length: usize,
+    work: usize,
+    body: impl Fn((usize, &mut [T])) + Sync + Send,
+) {
+    if out.is_empty() || length == 0 {
+        return;
+    }
+    if (work as u64) < SMALL || out.len() <= length {
+        out.chunks_mut(length).enumerate().for_each(body);
+    } else {
+        out.par_chunks_mut(length).enumerate().for_each(body);
+    }
+}
+
+/// Calls `run(first panel, panels, out, stride)` so that whole panels go straight into `out` and the rest through a
+/// scratch: the last columns, and pixels that do not lie in order.
+pub(crate) fn run_panels<S: crate::Element>(
+    out: &mut [S],
+    rows: &[u32],
+    phase: &Phase,
+    columns: usize,
+    pixels: usize,
+    run: impl Fn(usize, usize, &mut [S], usize),
+) {
+    if rows.is_empty() {
+        return;
+    }
+    let panels = columns.div_ceil(COLUMNS);
+    let whole = if phase.pixels.is_none() { columns / COLUMNS } else { 0 };
+    if whole > 0 {
+        run(0, whole, out, columns);
+    }
+    if whole == panels {
+        return;
+    }
+    let mut scratch = Buffer::take(rows.len() * COLUMNS);
+    for panel in whole..panels {
+        run(panel, 1, &mut scratch, COLUMNS);
+        let valid = COLUMNS.min(columns - panel * COLUMNS);
+        let copy = |out: &mut [S], at: usize, from: &[S]| {
+            out[at * columns + panel * COLUMNS..][..valid].copy_from_slice(&from[..valid]);
+        };
+        match &phase.pixels {
+            None => scratch.chunks_exact(COLUMNS).enumerate().for_each(|(i, from)| copy(out, i, from)),
+            Some(places) => {
+                for (i, from) in scratch.chunks_exact(COLUMNS).enumerate() {
+                    copy(out, i / places.len() * pixels + places[i % places.len()] as usize, from);
+                }
+            }
+        }
+    }
+}
+
+fn check_admits(op: &'static str, kernel: &Kernel, left: &Codes, right_max: u8) -> Result<()> {
+    if kernel.admits(left.byte_max(), right_max) {
         return Ok(());
     }
-    let found = format!("{} · {}", lhs.byte_max(), rhs.level_max());
-    Err(Error::range(op, "product of operands", format!("at most {} for {}", kernel.product_max, kernel.name), found))
+    let found = format!("{} · {}", left.byte_max(), right_max);
+    Err(Error::range(op, "product of the operands' largest magnitudes", kernel.product_max, found))
 }
 
-/// The sums of a product over `k` must fit 32 bits, because they are handed on as such.
-fn fits(op: &'static str, k: usize, lhs: &Codes, rhs: &Codes) -> Result<()> {
-    let held = QUAD * steps_held(lhs, rhs);
-    if k <= held { Ok(()) } else { Err(Error::range(op, "products in one sum", format!("at most {held}"), k)) }
+/// Whether k products fit 32 bits.
+fn check_sum(op: &'static str, k: usize, left: u8, right: u8) -> Result<()> {
+    let most = max_products(left, right);
+    if k <= most { Ok(()) } else { Err(Error::range(op, "products of a sum", format!("at most {most}"), k)) }
 }
 
-/// Levels of a weight [O, taps, I] as right operands.
-fn weight(w: &Codes, taps: usize, c_in: usize) -> impl Fn(usize, usize, usize) -> i8 + Copy + '_ {
-    let (bytes, zero) = (w.bytes(), w.zero());
-    move |o, tap, i| bytes[(o * taps + tap) * c_in + i].wrapping_sub(zero) as i8
+/// How many products of these magnitudes fit in 32 bits.
+fn max_products(left: u8, right: u8) -> usize {
+    i32::MAX as usize / (usize::from(left) * usize::from(right)).max(1)
 }
 
-/// `y = x * w`, exact. Shapes: x [N, H, W, I], w [O, KH, KW, I] to [N, H_out, W_out, O].
+/// A matrix as images of one pixel.
+fn pixels(op: &'static str, codes: &Codes) -> Result<Codes> {
+    let &[rows, columns] = codes.shape() else { return Err(Error::shape(op, "[rows, columns]", codes.shape())) };
+    codes.reshape(&[rows, 1, 1, columns])
+}
+
+fn flat(sums: Sums) -> Result<Sums> {
+    let shape = [sums.shape()[0], sums.shape()[3]];
+    sums.reshape(&shape)
+}
+
+/// The exact sums of `x` [N, I] times `w` [O, I] transposed: [N, O].
 ///
 /// # Errors
-/// The shapes are not those of `g`, or a window has so many products that 32 bits could overflow (65,793 for 8 bits).
-pub fn conv2d(x: &Codes, w: &Codes, g: &Conv2dGeometry) -> Result<Sums> {
-    conv2d_by(select(x.byte_max(), w.level_max()), x, w, g)
-}
-
-/// [`conv2d`] with the kernel given.
-pub(crate) fn conv2d_by(kernel: &IntegerKernel, x: &Codes, w: &Codes, g: &Conv2dGeometry) -> Result<Sums> {
-    const OP: &str = "conv2d";
-    check(OP, &g.input_shape(), x.shape())?;
-    check(OP, &g.weight_shape(), w.shape())?;
-    let taps = g.kernel[0] * g.kernel[1];
-    admitted(OP, kernel, x, w)?;
-    fits(OP, taps * g.c_in, x, w)?;
-    let out = driver::forward(kernel, g, x.into(), weight(w, taps, g.c_in));
-    Sums::new(&g.output_shape(), x.scale() * w.scale(), out)
-}
-
-/// The gradient of x from that of y, exact. Shapes: dy [N, H_out, W_out, O], w [O, KH, KW, I] to [N, H, W, I].
-///
-/// # Errors
-/// The shapes are not those of `g`, or a sum could overflow 32 bits.
-pub fn conv2d_input_grad(dy: &Codes, w: &Codes, g: &Conv2dGeometry) -> Result<Sums> {
-    conv2d_input_grad_by(select(dy.byte_max(), w.level_max()), dy, w, g)
-}
-
-/// [`conv2d_input_grad`] with the kernel given.
-pub(crate) fn conv2d_input_grad_by(kernel: &IntegerKernel, dy: &Codes, w: &Codes, g: &Conv2dGeometry) -> Result<Sums> {
-    const OP: &str = "conv2d_input_grad";
-    check(OP, &g.output_shape(), dy.shape())?;
-    check(OP, &g.weight_shape(), w.shape())?;
-    let taps = g.kernel[0] * g.kernel[1];
-    admitted(OP, kernel, dy, w)?;
-    fits(OP, taps * g.c_out, dy, w)?;
-    let out = driver::input_grad(kernel, g, dy.into(), weight(w, taps, g.c_in));
-    Sums::new(&g.input_shape(), dy.scale() * w.scale(), out)
-}
-
-/// The gradient of w: exact sums in 64 bits, then `sum as f32 · (x.scale · dy.scale)`, one rounding each.
-///
-/// Shapes: x [N, H, W, I], dy [N, H_out, W_out, O] to [O, KH, KW, I].
-///
-/// # Errors
-/// The shapes are not those of `g`.
-pub fn conv2d_weight_grad(x: &Codes, dy: &Codes, g: &Conv2dGeometry) -> Result<Tensor> {
-    conv2d_weight_grad_by(select(x.byte_max(), dy.level_max()), x, dy, g)
-}
-
-/// [`conv2d_weight_grad`] with the kernel given.
-pub(crate) fn conv2d_weight_grad_by(
-    kernel: &IntegerKernel,
-    x: &Codes,
-    dy: &Codes,
-    g: &Conv2dGeometry,
-) -> Result<Tensor> {
-    const OP: &str = "conv2d_weight_grad";
-    check(OP, &g.input_shape(), x.shape())?;
-    check(OP, &g.output_shape(), dy.shape())?;
-    admitted(OP, kernel, x, dy)?;
-    let zero = dy.zero();
-    let to_level = |byte: u8| byte.wrapping_sub(zero) as i8;
-    let sums = driver::weight_grad(kernel, g, x.into(), dy.into(), to_level, steps_held(x, dy));
-    let scale = x.scale() * dy.scale();
-    let mut out = Tensor::take(&g.weight_shape());
-    crate::map::map1(&sums, out.data_mut(), move |&s| s as f32 * scale);
-    Ok(out)
-}
-
-/// The geometry of a matrix product from the shapes [N, I] and [O, I] as far as they are given.
-fn matrix(op: &'static str, shape: &[usize]) -> Result<[usize; 2]> {
-    shape.try_into().map_err(|_| Error::shape(op, "[rows, columns]", shape))
-}
-
-fn as_image(codes: &Codes, [n, c]: [usize; 2]) -> Result<Codes> {
-    codes.reshape(&[n, 1, 1, c])
-}
-
-/// `y = x · w^T`, exact. Shapes: x [N, I], w [O, I] to [N, O].
-///
-/// # Errors
-/// No matrices, I differs, or a sum could overflow 32 bits.
+/// As [`conv2d`].
 pub fn linear(x: &Codes, w: &Codes) -> Result<Sums> {
+    check_right("linear", w)?;
     linear_by(select(x.byte_max(), w.level_max()), x, w)
 }
 
-/// [`linear`] with the kernel given, for comparisons.
+/// [`linear`] by a given row of the kernel table: for tests and benches.
 ///
 /// # Errors
-/// As [`linear`], or the kernel is not exact for these operands.
-pub fn linear_by(kernel: &IntegerKernel, x: &Codes, w: &Codes) -> Result<Sums> {
-    const OP: &str = "linear";
-    let ([n, i], [o, wi]) = (matrix(OP, x.shape())?, matrix(OP, w.shape())?);
-    check(OP, &[n, wi], x.shape())?;
-    let g = Conv2dGeometry::linear(n, i, o);
-    conv2d_by(kernel, &as_image(x, [n, i])?, &as_image(w, [o, i])?, &g)?.reshape(&[n, o])
+/// As [`linear`], or the kernel is not exact for these ranges.
+pub fn linear_by(kernel: &Kernel, x: &Codes, w: &Codes) -> Result<Sums> {
+    let (x, w) = (pixels("linear", x)?, pixels("linear", w)?);
+    let geo = Conv2dGeometry::linear(x.shape()[0], w.shape()[3], w.shape()[0]);
+    flat(conv2d_packed_with(kernel, &x, &PackedWeights::forward(&w, &geo)?)?)
 }
 
-/// The gradient of x from that of y, exact. Shapes: dy [N, O], w [O, I] to [N, I].
+/// The exact sums of `g` [N, O] times `w` [O, I]: [N, I].
 ///
 /// # Errors
-/// No matrices, O differs, or a sum could overflow 32 bits.
-pub fn linear_input_grad(dy: &Codes, w: &Codes) -> Result<Sums> {
-    const OP: &str = "linear_input_grad";
-    let ([n, o], [wo, i]) = (matrix(OP, dy.shape())?, matrix(OP, w.shape())?);
-    check(OP, &[n, wo], dy.shape())?;
-    conv2d_input_grad(&as_image(dy, [n, o])?, &as_image(w, [o, i])?, &Conv2dGeometry::linear(n, i, o))?.reshape(&[n, i])
+/// As [`conv2d`].
+pub fn linear_input_grad(g: &Codes, w: &Codes) -> Result<Sums> {
+    let (g, w) = (pixels("linear_input_grad", g)?, pixels("linear_input_grad", w)?);
+    let geo = Conv2dGeometry::linear(g.shape()[0], w.shape()[3], w.shape()[0]);
+    flat(conv2d_input_grad(&g, &w, &geo)?)
 }
 
-/// The gradient of w, as [`conv2d_weight_grad`]. Shapes: x [N, I], dy [N, O] to [O, I].
+/// `g` [N, O] transposed times `x` [N, I], times both scales: [O, I].
 ///
 /// # Errors
-/// No matrices, or N differs.
-pub fn linear_weight_grad(x: &Codes, dy: &Codes) -> Result<Tensor> {
-    const OP: &str = "linear_weight_grad";
-    let ([n, i], [dn, o]) = (matrix(OP, x.shape())?, matrix(OP, dy.shape())?);
-    check(OP, &[n, o], &[dn, o])?;
-    conv2d_weight_grad(&as_image(x, [n, i])?, &as_image(dy, [n, o])?, &Conv2dGeometry::linear(n, i, o))?
-        .reshape(&[o, i])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Range;
-    use crate::kernel::all;
-    use crate::rng::{Stream, domain};
-    use proptest::prelude::*;
-
-    fn codes(shape: &[usize], range: Range, salt: u32) -> Codes {
-        let random = Stream::new(4, domain::DATA, salt, 0);
-        let n: usize = shape.iter().product();
-        let span = u32::from(range.byte_max()) + 1;
-        let levels: Vec<i32> = (0..n).map(|i| random.below(i as u64, span) as i32 + range.min()).collect();
-        Codes::from_levels(shape, range, 1.0, &levels).unwrap()
-    }
-
-    /// The seven loops, for all three products at once: `f(x index, w index, y index)`.
-    fn each(g: &Conv2dGeometry, mut f: impl FnMut(usize, usize, usize)) {
-        let [n, oh, ow, co] = g.output_shape();
-        for (n, y, x) in (0..n).flat_map(|n| (0..oh).flat_map(move |y| (0..ow).map(move |x| (n, y, x)))) {
-            for (a, b) in (0..g.kernel[0]).flat_map(|a| (0..g.kernel[1]).map(move |b| (a, b))) {
-                let iy = (y * g.stride[0] + a * g.dilation[0]).wrapping_sub(g.padding[0]);
-                let ix = (x * g.stride[1] + b * g.dilation[1]).wrapping_sub(g.padding[1]);
-                if iy >= g.h || ix >= g.w {
-                    continue;
-                }
-                for (i, o) in (0..g.c_in).flat_map(|i| (0..co).map(move |o| (i, o))) {
-                    let w = ((o * g.kernel[0] + a) * g.kernel[1] + b) * g.c_in + i;
-                    f(((n * g.h + iy) * g.w + ix) * g.c_in + i, w, ((n * oh + y) * ow + x) * co + o);
-                }
-            }
-        }
-    }
-
-    fn agree(g: &Conv2dGeometry, x: &Codes, w: &Codes, dy: &Codes) {
-        let len = |s: [usize; 4]| vec![0i64; s.iter().product()];
-        let (mut y, mut dx, mut dw) = (len(g.output_shape()), len(g.input_shape()), len(g.weight_shape()));
-        each(g, |xi, wi, yi| {
-            y[yi] += i64::from(x.level(xi) * w.level(wi));
-            dx[xi] += i64::from(dy.level(yi) * w.level(wi));
-            dw[wi] += i64::from(x.level(xi) * dy.level(yi));
-        });
-        let same = |s: &[i32], e: &[i64]| s.iter().zip(e).all(|(&s, &e)| i64::from(s) == e);
-        for kernel in all() {
-            if kernel.admits(x.byte_max(), w.level_max()) {
-                assert!(same(conv2d_by(kernel, x, w, g).unwrap().data(), &y), "{} forward {g:?}", kernel.name);
-            }
-            if kernel.admits(dy.byte_max(), w.level_max()) {
-                let found = conv2d_input_grad_by(kernel, dy, w, g).unwrap();
-                assert!(same(found.data(), &dx), "{} input gradient {g:?}", kernel.name);
-            }
-            if kernel.admits(x.byte_max(), dy.level_max()) {
-                let found = conv2d_weight_grad_by(kernel, x, dy, g).unwrap();
-                let exact = found.data().iter().zip(&dw).all(|(&s, &e)| s == e as f32);
-                assert!(exact, "{} weight gradient {g:?}", kernel.name);
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-        #[test]
-        fn all_three_products_match_the_seven_loops(
-            n in 1usize..7, h in 1usize..9, w in 1usize..9, c_in in 1usize..9, c_out in 1usize..35,
-            kernel in prop::array::uniform2(1usize..5), stride in prop::array::uniform2(1usize..4),
-            dilation in prop::array::uniform2(1usize..3), padding in prop::array::uniform2(0usize..4),
-            bits in 2u8..9, signed: bool,
-        ) {
-            let weight = [c_out, kernel[0], kernel[1], c_in];
-            let Ok(g) = Conv2dGeometry::new(&[n, h, w, c_in], &weight, stride, padding, dilation) else { return Ok(()) };
-            let symmetric = Range::symmetric(bits).unwrap();
-            let range = if signed { symmetric } else { Range::unsigned(bits).unwrap() };
-            let x = codes(&g.input_shape(), range, 1);
-            let dy = codes(&g.output_shape(), symmetric, 3);
-            agree(&g, &x, &codes(&weight, symmetric, 2), &dy);
-            agree(&g, &x, &codes(&weight, Range::twos_complement(bits).unwrap(), 2), &dy);
-        }
-    }
-
-    #[test]
-    fn common_layers_match_the_seven_loops() {
-        for (k, stride, padding, h) in [(3, 1, 1, 8), (3, 2, 1, 8), (1, 2, 0, 7), (5, 1, 2, 9), (7, 2, 3, 11)] {
-            let weight = [16, k, k, 8];
-            let g = Conv2dGeometry::new(&[5, h, h, 8], &weight, [stride; 2], [padding; 2], [1, 1]).unwrap();
-            let four = Range::symmetric(4).unwrap();
-            let x = codes(&g.input_shape(), Range::unsigned(4).unwrap(), 1);
-            agree(&g, &x, &codes(&weight, four, 2), &codes(&g.output_shape(), four, 3));
-        }
-    }
-
-    #[test]
-    fn sums_that_need_64_bits_are_exact() {
-        // 255 · 127 · 70,000 exceeds 2^31.
-        let n = 70_000;
-        let x = Codes::new(&[n, 1], Range::unsigned(8).unwrap(), 1.0, vec![255; n].into()).unwrap();
-        let dy = Codes::new(&[n, 1], Range::symmetric(8).unwrap(), 1.0, vec![254; n].into()).unwrap();
-        assert_eq!(linear_weight_grad(&x, &dy).unwrap().data(), &[(255i64 * 127 * n as i64) as f32]);
-        // One image whose pixels alone overflow: the steps of k are split.
-        let g = Conv2dGeometry::new(&[1, 280, 280, 1], &[1, 1, 1, 1], [1, 1], [0, 0], [1, 1]).unwrap();
-        let pixels = 280 * 280;
-        let x = Codes::new(&[1, 280, 280, 1], Range::unsigned(8).unwrap(), 1.0, vec![255; pixels].into()).unwrap();
-        let dy = Codes::new(&[1, 280, 280, 1], Range::symmetric(8).unwrap(), 1.0, vec![254; pixels].into()).unwrap();
-        assert_eq!(conv2d_weight_grad(&x, &dy, &g).unwrap().data(), &[(255i64 * 127 * pixels as i64) as f32]);
-        // Handed on as 32 bits, such a sum is refused.
-        let long = |range: Range| codes(&[1, 70_000], range, 1);
-        let e = linear(&long(Range::unsigned(8).unwrap()), &long(Range::symmetric(8).unwrap())).unwrap_err();
-        assert!(e.to_string().contains("70000"), "{e}");
-    }
-
-    #[test]
-    fn wrong_shapes_are_named() {
-        let four = Range::symmetric(4).unwrap();
-        let e = linear(&codes(&[2, 3], four, 1), &codes(&[5, 4], four, 1)).unwrap_err();
-        assert_eq!(e.to_string(), "linear: expected shape [2, 4], found [2, 3]");
-    }
+/// As [`conv2d_weight_grad`].
+pub fn linear_weight_grad(x: &Codes, g: &Codes) -> Result<crate::Tensor> {
+    let (x, g) = (pixels("linear_weight_grad", x)?, pixels("linear_weight_grad", g)?);
+    let (inputs, outputs) = (x.shape()[3], g.shape()[3]);
+    let geo = Conv2dGeometry::linear(x.shape()[0], inputs, outputs);
+    conv2d_weight_grad(&x, &g, &geo)?.reshape(&[outputs, inputs])
 }

@@ -1,170 +1,273 @@
-//! Ordered f32 products, for layers that are not quantized.
+//! Products of `f32` for layers that are not quantized, with the same bits on every machine and any number of threads.
 //!
-//! Each output of a forward product or input gradient is one chain of fused multiply-adds over taps and channels, in
-//! order, starting from 0; a weight gradient is such a chain over the pixels of a block of images, and the blocks (whose
-//! size follows from the geometry alone) are added in order. So the bits are the same on every instruction set.
+//! Each output is one chain of fused multiply-adds from 0 over k in order: k is (tap row, tap column, input channel) in
+//! memory order of what is read, so input gradients go through the taps backwards. Padding takes part as zeros. A
+//! weight gradient is such a chain over the pixels of a block of images (as many as hold 4096 pixels), and blocks are
+//! added in order. The way through memory is that of [`crate::conv2d`], with steps of one float.
 
-use crate::driver::{self, Images};
-use crate::kernel::select_float;
-use crate::{Conv2dGeometry, Error, Result, Tensor};
+use crate::conv::plan::{NONE, Phase, Plan, check};
+use crate::conv::{SMALL, run_chunks, run_panels};
+use crate::kernel::{COLUMNS, FloatKernel, Job, Start, select_float};
+use crate::{Buffer, Conv2dGeometry, Result, Tensor};
+use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static PRODUCTS: AtomicU64 = AtomicU64::new(0);
 
-/// How many products of this module this process has taken. A test uses it: quantized layers take none.
+/// How many float products this process has made: quantized layers make none.
 pub fn float_products() -> u64 {
     PRODUCTS.load(Ordering::Relaxed)
 }
 
-fn images(t: &Tensor) -> Images<'_, f32> {
+fn count() {
     PRODUCTS.fetch_add(1, Ordering::Relaxed);
-    Images { data: t.data(), zero: 0.0 }
 }
 
-fn check(op: &'static str, expected: &[usize], found: &[usize]) -> Result<()> {
-    if expected == found { Ok(()) } else { Err(Error::shape(op, format!("{expected:?}"), found)) }
-}
+/// Pixels of a block of images whose sum is one chain.
+const CHAIN: usize = 4096;
+/// Steps of a call of the tile in a weight gradient.
+const STEPS: usize = 256;
 
-fn tensor(shape: &[usize], data: crate::Buffer<f32>) -> Result<Tensor> {
-    Tensor::from_buffer(shape, data)
-}
-
-fn weight(w: &Tensor, taps: usize, c_in: usize) -> impl Fn(usize, usize, usize) -> f32 + Copy + '_ {
-    let data = w.data();
-    move |o, tap, i| data[(o * taps + tap) * c_in + i]
-}
-
-/// `y = x * w`. Shapes: x [N, H, W, I], w [O, KH, KW, I] to [N, H_out, W_out, O].
+/// `x` [N, H, W, I] convolved with `w` [O, KH, KW, I]: [N, H_out, W_out, O].
 ///
 /// # Errors
-/// The shapes are not those of `g`.
-pub fn conv2d(x: &Tensor, w: &Tensor, g: &Conv2dGeometry) -> Result<Tensor> {
-    check("conv2d", &g.input_shape(), x.shape())?;
-    check("conv2d", &g.weight_shape(), w.shape())?;
-    let weight = weight(w, g.kernel[0] * g.kernel[1], g.c_in);
-    tensor(&g.output_shape(), driver::forward(select_float(), g, images(x), weight))
+/// A shape is not that of `geo`.
+pub fn conv2d(x: &Tensor, w: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
+    conv2d_with(select_float(), x, w, geo)
 }
 
-/// The gradient of x from that of y. Shapes: dy [N, H_out, W_out, O], w [O, KH, KW, I] to [N, H, W, I].
+/// [`conv2d`] by a given row of the kernel table.
 ///
 /// # Errors
-/// The shapes are not those of `g`.
-pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, g: &Conv2dGeometry) -> Result<Tensor> {
-    check("conv2d_input_grad", &g.output_shape(), dy.shape())?;
-    check("conv2d_input_grad", &g.weight_shape(), w.shape())?;
-    let weight = weight(w, g.kernel[0] * g.kernel[1], g.c_in);
-    tensor(&g.input_shape(), driver::input_grad(select_float(), g, images(dy), weight))
+/// As [`conv2d`].
+pub fn conv2d_with(kernel: &FloatKernel, x: &Tensor, w: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
+    check("float conv2d", "input", &geo.input_shape(), x.shape())?;
+    check("float conv2d", "weight", &geo.weight_shape(), w.shape())?;
+    product("float conv2d", kernel, x.data(), w.data(), &Plan::forward(geo, 1), geo.n)
 }
 
-/// The gradient of w. Shapes: x [N, H, W, I], dy [N, H_out, W_out, O] to [O, KH, KW, I].
+/// The gradient of the input from `g` [N, H_out, W_out, O] and `w` [O, KH, KW, I]: [N, H, W, I].
 ///
 /// # Errors
-/// The shapes are not those of `g`.
-pub fn conv2d_weight_grad(x: &Tensor, dy: &Tensor, g: &Conv2dGeometry) -> Result<Tensor> {
-    check("conv2d_weight_grad", &g.input_shape(), x.shape())?;
-    check("conv2d_weight_grad", &g.output_shape(), dy.shape())?;
-    let dy = Images { data: dy.data(), zero: 0.0 };
-    let out = driver::weight_grad(select_float(), g, images(x), dy, |v| v, usize::MAX);
-    tensor(&g.weight_shape(), out)
+/// A shape is not that of `geo`.
+pub fn conv2d_input_grad(g: &Tensor, w: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
+    conv2d_input_grad_with(select_float(), g, w, geo)
 }
 
-/// `y = x · w^T`. Shapes: x [N, I], w [O, I] to [N, O].
+/// [`conv2d_input_grad`] by a given row of the kernel table.
 ///
 /// # Errors
-/// No matrices, or I differs.
+/// As [`conv2d_input_grad`].
+pub fn conv2d_input_grad_with(kernel: &FloatKernel, g: &Tensor, w: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
+    check("float conv2d_input_grad", "output gradient", &geo.output_shape(), g.shape())?;
+    check("float conv2d_input_grad", "weight", &geo.weight_shape(), w.shape())?;
+    product("float conv2d_input_grad", kernel, g.data(), w.data(), &Plan::input_grad(geo, 1), geo.n)
+}
+
+/// The panels of one phase.
+fn pack_panels(w: &[f32], plan: &Plan, phase: &Phase) -> Buffer<f32> {
+    let columns = plan.result[2];
+    let steps = phase.koff.len();
+    let mut panels = Buffer::zeroed(columns.div_ceil(COLUMNS) * steps * COLUMNS);
+    let work = panels.len();
+    run_chunks(&mut panels, steps * COLUMNS, work, |(p, panel)| {
+        let first = p * COLUMNS;
+        let valid = COLUMNS.min(columns - first);
+        debug_assert!(!phase.source.contains(&NONE), "a step of one k has no filler");
+        // A few steps at a time: what is read along a row of the weights stays in the first cache.
+        for (steps, k) in panel.chunks_mut(16 * COLUMNS).zip(phase.source.chunks(16)) {
+            for c in 0..valid {
+                let w = &w[(first + c) * plan.column_stride..];
+                steps[c..].iter_mut().step_by(COLUMNS).zip(k).for_each(|(to, &k)| *to = w[k as usize]);
+            }
+        }
+    });
+    panels
+}
+
+fn product(op: &'static str, kernel: &FloatKernel, x: &[f32], w: &[f32], plan: &Plan, n: usize) -> Result<Tensor> {
+    count();
+    let group = plan.group(op, n, 4)?;
+    let [ho, wo, columns] = plan.result;
+    let mut out = Tensor::take(&[n, ho, wo, columns]);
+    if out.is_empty() {
+        return Ok(out);
+    }
+    let panels: Vec<Buffer<f32>> = plan.phases.iter().map(|p| pack_panels(w, plan, p)).collect();
+    let bases: Vec<Vec<u32>> = plan.phases.iter().map(|p| plan.bases(p, group)).collect();
+    let zeros = vec![0f32; columns.next_multiple_of(COLUMNS)];
+    let work = n * ho * wo * columns * plan.phases.iter().map(|p| p.koff.len()).max().unwrap_or(0);
+    run_chunks(out.data_mut(), group * plan.result_len(), work, |(index, out)| {
+        let first = index * group;
+        let count = group.min(n - first);
+        let image = plan.prepare(x, first, count, 0.0);
+        for ((phase, panels), base) in plan.phases.iter().zip(&panels).zip(&bases) {
+            let rows = &base[..count * phase.base.len()];
+            let panel_stride = phase.koff.len() * COLUMNS;
+            run_panels(out, rows, phase, columns, ho * wo, |panel, count, out, out_stride| {
+                kernel.run(Job {
+                    lhs: &image,
+                    base: rows,
+                    koff: &phase.koff,
+                    rhs: &panels[panel * panel_stride..],
+                    panel_stride,
+                    panels: count,
+                    start: Start::Columns(&zeros),
+                    out,
+                    out_stride,
+                });
+            });
+        }
+    });
+    Ok(out)
+}
+
+/// The gradient of the weight from `x` [N, H, W, I] and `g` [N, H_out, W_out, O]: [O, KH, KW, I].
+///
+/// # Errors
+/// A shape is not that of `geo`.
+pub fn conv2d_weight_grad(x: &Tensor, g: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
+    conv2d_weight_grad_with(select_float(), x, g, geo)
+}
+
+/// [`conv2d_weight_grad`] by a given row of the kernel table.
+///
+/// # Errors
+/// As [`conv2d_weight_grad`].
+pub fn conv2d_weight_grad_with(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
+    const OP: &str = "float conv2d_weight_grad";
+    check(OP, "input", &geo.input_shape(), x.shape())?;
+    check(OP, "output gradient", &geo.output_shape(), g.shape())?;
+    count();
+    let mut out = Tensor::zeros(&geo.weight_shape());
+    if out.is_empty() || geo.n == 0 {
+        return Ok(out);
+    }
+    let [ho, wo] = [geo.out_h(), geo.out_w()];
+    let pixels = ho * wo;
+    let plan = Plan::forward(geo, 1);
+    let width = geo.c_out.next_multiple_of(COLUMNS);
+    let images = (CHAIN / pixels).max(1);
+    // Several images at once where they are small, so that a call of the tile has steps enough.
+    let together = STEPS.div_ceil(pixels).min(images);
+    plan.group(OP, 1, 4)?;
+    let koff: Vec<u32> = plan.bases(&plan.phases[0], together);
+    let weights = geo.kernel[0] * geo.kernel[1] * geo.c_in;
+    // The rows of the tile are the steps of a forward pass. Threads may share them: no chain is cut.
+    let share = if geo.n > images { weights } else { weights.div_ceil(8).next_multiple_of(COLUMNS).max(256) };
+    let blocks: Vec<(usize, usize)> =
+        (0..geo.n).step_by(images).flat_map(|i| (0..weights).step_by(share).map(move |r| (i, r))).collect();
+    let sum = |&(start, row): &(usize, usize)| {
+        let end = weights.min(row + share);
+        // Images of one pixel would be walked over at a stride of all channels, which falls on few sets of the cache:
+        // their channels are laid out in blocks of 16 first.
+        let blocked = plan.image_len() == geo.c_in && geo.c_in > COLUMNS;
+        let (rows, koff) = if blocked {
+            let rows = (0..end - row).map(|r| (r / COLUMNS * together * COLUMNS + r % COLUMNS) as u32).collect();
+            (rows, (0..together).map(|i| (i * COLUMNS) as u32).collect())
+        } else {
+            (plan.phases[0].koff[row..end].to_vec(), koff.clone())
+        };
+        let blocks = (end - row).div_ceil(COLUMNS);
+        let mut dense: Buffer<f32> = Buffer::zeroed(if blocked { blocks * together * COLUMNS } else { 0 });
+        let mut sums = Buffer::zeroed(rows.len() * width);
+        let mut panels = Buffer::zeroed(together * pixels * width);
+        let last = geo.n.min(start + images);
+        for first in (start..last).step_by(together) {
+            let count = together.min(last - first);
+            let image = plan.prepare(x.data(), first, count, 0.0);
+            if blocked {
+                for (i, x) in image.chunks_exact(geo.c_in).enumerate() {
+                    for (b, x) in x[row..end].chunks(COLUMNS).enumerate() {
+                        dense[(b * together + i) * COLUMNS..][..x.len()].copy_from_slice(x);
+                    }
+                }
+            }
+            let steps = count * pixels;
+            let g = &g.data()[first * pixels * geo.c_out..][..steps * geo.c_out];
+            for (pixel, g) in g.chunks_exact(geo.c_out).enumerate() {
+                for (p, g) in g.chunks(COLUMNS).enumerate() {
+                    let to = &mut panels[(p * steps + pixel) * COLUMNS..][..COLUMNS];
+                    to[..g.len()].copy_from_slice(g);
+                    to[g.len()..].fill(0.0);
+                }
+            }
+            for from in (0..steps).step_by(STEPS) {
+                let koff = &koff[from..steps.min(from + STEPS)];
+                for panel in (0..width / COLUMNS).step_by(2) {
+                    kernel.run(Job {
+                        lhs: if blocked { &dense } else { &image },
+                        base: &rows,
+                        koff,
+                        rhs: &panels[(panel * steps + from) * COLUMNS..],
+                        panel_stride: steps * COLUMNS,
+                        panels: 2.min(width / COLUMNS - panel),
+                        start: Start::Out,
+                        out: &mut sums[panel * COLUMNS..],
+                        out_stride: width,
+                    });
+                }
+            }
+        }
+        sums
+    };
+    let parts: Vec<Buffer<f32>> =
+        if geo.macs() < SMALL { blocks.iter().map(sum).collect() } else { blocks.par_iter().map(sum).collect() };
+    run_chunks(out.data_mut(), weights * COLUMNS, weights * width * parts.len(), |(panel, out)| {
+        for (&(start, row), part) in blocks.iter().zip(&parts) {
+            // A few rows at a time, so that turning them round stays in the first cache.
+            for (chunk, sums) in part.chunks(32 * width).enumerate() {
+                for (c, out) in out.chunks_exact_mut(weights).enumerate() {
+                    let sums = sums[panel * COLUMNS + c..].iter().step_by(width);
+                    for (to, &sum) in out[row + 32 * chunk..].iter_mut().zip(sums) {
+                        *to = if start == 0 { sum } else { *to + sum };
+                    }
+                }
+            }
+        }
+    });
+    Ok(out)
+}
+
+/// `x` [N, I] times `w` [O, I] transposed: [N, O].
+///
+/// # Errors
+/// The tensors are not matrices that fit.
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let ([n, i], [o, wi]) = (x.matrix("linear")?, w.matrix("linear")?);
-    check("linear", &[n, wi], x.shape())?;
-    let g = Conv2dGeometry::linear(n, i, o);
-    tensor(&[n, o], driver::forward(select_float(), &g, images(x), weight(w, 1, i)))
+    let ([n, inputs], [outputs, i]) = (x.matrix("float linear")?, w.matrix("float linear")?);
+    check("float linear", "input", &[n, i], x.shape())?;
+    let plan = Plan::forward(&Conv2dGeometry::linear(n, inputs, outputs), 1);
+    product("float linear", select_float(), x.data(), w.data(), &plan, n)?.reshape(&[n, outputs])
 }
 
-/// The gradient of x from that of y. Shapes: dy [N, O], w [O, I] to [N, I].
+/// `g` [N, O] times `w` [O, I]: [N, I].
 ///
 /// # Errors
-/// No matrices, or O differs.
-pub fn linear_input_grad(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let ([n, o], [wo, i]) = (dy.matrix("linear_input_grad")?, w.matrix("linear_input_grad")?);
-    check("linear_input_grad", &[n, wo], dy.shape())?;
-    let g = Conv2dGeometry::linear(n, i, o);
-    tensor(&[n, i], driver::input_grad(select_float(), &g, images(dy), weight(w, 1, i)))
+/// The tensors are not matrices that fit.
+pub fn linear_input_grad(g: &Tensor, w: &Tensor) -> Result<Tensor> {
+    matmul(g, w)
 }
 
-/// The gradient of w. Shapes: x [N, I], dy [N, O] to [O, I].
+/// `g` [N, O] transposed times `x` [N, I]: [O, I].
 ///
 /// # Errors
-/// No matrices, or N differs.
-pub fn linear_weight_grad(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    let ([n, i], [dn, o]) = (x.matrix("linear_weight_grad")?, dy.matrix("linear_weight_grad")?);
-    check("linear_weight_grad", &[n, o], &[dn, o])?;
-    let g = Conv2dGeometry::linear(n, i, o);
-    let dy = Images { data: dy.data(), zero: 0.0 };
-    tensor(&[o, i], driver::weight_grad(select_float(), &g, images(x), dy, |v| v, usize::MAX))
+/// The tensors are not matrices that fit.
+pub fn linear_weight_grad(x: &Tensor, g: &Tensor) -> Result<Tensor> {
+    const OP: &str = "float linear_weight_grad";
+    let ([n, inputs], [rows, outputs]) = (x.matrix(OP)?, g.matrix(OP)?);
+    check(OP, "output gradient", &[n, outputs], &[rows, outputs])?;
+    let geo = Conv2dGeometry::linear(n, inputs, outputs);
+    let (x, g) = (x.reshape(&[n, 1, 1, inputs])?, g.reshape(&[n, 1, 1, outputs])?);
+    conv2d_weight_grad(&x, &g, &geo)?.reshape(&[outputs, inputs])
 }
 
-/// The matrix product. Shapes: a [M, K], b [K, N] to [M, N].
+/// `a` [M, K] times `b` [K, N]: [M, N].
 ///
 /// # Errors
-/// No matrices, or K differs.
+/// The tensors are not matrices that fit.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let ([m, k], [bk, n]) = (a.matrix("matmul")?, b.matrix("matmul")?);
-    check("matmul", &[m, bk], a.shape())?;
-    let (g, data) = (Conv2dGeometry::linear(m, k, n), b.data());
-    tensor(&[m, n], driver::forward(select_float(), &g, images(a), |o, _, i| data[i * n + o]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::all_float;
-    use crate::rng::{Stream, domain};
-
-    fn random(shape: &[usize], salt: u32) -> Tensor {
-        let stream = Stream::new(8, domain::DATA, salt, 0);
-        let n: usize = shape.iter().product();
-        Tensor::from_vec(shape, (0..n).map(|i| stream.normal_at(i as u64)).collect()).unwrap()
-    }
-
-    #[test]
-    fn matmul_agrees_with_matrixmultiply_and_ndarray() {
-        for (m, k, n) in [(1, 1, 1), (7, 33, 18), (64, 100, 40), (33, 0, 5)] {
-            let (a, b) = (random(&[m, k], 1), random(&[k, n], 2));
-            let found = matmul(&a, &b).unwrap();
-            let mut expected = vec![0f32; m * n];
-            let (rsa, rsb, rsc) = (k as isize, n as isize, n as isize);
-            // SAFETY: the pointers cover m x k, k x n and m x n elements with these strides.
-            unsafe {
-                let (a, b, c) = (a.data().as_ptr(), b.data().as_ptr(), expected.as_mut_ptr());
-                matrixmultiply::sgemm(m, k, n, 1.0, a, rsa, 1, b, rsb, 1, 0.0, c, rsc, 1);
-            }
-            let two = |t: &Tensor| t.view().into_dimensionality::<ndarray::Ix2>().unwrap().to_owned();
-            let by_ndarray = two(&a).dot(&two(&b));
-            for (i, (found, expected)) in found.data().iter().zip(&expected).enumerate() {
-                approx::assert_relative_eq!(found, expected, epsilon = 1e-4, max_relative = 1e-4);
-                approx::assert_relative_eq!(*found, by_ndarray[[i / n, i % n]], epsilon = 1e-4, max_relative = 1e-4);
-            }
-        }
-    }
-
-    #[test]
-    fn every_kernel_and_any_number_of_threads_give_the_same_bits() {
-        let g = Conv2dGeometry::new(&[37, 9, 7, 3], &[20, 3, 3, 3], [2, 1], [1, 1], [1, 1]).unwrap();
-        let (x, w, dy) = (random(&g.input_shape(), 1), random(&g.weight_shape(), 2), random(&g.output_shape(), 3));
-        let bits = |b: crate::Buffer<f32>| b.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        let mut results = Vec::new();
-        for kernel in all_float() {
-            for threads in [1, 3] {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                results.push(pool.install(|| {
-                    let dy = Images { data: dy.data(), zero: 0.0 };
-                    (
-                        bits(driver::forward(kernel, &g, images(&x), weight(&w, 9, 3))),
-                        bits(driver::input_grad(kernel, &g, dy, weight(&w, 9, 3))),
-                        bits(driver::weight_grad(kernel, &g, images(&x), dy, |v| v, usize::MAX)),
-                    )
-                }));
-            }
-        }
-        assert!(results.windows(2).all(|r| r[0] == r[1]));
-    }
+    let ([m, k], [rows, n]) = (a.matrix("float matmul")?, b.matrix("float matmul")?);
+    check("float matmul", "right matrix", &[k, n], &[rows, n])?;
+    let plan = Plan::input_grad(&Conv2dGeometry::linear(m, n, k), 1);
+    product("float matmul", select_float(), a.data(), b.data(), &plan, m)?.reshape(&[m, n])
 }

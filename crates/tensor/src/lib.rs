@@ -12,7 +12,6 @@
 
 mod codes;
 mod conv;
-mod driver;
 mod error;
 pub mod float;
 mod geometry;

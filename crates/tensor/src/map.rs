@@ -20,12 +20,12 @@ pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
     {
         use crate::kernel::Isa;
         match crate::kernel::isa() {
-            Isa::Avx512Vnni => {
+            Isa::Avx512 | Isa::Avx512Vnni => {
                 if let Some(level) = pulp::x86::V4::try_new() {
                     return level.vectorize(f);
                 }
             }
-            Isa::Avx2 => {
+            Isa::Avx2 | Isa::AvxVnni => {
                 if let Some(level) = pulp::x86::V3::try_new() {
                     return level.vectorize(f);
                 }

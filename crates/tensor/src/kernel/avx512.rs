@@ -1,75 +1,156 @@
-//! AVX-512 tiles: `vpdpbusd` adds four u8 · i8 products to each lane of 32 bits and is exact for all bytes; floats by
-//! 512-bit fused multiply-add. A panel of 16 columns is one register.
+//! AVX-512: `vpdpbusd` where VNNI exists, else the pair sums of AVX2 at twice the width; and the float chains.
 
-use super::{FloatKernel, IntegerKernel, Isa, Kernel, MR_MAX, NR, QUAD, Tile};
+use super::tile::Dot;
 use std::arch::x86_64::*;
 
-const MR: usize = 14;
+/// `vpdpbusd`: four products into i32, exact for all bytes.
+pub(super) struct Vnni;
 
-pub(super) fn integer() -> Vec<IntegerKernel> {
-    if !Isa::Avx512Vnni.is_available() {
-        return Vec::new();
+impl Dot for Vnni {
+    type L = u8;
+    type R = i8;
+    type S = i32;
+    type Sum = __m512i;
+    type Part = __m512i;
+    type Lhs = __m512i;
+    type Rhs = __m512i;
+    const LANES: usize = 16;
+    const KR: usize = 4;
+    const FLUSH: usize = usize::MAX;
+
+    #[inline(always)]
+    unsafe fn load(from: *const i32) -> __m512i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_loadu_si512(from.cast()) }
     }
-    let (name, isa) = ("u8i8-14x16c4-avx512vnni", Isa::Avx512Vnni);
-    vec![Kernel { name, isa, mr: MR, product_max: 255 * 128, tile: integer_tile as _ }]
+    #[inline(always)]
+    unsafe fn store(to: *mut i32, sum: __m512i) {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_storeu_si512(to.cast(), sum) }
+    }
+    #[inline(always)]
+    unsafe fn begin(sum: __m512i) -> __m512i {
+        sum
+    }
+    #[inline(always)]
+    unsafe fn flush(_: __m512i, part: __m512i) -> __m512i {
+        part
+    }
+    #[inline(always)]
+    unsafe fn lhs(from: *const u8) -> __m512i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn rhs(from: *const i8) -> __m512i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn step(part: __m512i, lhs: __m512i, rhs: __m512i) -> __m512i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_dpbusd_epi32(part, lhs, rhs) }
+    }
 }
 
-pub(super) fn float() -> Vec<FloatKernel> {
-    if !Isa::Avx512Vnni.is_available() {
-        return Vec::new();
+/// Sums of FLUSH steps in i16: exact where 2 · FLUSH · max · max ≤ 32767.
+pub(super) struct Pairs<const FLUSH: usize>;
+
+impl<const FLUSH: usize> Dot for Pairs<FLUSH> {
+    type L = u8;
+    type R = i8;
+    type S = i32;
+    type Sum = __m512i;
+    type Part = __m512i;
+    type Lhs = __m512i;
+    type Rhs = __m512i;
+    const LANES: usize = 16;
+    const KR: usize = 4;
+    const FLUSH: usize = FLUSH;
+
+    #[inline(always)]
+    unsafe fn load(from: *const i32) -> __m512i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_loadu_si512(from.cast()) }
     }
-    vec![Kernel { name: "f32-14x16c1-avx512", isa: Isa::Avx512Vnni, mr: MR, product_max: 0, tile: float_tile as _ }]
+    #[inline(always)]
+    unsafe fn store(to: *mut i32, sum: __m512i) {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_storeu_si512(to.cast(), sum) }
+    }
+    #[inline(always)]
+    unsafe fn begin(_: __m512i) -> __m512i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_setzero_si512() }
+    }
+    #[inline(always)]
+    unsafe fn flush(sum: __m512i, part: __m512i) -> __m512i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_add_epi32(sum, _mm512_madd_epi16(part, _mm512_set1_epi16(1))) }
+    }
+    #[inline(always)]
+    unsafe fn lhs(from: *const u8) -> __m512i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn rhs(from: *const i8) -> __m512i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn step(part: __m512i, lhs: __m512i, rhs: __m512i) -> __m512i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_add_epi16(part, _mm512_maddubs_epi16(lhs, rhs)) }
+    }
 }
 
-/// # Safety
-/// The CPU has AVX-512 VNNI; `lhs` is readable at every `base + offset` and the 3 bytes behind; `rhs` holds 64 bytes an
-/// offset.
-#[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn integer_tile(lhs: *const u8, base: &[u32; MR_MAX], offsets: &[u32], rhs: *const i8, sums: &mut Tile<i32>) {
-    // SAFETY: base alone is within the left operand.
-    let rows: [*const u8; MR] = std::array::from_fn(|r| unsafe { lhs.add(base[r] as usize) });
-    let mut total = [_mm512_setzero_si512(); MR];
-    for r in 0..MR {
-        // SAFETY: the slice holds 16 sums.
-        total[r] = unsafe { _mm512_loadu_si512(sums[r * NR..][..NR].as_ptr().cast()) };
-    }
-    for (k, &offset) in offsets.iter().enumerate() {
-        // SAFETY: 64 bytes of the panel belong to offset k.
-        let b = unsafe { _mm512_loadu_si512(rhs.add(k * NR * QUAD).cast()) };
-        for r in 0..MR {
-            // SAFETY: four bytes at base + offset are readable.
-            let a = _mm512_set1_epi32(unsafe { rows[r].add(offset as usize).cast::<i32>().read_unaligned() });
-            total[r] = _mm512_dpbusd_epi32(total[r], a, b);
-        }
-    }
-    for r in 0..MR {
-        // SAFETY: the slice holds 16 sums.
-        unsafe { _mm512_storeu_si512(sums[r * NR..][..NR].as_mut_ptr().cast(), total[r]) };
-    }
-}
+/// One fused multiply-add a column and step.
+pub(super) struct Floats;
 
-/// # Safety
-/// The CPU has AVX-512; `lhs` is readable at every `base + offset`; `rhs` holds 16 floats an offset.
-#[target_feature(enable = "avx512f")]
-unsafe fn float_tile(lhs: *const f32, base: &[u32; MR_MAX], offsets: &[u32], rhs: *const f32, sums: &mut Tile<f32>) {
-    // SAFETY: base alone is within the left operand.
-    let rows: [*const f32; MR] = std::array::from_fn(|r| unsafe { lhs.add(base[r] as usize) });
-    let mut total = [_mm512_setzero_ps(); MR];
-    for r in 0..MR {
-        // SAFETY: the slice holds 16 sums.
-        total[r] = unsafe { _mm512_loadu_ps(sums[r * NR..][..NR].as_ptr()) };
+impl Dot for Floats {
+    type L = f32;
+    type R = f32;
+    type S = f32;
+    type Sum = __m512;
+    type Part = __m512;
+    type Lhs = __m512;
+    type Rhs = __m512;
+    const LANES: usize = 16;
+    const KR: usize = 1;
+    const FLUSH: usize = usize::MAX;
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_loadu_ps(from) }
     }
-    for (k, &offset) in offsets.iter().enumerate() {
-        // SAFETY: 16 floats of the panel belong to offset k.
-        let b = unsafe { _mm512_loadu_ps(rhs.add(k * NR)) };
-        for r in 0..MR {
-            // SAFETY: base + offset is readable.
-            let a = _mm512_set1_ps(unsafe { *rows[r].add(offset as usize) });
-            total[r] = _mm512_fmadd_ps(a, b, total[r]);
-        }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, sum: __m512) {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_storeu_ps(to, sum) }
     }
-    for r in 0..MR {
-        // SAFETY: the slice holds 16 sums.
-        unsafe { _mm512_storeu_ps(sums[r * NR..][..NR].as_mut_ptr(), total[r]) };
+    #[inline(always)]
+    unsafe fn begin(sum: __m512) -> __m512 {
+        sum
+    }
+    #[inline(always)]
+    unsafe fn flush(_: __m512, part: __m512) -> __m512 {
+        part
+    }
+    #[inline(always)]
+    unsafe fn lhs(from: *const f32) -> __m512 {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_set1_ps(*from) }
+    }
+    #[inline(always)]
+    unsafe fn rhs(from: *const f32) -> __m512 {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn step(part: __m512, lhs: __m512, rhs: __m512) -> __m512 {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm512_fmadd_ps(lhs, rhs, part) }
     }
 }

@@ -1,201 +1,334 @@
-//! The kernel table: one row for each hand-written tile, with the operand ranges for which it is exact.
+//! The kernel table: one row a kernel, with the operand ranges for which it is exact. The only place with `unsafe`.
 //!
-//! All products of this crate are made of one thing, the gather-broadcast tile: `MR` rows by 16 columns, where row `r`
-//! reads its operand at `base[r] + offset[k]` of one flat array and the columns come from a packed panel. A matrix, the
-//! windows of an image and, for weight gradients, the pixels of a batch are all addressed by such sums, so no operand is
-//! ever spread out in memory (no im2col).
+//! Every product of the library is `out[i][c] = start[c] + Σ_k lhs[base[i] + koff[k]] · panel[k][c]` over 16 columns (a
+//! panel) and any number of rows; see [`Job`]. A row of the table does this for bytes (u8 times i8 into i32, four k a
+//! step), a row of [`all_float`] for floats (one fused chain over k). The loop is in `tile.rs`; a file an instruction
+//! set holds only its instructions.
 //!
-//! This folder holds the crate's only `unsafe`: a safe wrapper checks the bounds of a call once, and each instruction
-//! set's file holds its tiles. The scalar tile in [`scalar`] defines every result.
+//! Tests, benches and dispatch walk the same table: [`all`] is what this CPU runs, best first, and [`select`] takes the
+//! first row that is exact for the operands, under the cap of [`set_isa`] or `FIXNET_ISA`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod float_avx2;
 mod isa;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+pub(crate) mod pack;
 mod scalar;
+mod tile;
 
 pub use isa::{Isa, available_isas, isa, isa_from_env, set_isa};
 
-use crate::Element;
-use std::sync::LazyLock;
+use std::fmt;
+use std::sync::OnceLock;
+use tile::{Tile, TileFn, rows};
 
-/// Columns of a tile and of a packed panel, the same on every instruction set.
-pub const NR: usize = 16;
-/// The most rows of any tile.
-pub const MR_MAX: usize = 16;
-
-/// The accumulators of a tile, row by row.
-pub(crate) type Tile<A> = [A; MR_MAX * NR];
-
-/// Byte products are taken four at a time: a lane of 32 bits receives four of them.
+/// Columns of a panel of the right operand, on every instruction set.
+pub const COLUMNS: usize = 16;
+/// k of a step of a byte kernel.
 pub const QUAD: usize = 4;
 
-type IntegerTile = unsafe fn(*const u8, &[u32; MR_MAX], &[u32], *const i8, &mut Tile<i32>);
-type FloatTile = unsafe fn(*const f32, &[u32; MR_MAX], &[u32], *const f32, &mut Tile<f32>);
+type ByteTile = Tile<u8, i8, i32>;
+type FloatTile = Tile<f32, f32, f32>;
 
-/// A row of the table: a tile, and for which operands it gives the exact integer sum.
-#[derive(Debug)]
-pub struct Kernel<F> {
-    /// The name, `types-MRxNRcKR-isa[-range]`.
+/// A row of the table of byte products.
+pub struct Kernel {
+    /// Types, tile and instruction set, as in `u8i8-6x16c4-avx2-4bit`.
     pub name: &'static str,
     /// The instruction set that it needs.
     pub isa: Isa,
-    /// Rows of a tile.
+    /// Rows of its register tile.
     pub mr: usize,
-    /// The largest product `|lhs| · |rhs|` of operands for which the tile is exact; 255 · 128 is every byte pair.
+    /// Exact where (largest left byte) · (largest right magnitude) is at most this.
     pub product_max: u32,
-    tile: F,
+    /// What it subtracts from each left byte; the start values must make up for it.
+    pub lhs_bias: u8,
+    one: unsafe fn(&ByteTile),
+    /// Two panels at once, where that pays.
+    two: Option<unsafe fn(&ByteTile)>,
 }
 
-/// A tile over bytes: u8 on the left, i8 on the right, i32 sums.
-pub type IntegerKernel = Kernel<IntegerTile>;
-/// A tile over f32: each sum is one chain of fused multiply-adds in the order of k.
-pub type FloatKernel = Kernel<FloatTile>;
-
-/// Offsets of the reduced axis, with their largest known.
-pub(crate) struct Offsets {
-    list: Vec<u32>,
-    max: usize,
+/// A row of the table of float products; all rows give the same bits.
+pub struct FloatKernel {
+    /// Types, tile and instruction set.
+    pub name: &'static str,
+    /// The instruction set that it needs.
+    pub isa: Isa,
+    /// Rows of its register tile.
+    pub mr: usize,
+    one: unsafe fn(&FloatTile),
+    two: Option<unsafe fn(&FloatTile)>,
 }
 
-impl Offsets {
-    pub(crate) fn new(list: Vec<u32>) -> Self {
-        let max = list.iter().copied().max().unwrap_or(0) as usize;
-        Self { list, max }
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
 }
 
-/// What the driver needs of a kernel, for bytes and floats alike.
-pub(crate) trait Product: Sync {
-    /// Left operand, gathered.
-    type Lhs: Element;
-    /// Right operand, packed.
-    type Rhs: Element;
-    /// Sums.
-    type Sum: Element;
-    /// Consecutive elements of the left operand that one offset stands for.
-    const GROUP: usize;
-    /// Sums of sums: exact, or in one written order.
-    type Wide: Element;
-    /// `sum - zero · v`: takes the offset of the left operand out of a start value.
-    fn take_out(sum: Self::Sum, zero: Self::Lhs, v: Self::Rhs) -> Self::Sum;
-    /// `wide + sum`.
-    fn widen(wide: Self::Wide, sum: Self::Sum) -> Self::Wide;
-    /// `a + b`.
-    fn join(a: Self::Wide, b: Self::Wide) -> Self::Wide;
-    /// Rows of a tile.
-    fn mr(&self) -> usize;
-    /// `sums[r][c] += Σ_k lhs[base[r] + offset[k] + j] · rhs[k][c][j]`, j over the group; up to `mr` rows.
-    fn run(&self, lhs: &[Self::Lhs], base: &[u32], k: &Offsets, rhs: &[Self::Rhs], sums: &mut Tile<Self::Sum>);
+impl fmt::Debug for FloatKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
-/// The bases of all rows of a tile: missing rows repeat the last one, and their sums are ignored.
-fn full_bases(base: &[u32], mr: usize) -> ([u32; MR_MAX], usize) {
-    assert!(!base.is_empty() && base.len() <= mr && mr <= MR_MAX);
-    let mut bases = [base[base.len() - 1]; MR_MAX];
-    bases[..base.len()].copy_from_slice(base);
-    let max = base.iter().copied().max().unwrap_or(0) as usize;
-    (bases, max)
-}
-
-macro_rules! product {
-    ($kernel:ty, $lhs:ty, $rhs:ty, $sum:ty, $wide:ty, $group:expr, $take_out:expr) => {
-        impl Product for $kernel {
-            type Lhs = $lhs;
-            type Rhs = $rhs;
-            type Sum = $sum;
-            type Wide = $wide;
-            const GROUP: usize = $group;
-
-            #[inline(always)]
-            fn take_out(sum: $sum, zero: $lhs, v: $rhs) -> $sum {
-                $take_out(sum, zero, v)
-            }
-            #[inline(always)]
-            fn widen(wide: $wide, sum: $sum) -> $wide {
-                wide + <$wide>::from(sum)
-            }
-            #[inline(always)]
-            fn join(a: $wide, b: $wide) -> $wide {
-                a + b
-            }
-            fn mr(&self) -> usize {
-                self.mr
-            }
-
-            #[inline]
-            fn run(&self, lhs: &[$lhs], base: &[u32], k: &Offsets, rhs: &[$rhs], sums: &mut Tile<$sum>) {
-                let (bases, base_max) = full_bases(base, self.mr);
-                assert!(k.list.is_empty() || base_max + k.max + ($group - 1) < lhs.len());
-                assert!(rhs.len() == k.list.len() * NR * $group);
-                // SAFETY: a row enters the table only where its instruction set was detected; every read of the left
-                // operand ends at or before base_max + k.max + GROUP, and the panel has one row of NR groups an offset.
-                unsafe { (self.tile)(lhs.as_ptr(), &bases, &k.list, rhs.as_ptr(), sums) }
-            }
+/// A function with target features around the tile: MR rows (TAIL for the last ones) by NV vectors.
+macro_rules! tile_fn {
+    ($($feature:literal)?, $tile:ty, $dot:ty, $mr:literal / $tail:literal x $nv:literal) => {{
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn tile(t: &$tile) {
+            // SAFETY: a row is offered only where its features were detected; `Job::run` has checked `t`.
+            unsafe { rows::<$dot, $mr, $tail, $nv>(t) }
         }
-    };
-}
-product!(IntegerKernel, u8, i8, i32, i64, QUAD, |sum: i32, zero: u8, v: i8| sum
-    .wrapping_sub(i32::from(zero) * i32::from(v)));
-product!(FloatKernel, f32, f32, f32, f32, 1, |sum: f32, _, _| sum);
-
-impl IntegerKernel {
-    /// Whether the tile is exact for left bytes up to `lhs_max` and right levels up to `rhs_max` in magnitude.
-    pub fn admits(&self, lhs_max: u8, rhs_max: u8) -> bool {
-        u32::from(lhs_max) * u32::from(rhs_max) <= self.product_max
-    }
+        tile as unsafe fn(&$tile)
+    }};
 }
 
-static INTEGER: LazyLock<Vec<IntegerKernel>> = LazyLock::new(|| {
-    #[allow(unused_mut)]
-    let mut table = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        table.extend(avx512::integer());
-        table.extend(avx2::integer());
-    }
-    table.push(scalar::integer());
-    table
-});
-
-static FLOAT: LazyLock<Vec<FloatKernel>> = LazyLock::new(|| {
-    #[allow(unused_mut)]
-    let mut table = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        table.extend(avx512::float());
-        table.extend(avx2::float());
-    }
-    table.push(scalar::float());
-    table
-});
-
-/// The integer kernels that this CPU can run, fastest first; the scalar one is last and exact for all bytes.
-pub fn all() -> &'static [IntegerKernel] {
-    &INTEGER
+/// The i16 bound: `flush` steps of two products each.
+#[cfg(target_arch = "x86_64")]
+const fn pairs_max(flush: u32) -> u32 {
+    32_767 / (2 * flush)
 }
 
-/// The float kernels that this CPU can run, fastest first.
+/// Every pair of a byte and a signed byte.
+const FULL: u32 = 255 * 128;
+
+/// Every byte kernel that this CPU can run, best first; the scalar one is last and admits everything.
+pub fn all() -> &'static [Kernel] {
+    static TABLE: OnceLock<Vec<Kernel>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let mut table = Vec::new();
+        let row = |isa, name, mr, product_max, one, two| Kernel { name, isa, mr, product_max, lhs_bias: 0, one, two };
+        #[cfg(target_arch = "x86_64")]
+        {
+            use avx2::{Pairs, Wide, Widened};
+            macro_rules! avx512 {
+                ($isa:ident, $name:literal, $max:expr, $feature:literal, $dot:ty) => {
+                    row(
+                        Isa::$isa,
+                        $name,
+                        10,
+                        $max,
+                        tile_fn!($feature, ByteTile, $dot, 10 / 5 x 1),
+                        Some(tile_fn!($feature, ByteTile, $dot, 10 / 5 x 2)),
+                    )
+                };
+            }
+            macro_rules! avx2 {
+                ($isa:ident, $name:literal, $max:expr, $feature:literal, $dot:ty, $mr:literal / $tail:literal) => {
+                    row(Isa::$isa, $name, $mr, $max, tile_fn!($feature, ByteTile, $dot, $mr / $tail x 2), None)
+                };
+            }
+            table.extend([
+                avx512!(
+                    Avx512Vnni,
+                    "u8i8-10x16c4-avx512vnni",
+                    FULL,
+                    "avx512f,avx512bw,avx512vl,avx512vnni",
+                    avx512::Vnni
+                ),
+                avx512!(
+                    Avx512,
+                    "u8i8-10x16c4-avx512-4bit",
+                    pairs_max(128),
+                    "avx512f,avx512bw,avx512vl",
+                    avx512::Pairs<128>
+                ),
+                avx512!(
+                    Avx512,
+                    "u8i8-10x16c4-avx512-5bit",
+                    pairs_max(32),
+                    "avx512f,avx512bw,avx512vl",
+                    avx512::Pairs<32>
+                ),
+                avx512!(
+                    Avx512,
+                    "u8i8-10x16c4-avx512-6bit",
+                    pairs_max(8),
+                    "avx512f,avx512bw,avx512vl",
+                    avx512::Pairs<8>
+                ),
+                avx2!(AvxVnni, "u8i8-6x16c4-avxvnni", FULL, "avx2,avxvnni", avx2::Vnni, 6 / 3),
+                avx2!(Avx2, "u8i8-6x16c4-avx2-4bit", pairs_max(128), "avx2", Pairs<128>, 6 / 3),
+                avx2!(Avx2, "u8i8-6x16c4-avx2-5bit", pairs_max(32), "avx2", Pairs<32>, 6 / 3),
+                avx2!(Avx2, "u8i8-6x16c4-avx2-6bit", pairs_max(8), "avx2", Pairs<8>, 6 / 3),
+                avx2!(Avx2, "u8i8-5x16c4-avx2-7bit", pairs_max(1), "avx2", Widened, 5 / 3),
+                avx2!(Avx2, "u8i8-4x16c4-avx2", FULL, "avx2", Wide, 4 / 2),
+            ]);
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            let one = tile_fn!("neon", ByteTile, neon::Bytes, 3 / 1 x 4);
+            table.push(Kernel { lhs_bias: 128, ..row(Isa::Neon, "u8i8-3x16c4-neon", 3, FULL, one, None) });
+        }
+        let one = tile_fn!(, ByteTile, scalar::Bytes, 2 / 1 x 1);
+        table.push(row(Isa::Scalar, "u8i8-2x16c4-scalar", 2, FULL, one, None));
+        table.retain(|k| k.isa.is_available());
+        table
+    })
+}
+
+/// Every float kernel that this CPU can run, best first, the scalar one last. All give the same bits.
 pub fn all_float() -> &'static [FloatKernel] {
-    &FLOAT
+    static TABLE: OnceLock<Vec<FloatKernel>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let mut table = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let one = tile_fn!("avx512f,avx512bw,avx512vl", FloatTile, avx512::Floats, 10 / 5 x 1);
+            let two = Some(tile_fn!("avx512f,avx512bw,avx512vl", FloatTile, avx512::Floats, 10 / 5 x 2));
+            table.push(FloatKernel { name: "f32-10x16-avx512", isa: Isa::Avx512, mr: 10, one, two });
+            let one = tile_fn!("avx2,fma", FloatTile, float_avx2::Floats, 6 / 3 x 2);
+            table.push(FloatKernel { name: "f32-6x16-avx2", isa: Isa::Avx2, mr: 6, one, two: None });
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            let one = tile_fn!("neon", FloatTile, neon::Floats, 6 / 3 x 4);
+            table.push(FloatKernel { name: "f32-6x16-neon", isa: Isa::Neon, mr: 6, one, two: None });
+        }
+        let one = tile_fn!(, FloatTile, scalar::Floats, 1 / 1 x 1);
+        table.push(FloatKernel { name: "f32-1x16-scalar", isa: Isa::Scalar, mr: 1, one, two: None });
+        table.retain(|k| k.isa.is_available());
+        table
+    })
 }
 
-/// The fastest kernel within the instruction set in force that is exact for left bytes up to `lhs_max` and right levels
-/// up to `rhs_max` in magnitude.
-pub fn select(lhs_max: u8, rhs_max: u8) -> &'static IntegerKernel {
+/// The best byte kernel under the cap that is exact for left bytes up to `lhs_max` and right magnitudes to `rhs_max`.
+///
+/// # Panics
+/// `rhs_max` is above 128: no panel of i8 holds it.
+pub fn select(lhs_max: u8, rhs_max: u8) -> &'static Kernel {
     let cap = isa();
-    INTEGER
-        .iter()
-        .find(|k| cap.allows(k.isa) && k.admits(lhs_max, rhs_max))
-        .expect("the scalar kernel admits every range")
+    let row = all().iter().find(|k| cap.allows(k.isa) && k.admits(lhs_max, rhs_max));
+    row.expect("the scalar kernel admits all magnitudes to 128")
 }
 
-/// The fastest float kernel within the instruction set in force.
+/// The best float kernel under the cap.
 pub fn select_float() -> &'static FloatKernel {
     let cap = isa();
-    FLOAT.iter().find(|k| cap.allows(k.isa)).expect("the scalar kernel runs everywhere")
+    all_float().iter().find(|k| cap.allows(k.isa)).expect("the scalar kernel is always there")
 }
 
-#[cfg(test)]
-mod tests;
+/// Where the sums of a [`Job`] start.
+#[derive(Clone, Copy)]
+pub enum Start<'a, S> {
+    /// From these, one a column, in every row.
+    Columns(&'a [S]),
+    /// From what is in `out`.
+    Out,
+}
+
+/// A product: for every row i and column c of the panels, `out[i][c] = start + Σ_k lhs[base[i] + koff[k]] · panels[k][c]`.
+///
+/// For bytes, k runs over steps of four: step q reads `lhs[base[i] + koff[q]..][..4]`. Panels are
+/// `[panel][step][column][k of the step]`.
+pub struct Job<'a, L, R, S> {
+    /// The left operand.
+    pub lhs: &'a [L],
+    /// Offset of each row.
+    pub base: &'a [u32],
+    /// Offset of each step.
+    pub koff: &'a [u32],
+    /// The right operand, from its first panel on.
+    pub rhs: &'a [R],
+    /// Elements from one panel to the next.
+    pub panel_stride: usize,
+    /// Number of panels.
+    pub panels: usize,
+    /// Start values of the sums.
+    pub start: Start<'a, S>,
+    /// The result, 16 columns a panel.
+    pub out: &'a mut [S],
+    /// Elements from one row of the result to the next.
+    pub out_stride: usize,
+}
+
+impl<L, R, S> Job<'_, L, R, S> {
+    /// Checks every bound that the tiles rely on and runs them, two panels at a time where `two` exists.
+    fn run(self, kr: usize, one: TileFn<L, R, S>, two: Option<TileFn<L, R, S>>) {
+        let (rows, steps) = (self.base.len(), self.koff.len());
+        if rows == 0 || self.panels == 0 {
+            return;
+        }
+        let columns = self.panels * COLUMNS;
+        let reach = |offsets: &[u32]| offsets.iter().fold(0, |m, &o| m.max(o)) as usize;
+        assert!(reach(self.base) <= self.lhs.len(), "a row starts beyond the left operand");
+        if steps > 0 {
+            assert!(
+                reach(self.base) + reach(self.koff) + kr <= self.lhs.len(),
+                "a row reaches beyond the left operand"
+            );
+            let end = (self.panels - 1) * self.panel_stride + steps * COLUMNS * kr;
+            assert!(end <= self.rhs.len(), "the panels end early");
+        }
+        assert!(self.out_stride >= columns || rows == 1, "the rows of the result overlap");
+        assert!((rows - 1) * self.out_stride + columns <= self.out.len(), "the result is too short");
+        let mut tile = Tile {
+            lhs: self.lhs.as_ptr(),
+            base: self.base.as_ptr(),
+            rows,
+            koff: self.koff.as_ptr(),
+            steps,
+            rhs: self.rhs.as_ptr(),
+            panel_stride: self.panel_stride,
+            out: self.out.as_mut_ptr(),
+            out_stride: self.out_stride,
+            start: std::ptr::null(),
+            start_stride: 0,
+        };
+        match self.start {
+            Start::Columns(values) => {
+                assert!(values.len() >= columns, "a start value is missing");
+                tile.start = values.as_ptr();
+            }
+            Start::Out => {
+                tile.start = tile.out;
+                tile.start_stride = self.out_stride;
+            }
+        }
+        let mut left = self.panels;
+        while left > 0 {
+            let (count, run) = match two {
+                Some(two) if left >= 2 => (2, two),
+                _ => (1, one),
+            };
+            // SAFETY: the asserts above bound every access of `left` panels from here; the row of the table exists
+            // only where its instructions were detected.
+            unsafe { run(&tile) };
+            left -= count;
+            // Beyond the last panel these are not used.
+            tile.rhs = tile.rhs.wrapping_add(count * self.panel_stride);
+            tile.start = tile.start.wrapping_add(count * COLUMNS);
+            tile.out = tile.out.wrapping_add(count * COLUMNS);
+        }
+    }
+}
+
+impl Kernel {
+    /// Whether the result is exact for left bytes up to `lhs_max` and right magnitudes up to `rhs_max`.
+    pub fn admits(&self, lhs_max: u8, rhs_max: u8) -> bool {
+        rhs_max <= 128 && u32::from(lhs_max) * u32::from(rhs_max) <= self.product_max
+    }
+
+    /// Runs `job`. Sums wrap in i32, so they are right whenever the final ones fit.
+    ///
+    /// # Panics
+    /// An offset or length in `job` reaches beyond its slice.
+    pub fn run(&self, job: Job<'_, u8, i8, i32>) {
+        job.run(QUAD, self.one, self.two);
+    }
+}
+
+impl FloatKernel {
+    /// Runs `job`: one chain of fused multiply-adds an output, over k in order.
+    ///
+    /// # Panics
+    /// An offset or length in `job` reaches beyond its slice.
+    pub fn run(&self, job: Job<'_, f32, f32, f32>) {
+        job.run(1, self.one, self.two);
+    }
+}

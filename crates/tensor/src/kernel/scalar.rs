@@ -1,47 +1,109 @@
-//! The scalar tiles: the definition of every result.
+//! The definition of every product, in plain Rust: what all other rows of the table must equal, bit for bit.
 
-use super::{FloatKernel, IntegerKernel, Isa, Kernel, MR_MAX, NR, QUAD, Tile};
+use super::tile::Dot;
 
-const MR: usize = 4;
+/// Four bytes times four bytes, added in wrapping i32.
+pub(super) struct Bytes;
 
-pub(super) fn integer() -> IntegerKernel {
-    Kernel { name: "u8i8-4x16c4-scalar", isa: Isa::Scalar, mr: MR, product_max: 255 * 128, tile: integer_tile }
-}
+impl Dot for Bytes {
+    type L = u8;
+    type R = i8;
+    type S = i32;
+    type Sum = [i32; 16];
+    type Part = [i32; 16];
+    type Lhs = [u8; 4];
+    type Rhs = [i8; 64];
+    const LANES: usize = 16;
+    const KR: usize = 4;
+    const FLUSH: usize = usize::MAX;
 
-pub(super) fn float() -> FloatKernel {
-    Kernel { name: "f32-4x16c1-scalar", isa: Isa::Scalar, mr: MR, product_max: 0, tile: float_tile }
-}
-
-/// # Safety
-/// `lhs` is readable at every `base + offset` and the 3 bytes behind; `rhs` holds 64 bytes an offset.
-unsafe fn integer_tile(lhs: *const u8, base: &[u32; MR_MAX], offsets: &[u32], rhs: *const i8, sums: &mut Tile<i32>) {
-    for (k, &offset) in offsets.iter().enumerate() {
-        // SAFETY: the panel has a row of NR quads for offset k.
-        let panel = unsafe { &*rhs.add(k * NR * QUAD).cast::<[[i8; QUAD]; NR]>() };
-        for r in 0..MR {
-            // SAFETY: the caller vouches for four bytes at base + offset.
-            let quad = unsafe { *lhs.add(base[r] as usize + offset as usize).cast::<[u8; QUAD]>() };
-            for (sum, column) in sums[r * NR..][..NR].iter_mut().zip(panel) {
-                for (a, b) in quad.iter().zip(column) {
-                    *sum = sum.wrapping_add(i32::from(*a) * i32::from(*b));
-                }
+    #[inline(always)]
+    unsafe fn load(from: *const i32) -> [i32; 16] {
+        // SAFETY: the caller's pointer reaches 16 sums.
+        unsafe { from.cast::<[i32; 16]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut i32, sum: [i32; 16]) {
+        // SAFETY: as above.
+        unsafe { to.cast::<[i32; 16]>().write(sum) }
+    }
+    #[inline(always)]
+    unsafe fn begin(sum: [i32; 16]) -> [i32; 16] {
+        sum
+    }
+    #[inline(always)]
+    unsafe fn flush(_: [i32; 16], part: [i32; 16]) -> [i32; 16] {
+        part
+    }
+    #[inline(always)]
+    unsafe fn lhs(from: *const u8) -> [u8; 4] {
+        // SAFETY: the caller's pointer reaches four bytes.
+        unsafe { from.cast::<[u8; 4]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn rhs(from: *const i8) -> [i8; 64] {
+        // SAFETY: the caller's pointer reaches one step of a panel.
+        unsafe { from.cast::<[i8; 64]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn step(mut part: [i32; 16], lhs: [u8; 4], rhs: [i8; 64]) -> [i32; 16] {
+        for (sum, column) in part.iter_mut().zip(rhs.chunks_exact(4)) {
+            for (&a, &b) in lhs.iter().zip(column) {
+                *sum = sum.wrapping_add(i32::from(a) * i32::from(b));
             }
         }
+        part
     }
 }
 
-/// # Safety
-/// `lhs` is readable at every `base + offset`; `rhs` holds 16 floats an offset.
-unsafe fn float_tile(lhs: *const f32, base: &[u32; MR_MAX], offsets: &[u32], rhs: *const f32, sums: &mut Tile<f32>) {
-    for (k, &offset) in offsets.iter().enumerate() {
-        // SAFETY: the panel has a row of NR floats for offset k.
-        let panel = unsafe { &*rhs.add(k * NR).cast::<[f32; NR]>() };
-        for r in 0..MR {
-            // SAFETY: the caller vouches for base + offset.
-            let a = unsafe { *lhs.add(base[r] as usize + offset as usize) };
-            for (sum, b) in sums[r * NR..][..NR].iter_mut().zip(panel) {
-                *sum = a.mul_add(*b, *sum);
-            }
+/// One float times one float, fused: the same chain as every vector unit's fused multiply-add.
+pub(super) struct Floats;
+
+impl Dot for Floats {
+    type L = f32;
+    type R = f32;
+    type S = f32;
+    type Sum = [f32; 16];
+    type Part = [f32; 16];
+    type Lhs = f32;
+    type Rhs = [f32; 16];
+    const LANES: usize = 16;
+    const KR: usize = 1;
+    const FLUSH: usize = usize::MAX;
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [f32; 16] {
+        // SAFETY: the caller's pointer reaches 16 sums.
+        unsafe { from.cast::<[f32; 16]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, sum: [f32; 16]) {
+        // SAFETY: as above.
+        unsafe { to.cast::<[f32; 16]>().write(sum) }
+    }
+    #[inline(always)]
+    unsafe fn begin(sum: [f32; 16]) -> [f32; 16] {
+        sum
+    }
+    #[inline(always)]
+    unsafe fn flush(_: [f32; 16], part: [f32; 16]) -> [f32; 16] {
+        part
+    }
+    #[inline(always)]
+    unsafe fn lhs(from: *const f32) -> f32 {
+        // SAFETY: the caller's pointer reaches one float.
+        unsafe { from.read() }
+    }
+    #[inline(always)]
+    unsafe fn rhs(from: *const f32) -> [f32; 16] {
+        // SAFETY: the caller's pointer reaches one step of a panel.
+        unsafe { from.cast::<[f32; 16]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn step(mut part: [f32; 16], lhs: f32, rhs: [f32; 16]) -> [f32; 16] {
+        for (sum, &b) in part.iter_mut().zip(&rhs) {
+            *sum = lhs.mul_add(b, *sum);
         }
+        part
     }
 }
