@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long)]
     batch_size: Option<usize>,
     /// First learning rate
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Seed of all randomness
     #[arg(long)]
