@@ -91,6 +91,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         anyhow::bail!("--threads: expected at least 1, found 0");
     }
     rayon::ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(0)).build_global().context("thread pool")?;
+    // On a thread of the pool, so that handing out work never crosses from outside.
+    let mut result = Ok(());
+    rayon::scope(|_| result = train(&args, recipe, isa));
+    result
+}
+
+fn train(args: &Args, recipe: Recipe, isa: fixnet::kernel::Isa) -> Result<()> {
     let mut parts = recipe.resolve()?;
     let data = parts.data.load().map_err(fixnet::Error::from)?;
     let out = args.out.clone().unwrap_or_else(|| {

@@ -52,7 +52,7 @@ fn settings() {
     if cfg!(target_arch = "x86_64") {
         with(&["--isa", "neon"], &["neon", "scalar"]);
     }
-    with(&["--isa", "sse9"], &["sse9", "unknown"]);
+    with(&["--isa", "sse9"], &["sse9", "no such instruction set"]);
     refused(&["train", "nonsense"], &["nonsense", "photo-digits"]);
     refused(&["eval", folder], &["checkpoint.safetensors"]);
     let recipe = out.path().join("r.toml");
