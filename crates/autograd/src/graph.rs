@@ -1,17 +1,40 @@
 //! `Graph`: the tape of one step. `Var`: a value on it. `Backward`: the derivative of one operation.
 
+use crate::deferred::{Deferred, Gradient, Lazy};
 use crate::store::name_hash;
 use crate::{Error, ParamId, Result, Slot, State, Store};
 use fixnet_tensor::rng::{Stream, domain};
 use fixnet_tensor::{Sums, Tensor, map};
 
-/// What flows between operations: floats, or the exact accumulators of an integer product.
+/// What flows between operations: floats, the exact accumulators of an integer product, or what is to be computed.
 #[derive(Debug, Clone)]
 pub enum Value {
     /// A float tensor.
     Float(Tensor),
     /// Integer sums with a scale; operations that can use them never see floats.
     Sums(Sums),
+    /// Floats that are computed where they are needed.
+    Deferred(Lazy),
+}
+
+impl Value {
+    /// The numbers, wherever they are.
+    pub(crate) fn inner(&self) -> &dyn Deferred {
+        match self {
+            Self::Float(t) => t,
+            Self::Sums(s) => s,
+            Self::Deferred(d) => d,
+        }
+    }
+
+    /// The value as floats; exact sums are converted with one rounding each.
+    pub fn tensor(&self) -> Tensor {
+        match self {
+            Self::Float(t) => t.clone(),
+            Self::Sums(s) => s.to_tensor(),
+            Self::Deferred(d) => d.tensor(),
+        }
+    }
 }
 
 /// Where a value comes from, and so where its gradient goes.
@@ -40,18 +63,12 @@ impl Var {
 
     /// The value as floats; exact sums are converted with one rounding each.
     pub fn tensor(&self) -> Tensor {
-        match &self.value {
-            Value::Float(t) => t.clone(),
-            Value::Sums(s) => s.to_tensor(),
-        }
+        self.value.tensor()
     }
 
     /// The lengths of the axes.
     pub fn shape(&self) -> &[usize] {
-        match &self.value {
-            Value::Float(t) => t.shape(),
-            Value::Sums(s) => s.shape(),
-        }
+        self.value.inner().shape()
     }
 }
 
@@ -67,6 +84,14 @@ pub trait Backward {
     /// # Errors
     /// A gradient is not finite.
     fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads>;
+    /// The same for operations that take or give gradients which are not written out. Others leave this as it is.
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward).
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let grad = grad.into_tensor(cx.store);
+        Ok(self.backward(grad, cx)?.into_iter().map(|g| g.map(Gradient::Float)).collect())
+    }
 }
 
 /// What an operation may use on the way back.
@@ -102,17 +127,25 @@ struct Node {
 pub struct Graph<'s> {
     store: &'s mut Store,
     tape: Option<Vec<Node>>,
+    eager: bool,
 }
 
 impl<'s> Graph<'s> {
     /// A graph that records operations for [`backward`](Self::backward); layers behave as in training.
     pub fn train(store: &'s mut Store) -> Self {
-        Self { store, tape: Some(Vec::new()) }
+        Self { store, tape: Some(Vec::new()), eager: false }
     }
 
     /// A graph that records nothing; layers behave as in evaluation and change no state.
     pub fn eval(store: &'s mut Store) -> Self {
-        Self { store, tape: None }
+        Self { store, tape: None, eager: false }
+    }
+
+    /// Writes every value and every gradient out as soon as it is known. The bits are the same; it takes more time and
+    /// memory. For tests, and for looking at what a deferred pass computes.
+    #[must_use]
+    pub fn eager(self) -> Self {
+        Self { eager: true, ..self }
     }
 
     /// Whether this is a training step.
@@ -153,6 +186,10 @@ impl<'s> Graph<'s> {
         inputs: Vec<Source>,
         op: impl FnOnce() -> B,
     ) -> Var {
+        let value = match value {
+            Value::Deferred(lazy) if self.eager => Value::Float(lazy.tensor()),
+            value => value,
+        };
         let source = match &mut self.tape {
             Some(tape) if inputs.iter().any(|s| *s != Source::Const) => {
                 tape.push(Node { op: Box::new(op()), inputs });
@@ -183,7 +220,7 @@ impl<'s> Graph<'s> {
             return Err(Error::NonFinite { what: "the loss".into(), step, found: value.to_string() });
         }
         let store = self.store;
-        let result = walk(store, self.tape.unwrap_or_default(), &loss);
+        let result = walk(store, self.tape.unwrap_or_default(), &loss, self.eager);
         if result.is_err() {
             store.zero_grad();
         }
@@ -191,21 +228,30 @@ impl<'s> Graph<'s> {
     }
 }
 
-fn walk(store: &mut Store, tape: Vec<Node>, loss: &Var) -> Result<()> {
-    let mut grads: Vec<Option<Tensor>> = tape.iter().map(|_| None).collect();
+fn walk(store: &mut Store, tape: Vec<Node>, loss: &Var, eager: bool) -> Result<()> {
+    let mut grads: Vec<Option<Gradient>> = tape.iter().map(|_| None).collect();
     if let Source::Node(i) = loss.source {
-        grads[i] = Some(Tensor::full(loss.shape(), 1.0));
+        grads[i] = Some(Tensor::full(loss.shape(), 1.0).into());
     }
     for (i, node) in tape.into_iter().enumerate().rev() {
         let Some(grad) = grads[i].take() else { continue };
         let needs: Vec<bool> = node.inputs.iter().map(|s| *s != Source::Const).collect();
-        let given = node.op.backward(grad, &mut Cx { store, needs: &needs })?;
+        let given = node.op.backward_deferred(grad, &mut Cx { store, needs: &needs })?;
         assert_eq!(given.len(), node.inputs.len(), "an operation gives one gradient an input");
         for (source, grad) in node.inputs.iter().zip(given) {
             let Some(grad) = grad else { continue };
+            let grad = if eager { grad.into_tensor(store).into() } else { grad };
             match source {
-                Source::Node(i) => accumulate(&mut grads[*i], grad),
-                Source::Param(id) => accumulate(&mut store.param_mut(*id).grad, grad),
+                Source::Node(i) => {
+                    grads[*i] = Some(match grads[*i].take() {
+                        Some(sum) => sum.plus(grad, store),
+                        None => grad,
+                    });
+                }
+                Source::Param(id) => {
+                    let grad = grad.into_tensor(store);
+                    store.accumulate(*id, grad);
+                }
                 Source::Const => {}
             }
         }
@@ -217,11 +263,4 @@ fn walk(store: &mut Store, tape: Vec<Node>, loss: &Var) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn accumulate(total: &mut Option<Tensor>, grad: Tensor) {
-    match total {
-        Some(sum) => map::update1(sum.data_mut(), grad.data(), |s, g| *s += g),
-        None => *total = Some(grad),
-    }
 }

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod deferred;
 mod error;
 mod graph;
 pub mod ops;

@@ -3,7 +3,7 @@
 
 use crate::{Error, Result};
 use fixnet_tensor::rng::{Stream, domain};
-use fixnet_tensor::{Codes, Tensor};
+use fixnet_tensor::{Codes, Tensor, map};
 use std::any::Any;
 use std::marker::PhantomData;
 
@@ -163,6 +163,14 @@ impl Store {
     /// The addresses of all parameters, in order.
     pub fn ids(&self) -> impl Iterator<Item = ParamId> + use<> {
         (0..self.params.len()).map(ParamId)
+    }
+
+    /// Adds to the gradient of a parameter.
+    pub fn accumulate(&mut self, id: ParamId, grad: Tensor) {
+        match &mut self.params[id.0].grad {
+            Some(sum) => map::update1(sum.data_mut(), grad.data(), |s, g| *s += g),
+            none => *none = Some(grad),
+        }
     }
 
     /// Forgets all gradients.

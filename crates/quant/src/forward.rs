@@ -5,7 +5,8 @@
 //! inside the interval only. The scale receives what the formula implies (the rule of LSQ):
 //! `d(q·s/n)/ds = q/n - x/s` inside and `q/n` outside. One-bit quantizers are those of METHOD 1: `s = 1`, not learned.
 
-use fixnet_autograd::{Array, Error, Group, ParamId, Result, Slot, State, Store};
+use fixnet_autograd::deferred::{Clip, Deferred, Through, map_blocks};
+use fixnet_autograd::{Array, Error, Group, ParamId, Result, Slot, State, Store, Value};
 use fixnet_tensor::{Buffer, Codes, Range, Tensor, map, reduce};
 
 /// A uniform quantizer at one moment: its levels and its scale.
@@ -29,46 +30,23 @@ impl Uniform {
         if self.range.zero() == 0 { 0.0 } else { -self.top() }
     }
 
-    fn quantize(&self, x: &[f32]) -> Buffer<u8> {
-        let mut bytes = Buffer::take(x.len());
+    fn codes(&self, x: &Value) -> Result<Codes> {
+        let shape = x.shape();
+        let mut bytes = Buffer::take(shape.iter().product());
         if self.range.bits() == 1 && self.range.zero() == 1 {
             // sign(x): the two levels -1 and +1 are the bytes 0 and 2.
-            map::map1(x, &mut bytes, |&x| if x < 0.0 { 0 } else { 2 });
+            map_blocks(x, &mut bytes, |x, out| map::map1(x, out, |&x| if x < 0.0 { 0 } else { 2 }));
         } else {
-            map::quantize(x, self.per_unit(), self.low(), self.top(), self.range.zero(), &mut bytes);
+            let (unit, low, top, zero) = (self.per_unit(), self.low(), self.top(), self.range.zero());
+            map_blocks(x, &mut bytes, |x, out| map::quantize(x, unit, low, top, zero, out));
         }
-        bytes
+        Ok(Codes::new(shape, self.range, self.s / self.top(), bytes)?)
     }
 
-    fn codes(&self, x: &Tensor) -> Result<Codes> {
-        Ok(Codes::new(x.shape(), self.range, self.s / self.top(), self.quantize(x.data()))?)
-    }
-
-    /// The straight-through gradient of x from that of the quantized value, given element by element.
-    fn ste(&self, x: &Tensor, d: impl Fn(usize) -> f32 + Sync) -> Tensor {
-        let (unit, low, top) = (self.per_unit(), self.low(), self.top());
-        let mut out = Tensor::take(x.shape());
-        let data = x.data();
-        map::rows(out.data_mut(), 1, |first, out| {
-            for (i, (o, &x)) in out.iter_mut().zip(&data[first..]).enumerate() {
-                let level = x * unit;
-                *o = if level >= low && level <= top { d(first + i) } else { 0.0 };
-            }
-        });
-        out
-    }
-
-    /// The gradient of the scale, an ordered sum.
-    fn scale_gradient(&self, x: &[f32], codes: &Codes, d: impl Fn(usize) -> f32 + Sync) -> Tensor {
-        let (unit, low, top) = (self.per_unit(), self.low(), self.top());
-        let (bytes, zero) = (codes.bytes(), i32::from(codes.zero()));
-        let sum = reduce::sum_by(x.len(), |i| {
-            let level = x[i] * unit;
-            let q = (i32::from(bytes[i]) - zero) as f32;
-            let slope = if level >= low && level <= top { q - level } else { q };
-            d(i) * slope
-        });
-        Tensor::scalar((sum / f64::from(top)) as f32)
+    /// The straight-through estimator, with the gradient for `scale`.
+    fn clip(&self, scale: Option<ParamId>) -> Clip {
+        let (per_unit, low, top) = (self.per_unit(), self.low(), self.top());
+        Clip { per_unit, low, top, post: 1.0, factor: 1.0 / f64::from(top), scale }
     }
 }
 
@@ -123,7 +101,10 @@ impl WeightQuantizer {
     /// # Errors
     /// None for a quantizer made by [`new`](Self::new).
     pub fn requantize(&self, store: &mut Store) -> Result<Codes> {
-        let codes = self.uniform(store).codes(&store.param(self.weight).value)?;
+        let latent = Value::Float(store.param(self.weight).value.clone());
+        let codes = self.uniform(store).codes(&latent)?;
+        // Shared no longer, so that the optimizer's step moves it in place.
+        drop(latent);
         store.param_mut(self.weight).codes = Some(codes.clone());
         Ok(codes)
     }
@@ -139,17 +120,11 @@ impl WeightQuantizer {
         }
     }
 
-    /// The gradients of the latent weight and of the scale from the gradient of the quantized weight.
-    ///
-    /// # Errors
-    /// As [`requantize`](Self::requantize).
-    pub fn backward(&self, store: &mut Store, grad: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
-        let uniform = self.uniform(store);
-        let latent = store.param(self.weight).value.clone();
-        let codes = self.codes(store)?;
-        let d = grad.data();
-        let scale = self.scale.map(|_| uniform.scale_gradient(latent.data(), &codes, |i| d[i]));
-        Ok((uniform.ste(&latent, |i| d[i]), scale))
+    /// The gradient of the latent weight from that `d` of the quantized weight; the scale's goes along with it.
+    pub fn backward(&self, store: &Store, d: Tensor) -> Through {
+        let value = Value::Float(store.param(self.weight).value.clone());
+        let clip = self.uniform(store).clip(self.scale);
+        Through { value, d: Value::Float(d), clip: Some(clip), positive: false }
     }
 }
 
@@ -211,10 +186,10 @@ impl ActivationQuantizer {
     ///
     /// # Errors
     /// The input is not finite where the scale is to be set from it.
-    pub fn quantize(&self, store: &mut Store, x: &Tensor, training: bool) -> Result<Codes> {
+    pub fn quantize(&self, store: &mut Store, x: &Value, training: bool) -> Result<Codes> {
         let mut uniform = self.uniform(store);
         if uniform.s <= 0.0 {
-            uniform.s = self.first_scale(x, store.step())?;
+            uniform.s = self.first_scale(&x.tensor(), store.step())?;
             if let (true, Some(scale)) = (training, self.scale) {
                 store.param_mut(scale).value = Tensor::scalar(uniform.s);
             }
@@ -232,23 +207,16 @@ impl ActivationQuantizer {
         Ok(if s > 0.0 { s as f32 } else { 1.0 })
     }
 
-    /// The gradients of the input and of the scale; `d` is that of the quantized input, element by element.
-    pub fn backward(
-        &self,
-        store: &Store,
-        x: &Tensor,
-        codes: &Codes,
-        d: impl Fn(usize) -> f32 + Sync,
-    ) -> (Tensor, Option<Tensor>) {
-        let uniform = self.uniform(store);
-        let scale = self.scale.map(|_| uniform.scale_gradient(x.data(), codes, &d));
-        (uniform.ste(x, &d), scale)
+    /// The gradient of the input `x` from that `d` of the quantized input; the scale's goes along with it.
+    pub fn backward(&self, store: &Store, x: Value, d: Value) -> Through {
+        Through { value: x, d, clip: Some(self.uniform(store).clip(self.scale)), positive: false }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fixnet_autograd::deferred::Gradient;
 
     fn tensor(v: &[f32]) -> Tensor {
         Tensor::from_vec(&[v.len()], v.to_vec()).unwrap()
@@ -272,10 +240,10 @@ mod tests {
         assert_eq!(levels(&codes), [-7, -7, 0, 0, 0, 2, 4, 7]);
         assert!((codes.scale() - 0.1).abs() < 1e-7);
         // STE: nothing outside [-s, s]. Scale: sum of d · (q/7 - x/s inside, q/7 outside).
-        let (dw, ds) = q.backward(&mut store, &tensor(&[1.0; 8])).unwrap();
+        let dw = Gradient::from(q.backward(&store, tensor(&[1.0; 8]))).into_tensor(&mut store);
         assert_eq!(dw.data(), &[0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
         let expected = -1.0 + (-1.0 + 1.0) + 0.5 / 7.0 + 0.0 - 0.5 / 7.0 + 0.5 / 7.0 + 0.5 / 7.0 + 1.0;
-        approx::assert_relative_eq!(ds.unwrap().item(), expected, epsilon = 1e-5);
+        approx::assert_relative_eq!(store.grad(q.scale().unwrap()).unwrap().item(), expected, epsilon = 1e-5);
     }
 
     #[test]
@@ -286,11 +254,11 @@ mod tests {
         let q = *store.state(slot);
         let codes = q.codes(&mut store).unwrap();
         assert_eq!((levels(&codes), codes.scale()), (vec![-1, -1, 1, 1], 1.0));
-        let (dw, ds) = q.backward(&mut store, &tensor(&[1.0; 4])).unwrap();
+        let dw = Gradient::from(q.backward(&store, tensor(&[1.0; 4]))).into_tensor(&mut store);
         assert_eq!(dw.data(), &[0.0, 1.0, 1.0, 1.0]);
-        assert!(ds.is_none());
+        assert!(q.scale().is_none());
         let a = ActivationQuantizer::new(&mut store, "a", 1, false).unwrap();
-        let codes = a.quantize(&mut store, &tensor(&[-1.0, 0.4, 0.6, 3.0]), true).unwrap();
+        let codes = a.quantize(&mut store, &Value::Float(tensor(&[-1.0, 0.4, 0.6, 3.0])), true).unwrap();
         assert_eq!(levels(&codes), [0, 0, 1, 1]);
     }
 
@@ -298,13 +266,13 @@ mod tests {
     fn the_first_batch_sets_the_scale_of_activations_in_training_only() {
         let mut store = Store::seeded(0);
         let a = ActivationQuantizer::new(&mut store, "a", 4, false).unwrap();
-        let x = tensor(&[0.0, 1.0, 2.0, 3.0]);
+        let x = Value::Float(tensor(&[0.0, 1.0, 2.0, 3.0]));
         a.quantize(&mut store, &x, false).unwrap();
         assert_eq!(store.param(a.scale().unwrap()).value.item(), 0.0);
         a.quantize(&mut store, &x, true).unwrap();
         let expected = 3.0 * 1.25f64.sqrt() / (1.0 - 2.0 / std::f64::consts::PI).sqrt();
         assert_eq!(store.param(a.scale().unwrap()).value.item(), expected as f32);
-        a.quantize(&mut store, &tensor(&[9.0, 0.0]), true).unwrap();
+        a.quantize(&mut store, &Value::Float(tensor(&[9.0, 0.0])), true).unwrap();
         assert_eq!(store.param(a.scale().unwrap()).value.item(), expected as f32);
     }
 

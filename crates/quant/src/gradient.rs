@@ -3,6 +3,7 @@
 //! With `g_max = max|g|` of this step and the clipping factor gamma, the interval is `c = gamma · g_max`, the step
 //! `d = c / (2^(b-1) - 1)` and the code `[clip(g, -c, c)/d + u]` with u uniform in (-1/2, 1/2): stochastic rounding.
 
+use fixnet_autograd::deferred::{self, BLOCK, Deferred};
 use fixnet_autograd::{Array, Error, Result, State, Store};
 use fixnet_tensor::rng::Stream;
 use fixnet_tensor::{Buffer, Codes, Range, Tensor, map};
@@ -101,19 +102,19 @@ impl GradientQuantizer {
     ///
     /// # Errors
     /// An element of `g` is NaN or infinite.
-    pub fn quantize(&mut self, g: &Tensor, noise: Stream, name: &str, step: u64) -> Result<Codes> {
-        let top = map::max_abs(g.data());
+    pub fn quantize(&mut self, g: &dyn Deferred, noise: Stream, name: &str, step: u64) -> Result<Codes> {
+        let (top, len) = (deferred::max_abs(g), deferred::len(g));
         if !top.is_finite() {
             let what = format!("the gradient of the output of `{name}`");
             return Err(Error::NonFinite { what, step, found: top.to_string() });
         }
-        let mut bytes = Buffer::take(g.len());
+        let mut bytes = Buffer::take(len);
         let levels = self.range.level_max();
         if top > 0.0
             && let GradientRule::Lbt { alpha, beta } = self.rule
             && !self.started
         {
-            self.gamma = first_gamma(g.data(), top, beta, self.target(alpha));
+            self.gamma = first_gamma(deferred::write(g).data(), top, beta, self.target(alpha));
             self.started = true;
         }
         let limit = self.gamma * top;
@@ -123,9 +124,18 @@ impl GradientQuantizer {
             bytes.fill(self.range.zero());
             return Ok(Codes::new(g.shape(), self.range, 0.0, bytes)?);
         }
-        map::quantize_stochastic(g.data(), per_unit, levels, noise, &mut bytes);
+        let outside = map::chunks(&mut bytes, |first, bytes| {
+            let mut scratch = [0f32; BLOCK];
+            let mut outside = 0;
+            for (i, bytes) in bytes.chunks_mut(BLOCK).enumerate() {
+                let first = first + i * BLOCK;
+                let g = deferred::block(g, first..first + bytes.len(), &mut scratch);
+                outside += map::quantize_stochastic(g, per_unit, levels, limit, noise, first as u64, bytes);
+            }
+            outside
+        });
         if let GradientRule::Lbt { alpha, beta } = self.rule {
-            let outside = map::count_above(g.data(), limit) as f64 / g.len() as f64;
+            let outside = outside.into_iter().sum::<u64>() as f64 / len as f64;
             self.gamma = next_gamma(self.gamma, beta, outside, self.target(alpha));
         }
         Ok(Codes::new(g.shape(), self.range, limit / f32::from(levels), bytes)?)

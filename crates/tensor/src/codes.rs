@@ -3,7 +3,7 @@
 //! One storage serves signed and unsigned codes: the byte of level `q` is `q + zero`. The left operand of every kernel
 //! is these bytes as they are; the offset is taken out by the start value of the accumulators, at no cost.
 
-use crate::{Buffer, Error, Result, Tensor, map};
+use crate::{Buffer, Error, Result, Tensor, map, reduce};
 use std::sync::Arc;
 
 /// The levels that a quantizer may give, and how they lie in bytes.
@@ -197,6 +197,8 @@ pub struct Sums {
     shape: Vec<usize>,
     scale: f32,
     data: Arc<Buffer<i32>>,
+    /// Where the product that made them has summed its columns on the way.
+    moments: Option<Arc<[(i64, i128)]>>,
 }
 
 impl Sums {
@@ -208,7 +210,7 @@ impl Sums {
         if shape.iter().product::<usize>() != data.len() {
             return Err(Error::shape("sums", format!("{} elements", data.len()), shape));
         }
-        Ok(Self { shape: shape.to_vec(), scale, data: Arc::new(data) })
+        Ok(Self { shape: shape.to_vec(), scale, data: Arc::new(data), moments: None })
     }
 
     /// The lengths of the axes.
@@ -235,6 +237,19 @@ impl Sums {
             return Err(Error::shape("reshape", format!("{} elements as in {:?}", self.data.len(), self.shape), shape));
         }
         Ok(Self { shape: shape.to_vec(), ..self.clone() })
+    }
+
+    /// The exact sum and sum of squares of each of `columns` columns.
+    pub fn moments(&self, columns: usize) -> Vec<(i64, i128)> {
+        match &self.moments {
+            Some(moments) if moments.len() == columns => moments.to_vec(),
+            _ => reduce::column_moments(&self.data, columns),
+        }
+    }
+
+    /// Attaches what [`moments`](Self::moments) gives for the last axis.
+    pub(crate) fn with_moments(self, moments: Vec<(i64, i128)>) -> Self {
+        Self { moments: Some(moments.into()), ..self }
     }
 
     /// The real values `sum as f32 · scale`: one rounding to f32 (ties to even), one of the product.

@@ -7,9 +7,10 @@ pub(crate) mod plan;
 mod weight_grad;
 
 use crate::kernel::{COLUMNS, Job, Kernel, QUAD, Start, pack, select};
-use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums};
+use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums, reduce};
 use plan::{NONE, Phase, Plan, check};
 use rayon::prelude::*;
+use std::sync::Mutex;
 pub use weight_grad::{conv2d_weight_grad, conv2d_weight_grad_with};
 
 /// Weights laid out for the tiles of one direction of a convolution: build once, use for any number of batches.
@@ -149,6 +150,15 @@ pub fn conv2d(x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
     conv2d_packed(x, &PackedWeights::forward(w, geo)?)
 }
 
+/// [`conv2d`] that sums its output channels on the way, while they are in the cache: see [`Sums::moments`].
+///
+/// # Errors
+/// As [`conv2d`].
+pub fn conv2d_moments(x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
+    let w = PackedWeights::forward(w, geo)?;
+    product(select(x.byte_max(), w.range.level_max()), x, &w, true)
+}
+
 /// The exact sums of the input gradient from `g` [N, H_out, W_out, O] and `w` [O, KH, KW, I]: [N, H, W, I].
 ///
 /// # Errors
@@ -170,6 +180,10 @@ pub fn conv2d_packed(x: &Codes, w: &PackedWeights) -> Result<Sums> {
 /// # Errors
 /// As [`conv2d_packed`], or the kernel is not exact for these ranges.
 pub fn conv2d_packed_with(kernel: &Kernel, x: &Codes, w: &PackedWeights) -> Result<Sums> {
+    product(kernel, x, w, false)
+}
+
+fn product(kernel: &Kernel, x: &Codes, w: &PackedWeights, with_moments: bool) -> Result<Sums> {
     let (op, plan) = (w.op, &w.plan);
     let n = x.shape().first().copied().unwrap_or(0);
     let [h, width, c] = plan.source;
@@ -185,6 +199,7 @@ pub fn conv2d_packed_with(kernel: &Kernel, x: &Codes, w: &PackedWeights) -> Resu
     let starts: Vec<Vec<i32>> =
         w.panels.iter().map(|p| p.sums.iter().map(|s| s.wrapping_mul(shift)).collect()).collect();
     let bases: Vec<Vec<u32>> = plan.phases.iter().map(|p| plan.bases(p, group)).collect();
+    let moments = Mutex::new(vec![(0, 0); columns]);
     let body = |(index, out): (usize, &mut [i32])| {
         let first = index * group;
         let count = group.min(n - first);
@@ -208,10 +223,16 @@ pub fn conv2d_packed_with(kernel: &Kernel, x: &Codes, w: &PackedWeights) -> Resu
                 });
             });
         }
+        if with_moments {
+            let part = reduce::moments_of_block(out, columns);
+            reduce::add_moments(&mut moments.lock().unwrap_or_else(|e| e.into_inner()), &part);
+        }
     };
     let length = group * plan.result_len();
     run_chunks(&mut out, length, w.geo.macs() as usize / w.geo.n.max(1) * n, body);
-    Sums::new(&[n, ho, wo, columns], x.scale() * w.scale, out)
+    let sums = Sums::new(&[n, ho, wo, columns], x.scale() * w.scale, out)?;
+    let moments = moments.into_inner().unwrap_or_else(|e| e.into_inner());
+    Ok(if with_moments { sums.with_moments(moments) } else { sums })
 }
 
 /// Work (products, or elements moved) below which waking other threads costs more than it saves.

@@ -121,6 +121,39 @@ pub fn rows<U: Send>(out: &mut [U], columns: usize, f: impl Fn(usize, &mut [U]) 
     }
 }
 
+/// As [`rows`] over single elements, and gives what `f` returned for each chunk, in index order.
+pub fn chunks<U: Send, A: Send>(out: &mut [U], f: impl Fn(usize, &mut [U]) -> A + Sync) -> Vec<A> {
+    if out.len() <= CHUNK {
+        return if out.is_empty() { Vec::new() } else { vec![f(0, out)] };
+    }
+    out.par_chunks_mut(CHUNK).enumerate().map(|(i, out)| f(i * CHUNK, out)).collect()
+}
+
+/// As [`chunks`], over two outputs of equal length.
+pub fn chunks2<U: Send, V: Send>(x: &mut [U], y: &mut [V], f: impl Fn(usize, &mut [U], &mut [V]) + Sync) {
+    assert_eq!(x.len(), y.len());
+    if x.len() <= CHUNK {
+        return f(0, x, y);
+    }
+    let both = x.par_chunks_mut(CHUNK).zip(y.par_chunks_mut(CHUNK)).enumerate();
+    both.for_each(|(i, (x, y))| f(i * CHUNK, x, y));
+}
+
+/// An order-free fold over the chunks of `0..len`; `join` as in [`fold`].
+pub fn fold_chunks<A: Send>(
+    len: usize,
+    zero: impl Fn() -> A + Sync + Send,
+    f: impl Fn(std::ops::Range<usize>) -> A + Sync + Send,
+    join: impl Fn(A, A) -> A + Sync + Send,
+) -> A {
+    let chunk = |i: usize| f(i * CHUNK..len.min((i + 1) * CHUNK));
+    match len.div_ceil(CHUNK) {
+        0 => zero(),
+        1 => chunk(0),
+        n => (0..n).into_par_iter().map(chunk).reduce(zero, join),
+    }
+}
+
 /// An order-free fold: `join` must be associative, commutative and exact (maximum, integer sum), `f` folds one chunk.
 pub fn fold<T: Sync, A: Send>(
     x: &[T],
@@ -186,35 +219,42 @@ pub fn quantize(x: &[f32], per_unit: f32, lo: f32, hi: f32, zero: u8, out: &mut 
     map1(x, out, move |&x| level_byte(clip(x * per_unit, lo, hi), zero));
 }
 
-/// Stochastic quantization (METHOD 2): `byte = [clip(x · per_unit, -top, top) + u] + top`, u uniform in (-1/2, 1/2).
+/// Stochastic quantization (METHOD 2): `byte = [clip(x · per_unit, -top, top) + u] + top`, u uniform in (-1/2, 1/2), on
+/// this thread. Gives how many |x| are above `limit`.
 ///
-/// `u = (r + 1/2) / 65536 - 1/2` with `r` the 16-bit word of `noise` at the element's index.
-pub fn quantize_stochastic(x: &[f32], per_unit: f32, top: u8, noise: Stream, out: &mut [u8]) {
+/// `u = (r + 1/2) / 65536 - 1/2` with `r` the 16-bit word of `noise` at the element's index, `first` (a multiple of 8)
+/// being that of x[0].
+pub fn quantize_stochastic(
+    x: &[f32],
+    per_unit: f32,
+    top: u8,
+    limit: f32,
+    noise: Stream,
+    first: u64,
+    out: &mut [u8],
+) -> u64 {
     const STEP: usize = 1024;
     assert_eq!(x.len(), out.len());
-    let limit = f32::from(top);
-    let body = |index: usize, x: &[f32], out: &mut [u8]| {
-        let mut words = [0u16; STEP];
-        for (i, (x, out)) in x.chunks(STEP).zip(out.chunks_mut(STEP)).enumerate() {
-            let words = &mut words[..x.len()];
-            noise.fill_u16((index * CHUNK + i * STEP) as u64, words);
-            dispatch(
-                #[inline(always)]
-                || {
-                    for ((o, &x), &r) in out.iter_mut().zip(x).zip(&*words) {
-                        let u = (f32::from(r) + 0.5) * (1.0 / 65_536.0) - 0.5;
-                        *o = level_byte(clip(x * per_unit, -limit, limit) + u, top);
-                    }
-                },
-            );
-        }
-    };
-    if x.len() <= CHUNK {
-        body(0, x, out);
-    } else {
-        let chunks = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate();
-        chunks.for_each(|(i, (o, x))| body(i, x, o));
+    let levels = f32::from(top);
+    let mut words = [0u16; STEP];
+    let mut above = 0;
+    for (i, (x, out)) in x.chunks(STEP).zip(out.chunks_mut(STEP)).enumerate() {
+        let words = &mut words[..x.len()];
+        noise.fill_u16(first + (i * STEP) as u64, words);
+        dispatch(
+            #[inline(always)]
+            || {
+                let mut count = 0u32;
+                for ((o, &x), &r) in out.iter_mut().zip(x).zip(&*words) {
+                    let u = (f32::from(r) + 0.5) * (1.0 / 65_536.0) - 0.5;
+                    *o = level_byte(clip(x * per_unit, -levels, levels) + u, top);
+                    count += u32::from(x.abs() > limit);
+                }
+                above += u64::from(count);
+            },
+        );
     }
+    above
 }
 
 #[cfg(test)]
@@ -249,14 +289,14 @@ mod tests {
         let n = 200_000;
         let mut out = vec![0u8; n];
         for x in [0.3f32, -0.05, 2.71, -6.9] {
-            quantize_stochastic(&vec![x; n], 1.0, 7, noise, &mut out);
+            quantize_stochastic(&vec![x; n], 1.0, 7, f32::MAX, noise, 0, &mut out);
             let mean = out.iter().map(|&b| f64::from(b) - 7.0).sum::<f64>() / n as f64;
             // Standard error of a Bernoulli mean: at most 0.5 / sqrt(n) = 0.0011.
             assert!((mean - f64::from(x)).abs() < 0.005, "{x}: {mean}");
         }
-        quantize_stochastic(&vec![3.0; n], 1.0, 7, noise, &mut out);
+        quantize_stochastic(&vec![3.0; n], 1.0, 7, f32::MAX, noise, 0, &mut out);
         assert!(out.iter().all(|&b| b == 10));
-        quantize_stochastic(&vec![-100.0; n], 1.0, 7, noise, &mut out);
+        quantize_stochastic(&vec![-100.0; n], 1.0, 7, f32::MAX, noise, 0, &mut out);
         assert!(out.iter().all(|&b| b == 0));
     }
 

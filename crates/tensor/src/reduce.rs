@@ -3,7 +3,8 @@
 //! A float sum goes through its axis in fixed blocks; inside a block it runs in order (by 16 lanes for a plain vector,
 //! by column for a matrix), and the blocks are added in index order in `f64`. Neither threads nor vector width enter.
 
-use crate::map::dispatch;
+use crate::Buffer;
+use crate::map::{self, dispatch};
 use rayon::prelude::*;
 
 /// Elements of a block of a plain sum.
@@ -64,76 +65,132 @@ pub fn mean_std(x: &[f32]) -> (f64, f64) {
     (mean, (square - shift * shift).max(0.0).sqrt())
 }
 
-/// Sums over the rows of a [rows, columns] matrix, `width` numbers a row.
+/// How many numbers side by side a pass over columns works on: whole rows of about 256 numbers, so that narrow rows
+/// fill vectors too. A function of the columns alone.
+pub fn span(columns: usize) -> usize {
+    columns * (256 / columns.max(1)).max(1)
+}
+
+/// A pass over the rows of a [rows, columns] matrix that writes to `out` (as long as the matrix, or empty) and sums.
 ///
-/// `block(rows, sums)` adds the numbers of a run of rows, in order, to `sums` (zeros at first, in f32); the blocks are
-/// as long as `columns` allows and are added in index order in f64.
+/// `block(rows, out, sums)` takes a run of rows and the part of `out` that belongs to it, and adds in order to `sums`
+/// (`width` zeros at first). Runs are as long as `columns` allows; their sums are added in index order in f64.
+pub fn row_pass<U: Send>(
+    out: &mut [U],
+    rows: usize,
+    columns: usize,
+    width: usize,
+    block: impl Fn(std::ops::Range<usize>, &mut [U], &mut [f32]) + Sync,
+) -> Vec<f64> {
+    let length = row_block(columns);
+    let part = |b: usize, out: &mut [U]| {
+        let mut sums = Buffer::zeroed(width);
+        dispatch(
+            #[inline(always)]
+            || block(b * length..rows.min((b + 1) * length), out, &mut sums),
+        );
+        sums
+    };
+    let blocks = rows.div_ceil(length);
+    let parts: Vec<Buffer<f32>> = match (out.is_empty(), blocks) {
+        (_, 0) => Vec::new(),
+        (_, 1) => vec![part(0, out)],
+        (true, _) => (0..blocks).into_par_iter().map(|b| part(b, &mut [])).collect(),
+        (false, _) => out.par_chunks_mut(length * columns).enumerate().map(|(b, out)| part(b, out)).collect(),
+    };
+    let mut total = vec![0f64; width];
+    for part in parts {
+        total.iter_mut().zip(&*part).for_each(|(t, &p)| *t += f64::from(p));
+    }
+    total
+}
+
+/// Rows of a run of [`row_pass`].
+fn row_block(columns: usize) -> usize {
+    let rows = span(columns) / columns.max(1);
+    (COLUMN_BLOCK / span(columns).max(1)).max(1) * rows
+}
+
+/// A [`row_pass`] that writes nothing.
 pub fn row_sums(
     rows: usize,
     columns: usize,
     width: usize,
     block: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
 ) -> Vec<f64> {
-    let length = (COLUMN_BLOCK / columns.max(1)).max(1);
-    let part = |b: usize| {
-        let mut sums = vec![0f32; width];
-        dispatch(
-            #[inline(always)]
-            || block(b * length..rows.min((b + 1) * length), &mut sums),
-        );
-        sums
-    };
-    let blocks = rows.div_ceil(length);
-    let parts: Vec<Vec<f32>> =
-        if blocks <= 1 { (0..blocks).map(part).collect() } else { (0..blocks).into_par_iter().map(part).collect() };
-    let mut total = vec![0f64; width];
-    for part in parts {
-        total.iter_mut().zip(part).for_each(|(t, p)| *t += f64::from(p));
+    row_pass(&mut [] as &mut [f32], rows, columns, width, |rows, _, sums| block(rows, sums))
+}
+
+/// Sums of [`span`] numbers, one of each position, as sums of columns: repeats are added in order.
+pub fn fold_span(sums: &[f64], columns: usize) -> Vec<f64> {
+    let mut total = vec![0f64; columns];
+    for row in sums.chunks_exact(columns.max(1)) {
+        total.iter_mut().zip(row).for_each(|(t, s)| *t += s);
     }
     total
 }
 
+/// One number a column, repeated to the length of [`span`].
+pub fn spread(columns: &[f32]) -> Vec<f32> {
+    columns.iter().copied().cycle().take(span(columns.len())).collect()
+}
+
 /// The sum of each column of a [rows, columns] matrix.
 pub fn column_sums(x: &[f32], columns: usize) -> Vec<f64> {
-    row_sums(x.len() / columns.max(1), columns, columns, |rows, sums| {
-        for row in x[rows.start * columns..rows.end * columns].chunks_exact(columns) {
-            sums.iter_mut().zip(row).for_each(|(s, x)| *s += x);
+    let span = span(columns);
+    let sums = row_sums(x.len() / columns.max(1), columns, span, |rows, sums| {
+        for x in x[rows.start * columns..rows.end * columns].chunks(span) {
+            sums.iter_mut().zip(x).for_each(|(s, x)| *s += x);
         }
-    })
+    });
+    fold_span(&sums, columns)
 }
 
 /// The exact sum and sum of squares of each column of a [rows, columns] matrix of integers.
 pub fn column_moments(x: &[i32], columns: usize) -> Vec<(i64, i128)> {
     let columns = columns.max(1);
-    let length = (COLUMN_BLOCK / columns).clamp(1, 1024);
-    let part = |block: &[i32]| {
-        let mut sums = vec![0i64; columns];
-        let mut squares = vec![0u64; columns];
-        let mut wide = vec![0i128; columns];
+    let zero = || vec![(0, 0); columns];
+    x.par_chunks(row_block(columns) * columns).map(|x| moments_of_block(x, columns)).reduce(zero, |mut a, b| {
+        add_moments(&mut a, &b);
+        a
+    })
+}
+
+/// Adds moments, column by column.
+pub(crate) fn add_moments(total: &mut [(i64, i128)], part: &[(i64, i128)]) {
+    total.iter_mut().zip(part).for_each(|(t, p)| *t = (t.0 + p.0, t.1 + p.1));
+}
+
+/// [`column_moments`] on this thread.
+pub(crate) fn moments_of_block(x: &[i32], columns: usize) -> Vec<(i64, i128)> {
+    let span = span(columns);
+    let mut total = vec![(0i64, 0i128); columns];
+    let (mut sums, mut squares) = (vec![0i64; span], vec![0i64; span]);
+    // Below 2^26, the squares of 1024 spans stay below 2^62; above it every span is widened at once.
+    let large = map::fold(x, || 0, |x| x.iter().fold(0u32, |m, x| m.max(x.unsigned_abs())), u32::max) >= 1 << 26;
+    for x in x.chunks(if large { 1 } else { 1024 } * span) {
+        sums.fill(0);
+        squares.fill(0);
         dispatch(
             #[inline(always)]
             || {
-                // Below 2^26, the squares of 1024 rows stay below 2^62; above it every row is widened at once.
-                let large = block.iter().fold(0u32, |m, x| m.max(x.unsigned_abs())) >= 1 << 26;
-                for row in block.chunks_exact(columns) {
-                    for ((sum, square), &x) in sums.iter_mut().zip(&mut squares).zip(row) {
-                        *sum += i64::from(x);
-                        *square += u64::from(x.unsigned_abs()) * u64::from(x.unsigned_abs());
-                    }
-                    if large {
-                        wide.iter_mut().zip(&mut squares).for_each(|(w, s)| *w += i128::from(std::mem::take(s)));
+                for x in x.chunks(span) {
+                    for ((sum, square), &x) in sums.iter_mut().zip(&mut squares).zip(x) {
+                        let x = i64::from(x);
+                        *sum += x;
+                        *square += x * x;
                     }
                 }
             },
         );
-        wide.iter_mut().zip(&squares).for_each(|(w, &s)| *w += i128::from(s));
-        sums.into_iter().zip(wide).collect::<Vec<_>>()
-    };
-    let join = |mut a: Vec<(i64, i128)>, b: Vec<(i64, i128)>| {
-        a.iter_mut().zip(b).for_each(|(a, b)| *a = (a.0 + b.0, a.1 + b.1));
-        a
-    };
-    x.par_chunks(length * columns).map(part).reduce(|| vec![(0, 0); columns], join)
+        for (sums, squares) in sums.chunks_exact(columns).zip(squares.chunks_exact(columns)) {
+            for ((total, &sum), &square) in total.iter_mut().zip(sums).zip(squares) {
+                // The square of the lowest number is 2^62: as u64 it never wraps.
+                *total = (total.0 + sum, total.1 + i128::from(square as u64));
+            }
+        }
+    }
+    total
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Sums and products: `add`, `mul`, `add_bias`, `matmul`, `linear`.
 
-use crate::{Backward, Cx, Grads, Graph, Result, Var};
+use crate::deferred::{BLOCK, Deferred, Lazy, block};
+use crate::{Backward, Cx, Grads, Graph, Result, Value, Var};
 use fixnet_tensor::{Error, Tensor, float, map, reduce};
 
 struct Add;
@@ -11,6 +12,27 @@ impl Backward for Add {
     }
     fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
         Ok(vec![cx.needs(0).then(|| grad.clone()), cx.needs(1).then_some(grad)])
+    }
+}
+
+/// The sum of two values of which one is not written out. Both are read for it, so it is kept once it is written.
+struct DeferredSum(Value, Value);
+
+impl Deferred for DeferredSum {
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        self.0.fill(first, out);
+        let mut scratch = [0f32; BLOCK];
+        for (i, out) in out.chunks_mut(BLOCK).enumerate() {
+            let first = first + i * BLOCK;
+            let y = block(&self.1, first..first + out.len(), &mut scratch);
+            map::update1(out, y, |x, y| *x += y);
+        }
+    }
+    fn keep(&self) -> bool {
+        true
     }
 }
 
@@ -93,6 +115,11 @@ impl Graph<'_> {
     /// The shapes differ.
     pub fn add(&mut self, x: &Var, y: &Var) -> Result<Var> {
         same_shape("add", x, y)?;
+        if let (Value::Deferred(_), _) | (_, Value::Deferred(_)) = (x.value(), y.value()) {
+            let sum = Lazy::new(DeferredSum(x.value().clone(), y.value().clone()));
+            let inputs = vec![self.source(x), self.source(y)];
+            return Ok(self.record_value(Value::Deferred(sum), inputs, || Add));
+        }
         let mut out = Tensor::take(x.shape());
         map::map2(x.tensor().data(), y.tensor().data(), out.data_mut(), |x, y| x + y);
         Ok(self.record(out, &[x, y], || Add))

@@ -2,10 +2,13 @@
 //!
 //! Of an integer product it takes the statistics as exact integer sums of the accumulators and normalizes the
 //! accumulators themselves: they are never written as floats. `y = v · a + b` with one `a` and `b` a channel, `v` being
-//! the float or the integer as f32; one rounding of the product and one of the sum.
+//! the float or the integer as f32; one rounding of the product and one of the sum. Neither the output nor the gradient
+//! of the input is written out: whoever needs them computes them from v.
 
+use crate::deferred::{self, BLOCK, Deferred, Gradient, Lazy};
 use crate::{Array, Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, State, Value, Var};
-use fixnet_tensor::{Error as TensorError, Tensor, map, reduce};
+use fixnet_tensor::{Error as TensorError, Sums, Tensor, map, reduce};
+use std::sync::Arc;
 
 /// Running mean and variance of each channel: `r <- (1 - momentum) · r + momentum · batch`, the variance unbiased.
 #[derive(Debug, Clone)]
@@ -70,47 +73,138 @@ impl Real for i32 {
     }
 }
 
-/// `y = v · a + b` for each column.
-fn affine<T: Real>(x: &[T], a: &[f32], b: &[f32], out: &mut [f32]) {
-    let c = a.len();
-    map::rows(out, c, |first, out| {
-        for (out, x) in out.chunks_exact_mut(c).zip(x[first * c..].chunks_exact(c)) {
-            for (((o, &x), &a), &b) in out.iter_mut().zip(x).zip(a).zip(b) {
-                *o = x.real() * a + b;
-            }
-        }
-    });
+/// The input of a normalization.
+#[derive(Clone)]
+enum Input {
+    Float(Tensor),
+    Sums(Sums),
 }
 
-/// Sums over the rows of dy and dy · x^, x^ = v · a + b being the normalized value.
-fn gradient_sums<T: Real>(dy: &[f32], x: &[T], a: &[f32], b: &[f32]) -> Vec<f64> {
-    let c = a.len();
-    reduce::row_sums(dy.len() / c, c, 2 * c, |rows, sums| {
-        let (s1, s2) = sums.split_at_mut(c);
-        let range = rows.start * c..rows.end * c;
-        for (dy, x) in dy[range.clone()].chunks_exact(c).zip(x[range].chunks_exact(c)) {
-            for k in 0..c {
-                s1[k] += dy[k];
-                s2[k] += dy[k] * (x[k].real() * a[k] + b[k]);
+/// Runs `$body` with `$v` the numbers of the input, whichever they are.
+macro_rules! numbers {
+    ($input:expr, $v:ident => $body:expr) => {
+        match $input {
+            Input::Float(x) => {
+                let $v = x.data();
+                $body
+            }
+            Input::Sums(x) => {
+                let $v = x.data();
+                $body
             }
         }
-    })
+    };
 }
 
-/// dx = dy · k1 + (v · k2 + k3) for each column.
-fn gradient<T: Real>(dy: &mut [f32], x: &[T], k1: &[f32], k2: &[f32], k3: &[f32]) {
-    let c = k1.len();
-    map::rows(dy, c, |first, dy| {
-        for (dy, x) in dy.chunks_exact_mut(c).zip(x[first * c..].chunks_exact(c)) {
-            for k in 0..c {
-                dy[k] = dy[k] * k1[k] + (x[k].real() * k2[k] + k3[k]);
-            }
+impl Input {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Float(x) => x.shape(),
+            Self::Sums(x) => x.shape(),
         }
-    });
+    }
+}
+
+/// Factors and offsets of columns, repeated so that a pass may start at any column.
+struct Columns {
+    columns: usize,
+    span: usize,
+    values: Vec<f32>,
+}
+
+impl Columns {
+    fn new(values: &[f32]) -> Self {
+        let (columns, span) = (values.len(), reduce::span(values.len()));
+        Self { columns, span, values: values.iter().copied().cycle().take(span + columns).collect() }
+    }
+
+    /// One number for each position of a span that starts at index `first`.
+    fn from(&self, first: usize) -> &[f32] {
+        &self.values[first % self.columns..][..self.span]
+    }
+}
+
+/// `v · a + b`.
+struct Affine {
+    input: Input,
+    a: Columns,
+    b: Columns,
+}
+
+fn affine<T: Real>(v: &[T], a: &[f32], b: &[f32], out: &mut [f32]) {
+    map::dispatch(
+        #[inline(always)]
+        || {
+            for (out, v) in out.chunks_mut(a.len()).zip(v.chunks(a.len())) {
+                for (((o, &v), &a), &b) in out.iter_mut().zip(v).zip(a).zip(b) {
+                    *o = v.real() * a + b;
+                }
+            }
+        },
+    );
+}
+
+impl Deferred for Affine {
+    fn shape(&self) -> &[usize] {
+        self.input.shape()
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        let (a, b) = (self.a.from(first), self.b.from(first));
+        numbers!(&self.input, v => affine(&v[first..][..out.len()], a, b, out));
+    }
+}
+
+/// `dy · k1 + (v · k2 + k3)`: the gradient of the input.
+struct InputGradient {
+    dy: Arc<dyn Deferred>,
+    input: Input,
+    k1: Columns,
+    k2: Columns,
+    k3: Columns,
+}
+
+fn input_gradient<T: Real>(v: &[T], k1: &[f32], k2: &[f32], k3: &[f32], dy: &mut [f32]) {
+    map::dispatch(
+        #[inline(always)]
+        || {
+            for (dy, v) in dy.chunks_mut(k1.len()).zip(v.chunks(k1.len())) {
+                for ((((dy, &v), &k1), &k2), &k3) in dy.iter_mut().zip(v).zip(k1).zip(k2).zip(k3) {
+                    *dy = *dy * k1 + (v.real() * k2 + k3);
+                }
+            }
+        },
+    );
+}
+
+impl Deferred for InputGradient {
+    fn shape(&self) -> &[usize] {
+        self.input.shape()
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        self.dy.fill(first, out);
+        let (k1, k2, k3) = (self.k1.from(first), self.k2.from(first), self.k3.from(first));
+        numbers!(&self.input, v => input_gradient(&v[first..][..out.len()], k1, k2, k3, out));
+    }
+}
+
+/// Adds dy and dy · x^ of whole rows to sums that repeat; x^ = v · a + b is the normalized value.
+fn add_sums<T: Real>(dy: &[f32], v: &[T], a: &[f32], b: &[f32], s1: &mut [f32], s2: &mut [f32]) {
+    map::dispatch(
+        #[inline(always)]
+        || {
+            for (dy, v) in dy.chunks(a.len()).zip(v.chunks(a.len())) {
+                let sums = s1.iter_mut().zip(s2.iter_mut());
+                for ((((&dy, &v), &a), &b), (s1, s2)) in dy.iter().zip(v).zip(a).zip(b).zip(sums) {
+                    *s1 += dy;
+                    *s2 += dy * (v.real() * a + b);
+                }
+            }
+        },
+    );
 }
 
 struct BatchNormBackward {
-    x: Value,
+    input: Input,
     /// The normalized value is v · a + b.
     a: Vec<f32>,
     b: Vec<f32>,
@@ -122,37 +216,68 @@ impl Backward for BatchNormBackward {
     fn name(&self) -> &'static str {
         "batch_norm"
     }
-    fn backward(self: Box<Self>, mut grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        let Self { x, a, b, slope } = &*self;
+    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
+        let grads = self.backward_deferred(grad.into(), cx)?;
+        Ok(grads.into_iter().map(|g| g.map(|g| g.into_tensor(cx.store))).collect())
+    }
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let Self { input, a, b, slope } = *self;
         let c = a.len();
-        let rows = (grad.len() / c) as f64;
-        let sums = match x {
-            Value::Float(x) => gradient_sums(grad.data(), x.data(), a, b),
-            Value::Sums(x) => gradient_sums(grad.data(), x.data(), a, b),
+        let span = reduce::span(c);
+        let rows = input.shape().iter().product::<usize>() / c;
+        // What passed a quantizer gives the quantizer's scale its gradient in the same pass over the numbers.
+        let (through, dy): (_, Arc<dyn Deferred>) = match grad {
+            Gradient::Through(t, None) => (Some(t.clone()), Arc::new(t)),
+            Gradient::Deferred(d) => (None, d),
+            grad => (None, Arc::new(grad.into_tensor(cx.store))),
         };
-        let (s1, s2) = sums.split_at(c);
+        let sloped = through.as_ref().filter(|t| t.scale().is_some());
+        let (wide_a, wide_b) = (reduce::spread(&a), reduce::spread(&b));
+        let sums = reduce::row_sums(rows, c, 3 * span, |rows, sums| {
+            let (s1, rest) = sums.split_at_mut(span);
+            let (s2, s3) = rest.split_at_mut(span);
+            let length = (BLOCK / span).max(1) * span;
+            let mut scratch = [0f32; BLOCK];
+            let mut long = vec![0f32; if length > BLOCK { length } else { 0 }];
+            let scratch = if long.is_empty() { &mut scratch[..] } else { &mut long[..] };
+            let range = rows.start * c..rows.end * c;
+            for first in range.clone().step_by(length) {
+                let part = first..range.end.min(first + length);
+                let dy = match sloped {
+                    Some(t) => {
+                        let scratch = &mut scratch[..part.len()];
+                        t.fill_sloped(first, scratch, Some(s3));
+                        scratch
+                    }
+                    None => deferred::block(&*dy, part.clone(), scratch),
+                };
+                numbers!(&input, v => add_sums(dy, &v[part], &wide_a, &wide_b, s1, s2));
+            }
+        });
+        if let Some(t) = sloped {
+            t.give_slope(&sums[2 * span..], cx.store);
+        }
+        let (s1, s2) = (reduce::fold_span(&sums[..span], c), reduce::fold_span(&sums[span..2 * span], c));
         let dx = cx.needs(0).then(|| {
+            let rows = rows as f64;
             let k2: Vec<f32> = (0..c).map(|k| (-f64::from(slope[k]) * s2[k] / rows * f64::from(a[k])) as f32).collect();
             let k3: Vec<f32> =
                 (0..c).map(|k| (-f64::from(slope[k]) * (s1[k] + f64::from(b[k]) * s2[k]) / rows) as f32).collect();
-            match x {
-                Value::Float(x) => gradient(grad.data_mut(), x.data(), slope, &k2, &k3),
-                Value::Sums(x) => gradient(grad.data_mut(), x.data(), slope, &k2, &k3),
-            }
-            grad
+            let (k1, k2, k3) = (Columns::new(&slope), Columns::new(&k2), Columns::new(&k3));
+            Gradient::Deferred(Arc::new(InputGradient { dy, input, k1, k2, k3 }))
         });
         let vector = |s: &[f64]| Tensor::from_vec(&[c], s.iter().map(|&s| s as f32).collect()).expect("one a channel");
-        Ok(vec![dx, Some(vector(s2)), Some(vector(s1))])
+        Ok(vec![dx, Some(vector(&s2).into()), Some(vector(&s1).into())])
     }
 }
 
 /// Mean and population variance of each channel, in f64 and in real units.
-fn statistics(x: &Value, c: usize) -> (Vec<f64>, Vec<f64>) {
+fn statistics(x: &Input, c: usize) -> (Vec<f64>, Vec<f64>) {
     match x {
-        Value::Sums(x) => {
+        Input::Sums(x) => {
             let rows = (x.data().len() / c) as i128;
             let scale = f64::from(x.scale());
-            let moments = reduce::column_moments(x.data(), c).into_iter().map(|(sum, square)| {
+            let moments = x.moments(c).into_iter().map(|(sum, square)| {
                 let sum = i128::from(sum);
                 // n Σv² - (Σv)² is exact in 128 bits, so nothing cancels.
                 let spread = (rows * square - sum * sum) as f64 / (rows * rows) as f64;
@@ -160,19 +285,20 @@ fn statistics(x: &Value, c: usize) -> (Vec<f64>, Vec<f64>) {
             });
             moments.unzip()
         }
-        Value::Float(x) => {
+        Input::Float(x) => {
             let rows = (x.len() / c) as f64;
             let mean: Vec<f64> = reduce::column_sums(x.data(), c).into_iter().map(|s| s / rows).collect();
             let centre: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
-            let x = x.data();
-            let squares = reduce::row_sums(x.len() / c, c, c, |rows, sums| {
-                for row in x[rows.start * c..rows.end * c].chunks_exact(c) {
-                    for k in 0..c {
-                        let d = row[k] - centre[k];
-                        sums[k] += d * d;
+            let (x, wide, span) = (x.data(), reduce::spread(&centre), reduce::span(c));
+            let squares = reduce::row_sums(x.len() / c, c, span, |rows, sums| {
+                for x in x[rows.start * c..rows.end * c].chunks(span) {
+                    for ((s, &x), &m) in sums.iter_mut().zip(x).zip(&wide) {
+                        let d = x - m;
+                        *s += d * d;
                     }
                 }
             });
+            let squares = reduce::fold_span(&squares, c);
             let shift = mean.iter().zip(&centre).map(|(m, &c)| m - f64::from(c));
             let var = squares.iter().zip(shift).map(|(s, d)| (s / rows - d * d).max(0.0)).collect();
             (mean, var)
@@ -199,8 +325,12 @@ impl Graph<'_> {
         if training && rows < 2 {
             return Err(Error::setting("rows of a batch to normalize", "at least 2 in training", rows));
         }
+        let input = match x.value() {
+            Value::Sums(s) => Input::Sums(s.clone()),
+            other => Input::Float(other.tensor()),
+        };
         let (mean, var) = if training {
-            statistics(x.value(), c)
+            statistics(&input, c)
         } else {
             let stats = self.store().state(bn.stats);
             let wide = |t: &Tensor| t.data().iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
@@ -218,22 +348,19 @@ impl Graph<'_> {
             }
         }
         let inv: Vec<f64> = var.iter().map(|v| 1.0 / (v + f64::from(bn.eps)).sqrt()).collect();
-        let unit = match x.value() {
-            Value::Float(_) => 1.0,
-            Value::Sums(s) => f64::from(s.scale()),
+        let unit = match &input {
+            Input::Float(_) => 1.0,
+            Input::Sums(s) => f64::from(s.scale()),
         };
         let (weight, bias) = (self.param(bn.weight), self.param(bn.bias));
         let (wt, bt) = (weight.tensor(), bias.tensor());
         let wide = |t: &Tensor, k: usize| f64::from(t.data()[k]);
         let a: Vec<f32> = (0..c).map(|k| (wide(&wt, k) * inv[k] * unit) as f32).collect();
         let b: Vec<f32> = (0..c).map(|k| (wide(&bt, k) - wide(&wt, k) * inv[k] * mean[k]) as f32).collect();
-        let mut out = Tensor::take(x.shape());
-        match x.value() {
-            Value::Float(x) => affine(x.data(), &a, &b, out.data_mut()),
-            Value::Sums(x) => affine(x.data(), &a, &b, out.data_mut()),
-        }
-        Ok(self.record(out, &[x, &weight, &bias], || BatchNormBackward {
-            x: x.value().clone(),
+        let out = Lazy::new(Affine { input: input.clone(), a: Columns::new(&a), b: Columns::new(&b) });
+        let inputs = [x, &weight, &bias].map(|v| self.source(v)).to_vec();
+        Ok(self.record_value(Value::Deferred(out), inputs, || BatchNormBackward {
+            input,
             a: inv.iter().map(|i| (i * unit) as f32).collect(),
             b: inv.iter().zip(&mean).map(|(i, m)| (-i * m) as f32).collect(),
             slope: (0..c).map(|k| (wide(&wt, k) * inv[k]) as f32).collect(),

@@ -1,19 +1,58 @@
 //! `relu`.
 
-use crate::{Backward, Cx, Grads, Graph, Result, Var};
+use crate::deferred::{Deferred, Gradient, Lazy, Through};
+use crate::{Backward, Cx, Grads, Graph, Result, Value, Var};
 use fixnet_tensor::{Tensor, map};
 
+/// `max(x, 0)`; a NaN stays a NaN, so that it is found.
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    if x <= 0.0 { 0.0 } else { x }
+}
+
 struct Relu {
-    out: Tensor,
+    out: Value,
+}
+
+impl Relu {
+    fn through(self, d: Tensor) -> Through {
+        Through { value: self.out, d: Value::Float(d), clip: None, positive: true }
+    }
 }
 
 impl Backward for Relu {
     fn name(&self) -> &'static str {
         "relu"
     }
-    fn backward(self: Box<Self>, mut grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
-        map::update1(grad.data_mut(), self.out.data(), |g, &y| *g = if y > 0.0 { *g } else { 0.0 });
-        Ok(vec![Some(grad)])
+    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
+        Ok(vec![Some(Gradient::from(self.through(grad)).into_tensor(cx.store))])
+    }
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let through = match grad {
+            // The value that was quantized is this output: one look at it decides both.
+            Gradient::Through(t, None) => Through { positive: true, ..t },
+            grad => self.through(grad.into_tensor(cx.store)),
+        };
+        Ok(vec![Some(through.into())])
+    }
+}
+
+/// The ReLU of a value that is not written out.
+struct Deferral(Lazy);
+
+impl Deferred for Deferral {
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        self.0.fill(first, out);
+        map::dispatch(
+            #[inline(always)]
+            || out.iter_mut().for_each(|x| *x = relu(*x)),
+        );
+    }
+    fn keep(&self) -> bool {
+        self.0.keep()
     }
 }
 
@@ -23,9 +62,14 @@ impl Graph<'_> {
     /// # Errors
     /// None today; the result keeps the form of its siblings.
     pub fn relu(&mut self, x: &Var) -> Result<Var> {
-        let mut out = Tensor::take(x.shape());
-        map::map1(x.tensor().data(), out.data_mut(), |&x| if x <= 0.0 { 0.0 } else { x });
-        Ok(self.record(out.clone(), &[x], || Relu { out }))
+        let out = if let Value::Deferred(lazy) = x.value() {
+            Value::Deferred(Lazy::new(Deferral(lazy.clone())))
+        } else {
+            let mut out = Tensor::take(x.shape());
+            map::map1(x.tensor().data(), out.data_mut(), |&x| relu(x));
+            Value::Float(out)
+        };
+        Ok(self.record_value(out.clone(), vec![self.source(x)], || Relu { out }))
     }
 }
 

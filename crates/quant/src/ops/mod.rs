@@ -3,8 +3,10 @@
 //! Both are one operation: a matrix product is a 1x1 convolution of 1x1 images for the kernels as well.
 
 use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, WeightQuantizer};
+use fixnet_autograd::deferred::{Deferred, Gradient};
 use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, Source, Store, Value, Var};
 use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Tensor, float, map};
+use std::sync::Arc;
 
 /// The quantizers of one layer.
 #[derive(Debug, Clone)]
@@ -112,7 +114,7 @@ enum Product {
 impl Product {
     fn forward(&self, x: &Codes, w: &Codes) -> tensor::Result<tensor::Sums> {
         match self {
-            Self::Conv2d(geometry) => tensor::conv2d(x, w, geometry),
+            Self::Conv2d(geometry) => tensor::conv2d_moments(x, w, geometry),
             Self::Linear => tensor::linear(x, w),
         }
     }
@@ -146,7 +148,7 @@ impl Quantizers {
     fn forward(&self, g: &mut Graph<'_>, x: &Var, product: Product) -> Result<Var> {
         let named = |e: Error| e.in_layer(&self.name);
         let training = g.training();
-        let (value, weight) = (x.tensor(), *g.store().state(self.weight));
+        let (value, weight) = (x.value().clone(), *g.store().state(self.weight));
         let codes = self.input.quantize(g.store_mut(), &value, training).map_err(named)?;
         let sums = product.forward(&codes, &weight.codes(g.store_mut())?).map_err(|e| named(e.into()))?;
         let scales = [self.input.scale(), weight.scale()];
@@ -165,7 +167,7 @@ struct QuantizedBackward {
     quantizers: Quantizers,
     product: Product,
     /// The input before quantization; the layer before it shares the storage.
-    value: Tensor,
+    value: Value,
     codes: Codes,
 }
 
@@ -178,45 +180,50 @@ impl Backward for QuantizedBackward {
     }
 
     fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        let Self { quantizers: q, product, value, codes } = &*self;
+        let grads = self.backward_deferred(grad.into(), cx)?;
+        Ok(grads.into_iter().map(|g| g.map(|g| g.into_tensor(cx.store))).collect())
+    }
+
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let Self { quantizers: q, product, value, codes } = *self;
         let weight = *cx.store.state(q.weight);
         let weight_codes = weight.codes(cx.store)?;
         let input_needed = cx.needs(0) || q.input.scale().is_some();
         let (dx, dw) = match q.gradient {
             Some(slot) => {
                 let (noise, step) = (cx.noise(&q.name), cx.store.step());
-                let g = cx.state(slot).quantize(&grad, noise, &q.name, step)?;
-                drop(grad);
-                let dx = if input_needed {
-                    let sums = product.input_grad(&g, &weight_codes)?;
-                    let (d, scale) = (sums.data(), sums.scale());
-                    Some(q.input.backward(cx.store, value, codes, |i| d[i] as f32 * scale))
-                } else {
-                    None
+                let grad: Arc<dyn Deferred> = match grad {
+                    Gradient::Deferred(d) => d,
+                    grad => Arc::new(grad.into_tensor(cx.store)),
                 };
-                (dx, product.weight_grad(codes, &g)?)
+                let g = cx.state(slot).quantize(&*grad, noise, &q.name, step)?;
+                drop(grad);
+                let dx = input_needed.then(|| product.input_grad(&g, &weight_codes)).transpose()?;
+                (dx.map(Value::Sums), product.weight_grad(&codes, &g)?)
             }
             None => {
-                let dx = if input_needed {
-                    let d = product.float_input_grad(&grad, &weight_codes.dequantize())?;
-                    let d = d.data();
-                    Some(q.input.backward(cx.store, value, codes, |i| d[i]))
-                } else {
-                    None
-                };
-                (dx, product.float_weight_grad(&codes.dequantize(), &grad)?)
+                let grad = grad.into_tensor(cx.store);
+                let dx =
+                    input_needed.then(|| product.float_input_grad(&grad, &weight_codes.dequantize())).transpose()?;
+                (dx.map(Value::Float), product.float_weight_grad(&codes.dequantize(), &grad)?)
             }
         };
         if !map::all_finite(dw.data()) {
             let what = format!("the weight gradient of `{}`", q.name);
             return Err(Error::NonFinite { what, step: cx.store.step(), found: "an infinite sum".into() });
         }
-        let (dw, weight_scale) = weight.backward(cx.store, &dw)?;
-        let (dx, input_scale) = dx.map_or((None, None), |(dx, scale)| (Some(dx), scale));
-        let mut grads = vec![dx.filter(|_| cx.needs(0)), Some(dw)];
-        grads.extend(q.input.scale().map(|_| input_scale));
-        grads.extend(weight.scale().map(|_| weight_scale));
-        Ok(grads)
+        let dw = weight.backward(cx.store, dw);
+        let dx = dx.map(|d| q.input.backward(cx.store, value, d));
+        let dx = match dx {
+            Some(dx) if !cx.needs(0) => {
+                dx.write_slope(cx.store);
+                None
+            }
+            dx => dx,
+        };
+        let scales = [q.input.scale(), weight.scale()].into_iter().flatten();
+        // The scales' gradients go with those of the values that they scale.
+        Ok([dx, Some(dw)].into_iter().map(|g| g.map(Gradient::from)).chain(scales.map(|_| None)).collect())
     }
 }
 
@@ -239,7 +246,7 @@ mod tests {
         let mut g = Graph::train(&mut store);
         let x = g.input(sample(&[2, 5, 6, 4], 2));
         let y = layer.forward(&mut g, &x).unwrap();
-        let codes = layer.quantizers.input.quantize(g.store_mut(), &x.tensor(), true).unwrap();
+        let codes = layer.quantizers.input.quantize(g.store_mut(), x.value(), true).unwrap();
         let weight = g.store().param(w).codes.clone().unwrap();
         let integers =
             |c: &Codes| Tensor::from_vec(c.shape(), (0..c.len()).map(|i| c.level(i) as f32).collect()).unwrap();
