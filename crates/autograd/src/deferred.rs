@@ -6,7 +6,8 @@
 //! Each number is computed by the same expression wherever it is needed, so the bits are those of written tensors.
 
 use crate::{ParamId, Store, Value};
-use fixnet_tensor::{Sums, Tensor, map, reduce};
+use fixnet_tensor::{Buffer, Sums, Tensor, map, reduce};
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -33,17 +34,44 @@ pub trait Deferred: Send + Sync {
     }
 }
 
+thread_local! {
+    static FREE: RefCell<Vec<Box<[f32; BLOCK]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Room for a block, contents unspecified. Each thread keeps its own, so that a pass neither allocates nor clears.
+pub struct Scratch(Option<Box<[f32; BLOCK]>>);
+
+impl Scratch {
+    /// Room that no one else on this thread uses until it is dropped.
+    #[allow(clippy::new_without_default, reason = "taken, not made")]
+    pub fn new() -> Self {
+        Self(Some(FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new([0.0; BLOCK]))))
+    }
+
+    fn room(&mut self) -> &mut [f32; BLOCK] {
+        self.0.as_mut().expect("given back on drop only")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(room) = self.0.take() {
+            FREE.with_borrow_mut(|free| free.push(room));
+        }
+    }
+}
+
 /// The number of elements.
 pub fn len(x: &dyn Deferred) -> usize {
     x.shape().iter().product()
 }
 
-/// A block of at most [`BLOCK`] numbers: those in memory, or `scratch` with the computed ones.
-pub fn block<'a>(x: &'a dyn Deferred, range: Range<usize>, scratch: &'a mut [f32]) -> &'a [f32] {
+/// A block of at most [`BLOCK`] numbers: those in memory, or computed into `scratch`.
+pub fn block<'a>(x: &'a dyn Deferred, range: Range<usize>, scratch: &'a mut Scratch) -> &'a [f32] {
     match x.slice(range.clone()) {
         Some(slice) => slice,
         None => {
-            let scratch = &mut scratch[..range.len()];
+            let scratch = &mut scratch.room()[..range.len()];
             x.fill(range.start, scratch);
             scratch
         }
@@ -64,7 +92,7 @@ pub fn write(x: &dyn Deferred) -> Tensor {
 /// `max |x|`; not finite if any number is not.
 pub fn max_abs(x: &dyn Deferred) -> f32 {
     let chunk = |range: Range<usize>| {
-        let mut scratch = [0f32; BLOCK];
+        let mut scratch = Scratch::new();
         let blocks = range.clone().step_by(BLOCK);
         blocks.fold(0, |m, i| m.max(map::max_abs(block(x, i..range.end.min(i + BLOCK), &mut scratch)).to_bits()))
     };
@@ -105,6 +133,23 @@ impl Deferred for Value {
     }
     fn keep(&self) -> bool {
         self.inner().keep()
+    }
+}
+
+/// An element as f32: integers convert with one rounding.
+pub(crate) trait Real: Copy + Sync {
+    fn real(self) -> f32;
+}
+impl Real for f32 {
+    #[inline(always)]
+    fn real(self) -> f32 {
+        self
+    }
+}
+impl Real for i32 {
+    #[inline(always)]
+    fn real(self) -> f32 {
+        self as f32
     }
 }
 
@@ -178,7 +223,7 @@ pub fn map_blocks<U: Send>(x: &Value, out: &mut [U], f: impl Fn(&[f32], &mut [U]
         return;
     }
     map::chunks(out, |first, out| {
-        let mut scratch = [0f32; BLOCK];
+        let mut scratch = Scratch::new();
         for (i, out) in out.chunks_mut(BLOCK).enumerate() {
             let first = first + i * BLOCK;
             f(block(x, first..first + out.len(), &mut scratch), out);
@@ -217,33 +262,55 @@ pub struct Through {
     pub positive: bool,
 }
 
+/// `d` where y lies inside, else 0; only where y is positive if `POSITIVE`.
+#[inline(always)]
+fn mask<T: Real, const POSITIVE: bool>(y: &[f32], d: &[T], scale: f32, clip: &Clip, out: &mut [f32]) {
+    let Clip { per_unit, low, top, .. } = *clip;
+    for ((out, &y), &d) in out.iter_mut().zip(y).zip(d) {
+        let level = y * per_unit;
+        let inside = (level >= low) & (level <= top) & (!POSITIVE | (y > 0.0));
+        let d = d.real() * scale;
+        *out = if inside { d } else { 0.0 };
+    }
+}
+
+/// [`mask`], adding to `slopes` (repeating) what the scale needs.
+#[inline(always)]
+fn mask_sloped<T: Real, const POSITIVE: bool>(
+    y: &[f32],
+    d: &[T],
+    scale: f32,
+    clip: &Clip,
+    out: &mut [f32],
+    slopes: &mut [f32],
+) {
+    let Clip { per_unit, low, top, post, .. } = *clip;
+    let span = slopes.len();
+    for ((out, y), d) in out.chunks_mut(span).zip(y.chunks(span)).zip(d.chunks(span)) {
+        for (((out, &y), &d), slope) in out.iter_mut().zip(y).zip(d).zip(slopes.iter_mut()) {
+            let level = y * per_unit;
+            let held = if level < low { low } else { level };
+            let held = if held > top { top } else { held };
+            let within = (level >= low) & (level <= top);
+            let d = d.real() * scale;
+            *slope += d * (post * map::round_even(held) - if within { level } else { 0.0 });
+            *out = if within & (!POSITIVE | (y > 0.0)) { d } else { 0.0 };
+        }
+    }
+}
+
 impl Through {
-    /// Takes `y` and `d` of a block, leaves the gradient in `y` and adds to `slopes` (repeating) what the scale needs.
-    fn block(&self, y: &mut [f32], d: &[f32], slopes: Option<&mut [f32]>) {
+    /// The gradient of a block from its values `y` and gradients `d`.
+    fn mask<T: Real>(&self, y: &[f32], d: &[T], scale: f32, out: &mut [f32], slopes: Option<&mut [f32]>) {
         let none = Clip { per_unit: 1.0, low: f32::MIN, top: f32::MAX, post: 0.0, factor: 0.0, scale: None };
-        let Clip { per_unit, low, top, post, .. } = self.clip.unwrap_or(none);
-        let positive = self.positive;
-        let pass = |y: f32, level: f32| (level >= low) & (level <= top) & ((y > 0.0) | !positive);
+        let clip = self.clip.unwrap_or(none);
         map::dispatch(
             #[inline(always)]
-            || match slopes {
-                None => {
-                    for (y, &d) in y.iter_mut().zip(d) {
-                        *y = if pass(*y, *y * per_unit) { d } else { 0.0 };
-                    }
-                }
-                Some(slopes) => {
-                    for (y, d) in y.chunks_mut(slopes.len()).zip(d.chunks(slopes.len())) {
-                        for ((y, &d), slope) in y.iter_mut().zip(d).zip(slopes.iter_mut()) {
-                            let level = *y * per_unit;
-                            let held = if level < low { low } else { level };
-                            let held = if held > top { top } else { held };
-                            let inside = if held == level { level } else { 0.0 };
-                            *slope += d * (post * map::round_even(held) - inside);
-                            *y = if pass(*y, level) { d } else { 0.0 };
-                        }
-                    }
-                }
+            || match (slopes, self.positive) {
+                (None, false) => mask::<T, false>(y, d, scale, &clip, out),
+                (None, true) => mask::<T, true>(y, d, scale, &clip, out),
+                (Some(slopes), false) => mask_sloped::<T, false>(y, d, scale, &clip, out, slopes),
+                (Some(slopes), true) => mask_sloped::<T, true>(y, d, scale, &clip, out, slopes),
             },
         );
     }
@@ -251,25 +318,23 @@ impl Through {
     /// As [`Deferred::fill`], adding to `slopes` (one a position of [`reduce::span`]) where they are wanted.
     ///
     /// With slopes, `first` must be the start of a row.
-    pub fn fill_sloped(&self, first: usize, out: &mut [f32], slopes: Option<&mut [f32]>) {
-        self.value.fill(first, out);
-        let mut scratch = [0f32; BLOCK];
-        let mut done = 0;
-        // A span of more than a block of columns is one row: its slopes go with its parts.
-        let mut slopes = slopes;
-        while done < out.len() {
-            let n = BLOCK.min(out.len() - done);
-            let d = block(&self.d, first + done..first + done + n, &mut scratch);
-            let part = match &mut slopes {
-                Some(s) if s.len() > BLOCK => {
-                    let at = done % s.len();
-                    Some(&mut s[at..][..n])
+    pub fn fill_sloped(&self, first: usize, out: &mut [f32], mut slopes: Option<&mut [f32]>) {
+        let (mut of_value, mut of_d) = (Scratch::new(), Scratch::new());
+        for (i, out) in out.chunks_mut(BLOCK).enumerate() {
+            let range = first + i * BLOCK..first + i * BLOCK + out.len();
+            let y = block(&self.value, range.clone(), &mut of_value);
+            let slopes = slopes.as_deref_mut().map(|s| match s.len() {
+                // A span of more than a block is one row: each block has its part of it.
+                long if long > BLOCK => {
+                    let at = i * BLOCK % long;
+                    &mut s[at..][..out.len()]
                 }
-                Some(s) => Some(&mut **s),
-                None => None,
-            };
-            self.block(&mut out[done..][..n], d, part);
-            done += n;
+                _ => s,
+            });
+            match &self.d {
+                Value::Sums(d) => self.mask(y, &d.data()[range], d.scale(), out, slopes),
+                d => self.mask(y, block(d, range, &mut of_d), 1.0, out, slopes),
+            }
         }
     }
 
@@ -305,8 +370,7 @@ impl Through {
                 let first = rows.start * columns + i * length;
                 self.fill_sloped(first, out, sums.as_deref_mut());
                 if let Some(plus) = &plus {
-                    let plus = &plus.data()[first..][..out.len()];
-                    out.iter_mut().zip(plus).for_each(|(o, p)| *o += p);
+                    map::update1(out, &plus.data()[first..][..out.len()], |o, p| *o += p);
                 }
             }
         });
@@ -320,7 +384,7 @@ impl Through {
         let span = reduce::span(columns);
         let sums = reduce::row_sums(rows, columns, span, |rows, sums| {
             let length = (BLOCK / span).max(1) * span;
-            let mut scratch = vec![0f32; length];
+            let mut scratch = Buffer::take(length);
             let range = rows.start * columns..rows.end * columns;
             for first in range.clone().step_by(length) {
                 let n = length.min(range.end - first);

@@ -3,7 +3,7 @@
 //! With `g_max = max|g|` of this step and the clipping factor gamma, the interval is `c = gamma · g_max`, the step
 //! `d = c / (2^(b-1) - 1)` and the code `[clip(g, -c, c)/d + u]` with u uniform in (-1/2, 1/2): stochastic rounding.
 
-use fixnet_autograd::deferred::{self, BLOCK, Deferred};
+use fixnet_autograd::deferred::{self, BLOCK, Deferred, Scratch};
 use fixnet_autograd::{Array, Error, Result, State, Store};
 use fixnet_tensor::rng::Stream;
 use fixnet_tensor::{Buffer, Codes, Range, Tensor, map};
@@ -125,7 +125,7 @@ impl GradientQuantizer {
             return Ok(Codes::new(g.shape(), self.range, 0.0, bytes)?);
         }
         let outside = map::chunks(&mut bytes, |first, bytes| {
-            let mut scratch = [0f32; BLOCK];
+            let mut scratch = Scratch::new();
             let mut outside = 0;
             for (i, bytes) in bytes.chunks_mut(BLOCK).enumerate() {
                 let first = first + i * BLOCK;

@@ -1,6 +1,6 @@
 //! Sums and products: `add`, `mul`, `add_bias`, `matmul`, `linear`.
 
-use crate::deferred::{BLOCK, Deferred, Lazy, block};
+use crate::deferred::{BLOCK, Deferred, Lazy, Scratch, block};
 use crate::{Backward, Cx, Grads, Graph, Result, Value, Var};
 use fixnet_tensor::{Error, Tensor, float, map, reduce};
 
@@ -23,12 +23,12 @@ impl Deferred for DeferredSum {
         self.0.shape()
     }
     fn fill(&self, first: usize, out: &mut [f32]) {
-        self.0.fill(first, out);
-        let mut scratch = [0f32; BLOCK];
+        let (mut of_x, mut of_y) = (Scratch::new(), Scratch::new());
         for (i, out) in out.chunks_mut(BLOCK).enumerate() {
-            let first = first + i * BLOCK;
-            let y = block(&self.1, first..first + out.len(), &mut scratch);
-            map::update1(out, y, |x, y| *x += y);
+            let range = first + i * BLOCK..first + i * BLOCK + out.len();
+            let x = block(&self.0, range.clone(), &mut of_x);
+            let y = block(&self.1, range, &mut of_y);
+            map::map2(x, y, out, |x, y| x + y);
         }
     }
     fn keep(&self) -> bool {

@@ -5,9 +5,9 @@
 //! the float or the integer as f32; one rounding of the product and one of the sum. Neither the output nor the gradient
 //! of the input is written out: whoever needs them computes them from v.
 
-use crate::deferred::{self, BLOCK, Deferred, Gradient, Lazy};
+use crate::deferred::{self, BLOCK, Deferred, Gradient, Lazy, Real, Scratch};
 use crate::{Array, Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, State, Value, Var};
-use fixnet_tensor::{Error as TensorError, Sums, Tensor, map, reduce};
+use fixnet_tensor::{Buffer, Error as TensorError, Sums, Tensor, map, reduce};
 use std::sync::Arc;
 
 /// Running mean and variance of each channel: `r <- (1 - momentum) · r + momentum · batch`, the variance unbiased.
@@ -54,23 +54,6 @@ pub struct BatchNorm {
     pub eps: f32,
     /// Share of the new batch in the running statistics.
     pub momentum: f32,
-}
-
-/// An element as f32: integers convert with one rounding.
-trait Real: Copy + Sync {
-    fn real(self) -> f32;
-}
-impl Real for f32 {
-    #[inline(always)]
-    fn real(self) -> f32 {
-        self
-    }
-}
-impl Real for i32 {
-    #[inline(always)]
-    fn real(self) -> f32 {
-        self as f32
-    }
 }
 
 /// The input of a normalization.
@@ -163,13 +146,14 @@ struct InputGradient {
     k3: Columns,
 }
 
-fn input_gradient<T: Real>(v: &[T], k1: &[f32], k2: &[f32], k3: &[f32], dy: &mut [f32]) {
+fn input_gradient<T: Real>(dy: &[f32], v: &[T], [k1, k2, k3]: [&[f32]; 3], out: &mut [f32]) {
+    let span = k1.len();
     map::dispatch(
         #[inline(always)]
         || {
-            for (dy, v) in dy.chunks_mut(k1.len()).zip(v.chunks(k1.len())) {
-                for ((((dy, &v), &k1), &k2), &k3) in dy.iter_mut().zip(v).zip(k1).zip(k2).zip(k3) {
-                    *dy = *dy * k1 + (v.real() * k2 + k3);
+            for ((out, dy), v) in out.chunks_mut(span).zip(dy.chunks(span)).zip(v.chunks(span)) {
+                for (((((o, &dy), &v), &k1), &k2), &k3) in out.iter_mut().zip(dy).zip(v).zip(k1).zip(k2).zip(k3) {
+                    *o = dy * k1 + (v.real() * k2 + k3);
                 }
             }
         },
@@ -181,9 +165,14 @@ impl Deferred for InputGradient {
         self.input.shape()
     }
     fn fill(&self, first: usize, out: &mut [f32]) {
-        self.dy.fill(first, out);
-        let (k1, k2, k3) = (self.k1.from(first), self.k2.from(first), self.k3.from(first));
-        numbers!(&self.input, v => input_gradient(&v[first..][..out.len()], k1, k2, k3, out));
+        let mut scratch = Scratch::new();
+        for (i, out) in out.chunks_mut(BLOCK).enumerate() {
+            let first = first + i * BLOCK;
+            let range = first..first + out.len();
+            let dy = deferred::block(&*self.dy, range.clone(), &mut scratch);
+            let k = [&self.k1, &self.k2, &self.k3].map(|k| k.from(first));
+            numbers!(&self.input, v => input_gradient(dy, &v[range], k, out));
+        }
     }
 }
 
@@ -237,19 +226,21 @@ impl Backward for BatchNormBackward {
             let (s1, rest) = sums.split_at_mut(span);
             let (s2, s3) = rest.split_at_mut(span);
             let length = (BLOCK / span).max(1) * span;
-            let mut scratch = [0f32; BLOCK];
-            let mut long = vec![0f32; if length > BLOCK { length } else { 0 }];
-            let scratch = if long.is_empty() { &mut scratch[..] } else { &mut long[..] };
+            let mut scratch = Buffer::take(length);
             let range = rows.start * c..rows.end * c;
             for first in range.clone().step_by(length) {
                 let part = first..range.end.min(first + length);
-                let dy = match sloped {
-                    Some(t) => {
-                        let scratch = &mut scratch[..part.len()];
+                let scratch = &mut scratch[..part.len()];
+                let dy = match (sloped, dy.slice(part.clone())) {
+                    (Some(t), _) => {
                         t.fill_sloped(first, scratch, Some(s3));
                         scratch
                     }
-                    None => deferred::block(&*dy, part.clone(), scratch),
+                    (None, Some(dy)) => dy,
+                    (None, None) => {
+                        dy.fill(first, scratch);
+                        scratch
+                    }
                 };
                 numbers!(&input, v => add_sums(dy, &v[part], &wide_a, &wide_b, s1, s2));
             }
