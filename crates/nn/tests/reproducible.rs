@@ -12,6 +12,7 @@ use fixnet_quant::{GradientRule, QuantConfig};
 use fixnet_tensor::float_products;
 use fixnet_tensor::kernel::{available_isas, set_isa};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// The digest of the run below, on every machine. It changes when the arithmetic or a default changes, never otherwise.
@@ -30,10 +31,14 @@ fn start(bits: &str) -> (Store, Sequential, Sgd) {
 }
 
 fn steps(store: &mut Store, net: &dyn Layer, sgd: &mut Sgd, from: usize, to: usize) {
+    steps_as(store, net, sgd, from..to, false);
+}
+
+fn steps_as(store: &mut Store, net: &dyn Layer, sgd: &mut Sgd, steps: Range<usize>, eager: bool) {
     let data = Source::Digits.load().unwrap();
     let loader = Loader::new(&data.train, 6, Normalize::of(&data.train)).shuffled(5, 0);
-    for batch in loader.skip_batches(from).take(to - from) {
-        let mut g = Graph::train(store);
+    for batch in loader.skip_batches(steps.start).take(steps.len()) {
+        let mut g = if eager { Graph::train(store).eager() } else { Graph::train(store) };
         let x = g.input(batch.images);
         let logits = net.forward(&mut g, &x).unwrap();
         let loss = g.cross_entropy(&logits, &batch.labels).unwrap();
@@ -45,6 +50,12 @@ fn steps(store: &mut Store, net: &dyn Layer, sgd: &mut Sgd, from: usize, to: usi
 fn whole_run(bits: &str) -> String {
     let (mut store, net, mut sgd) = start(bits);
     steps(&mut store, &net, &mut sgd, 0, 4);
+    checkpoint::digest(&store, &sgd)
+}
+
+fn eager_run(bits: &str) -> String {
+    let (mut store, net, mut sgd) = start(bits);
+    steps_as(&mut store, &net, &mut sgd, 0..4, true);
     checkpoint::digest(&store, &sgd)
 }
 
@@ -99,6 +110,9 @@ fn one_digest_on_every_instruction_set_thread_count_and_after_a_resume() {
             })
             .collect();
         assert!(digests.windows(2).all(|d| d[0] == d[1]), "{bits}: {digests:?}");
+    }
+    for bits in ["4/4/4", "8/8/32"] {
+        assert_eq!(eager_run(bits), whole_run(bits), "{bits}: written out or deferred");
     }
     assert_eq!(float_products_of_a_step("4/4/4"), 0);
     // The count can count: with float gradients the backward products are float products.

@@ -5,7 +5,7 @@
 //! inside the interval only. The scale receives what the formula implies (the rule of LSQ):
 //! `d(q·s/n)/ds = q/n - x/s` inside and `q/n` outside. One-bit quantizers are those of METHOD 1: `s = 1`, not learned.
 
-use fixnet_autograd::deferred::{Clip, Deferred, Through, map_blocks};
+use fixnet_autograd::deferred::{self, Clip, Deferred, Through, map_blocks};
 use fixnet_autograd::{Array, Error, Group, ParamId, Result, Slot, State, Store, Value};
 use fixnet_tensor::{Buffer, Codes, Range, Tensor, map, reduce};
 
@@ -189,7 +189,7 @@ impl ActivationQuantizer {
     pub fn quantize(&self, store: &mut Store, x: &Value, training: bool) -> Result<Codes> {
         let mut uniform = self.uniform(store);
         if uniform.s <= 0.0 {
-            uniform.s = self.first_scale(&x.tensor(), store.step())?;
+            uniform.s = self.first_scale(&deferred::write(x), store.step())?;
             if let (true, Some(scale)) = (training, self.scale) {
                 store.param_mut(scale).value = Tensor::scalar(uniform.s);
             }
