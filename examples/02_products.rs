@@ -20,16 +20,17 @@ fn main() -> Result<()> {
     let g = codes(&geometry.output_shape(), Range::symmetric(4)?, 1e-3)?;
     for &isa in available_isas() {
         set_isa(isa)?;
-        let y = conv2d(&x, &w, &geometry)?; // 32-bit sums; a real value is sum · scale
+        let y = conv2d(&x, &w, &geometry)?; // exact sums; a real value is sum · scale
         let dx = conv2d_input_grad(&g, &w, &geometry)?;
         let dw = conv2d_weight_grad(&x, &g, &geometry)?; // summed exactly over all pixels, then one rounding
-        let total: i64 = y.data().iter().map(|&v| i64::from(v)).sum();
+        let (y, scale) = (y.to_vec(), y.scale());
+        let total: i64 = y.iter().map(|&v| i64::from(v)).sum();
         println!(
             "{:<12} y[0] {} · {}  total {total}  dx[0] {}  dw[0] {}",
             isa.to_string(),
-            y.data()[0],
-            y.scale(),
-            dx.data()[0],
+            y[0],
+            scale,
+            dx.to_vec()[0],
             dw.data()[0]
         );
     }

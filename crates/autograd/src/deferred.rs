@@ -6,7 +6,7 @@
 //! Each number is computed by the same expression wherever it is needed, so the bits are those of written tensors.
 
 use crate::{ParamId, Store, Value};
-use fixnet_tensor::{Buffer, Sums, Tensor, map, reduce};
+use fixnet_tensor::{Buffer, Integers, Sums, Tensor, map, reduce};
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
@@ -117,7 +117,7 @@ impl Deferred for Sums {
         self.shape()
     }
     fn fill(&self, first: usize, out: &mut [f32]) {
-        map::scale_sums(&self.data()[first..][..out.len()], self.scale(), out);
+        self.fill(first, out);
     }
 }
 
@@ -144,6 +144,12 @@ impl Real for f32 {
     #[inline(always)]
     fn real(self) -> f32 {
         self
+    }
+}
+impl Real for i16 {
+    #[inline(always)]
+    fn real(self) -> f32 {
+        self.into()
     }
 }
 impl Real for i32 {
@@ -332,7 +338,10 @@ impl Through {
                 _ => s,
             });
             match &self.d {
-                Value::Sums(d) => self.mask(y, &d.data()[range], d.scale(), out, slopes),
+                Value::Sums(d) => match d.integers(range) {
+                    Integers::Narrow(v) => self.mask(y, v, d.scale(), out, slopes),
+                    Integers::Wide(v) => self.mask(y, v, d.scale(), out, slopes),
+                },
                 d => self.mask(y, block(d, range, &mut of_d), 1.0, out, slopes),
             }
         }

@@ -3,7 +3,7 @@
 //! One storage serves signed and unsigned codes: the byte of level `q` is `q + zero`. The left operand of every kernel
 //! is these bytes as they are; the offset is taken out by the start value of the accumulators, at no cost.
 
-use crate::{Buffer, Error, Result, Tensor, map, reduce};
+use crate::{Buffer, Error, Result, Tensor, map};
 use std::sync::Arc;
 
 /// The levels that a quantizer may give, and how they lie in bytes.
@@ -187,75 +187,6 @@ impl Codes {
     pub fn dequantize(&self) -> Tensor {
         let mut out = Tensor::take(&self.shape);
         map::dequantize(&self.data, self.range.zero, self.scale, out.data_mut());
-        out
-    }
-}
-
-/// Exact integer sums of products of codes; the real value of an element is `sum as f32 · scale`.
-#[derive(Debug, Clone)]
-pub struct Sums {
-    shape: Vec<usize>,
-    scale: f32,
-    data: Arc<Buffer<i32>>,
-    /// Where the product that made them has summed its columns on the way.
-    moments: Option<Arc<[(i64, i128)]>>,
-}
-
-impl Sums {
-    /// Sums over `data`.
-    ///
-    /// # Errors
-    /// The count differs from `shape`.
-    pub fn new(shape: &[usize], scale: f32, data: Buffer<i32>) -> Result<Self> {
-        if shape.iter().product::<usize>() != data.len() {
-            return Err(Error::shape("sums", format!("{} elements", data.len()), shape));
-        }
-        Ok(Self { shape: shape.to_vec(), scale, data: Arc::new(data), moments: None })
-    }
-
-    /// The lengths of the axes.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// The integers.
-    pub fn data(&self) -> &[i32] {
-        &self.data
-    }
-
-    /// The real value of one.
-    pub fn scale(&self) -> f32 {
-        self.scale
-    }
-
-    /// The same sums under another shape; storage is shared.
-    ///
-    /// # Errors
-    /// The number of elements differs.
-    pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
-        if shape.iter().product::<usize>() != self.data.len() {
-            return Err(Error::shape("reshape", format!("{} elements as in {:?}", self.data.len(), self.shape), shape));
-        }
-        Ok(Self { shape: shape.to_vec(), ..self.clone() })
-    }
-
-    /// The exact sum and sum of squares of each of `columns` columns.
-    pub fn moments(&self, columns: usize) -> Vec<(i64, i128)> {
-        match &self.moments {
-            Some(moments) if moments.len() == columns => moments.to_vec(),
-            _ => reduce::column_moments(&self.data, columns),
-        }
-    }
-
-    /// Attaches what [`moments`](Self::moments) gives for the last axis.
-    pub(crate) fn with_moments(self, moments: Vec<(i64, i128)>) -> Self {
-        Self { moments: Some(moments.into()), ..self }
-    }
-
-    /// The real values `sum as f32 · scale`: one rounding to f32 (ties to even), one of the product.
-    pub fn to_tensor(&self) -> Tensor {
-        let mut out = Tensor::take(&self.shape);
-        map::scale_sums(&self.data, self.scale, out.data_mut());
         out
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod plan;
 mod weight_grad;
 
 use crate::kernel::{COLUMNS, Job, Kernel, QUAD, Start, pack, select};
-use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums, reduce};
+use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums, map, reduce};
 use plan::{NONE, Phase, Plan, check};
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -23,6 +23,8 @@ pub struct PackedWeights {
     plan: Plan,
     /// One a phase.
     panels: Vec<Panels>,
+    /// Whether its products sum their columns.
+    moments: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -31,6 +33,9 @@ struct Panels {
     bytes: Buffer<u8>,
     /// The sum of each column, all panels.
     sums: Vec<i32>,
+    /// A bound of the sum of the positive weights of a column, and of the negative ones without their sign.
+    positive: i64,
+    negative: i64,
 }
 
 impl PackedWeights {
@@ -39,7 +44,7 @@ impl PackedWeights {
     /// # Errors
     /// The shape of `w` is not that of `geo`, or its levels do not fit a signed byte.
     pub fn forward(w: &Codes, geo: &Conv2dGeometry) -> Result<Self> {
-        Self::new("conv2d", w, geo, Plan::forward(geo, QUAD))
+        Self::new("conv2d", w, geo, Plan::forward(geo, QUAD), true)
     }
 
     /// Packs `w` [O, KH, KW, I] for the input gradient: g [N, H_out, W_out, O] to [N, H, W, I].
@@ -47,17 +52,26 @@ impl PackedWeights {
     /// # Errors
     /// As [`PackedWeights::forward`].
     pub fn input_grad(w: &Codes, geo: &Conv2dGeometry) -> Result<Self> {
-        Self::new("conv2d_input_grad", w, geo, Plan::input_grad(geo, QUAD))
+        Self::new("conv2d_input_grad", w, geo, Plan::input_grad(geo, QUAD), false)
     }
 
-    fn new(op: &'static str, w: &Codes, geo: &Conv2dGeometry, plan: Plan) -> Result<Self> {
+    fn new(op: &'static str, w: &Codes, geo: &Conv2dGeometry, plan: Plan, moments: bool) -> Result<Self> {
         check(op, "weight", &geo.weight_shape(), w.shape())?;
         check_right(op, w)?;
         if u32::try_from(w.len()).is_err() {
             return Err(Error::range(op, "number of weights", "below 2^32", w.len()));
         }
         let panels = plan.phases.iter().map(|p| Panels::new(w, &plan, p)).collect();
-        Ok(Self { op, geo: *geo, range: w.range(), scale: w.scale(), plan, panels })
+        Ok(Self { op, geo: *geo, range: w.range(), scale: w.scale(), plan, panels, moments })
+    }
+
+    /// The largest magnitude that a sum can have with a left operand of `range`, given these weights.
+    fn reach(&self, range: Range) -> i64 {
+        let reach = self.panels.iter().map(|p| match range.min() {
+            0 => p.positive.max(p.negative),
+            _ => p.positive + p.negative,
+        });
+        reach.max().unwrap_or(0) * i64::from(range.level_max())
     }
 
     /// The geometry that it was packed for; the number of images may differ.
@@ -125,7 +139,7 @@ impl Panels {
         run_chunks(&mut bytes, length, count * length, body);
         if length > 0 {
             let add = |(p, sums): (usize, &mut [i32])| {
-                crate::map::dispatch(
+                map::dispatch(
                     #[inline(always)]
                     || {
                         for step in bytes[p * length..][..length].chunks_exact(STEP) {
@@ -138,25 +152,40 @@ impl Panels {
             };
             run_chunks(&mut sums, COLUMNS, count * length, add);
         }
-        Self { bytes, sums }
+        let mut magnitudes = vec![0i32; count * COLUMNS];
+        if length > 0 {
+            let add = |(p, sums): (usize, &mut [i32])| {
+                map::dispatch(
+                    #[inline(always)]
+                    || {
+                        for step in bytes[p * length..][..length].chunks_exact(STEP) {
+                            for (sum, k) in sums.iter_mut().zip(step.chunks_exact(QUAD)) {
+                                *sum += k.iter().map(|&b| i32::from(b as i8).abs()).sum::<i32>();
+                            }
+                        }
+                    },
+                );
+            };
+            run_chunks(&mut magnitudes, COLUMNS, count * length, add);
+        }
+        // Magnitudes are the sum of both signs' parts, sums their difference.
+        let part = |sign: i64| {
+            let parts = sums.iter().zip(&magnitudes).map(|(&s, &m)| (i64::from(m) + sign * i64::from(s)) / 2);
+            parts.max().unwrap_or(0)
+        };
+        let (positive, negative) = (part(1), part(-1));
+        Self { bytes, sums, positive, negative }
     }
 }
 
 /// The exact sums of a convolution of `x` [N, H, W, I] with `w` [O, KH, KW, I]: [N, H_out, W_out, O].
 ///
+/// Forward products sum their columns on the way, while they are in the cache: see [`Sums::moments`].
+///
 /// # Errors
 /// A shape is not that of `geo`, levels of `w` exceed a signed byte, or a sum could exceed 32 bits.
 pub fn conv2d(x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
     conv2d_packed(x, &PackedWeights::forward(w, geo)?)
-}
-
-/// [`conv2d`] that sums its output channels on the way, while they are in the cache: see [`Sums::moments`].
-///
-/// # Errors
-/// As [`conv2d`].
-pub fn conv2d_moments(x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
-    let w = PackedWeights::forward(w, geo)?;
-    product(select(x.byte_max(), w.range.level_max()), x, &w, true)
 }
 
 /// The exact sums of the input gradient from `g` [N, H_out, W_out, O] and `w` [O, KH, KW, I]: [N, H, W, I].
@@ -180,10 +209,6 @@ pub fn conv2d_packed(x: &Codes, w: &PackedWeights) -> Result<Sums> {
 /// # Errors
 /// As [`conv2d_packed`], or the kernel is not exact for these ranges.
 pub fn conv2d_packed_with(kernel: &Kernel, x: &Codes, w: &PackedWeights) -> Result<Sums> {
-    product(kernel, x, w, false)
-}
-
-fn product(kernel: &Kernel, x: &Codes, w: &PackedWeights, with_moments: bool) -> Result<Sums> {
     let (op, plan) = (w.op, &w.plan);
     let n = x.shape().first().copied().unwrap_or(0);
     let [h, width, c] = plan.source;
@@ -193,14 +218,13 @@ fn product(kernel: &Kernel, x: &Codes, w: &PackedWeights, with_moments: bool) ->
     check_sum(op, k, x.level_max(), w.range.level_max())?;
     let group = plan.group(op, n, 1)?;
     let [ho, wo, columns] = plan.result;
-    let mut out = Buffer::take(n * plan.result_len());
     // What the kernel subtracts from each left byte, less what the byte holds above the level.
     let shift = i32::from(kernel.lhs_bias) - i32::from(x.zero());
     let starts: Vec<Vec<i32>> =
         w.panels.iter().map(|p| p.sums.iter().map(|s| s.wrapping_mul(shift)).collect()).collect();
     let bases: Vec<Vec<u32>> = plan.phases.iter().map(|p| plan.bases(p, group)).collect();
     let moments = Mutex::new(vec![(0, 0); columns]);
-    let body = |(index, out): (usize, &mut [i32])| {
+    let compute = |index: usize, out: &mut [i32]| {
         let first = index * group;
         let count = group.min(n - first);
         let image = plan.prepare(x.bytes(), first, count, x.zero());
@@ -223,16 +247,32 @@ fn product(kernel: &Kernel, x: &Codes, w: &PackedWeights, with_moments: bool) ->
                 });
             });
         }
-        if with_moments {
+        if w.moments {
             let part = reduce::moments_of_block(out, columns);
             reduce::add_moments(&mut moments.lock().unwrap_or_else(|e| e.into_inner()), &part);
         }
     };
-    let length = group * plan.result_len();
-    run_chunks(&mut out, length, w.geo.macs() as usize / w.geo.n.max(1) * n, body);
-    let sums = Sums::new(&[n, ho, wo, columns], x.scale() * w.scale, out)?;
+    let (shape, scale) = ([n, ho, wo, columns], x.scale() * w.scale);
+    let (length, len) = (group * plan.result_len(), n * plan.result_len());
+    let work = w.geo.macs() as usize / w.geo.n.max(1) * n;
+    let sums = if w.reach(x.range()) <= i64::from(i16::MAX) {
+        let mut out = Buffer::take(len);
+        run_chunks(&mut out, length, work, |(index, out)| {
+            let mut wide = Buffer::take(out.len());
+            compute(index, &mut wide);
+            map::dispatch(
+                #[inline(always)]
+                || out.iter_mut().zip(&*wide).for_each(|(o, &w)| *o = w as i16),
+            );
+        });
+        Sums::narrow(&shape, scale, out)?
+    } else {
+        let mut out = Buffer::take(len);
+        run_chunks(&mut out, length, work, |(index, out)| compute(index, out));
+        Sums::new(&shape, scale, out)?
+    };
     let moments = moments.into_inner().unwrap_or_else(|e| e.into_inner());
-    Ok(if with_moments { sums.with_moments(moments) } else { sums })
+    Ok(if w.moments { sums.with_moments(moments) } else { sums })
 }
 
 /// Work (products, or elements moved) below which waking other threads costs more than it saves.

@@ -20,12 +20,14 @@ pub mod map;
 mod pool;
 pub mod reduce;
 pub mod rng;
+mod sums;
 mod tensor;
 
-pub use codes::{Codes, Range, Sums};
+pub use codes::{Codes, Range};
 pub use conv::*;
 pub use error::{Error, Result};
 pub use float::float_products;
 pub use geometry::Conv2dGeometry;
 pub use pool::{Buffer, Element, PoolStats, pool_stats};
+pub use sums::{Integers, Sums};
 pub use tensor::Tensor;

@@ -207,11 +207,6 @@ pub fn dequantize(bytes: &[u8], zero: u8, scale: f32, out: &mut [f32]) {
     map1(bytes, out, move |&b| (i32::from(b) - zero) as f32 * scale);
 }
 
-/// `out = sum as f32 · scale`: one rounding each, ties to even.
-pub fn scale_sums(sums: &[i32], scale: f32, out: &mut [f32]) {
-    map1(sums, out, move |&s| s as f32 * scale);
-}
-
 /// Nearest quantization: `byte = [clip(x · per_unit, lo, hi)] + zero`, ties to even; lo and hi are whole levels.
 ///
 /// A NaN gives an unspecified byte: callers stop on a value that is not finite.

@@ -51,7 +51,7 @@ macro_rules! element {
         }
     )*};
 }
-element!(f32, f64, i32, i64, u8, i8, u32, u64);
+element!(f32, f64, i16, i32, i64, u8, i8, u32, u64);
 
 /// The size class of a length: its index and its capacity. Classes grow by steps of 1.5 and 1.33, so at most a third of
 /// a buffer lies idle.

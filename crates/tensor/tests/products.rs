@@ -90,14 +90,14 @@ fn check_integer(geo: &Conv2dGeometry, x: &Codes, w: &Codes, g: &Codes) {
         if k.admits(x.byte_max(), w.level_max()) {
             let y = conv2d_packed_with(k, x, &pf).unwrap();
             assert_eq!(y.shape(), geo.output_shape());
-            assert!(same(y.data(), &forward), "{} forward {geo:?}", k.name);
+            assert!(same(&y.to_vec(), &forward), "{} forward {geo:?}", k.name);
         } else {
             assert!(matches!(conv2d_packed_with(k, x, &pf), Err(Error::Range { .. })), "{} took too much", k.name);
         }
         if k.admits(g.byte_max(), w.level_max()) {
             let d = conv2d_packed_with(k, g, &pb).unwrap();
             assert_eq!(d.shape(), geo.input_shape());
-            assert!(same(d.data(), &back), "{} input gradient {geo:?}", k.name);
+            assert!(same(&d.to_vec(), &back), "{} input gradient {geo:?}", k.name);
         }
         if k.admits(x.byte_max(), g.level_max()) {
             let d = conv2d_weight_grad_with(k, x, g, geo).unwrap();
@@ -190,7 +190,7 @@ fn one_thread_or_three() {
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let sums = conv2d(&x, &w, &geo).unwrap().data().to_vec();
+            let sums = conv2d(&x, &w, &geo).unwrap().to_vec();
             let exact = conv2d_weight_grad(&x, &g, &geo).unwrap().data().to_vec();
             let chains = float::conv2d_weight_grad(&xf, &gf, &geo).unwrap().data().to_vec();
             (sums, exact, chains)
@@ -250,10 +250,10 @@ fn linear_is_a_matrix_product() {
     let (y, d, dw) = (linear(&x, &w).unwrap(), linear_input_grad(&g, &w).unwrap(), linear_weight_grad(&x, &g).unwrap());
     assert_eq!((y.shape(), d.shape(), dw.shape()), (&[37, 21][..], &[37, 29][..], &[21, 29][..]));
     for (n, o) in (0..37).flat_map(|n| (0..21).map(move |o| (n, o))) {
-        assert_eq!(y.data()[n * 21 + o], (0..29).map(|i| at(&x, n, i) * at(&w, o, i)).sum::<i32>());
+        assert_eq!(y.to_vec()[n * 21 + o], (0..29).map(|i| at(&x, n, i) * at(&w, o, i)).sum::<i32>());
     }
     for (n, i) in (0..37).flat_map(|n| (0..29).map(move |i| (n, i))) {
-        assert_eq!(d.data()[n * 29 + i], (0..21).map(|o| at(&g, n, o) * at(&w, o, i)).sum::<i32>());
+        assert_eq!(d.to_vec()[n * 29 + i], (0..21).map(|o| at(&g, n, o) * at(&w, o, i)).sum::<i32>());
     }
     for (o, i) in (0..21).flat_map(|o| (0..29).map(move |i| (o, i))) {
         let sum = (0..37).map(|n| at(&g, n, o) * at(&x, n, i)).sum::<i32>();
@@ -297,5 +297,5 @@ fn errors_name_both_sides() {
     assert!(e.contains("at most 66311") && e.contains("70000"), "{e}");
     assert!(linear(&x, &wide).is_err());
     let packed = PackedWeights::forward(&w, &geo).unwrap();
-    assert_eq!(conv2d_packed(&x, &packed).unwrap().data(), conv2d(&x, &w, &geo).unwrap().data());
+    assert_eq!(conv2d_packed(&x, &packed).unwrap().to_vec(), conv2d(&x, &w, &geo).unwrap().to_vec());
 }

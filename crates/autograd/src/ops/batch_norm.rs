@@ -7,7 +7,7 @@
 
 use crate::deferred::{self, BLOCK, Deferred, Gradient, Lazy, Real, Scratch};
 use crate::{Array, Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, State, Value, Var};
-use fixnet_tensor::{Buffer, Error as TensorError, Sums, Tensor, map, reduce};
+use fixnet_tensor::{Buffer, Error as TensorError, Integers, Sums, Tensor, map, reduce};
 use std::sync::Arc;
 
 /// Running mean and variance of each channel: `r <- (1 - momentum) · r + momentum · batch`, the variance unbiased.
@@ -63,18 +63,18 @@ enum Input {
     Sums(Sums),
 }
 
-/// Runs `$body` with `$v` the numbers of the input, whichever they are.
+/// Runs `$body` with `$v` the numbers of a range of the input, whichever they are.
 macro_rules! numbers {
-    ($input:expr, $v:ident => $body:expr) => {
+    ($input:expr, $range:expr, $v:ident => $body:expr) => {
         match $input {
             Input::Float(x) => {
-                let $v = x.data();
+                let $v = &x.data()[$range];
                 $body
             }
-            Input::Sums(x) => {
-                let $v = x.data();
-                $body
-            }
+            Input::Sums(x) => match x.integers($range) {
+                Integers::Narrow($v) => $body,
+                Integers::Wide($v) => $body,
+            },
         }
     };
 }
@@ -133,7 +133,7 @@ impl Deferred for Affine {
     }
     fn fill(&self, first: usize, out: &mut [f32]) {
         let (a, b) = (self.a.from(first), self.b.from(first));
-        numbers!(&self.input, v => affine(&v[first..][..out.len()], a, b, out));
+        numbers!(&self.input, first..first + out.len(), v => affine(v, a, b, out));
     }
 }
 
@@ -171,7 +171,7 @@ impl Deferred for InputGradient {
             let range = first..first + out.len();
             let dy = deferred::block(&*self.dy, range.clone(), &mut scratch);
             let k = [&self.k1, &self.k2, &self.k3].map(|k| k.from(first));
-            numbers!(&self.input, v => input_gradient(dy, &v[range], k, out));
+            numbers!(&self.input, range, v => input_gradient(dy, v, k, out));
         }
     }
 }
@@ -242,7 +242,7 @@ impl Backward for BatchNormBackward {
                         scratch
                     }
                 };
-                numbers!(&input, v => add_sums(dy, &v[part], &wide_a, &wide_b, s1, s2));
+                numbers!(&input, part, v => add_sums(dy, v, &wide_a, &wide_b, s1, s2));
             }
         });
         if let Some(t) = sloped {
@@ -266,7 +266,7 @@ impl Backward for BatchNormBackward {
 fn statistics(x: &Input, c: usize) -> (Vec<f64>, Vec<f64>) {
     match x {
         Input::Sums(x) => {
-            let rows = (x.data().len() / c) as i128;
+            let rows = (x.len() / c) as i128;
             let scale = f64::from(x.scale());
             let moments = x.moments(c).into_iter().map(|(sum, square)| {
                 let sum = i128::from(sum);
@@ -412,7 +412,7 @@ mod tests {
             }
         }
         // Running mean: a tenth of the batch's.
-        let mean: f32 = (0..8).map(|i| sums.data()[3 * i] as f32 * 0.125).sum::<f32>() / 8.0;
+        let mean: f32 = (0..8).map(|i| sums.to_vec()[3 * i] as f32 * 0.125).sum::<f32>() / 8.0;
         approx::assert_relative_eq!(stats.mean.data()[0], 0.1 * mean, epsilon = 1e-6);
     }
 
