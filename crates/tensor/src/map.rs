@@ -218,7 +218,7 @@ pub fn quantize(x: &[f32], per_unit: f32, lo: f32, hi: f32, zero: u8, out: &mut 
 /// this thread. Gives how many |x| are above `limit`.
 ///
 /// `u = (r + 1/2) / 65536 - 1/2` with `r` the 16-bit word of `noise` at the element's index, `first` (a multiple of 8)
-/// being that of x[0].
+/// being that of the first.
 pub fn quantize_stochastic(
     x: &[f32],
     per_unit: f32,

@@ -137,7 +137,7 @@ impl Graph<'_> {
         Ok(self.record(out, &[x, y], || Mul { x: xt, y: yt }))
     }
 
-    /// `x + bias`, the bias added to every row of the last axis. Shapes: x [.., C], bias [C].
+    /// `x + bias`, the bias added to every row of the last axis. Shapes: x `[.., C]`, bias `[C]`.
     ///
     /// # Errors
     /// The last axis of x is not the length of the bias.
