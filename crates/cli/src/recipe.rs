@@ -138,11 +138,13 @@ impl Recipe {
             transition,
             ..SgdConfig::default()
         };
+        let model: ModelSpec = self.model.parse()?;
+        ensure!(model.task() == Task::Classify, "model: expected a classifier, found {model}, which enlarges images");
         // The optimizer checks its own ranges.
         Sgd::new(sgd.clone())?;
         Ok(Resolved {
             data: self.data.parse()?,
-            model: self.model.parse()?,
+            model,
             quant: QuantConfig { precision: self.bits.parse()?, rule: self.gradient_rule.parse()?, edges },
             augment: Augment { crop_padding: self.crop_padding, flip: self.flip },
             sgd,

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// digits, photo-digits, mnist:PATH, cifar10:PATH or cifar100:PATH
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
-    /// The model: mlp, mlp:512-512, lenet, resnet20, resnet32, resnet44, resnet56
+    /// The model: mlp, mlp:512-512, lenet, resnet18, resnet20, resnet32, resnet44, resnet56
     #[arg(long)]
     model: Option<String>,
     /// How gradient quantizers choose their interval: lbt, min-max or fixed:GAMMA

@@ -44,6 +44,7 @@ fn settings() {
     with(&["--bits", "9/4/4"], &["9/4/4", "1 to 8"]);
     with(&["--bits", "4/4"], &["4/4", "three widths"]);
     with(&["--gradient-rule", "best"], &["best", "min-max"]);
+    with(&["--model", "edsr"], &["edsr", "classifier"]);
     with(&["--optimizer", "lion"], &["lion", "sgdt"]);
     with(&["--batch-size", "0"], &["batch_size", "at least 1"]);
     with(&["--threads", "0"], &["--threads", "at least 1"]);

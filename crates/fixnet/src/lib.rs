@@ -37,11 +37,11 @@ pub mod prelude {
     pub use crate::checkpoint;
     pub use crate::data::{Augment, Batch, Dataset, Loader, Normalize, Source, Split};
     pub use crate::layers::{
-        AvgPool2d, BasicBlock, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, Relu,
-        Sequential,
+        AvgPool2d, BasicBlock, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, PixelShuffle,
+        Relu, Residual, Sequential,
     };
     pub use crate::metrics::{self, Evaluation};
-    pub use crate::models::{self, ModelSpec};
+    pub use crate::models::{self, ModelSpec, Task};
     pub use crate::optim::{Schedule, Sgd, SgdConfig, TransitionConfig};
     pub use crate::{Error, Result};
     pub use fixnet_autograd::{Graph, Store, Var};

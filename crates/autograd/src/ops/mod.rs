@@ -5,6 +5,7 @@ mod arithmetic;
 mod batch_norm;
 mod conv;
 mod loss;
+mod pixel_shuffle;
 mod pool;
 mod relu;
 mod shape;

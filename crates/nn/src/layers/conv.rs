@@ -1,10 +1,12 @@
-//! `Conv2d`: a convolution without bias, in floats or quantized.
+//! `Conv2d`: a convolution, in floats or quantized.
 
 use super::Layer;
-use fixnet_autograd::{Graph, Group, ParamId, Result, Store, Var};
+use fixnet_autograd::{Error, Graph, Group, ParamId, Result, Store, Var};
 use fixnet_quant::{Precision, QConv2d, QuantConfig};
+use fixnet_tensor::Tensor;
 
-/// A square convolution, [N, H, W, I] to [N, H', W', O], without bias: a normalization follows it.
+/// A square convolution, [N, H, W, I] to [N, H', W', O]. It has no bias, since a normalization follows it; where none
+/// does, [`biased`](Self::biased) adds one.
 ///
 /// Quantized by [`quantized`](Self::quantized), all three of its products are integer products.
 #[derive(Debug, Clone)]
@@ -14,6 +16,7 @@ pub struct Conv2d {
     stride: usize,
     padding: usize,
     quantized: Option<QConv2d>,
+    bias: Option<ParamId>,
 }
 
 impl Conv2d {
@@ -49,18 +52,36 @@ impl Conv2d {
             true => None,
             false => Some(QConv2d::new(store, name, weight, config, signed, [stride; 2], [padding; 2])?),
         };
-        Ok(Self { name: name.to_string(), weight, stride, padding, quantized })
+        Ok(Self { name: name.to_string(), weight, stride, padding, quantized, bias: None })
+    }
+
+    /// Adds a bias, a float for each channel, 0 at first; key `name.bias`.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn biased(self, store: &mut Store) -> Result<Self> {
+        let channels = store.param(self.weight).value.shape()[0];
+        let bias = store.add(&format!("{}.bias", self.name), Group::Offset, Tensor::zeros(&[channels]))?;
+        Ok(Self { bias: Some(bias), ..self })
     }
 }
 
 impl Layer for Conv2d {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
-        match &self.quantized {
-            Some(op) => op.forward(g, x),
+        let named = |e: Error| e.in_layer(&self.name);
+        let y = match &self.quantized {
+            Some(op) => op.forward(g, x)?,
             None => {
                 let w = g.param(self.weight);
-                g.conv2d(x, &w, [self.stride; 2], [self.padding; 2]).map_err(|e| e.in_layer(&self.name))
+                g.conv2d(x, &w, [self.stride; 2], [self.padding; 2]).map_err(named)?
             }
+        };
+        match self.bias {
+            Some(bias) => {
+                let bias = g.param(bias);
+                g.add_bias(&y, &bias).map_err(named)
+            }
+            None => Ok(y),
         }
     }
 }

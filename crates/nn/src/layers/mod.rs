@@ -10,8 +10,8 @@ mod simple;
 pub use batch_norm::BatchNorm2d;
 pub use conv::Conv2d;
 pub use linear::Linear;
-pub use residual::BasicBlock;
-pub use simple::{AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d, Relu};
+pub use residual::{BasicBlock, Residual};
+pub use simple::{AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d, PixelShuffle, Relu};
 
 use fixnet_autograd::{Graph, Result, Var};
 

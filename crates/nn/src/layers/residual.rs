@@ -1,19 +1,21 @@
-//! `BasicBlock`: the residual block of CIFAR networks.
+//! Residual connections: `BasicBlock`, the block of residual classifiers, and `Residual`, layers with a skip around them.
 
-use super::{BatchNorm2d, Conv2d, Layer};
+use super::{BatchNorm2d, Conv2d, Layer, Sequential};
 use fixnet_autograd::{Graph, Result, Store, Var};
 use fixnet_quant::QuantConfig;
 
-/// `relu(bn(conv(relu(bn(conv(x))))) + shortcut(x))`, the shortcut being the identity or, where the size changes,
-/// "option A": every second pixel, with zero channels added.
+/// `relu(bn(conv(relu(bn(conv(x))))) + shortcut(x))`. The shortcut is the identity; where the size changes, it is
+/// "option A" (every second pixel, with zero channels added) or, with [`projected`](Self::projected), "option B".
 #[derive(Debug, Clone)]
 pub struct BasicBlock {
+    name: String,
     conv1: Conv2d,
     bn1: BatchNorm2d,
     conv2: Conv2d,
     bn2: BatchNorm2d,
     stride: usize,
     channels: [usize; 2],
+    projection: Option<(Conv2d, BatchNorm2d)>,
 }
 
 impl BasicBlock {
@@ -36,9 +38,29 @@ impl BasicBlock {
             bn1: BatchNorm2d::new(store, &key("bn1"), c_out)?,
             conv2: Conv2d::quantized(store, &key("conv2"), [c_out, c_out], 3, 1, config, false)?,
             bn2: BatchNorm2d::new(store, &key("bn2"), c_out)?,
+            name: name.to_string(),
             stride,
             channels,
+            projection: None,
         })
+    }
+
+    /// Makes the shortcut "option B": a 1x1 convolution with the block's stride and a batch norm, where the size
+    /// changes; keys under `name.shortcut` and `name.shortcut_bn`. Like all but the first convolution it is quantized.
+    ///
+    /// # Errors
+    /// The name is taken or the precision makes no sense.
+    pub fn projected(mut self, store: &mut Store, config: &QuantConfig) -> Result<Self> {
+        if !self.keeps_size() {
+            let name = format!("{}.shortcut", self.name);
+            let conv = Conv2d::quantized(store, &name, self.channels, 1, self.stride, config, false)?;
+            self.projection = Some((conv, BatchNorm2d::new(store, &format!("{name}_bn"), self.channels[1])?));
+        }
+        Ok(self)
+    }
+
+    fn keeps_size(&self) -> bool {
+        self.stride == 1 && self.channels[0] == self.channels[1]
     }
 }
 
@@ -49,9 +71,25 @@ impl Layer for BasicBlock {
         let y = g.relu(&y)?;
         let y = self.conv2.forward(g, &y)?;
         let y = self.bn2.forward(g, &y)?;
-        let [c_in, c_out] = self.channels;
-        let shortcut = if self.stride == 1 && c_in == c_out { x.clone() } else { g.subsample(x, self.stride, c_out)? };
+        let shortcut = match &self.projection {
+            Some((conv, bn)) => {
+                let projected = conv.forward(g, x)?;
+                bn.forward(g, &projected)?
+            }
+            None if self.keeps_size() => x.clone(),
+            None => g.subsample(x, self.stride, self.channels[1])?,
+        };
         let y = g.add(&y, &shortcut)?;
         g.relu(&y)
+    }
+}
+
+/// `x + layers(x)`: a skip around layers that keep the shape.
+pub struct Residual(pub Sequential);
+
+impl Layer for Residual {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        let y = self.0.forward(g, x)?;
+        g.add(&y, x)
     }
 }

@@ -62,3 +62,16 @@ impl Layer for AvgPool2d {
         g.avg_pool2d(x, self.size, self.stride)
     }
 }
+
+/// Each group of `factor`² channels becomes a square of pixels: [N, H, W, C·factor²] to [N, H·factor, W·factor, C].
+#[derive(Debug, Clone, Copy)]
+pub struct PixelShuffle {
+    /// How many times higher and wider the image becomes.
+    pub factor: usize,
+}
+
+impl Layer for PixelShuffle {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        g.pixel_shuffle(x, self.factor)
+    }
+}

@@ -1,6 +1,12 @@
-//! Ready-made models: a multilayer perceptron, a LeNet-like network and the CIFAR residual networks.
+//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, super-resolution.
 
-use crate::layers::{BasicBlock, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, Relu, Sequential};
+mod edsr;
+mod resnet;
+
+pub use edsr::{EDSR_SCALE, edsr};
+pub use resnet::{resnet_cifar, resnet18};
+
+use crate::layers::{BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Relu, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
 use std::fmt;
@@ -15,6 +21,32 @@ pub enum ModelSpec {
     LeNet,
     /// `resnet20`, `resnet32`, `resnet44`, `resnet56`: the CIFAR residual network of that depth.
     ResNet(usize),
+    /// `resnet18`: ResNet-18 for small images.
+    ResNet18,
+    /// `edsr`: an EDSR-like network that makes images twice as high and wide.
+    Edsr,
+}
+
+/// What a model is for, and so which targets and loss go with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// [N, H, W, C] to logits [N, classes], against labels.
+    Classify,
+    /// [N, H, W, C] to [N, scale·H, scale·W, C], against the large images.
+    Upscale {
+        /// How many times higher and wider the output is.
+        scale: usize,
+    },
+}
+
+impl ModelSpec {
+    /// What the model is for.
+    pub fn task(&self) -> Task {
+        match self {
+            Self::Edsr => Task::Upscale { scale: EDSR_SCALE },
+            _ => Task::Classify,
+        }
+    }
 }
 
 impl fmt::Display for ModelSpec {
@@ -23,6 +55,8 @@ impl fmt::Display for ModelSpec {
             Self::Mlp(widths) => write!(f, "mlp:{}", widths.iter().map(usize::to_string).collect::<Vec<_>>().join("-")),
             Self::LeNet => f.write_str("lenet"),
             Self::ResNet(depth) => write!(f, "resnet{depth}"),
+            Self::ResNet18 => f.write_str("resnet18"),
+            Self::Edsr => f.write_str("edsr"),
         }
     }
 }
@@ -30,8 +64,8 @@ impl fmt::Display for ModelSpec {
 impl FromStr for ModelSpec {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self> {
-        let bad =
-            || Error::setting("model", "mlp, mlp:WIDTH-WIDTH…, lenet, resnet20, resnet32, resnet44 or resnet56", s);
+        const NAMES: &str = "mlp, mlp:WIDTH-WIDTH…, lenet, resnet18, resnet20, resnet32, resnet44, resnet56 or edsr";
+        let bad = || Error::setting("model", NAMES, s);
         if let Some(widths) = s.strip_prefix("mlp:") {
             let widths: Vec<usize> = widths.split('-').map(|w| w.parse().map_err(|_| bad())).collect::<Result<_>>()?;
             return if widths.iter().all(|w| (1..=65_536).contains(w)) { Ok(Self::Mlp(widths)) } else { Err(bad()) };
@@ -40,14 +74,17 @@ impl FromStr for ModelSpec {
             "mlp" => Ok(Self::Mlp(vec![512, 512])),
             "lenet" => Ok(Self::LeNet),
             "resnet20" | "resnet32" | "resnet44" | "resnet56" => Ok(Self::ResNet(s[6..].parse().map_err(|_| bad())?)),
+            "resnet18" => Ok(Self::ResNet18),
+            "edsr" => Ok(Self::Edsr),
             _ => Err(bad()),
         }
     }
 }
 
-/// Builds a model for images of `input` = [H, W, C]; its parameters go into the store.
+/// Builds a model for images of `input` = [H, W, C]; its parameters go into the store. `classes` is for classifiers
+/// alone: the output of an upscaling model has the channels of its input.
 ///
-/// The first convolution and the classifier take the precision of `config.edges`, all else that of `config.precision`.
+/// The first convolution and the last layer take the precision of `config.edges`, all else that of `config.precision`.
 /// A perceptron has no first convolution: its first layer is quantized like the rest.
 ///
 /// # Errors
@@ -63,6 +100,8 @@ pub fn build(
         ModelSpec::Mlp(widths) => mlp(store, input.iter().product(), widths, classes, config),
         ModelSpec::LeNet => lenet(store, input, classes, config),
         ModelSpec::ResNet(depth) => resnet_cifar(store, *depth, input[2], classes, config),
+        ModelSpec::ResNet18 => resnet18(store, input[2], classes, config),
+        ModelSpec::Edsr => edsr(store, input[2], config),
     }
 }
 
@@ -115,55 +154,17 @@ pub fn lenet(store: &mut Store, [h, w, c]: [usize; 3], classes: usize, config: &
         .push(Linear::quantized(store, "classifier", [128, classes], &edge, false)?))
 }
 
-/// The CIFAR residual network of depth 6n + 2: three stages of n blocks with 16, 32 and 64 channels, option-A shortcuts,
-/// global average pooling, a batch norm over the 64 features (METHOD 4) and the classifier.
-///
-/// # Errors
-/// The depth is not 6n + 2, or names in the store are taken.
-pub fn resnet_cifar(
-    store: &mut Store,
-    depth: usize,
-    channels: usize,
-    classes: usize,
-    config: &QuantConfig,
-) -> Result<Sequential> {
-    if depth < 8 || !(depth - 2).is_multiple_of(6) {
-        return Err(Error::setting("depth of a CIFAR residual network", "6n + 2, such as 20, 32, 44 or 56", depth));
-    }
-    let edge = config.edge()?;
-    let mut net = Sequential::new()
-        .push(Conv2d::quantized(store, "conv1", [channels, 16], 3, 1, &edge, true)?)
-        .push(BatchNorm2d::new(store, "bn1", 16)?)
-        .push(Relu);
-    let mut from = 16;
-    for (stage, width) in [16, 32, 64].into_iter().enumerate() {
-        for block in 0..(depth - 2) / 6 {
-            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-            let name = format!("layer{}.{block}", stage + 1);
-            net = net.push(BasicBlock::new(store, &name, [from, width], stride, config)?);
-            from = width;
-        }
-    }
-    Ok(net.push(GlobalAvgPool2d).push(BatchNorm2d::new(store, "bn2", 64)?).push(Linear::quantized(
-        store,
-        "classifier",
-        [64, classes],
-        &edge,
-        true,
-    )?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Layer;
-    use fixnet_autograd::Graph;
+    use fixnet_autograd::{Graph, Group, Param};
     use fixnet_quant::GradientRule;
     use fixnet_tensor::Tensor;
 
     #[test]
     fn names_are_read_as_written() {
-        for text in ["mlp:64-32", "lenet", "resnet20", "resnet56"] {
+        for text in ["mlp:64-32", "lenet", "resnet18", "resnet20", "resnet56", "edsr"] {
             assert_eq!(text.parse::<ModelSpec>().unwrap().to_string(), text);
         }
         for text in ["resnet21", "mlp:", "mlp:0", "vgg"] {
@@ -171,21 +172,52 @@ mod tests {
         }
     }
 
+    fn config(bits: &str, edges: Option<u8>) -> QuantConfig {
+        QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges }
+    }
+
+    fn weights(store: &Store) -> usize {
+        let weights = store.params().iter().filter(|p| p.name().ends_with(".weight") && p.value.shape().len() > 1);
+        weights.map(|p| p.value.len()).sum()
+    }
+
     #[test]
     fn resnet20_has_the_published_size_and_every_precision_runs() {
         for bits in ["32/32/32", "4/4/4", "1/1/32"] {
             for edges in [None, Some(8)] {
-                let config = QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges };
                 let mut store = Store::seeded(0);
-                let net = build(&mut store, &ModelSpec::ResNet(20), [32, 32, 3], 10, &config).unwrap();
-                let weights =
-                    store.params().iter().filter(|p| p.name().ends_with(".weight") && p.value.shape().len() > 1);
+                let model = ModelSpec::ResNet(20);
+                let net = build(&mut store, &model, [32, 32, 3], 10, &config(bits, edges)).unwrap();
                 // 267,696 weights of convolutions and 640 of the classifier.
-                assert_eq!(weights.map(|p| p.value.len()).sum::<usize>(), 267_696 + 640);
+                assert_eq!(weights(&store), 267_696 + 640);
                 let mut g = Graph::train(&mut store);
                 let x = g.input(Tensor::full(&[2, 32, 32, 3], 0.5));
                 assert_eq!(net.forward(&mut g, &x).unwrap().shape(), [2, 10]);
             }
         }
+    }
+
+    #[test]
+    fn resnet18_has_the_published_size_and_quantizes_all_but_its_edges() {
+        let mut store = Store::seeded(0);
+        let net = build(&mut store, &ModelSpec::ResNet18, [16, 16, 3], 10, &config("4/4/4", None)).unwrap();
+        // 11,173,962 parameters in all, of which 9,600 belong to batch norms and 10 are biases.
+        assert_eq!(weights(&store), 11_173_962 - 9_600 - 10);
+        let float: Vec<&str> = store.params().iter().filter(|p| p.group() == Group::Weight).map(Param::name).collect();
+        assert_eq!(float, ["conv1.weight", "classifier.weight"]);
+        let mut g = Graph::train(&mut store);
+        let x = g.input(Tensor::full(&[1, 16, 16, 3], 0.5));
+        assert_eq!(net.forward(&mut g, &x).unwrap().shape(), [1, 10]);
+    }
+
+    #[test]
+    fn tasks_tell_the_shape_of_the_output() {
+        assert_eq!(ModelSpec::ResNet18.task(), Task::Classify);
+        let mut store = Store::seeded(0);
+        let net = build(&mut store, &ModelSpec::Edsr, [6, 5, 3], 0, &config("2/2/4", None)).unwrap();
+        let Task::Upscale { scale } = ModelSpec::Edsr.task() else { panic!("edsr upscales") };
+        let mut g = Graph::train(&mut store);
+        let x = g.input(Tensor::full(&[2, 6, 5, 3], 0.5));
+        assert_eq!(net.forward(&mut g, &x).unwrap().shape(), [2, 6 * scale, 5 * scale, 3]);
     }
 }

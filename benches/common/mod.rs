@@ -1,0 +1,82 @@
+//! The five networks that whole training steps are measured on, and the step: forward, loss, backward, SGD with momentum
+//! and weight decay, on data that is in memory already. `train_step` and the peer bench share it.
+
+use fixnet::Result;
+use fixnet::prelude::*;
+use fixnet::tensor::rng::{Stream, domain};
+
+/// A network with its batch.
+pub(crate) struct Network {
+    /// The name on the command line.
+    pub(crate) name: &'static str,
+    model: &'static str,
+    batch: usize,
+    image: [usize; 3],
+}
+
+const CLASSES: usize = 10;
+
+/// The five.
+pub(crate) const NETWORKS: [Network; 5] = [
+    Network { name: "mlp", model: "mlp:512-512", batch: 128, image: [28, 28, 1] },
+    Network { name: "lenet", model: "lenet", batch: 128, image: [28, 28, 1] },
+    Network { name: "resnet20", model: "resnet20", batch: 128, image: [32, 32, 3] },
+    Network { name: "resnet18", model: "resnet18", batch: 32, image: [32, 32, 3] },
+    Network { name: "edsr", model: "edsr", batch: 16, image: [24, 24, 3] },
+];
+
+enum Target {
+    Labels(Vec<usize>),
+    Images(Tensor),
+}
+
+/// Everything that a training step needs.
+pub(crate) struct Training {
+    store: Store,
+    net: Sequential,
+    sgd: Sgd,
+    images: Tensor,
+    target: Target,
+}
+
+impl Training {
+    /// A network at W/A/G = `bits` with random images and targets, before its first step.
+    pub(crate) fn new(network: &Network, bits: &str) -> Result<Self> {
+        let mut store = Store::seeded(1);
+        let model: ModelSpec = network.model.parse()?;
+        let quant = QuantConfig { precision: bits.parse()?, rule: GradientRule::LBT, edges: None };
+        let net = models::build(&mut store, &model, network.image, CLASSES, &quant)?;
+        let sgd = Sgd::new(SgdConfig { lr: 0.01, schedule: Schedule::Constant, ..SgdConfig::default() })?;
+        let [h, w, c] = network.image;
+        let target = match model.task() {
+            Task::Classify => Target::Labels((0..network.batch).map(|i| i % CLASSES).collect()),
+            Task::Upscale { scale } => Target::Images(normal(&[network.batch, scale * h, scale * w, c], 1)),
+        };
+        Ok(Self { store, net, sgd, images: normal(&[network.batch, h, w, c], 0), target })
+    }
+
+    /// One step; returns the loss.
+    pub(crate) fn step(&mut self) -> Result<f32> {
+        let mut g = Graph::train(&mut self.store);
+        let x = g.input(self.images.clone());
+        let y = self.net.forward(&mut g, &x)?;
+        let loss = match &self.target {
+            Target::Labels(labels) => g.cross_entropy(&y, labels)?,
+            Target::Images(images) => {
+                let images = g.input(images.clone());
+                g.l1_loss(&y, &images)?
+            }
+        };
+        let value = loss.tensor().item();
+        drop((x, y));
+        g.backward(loss)?;
+        self.sgd.step(&mut self.store)?;
+        Ok(value)
+    }
+}
+
+fn normal(shape: &[usize], salt: u32) -> Tensor {
+    let stream = Stream::new(1, domain::INIT, u32::MAX, salt);
+    let values = (0..shape.iter().product::<usize>() as u64).map(|i| stream.normal_at(i)).collect();
+    Tensor::from_vec(shape, values).expect("as many values as the shape has")
+}
