@@ -3,6 +3,8 @@
 //! Everything goes through the tile of [`crate::kernel`]; see `plan.rs` for forward passes and input gradients and
 //! `weight_grad.rs` for the third product. Sums are integers, so no order, split or thread count shows in a result.
 
+pub(crate) mod depthwise;
+pub(crate) mod grouped;
 pub(crate) mod plan;
 mod weight_grad;
 
@@ -58,6 +60,7 @@ impl PackedWeights {
     fn new(op: &'static str, w: &Codes, geo: &Conv2dGeometry, plan: Plan, moments: bool) -> Result<Self> {
         check(op, "weight", &geo.weight_shape(), w.shape())?;
         check_right(op, w)?;
+        one_group(op, geo)?;
         if u32::try_from(w.len()).is_err() {
             return Err(Error::range(op, "number of weights", "below 2^32", w.len()));
         }
@@ -78,6 +81,11 @@ impl PackedWeights {
     pub fn geometry(&self) -> &Conv2dGeometry {
         &self.geo
     }
+}
+
+/// A row of the kernel table works on one group.
+pub(crate) fn one_group(op: &'static str, geo: &Conv2dGeometry) -> Result<()> {
+    if geo.groups == 1 { Ok(()) } else { Err(Error::range(op, "groups", 1, geo.groups)) }
 }
 
 /// A right operand lies in panels of i8.
@@ -185,7 +193,11 @@ impl Panels {
 /// # Errors
 /// A shape is not that of `geo`, levels of `w` exceed a signed byte, or a sum could exceed 32 bits.
 pub fn conv2d(x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
-    conv2d_packed(x, &PackedWeights::forward(w, geo)?)
+    match geo.groups {
+        1 => conv2d_packed(x, &PackedWeights::forward(w, geo)?),
+        _ if geo.is_depthwise() => depthwise::sums(x, w, geo, false),
+        _ => grouped::forward(x, w, geo, conv2d),
+    }
 }
 
 /// The exact sums of the input gradient from `g` [N, H_out, W_out, O] and `w` [O, KH, KW, I]: [N, H, W, I].
@@ -193,7 +205,11 @@ pub fn conv2d(x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
 /// # Errors
 /// As [`conv2d`].
 pub fn conv2d_input_grad(g: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
-    conv2d_packed(g, &PackedWeights::input_grad(w, geo)?)
+    match geo.groups {
+        1 => conv2d_packed(g, &PackedWeights::input_grad(w, geo)?),
+        _ if geo.is_depthwise() => depthwise::sums(g, w, geo, true),
+        _ => grouped::input_grad(g, w, geo, conv2d_input_grad),
+    }
 }
 
 /// [`conv2d`] or [`conv2d_input_grad`], whichever direction `w` was packed for, of any number of images.

@@ -7,6 +7,7 @@
 
 use crate::conv::plan::{NONE, Phase, Plan, check};
 use crate::conv::{SMALL, run_chunks, run_panels};
+use crate::conv::{depthwise, grouped, one_group};
 use crate::kernel::{COLUMNS, FloatKernel, Job, Start, select_float};
 use crate::{Buffer, Conv2dGeometry, Result, Tensor};
 use rayon::prelude::*;
@@ -33,7 +34,14 @@ const STEPS: usize = 256;
 /// # Errors
 /// A shape is not that of `geo`.
 pub fn conv2d(x: &Tensor, w: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
-    conv2d_with(select_float(), x, w, geo)
+    match geo.groups {
+        1 => conv2d_with(select_float(), x, w, geo),
+        _ if geo.is_depthwise() => {
+            count();
+            depthwise::floats(x, w, geo, false)
+        }
+        _ => grouped::float_forward(x, w, geo, conv2d),
+    }
 }
 
 /// [`conv2d`] by a given row of the kernel table.
@@ -43,6 +51,7 @@ pub fn conv2d(x: &Tensor, w: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
 pub fn conv2d_with(kernel: &FloatKernel, x: &Tensor, w: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
     check("float conv2d", "input", &geo.input_shape(), x.shape())?;
     check("float conv2d", "weight", &geo.weight_shape(), w.shape())?;
+    one_group("float conv2d", geo)?;
     product("float conv2d", kernel, x.data(), w.data(), &Plan::forward(geo, 1), geo.n)
 }
 
@@ -51,7 +60,14 @@ pub fn conv2d_with(kernel: &FloatKernel, x: &Tensor, w: &Tensor, geo: &Conv2dGeo
 /// # Errors
 /// A shape is not that of `geo`.
 pub fn conv2d_input_grad(g: &Tensor, w: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
-    conv2d_input_grad_with(select_float(), g, w, geo)
+    match geo.groups {
+        1 => conv2d_input_grad_with(select_float(), g, w, geo),
+        _ if geo.is_depthwise() => {
+            count();
+            depthwise::floats(g, w, geo, true)
+        }
+        _ => grouped::float_input_grad(g, w, geo, conv2d_input_grad),
+    }
 }
 
 /// [`conv2d_input_grad`] by a given row of the kernel table.
@@ -61,6 +77,7 @@ pub fn conv2d_input_grad(g: &Tensor, w: &Tensor, geo: &Conv2dGeometry) -> Result
 pub fn conv2d_input_grad_with(kernel: &FloatKernel, g: &Tensor, w: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
     check("float conv2d_input_grad", "output gradient", &geo.output_shape(), g.shape())?;
     check("float conv2d_input_grad", "weight", &geo.weight_shape(), w.shape())?;
+    one_group("float conv2d_input_grad", geo)?;
     product("float conv2d_input_grad", kernel, g.data(), w.data(), &Plan::input_grad(geo, 1), geo.n)
 }
 
@@ -127,7 +144,14 @@ fn product(op: &'static str, kernel: &FloatKernel, x: &[f32], w: &[f32], plan: &
 /// # Errors
 /// A shape is not that of `geo`.
 pub fn conv2d_weight_grad(x: &Tensor, g: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
-    conv2d_weight_grad_with(select_float(), x, g, geo)
+    match geo.groups {
+        1 => conv2d_weight_grad_with(select_float(), x, g, geo),
+        _ if geo.is_depthwise() => {
+            count();
+            depthwise::float_weight_grad(x, g, geo)
+        }
+        _ => grouped::weight_grad(x, g, geo, conv2d_weight_grad),
+    }
 }
 
 /// [`conv2d_weight_grad`] by a given row of the kernel table.
@@ -138,6 +162,7 @@ pub fn conv2d_weight_grad_with(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo
     const OP: &str = "float conv2d_weight_grad";
     check(OP, "input", &geo.input_shape(), x.shape())?;
     check(OP, "output gradient", &geo.output_shape(), g.shape())?;
+    one_group(OP, geo)?;
     count();
     let mut out = Tensor::zeros(&geo.weight_shape());
     if out.is_empty() || geo.n == 0 {

@@ -2,7 +2,27 @@
 
 use crate::{Error, Result};
 
-/// Sizes of a convolution of [N, H, W, C_in] with [C_out, KH, KW, C_in] to [N, H_out, W_out, C_out].
+/// How a window moves over the image and which channels it sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Step between windows, down and across.
+    pub stride: [usize; 2],
+    /// Zero rows above and below, zero columns left and right.
+    pub padding: [usize; 2],
+    /// Distance between the taps of a window.
+    pub dilation: [usize; 2],
+    /// Groups of channels: each output channel sees the input channels of its group alone. As many groups as channels
+    /// make the convolution depthwise.
+    pub groups: usize,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 }
+    }
+}
+
+/// Sizes of a convolution of [N, H, W, C_in] with [C_out, KH, KW, C_in / groups] to [N, H_out, W_out, C_out].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dGeometry {
     /// Images.
@@ -23,14 +43,15 @@ pub struct Conv2dGeometry {
     pub padding: [usize; 2],
     /// Distance between the taps of a window.
     pub dilation: [usize; 2],
+    /// Groups of channels.
+    pub groups: usize,
 }
 
 impl Conv2dGeometry {
-    /// Checks the sizes; `input` is [N, H, W, C_in], `weight` is [C_out, KH, KW, C_in].
+    /// [`windowed`](Self::windowed) with one group.
     ///
     /// # Errors
-    /// Axes are missing, channels disagree, a stride, dilation or window is zero, the padding reaches a whole window,
-    /// or the window is larger than the padded input.
+    /// As there.
     pub fn new(
         input: &[usize],
         weight: &[usize],
@@ -38,11 +59,24 @@ impl Conv2dGeometry {
         padding: [usize; 2],
         dilation: [usize; 2],
     ) -> Result<Self> {
+        Self::windowed(input, weight, Window { stride, padding, dilation, groups: 1 })
+    }
+
+    /// Checks the sizes; `input` is [N, H, W, C_in], `weight` is [C_out, KH, KW, C_in / groups].
+    ///
+    /// # Errors
+    /// Axes are missing, channels disagree or are no multiple of the groups, a stride, dilation or window is zero, the padding reaches a whole window,
+    /// or the window is larger than the padded input.
+    pub fn windowed(input: &[usize], weight: &[usize], window: Window) -> Result<Self> {
+        let Window { stride, padding, dilation, groups } = window;
         const OP: &str = "conv2d";
         let &[n, h, w, c_in] = input else { return Err(Error::shape(OP, "input [N, H, W, C]", input)) };
         let &[c_out, kh, kw, c] = weight else { return Err(Error::shape(OP, "weight [O, KH, KW, I]", weight)) };
-        if c != c_in {
-            return Err(Error::shape(OP, format!("input [N, H, W, {c}]"), input));
+        if c * groups != c_in {
+            return Err(Error::shape(OP, format!("input [N, H, W, {}]", c * groups), input));
+        }
+        if groups == 0 || !c_out.is_multiple_of(groups) {
+            return Err(Error::range(OP, "output channels", format!("a multiple of {groups} groups"), c_out));
         }
         for (what, sizes) in [("window", [kh, kw]), ("stride", stride), ("dilation", dilation)] {
             if sizes.contains(&0) {
@@ -61,12 +95,12 @@ impl Conv2dGeometry {
         if h + 2 * padding[0] < reach[0] || w + 2 * padding[1] < reach[1] {
             return Err(Error::shape(OP, format!("an input that holds a window of {reach:?}"), input));
         }
-        Ok(Self { n, h, w, c_in, c_out, kernel: [kh, kw], stride, padding, dilation })
+        Ok(Self { n, h, w, c_in, c_out, kernel: [kh, kw], stride, padding, dilation, groups })
     }
 
     /// The geometry of a matrix product [N, I] x [O, I]^T: a 1x1 convolution of 1x1 images.
     pub fn linear(n: usize, c_in: usize, c_out: usize) -> Self {
-        Self { n, h: 1, w: 1, c_in, c_out, kernel: [1, 1], stride: [1, 1], padding: [0, 0], dilation: [1, 1] }
+        Self::windowed(&[n, 1, 1, c_in], &[c_out, 1, 1, c_in], Window::default()).expect("one pixel fits one pixel")
     }
 
     /// Output height.
@@ -84,9 +118,19 @@ impl Conv2dGeometry {
         [self.n, self.h, self.w, self.c_in]
     }
 
-    /// The shape of the weight, [C_out, KH, KW, C_in].
+    /// The shape of the weight, [C_out, KH, KW, C_in / groups].
     pub fn weight_shape(&self) -> [usize; 4] {
-        [self.c_out, self.kernel[0], self.kernel[1], self.c_in]
+        [self.c_out, self.kernel[0], self.kernel[1], self.c_in / self.groups]
+    }
+
+    /// Whether each channel is a convolution of its own.
+    pub fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.c_in && self.groups == self.c_out
+    }
+
+    /// The convolution of one group.
+    pub(crate) fn one_group(&self) -> Self {
+        Self { c_in: self.c_in / self.groups, c_out: self.c_out / self.groups, groups: 1, ..*self }
     }
 
     /// The shape of the output, [N, H_out, W_out, C_out].
@@ -96,6 +140,7 @@ impl Conv2dGeometry {
 
     /// Multiply-adds of one product.
     pub fn macs(&self) -> u64 {
-        (self.output_shape().iter().product::<usize>() * self.kernel[0] * self.kernel[1] * self.c_in) as u64
+        let window = self.kernel[0] * self.kernel[1] * self.c_in / self.groups;
+        (self.output_shape().iter().product::<usize>() * window) as u64
     }
 }

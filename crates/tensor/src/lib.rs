@@ -27,7 +27,7 @@ pub use codes::{Codes, Range};
 pub use conv::*;
 pub use error::{Error, Result};
 pub use float::float_products;
-pub use geometry::Conv2dGeometry;
+pub use geometry::{Conv2dGeometry, Window};
 pub use pool::{Buffer, Element, PoolStats, pool_stats};
 pub use sums::{Integers, Sums};
 pub use tensor::Tensor;

@@ -2,7 +2,7 @@
 
 use fixnet_tensor::kernel::{all, all_float};
 use fixnet_tensor::{
-    Codes, Conv2dGeometry, Error, PackedWeights, Range, Tensor, conv2d, conv2d_input_grad, conv2d_packed,
+    Codes, Conv2dGeometry, Error, PackedWeights, Range, Tensor, Window, conv2d, conv2d_input_grad, conv2d_packed,
     conv2d_packed_with, conv2d_weight_grad, conv2d_weight_grad_with, float, linear, linear_input_grad,
     linear_weight_grad,
 };
@@ -22,11 +22,12 @@ fn each(geo: &Conv2dGeometry, mut f: impl FnMut(usize, usize, usize)) {
                             if y >= geo.h || x >= geo.w {
                                 continue;
                             }
-                            for c in 0..geo.c_in {
+                            let (seen, group) = (geo.c_in / geo.groups, o / (geo.c_out / geo.groups));
+                            for c in 0..seen {
                                 f(
                                     ((n * ho + oh) * wo + ow) * geo.c_out + o,
-                                    ((n * geo.h + y) * geo.w + x) * geo.c_in + c,
-                                    ((o * kh + a) * kw + b) * geo.c_in + c,
+                                    ((n * geo.h + y) * geo.w + x) * geo.c_in + group * seen + c,
+                                    ((o * kh + a) * kw + b) * seen + c,
                                 );
                             }
                         }
@@ -123,6 +124,48 @@ proptest! {
         let w = random_codes(&geo.weight_shape(), ranges(wk, wb), seed ^ 1, extremes);
         let g = random_codes(&geo.output_shape(), ranges(gk, gb), seed ^ 2, extremes);
         check_integer(&geo, &x, &w, &g);
+    }
+
+    /// Groups, depthwise among them: codes exactly, floats as near as their rounding allows.
+    #[test]
+    fn grouped_products(
+        (h, w, n, groups, c_in, c_out) in (1usize..7, 1usize..7, 0usize..4, 2usize..20, 1usize..4, 1usize..4),
+        (kernel, stride, padding, dilation) in ([1usize..4, 1usize..4], [1usize..3, 1usize..3], [0usize..3, 0usize..3], [1usize..3, 1usize..3]),
+        (xk, xb, wb, gb) in (0u8..3, 1u8..9, 1u8..9, 1u8..9),
+        depthwise: bool,
+        seed: u64,
+    ) {
+        let (c_in, c_out) = if depthwise { (1, 1) } else { (c_in, c_out) };
+        let window = Window { stride, padding, dilation, groups };
+        let weight = [c_out * groups, kernel[0], kernel[1], c_in];
+        if let Ok(geo) = Conv2dGeometry::windowed(&[n, h, w, c_in * groups], &weight, window) {
+            let x = random_codes(&geo.input_shape(), ranges(xk, xb), seed, depthwise);
+            let w = random_codes(&weight, ranges(1, wb), seed ^ 1, false);
+            let g = random_codes(&geo.output_shape(), ranges(1, gb), seed ^ 2, depthwise);
+            let (xl, wl, gl) = (levels(&x), levels(&w), levels(&g));
+            let (mut y, mut dx, mut dw) = (vec![0i64; g.len()], vec![0i64; x.len()], vec![0i64; w.len()]);
+            each(&geo, |o, i, k| {
+                y[o] += xl[i] * wl[k];
+                dx[i] += gl[o] * wl[k];
+                dw[k] += gl[o] * xl[i];
+            });
+            let wide = |s: fixnet_tensor::Sums| s.to_vec().into_iter().map(i64::from).collect::<Vec<_>>();
+            prop_assert_eq!(wide(conv2d(&x, &w, &geo).unwrap()), y.clone());
+            prop_assert_eq!(wide(conv2d_input_grad(&g, &w, &geo).unwrap()), dx.clone());
+            let grad = conv2d_weight_grad(&x, &g, &geo).unwrap();
+            prop_assert_eq!(grad.shape(), weight);
+            let scale = x.scale() * g.scale();
+            prop_assert_eq!(grad.data(), dw.iter().map(|&s| s as f32 * scale).collect::<Vec<_>>());
+            // Sums below 2^24 are exact in floats as well, whatever the order.
+            let near = |t: Tensor, exact: &[i64]| {
+                t.data().iter().zip(exact).all(|(&a, &b)| (f64::from(a) * 64.0 - b as f64).abs() <= 1e-6 * (b as f64).abs())
+            };
+            let (xf, wf, gf) = (x.dequantize(), w.dequantize(), g.dequantize());
+            prop_assert!(near(float::conv2d(&xf, &wf, &geo).unwrap(), &y));
+            prop_assert!(near(float::conv2d_input_grad(&gf, &wf, &geo).unwrap(), &dx));
+            prop_assert!(near(float::conv2d_weight_grad(&xf, &gf, &geo).unwrap(), &dw));
+            prop_assert!(conv2d(&g, &w, &geo).is_err() || geo.input_shape() == geo.output_shape());
+        }
     }
 
     #[test]

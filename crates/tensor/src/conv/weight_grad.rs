@@ -31,6 +31,11 @@ struct Task {
 /// # Errors
 /// A shape is not that of `geo`, levels of `g` exceed a signed byte, or one row of pixels exceeds 32 bits.
 pub fn conv2d_weight_grad(x: &Codes, g: &Codes, geo: &Conv2dGeometry) -> Result<Tensor> {
+    match geo.groups {
+        1 => {}
+        _ if geo.is_depthwise() => return super::depthwise::weight_grad(x, g, geo),
+        _ => return super::grouped::weight_grad(x, g, geo, conv2d_weight_grad),
+    }
     check_right(OP, g)?;
     conv2d_weight_grad_with(select(x.byte_max(), g.level_max()), x, g, geo)
 }
@@ -44,6 +49,7 @@ pub fn conv2d_weight_grad_with(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv
     check(OP, "output gradient", &geo.output_shape(), g.shape())?;
     check_right(OP, g)?;
     check_admits(OP, kernel, x, g.level_max())?;
+    super::one_group(OP, geo)?;
     let layout = Layout::new(geo);
     let tasks = layout.tasks(max_products(x.level_max(), g.level_max()))?;
     let sum = |t: &Task| layout.sum(kernel, x, g, t);
