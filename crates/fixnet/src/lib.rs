@@ -46,5 +46,5 @@ pub mod prelude {
     pub use crate::{Error, Result};
     pub use fixnet_autograd::{Graph, Store, Var};
     pub use fixnet_quant::{GradientRule, Precision, QuantConfig};
-    pub use fixnet_tensor::Tensor;
+    pub use fixnet_tensor::{Tensor, Window};
 }

@@ -3,7 +3,7 @@
 use super::Layer;
 use fixnet_autograd::{Error, Graph, Group, ParamId, Result, Store, Var};
 use fixnet_quant::{Precision, QConv2d, QuantConfig};
-use fixnet_tensor::Tensor;
+use fixnet_tensor::{Tensor, Window};
 
 /// A square convolution, [N, H, W, I] to [N, H', W', O]. It has no bias, since a normalization follows it; where none
 /// does, [`biased`](Self::biased) adds one.
@@ -13,8 +13,7 @@ use fixnet_tensor::Tensor;
 pub struct Conv2d {
     name: String,
     weight: ParamId,
-    stride: usize,
-    padding: usize,
+    window: Window,
     quantized: Option<QConv2d>,
     bias: Option<ParamId>,
 }
@@ -43,16 +42,39 @@ impl Conv2d {
         config: &QuantConfig,
         signed: bool,
     ) -> Result<Self> {
+        let padding = [kernel / 2; 2];
+        let window = Window { stride: [stride; 2], padding, ..Window::default() };
+        Self::windowed(store, name, [c_in, c_out], [kernel; 2], window, config, signed)
+    }
+
+    /// A convolution with any [`Window`]: dilated, in groups, depthwise. Weights start as those of [`new`](Self::new).
+    ///
+    /// # Errors
+    /// The channels are no multiple of the groups, the name is taken or the precision makes no sense.
+    pub fn windowed(
+        store: &mut Store,
+        name: &str,
+        [c_in, c_out]: [usize; 2],
+        kernel: [usize; 2],
+        window: Window,
+        config: &QuantConfig,
+        signed: bool,
+    ) -> Result<Self> {
+        let groups = window.groups;
+        if groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
+            let expected = format!("a divisor of {c_in} and {c_out} channels");
+            return Err(Error::setting("groups of a convolution", expected, groups).in_layer(name));
+        }
         let float = config.precision == Precision::FLOAT;
         let group = if float { Group::Weight } else { Group::Latent };
-        let std = libm::sqrtf(2.0 / (kernel * kernel * c_out) as f32);
-        let weight = store.add_normal(&format!("{name}.weight"), group, &[c_out, kernel, kernel, c_in], std)?;
-        let padding = kernel / 2;
+        let std = libm::sqrtf(2.0 / (kernel[0] * kernel[1] * c_out / groups) as f32);
+        let shape = [c_out, kernel[0], kernel[1], c_in / groups];
+        let weight = store.add_normal(&format!("{name}.weight"), group, &shape, std)?;
         let quantized = match float {
             true => None,
-            false => Some(QConv2d::new(store, name, weight, config, signed, [stride; 2], [padding; 2])?),
+            false => Some(QConv2d::new(store, name, weight, config, signed, window)?),
         };
-        Ok(Self { name: name.to_string(), weight, stride, padding, quantized, bias: None })
+        Ok(Self { name: name.to_string(), weight, window, quantized, bias: None })
     }
 
     /// Adds a bias, a float for each channel, 0 at first; key `name.bias`.
@@ -73,7 +95,7 @@ impl Layer for Conv2d {
             Some(op) => op.forward(g, x)?,
             None => {
                 let w = g.param(self.weight);
-                g.conv2d(x, &w, [self.stride; 2], [self.padding; 2]).map_err(named)?
+                g.conv2d(x, &w, self.window).map_err(named)?
             }
         };
         match self.bias {
@@ -83,5 +105,41 @@ impl Layer for Conv2d {
             }
             None => Ok(y),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fixnet_quant::GradientRule;
+
+    #[test]
+    fn grouped_and_depthwise_layers_learn_in_every_precision() {
+        for bits in ["32/32/32", "4/4/4", "8/8/32"] {
+            let config = QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges: None };
+            for groups in [2, 8] {
+                let mut store = Store::seeded(1);
+                let window = Window { padding: [2, 2], dilation: [2, 2], groups, ..Window::default() };
+                let layer = Conv2d::windowed(&mut store, "c", [8, 8], [3, 3], window, &config, true).unwrap();
+                let mut g = Graph::train(&mut store);
+                let x = g
+                    .input(Tensor::from_vec(&[2, 5, 5, 8], (0..400).map(|i| (i % 17) as f32 - 8.0).collect()).unwrap());
+                let y = layer.forward(&mut g, &x).unwrap();
+                assert_eq!(y.shape(), [2, 5, 5, 8]);
+                let target = g.input(Tensor::zeros(y.shape()));
+                let loss = g.mse_loss(&y, &target).unwrap();
+                g.backward(loss).unwrap();
+                let weight = store.param(layer.weight);
+                assert_eq!(weight.value.shape(), [8, 3, 3, 8 / groups]);
+                assert!(weight.grad.as_ref().unwrap().data().iter().any(|&d| d != 0.0), "{bits} {groups}");
+            }
+        }
+        let mut store = Store::seeded(1);
+        let window = Window { groups: 3, ..Window::default() };
+        let e = Conv2d::windowed(&mut store, "c", [8, 8], [3, 3], window, &QuantConfig::FLOAT, true).unwrap_err();
+        assert_eq!(
+            e.to_string(),
+            "layer `c`: groups of a convolution: expected a divisor of 8 and 8 channels, found 3"
+        );
     }
 }

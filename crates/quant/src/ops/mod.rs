@@ -5,7 +5,7 @@
 use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, WeightQuantizer};
 use fixnet_autograd::deferred::{Deferred, Gradient};
 use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, Source, Store, Value, Var};
-use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Tensor, float, map};
+use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Tensor, Window, float, map};
 use std::sync::Arc;
 
 /// The quantizers of one layer.
@@ -44,8 +44,7 @@ impl Quantizers {
 #[derive(Debug, Clone)]
 pub struct QConv2d {
     quantizers: Quantizers,
-    stride: [usize; 2],
-    padding: [usize; 2],
+    window: Window,
 }
 
 /// A quantized fully connected operation, `y = x^ · w^T`.
@@ -66,10 +65,9 @@ impl QConv2d {
         weight: ParamId,
         config: &QuantConfig,
         signed: bool,
-        stride: [usize; 2],
-        padding: [usize; 2],
+        window: Window,
     ) -> Result<Self> {
-        Ok(Self { quantizers: Quantizers::new(store, name, weight, config, signed)?, stride, padding })
+        Ok(Self { quantizers: Quantizers::new(store, name, weight, config, signed)?, window })
     }
 
     /// Records the operation. Shapes: x [N, H, W, I] to [N, H_out, W_out, O], as exact sums.
@@ -79,7 +77,7 @@ impl QConv2d {
     pub fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         let weight = g.store().state(self.quantizers.weight).weight();
         let shape = g.store().param(weight).value.shape();
-        let geometry = Conv2dGeometry::new(x.shape(), shape, self.stride, self.padding, [1, 1])
+        let geometry = Conv2dGeometry::windowed(x.shape(), shape, self.window)
             .map_err(|e| Error::from(e).in_layer(&self.quantizers.name))?;
         self.quantizers.forward(g, x, Product::Conv2d(geometry))
     }
@@ -237,12 +235,16 @@ mod tests {
         QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::MinMax, edges: None }
     }
 
+    fn window(stride: usize) -> Window {
+        Window { stride: [stride; 2], padding: [1, 1], ..Window::default() }
+    }
+
     /// The quantized operation is the float operation on dequantized operands, exactly, where sums fit in 24 bits.
     #[test]
     fn forward_is_the_exact_product_of_the_dequantized_operands() {
         let mut store = Store::seeded(0);
         let w = store.add("l.weight", Group::Latent, sample(&[5, 3, 3, 4], 1)).unwrap();
-        let layer = QConv2d::new(&mut store, "l", w, &config("4/4/32"), true, [2, 2], [1, 1]).unwrap();
+        let layer = QConv2d::new(&mut store, "l", w, &config("4/4/32"), true, window(2)).unwrap();
         let mut g = Graph::train(&mut store);
         let x = g.input(sample(&[2, 5, 6, 4], 2));
         let y = layer.forward(&mut g, &x).unwrap();
@@ -292,9 +294,9 @@ mod tests {
     fn float_precision_and_wrong_shapes_name_the_layer() {
         let mut store = Store::seeded(0);
         let w = store.add("c.weight", Group::Latent, sample(&[5, 3, 3, 4], 1)).unwrap();
-        let e = QConv2d::new(&mut store, "c", w, &QuantConfig::FLOAT, false, [1, 1], [1, 1]).unwrap_err();
+        let e = QConv2d::new(&mut store, "c", w, &QuantConfig::FLOAT, false, window(1)).unwrap_err();
         assert!(e.to_string().contains("layer `c`"));
-        let layer = QConv2d::new(&mut store, "c", w, &config("4/4/4"), false, [1, 1], [1, 1]).unwrap();
+        let layer = QConv2d::new(&mut store, "c", w, &config("4/4/4"), false, window(1)).unwrap();
         let mut g = Graph::train(&mut store);
         let x = g.input(sample(&[2, 5, 6, 3], 2));
         assert!(layer.forward(&mut g, &x).unwrap_err().to_string().contains("layer `c`"));
