@@ -109,11 +109,7 @@ pub fn available_isas() -> &'static [Isa] {
             use std::arch::is_aarch64_feature_detected as detected;
             let neon = detected!("neon");
             let dotprod = neon && detected!("dotprod");
-            let sets = [
-                (Isa::Neon, neon),
-                (Isa::NeonDotprod, dotprod),
-                (Isa::NeonI8mm, dotprod && detected!("i8mm")),
-            ];
+            let sets = [(Isa::Neon, neon), (Isa::NeonDotprod, dotprod), (Isa::NeonI8mm, dotprod && detected!("i8mm"))];
             found.extend(sets.iter().filter(|s| s.1).map(|s| s.0));
         }
         found

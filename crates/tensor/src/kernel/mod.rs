@@ -182,14 +182,14 @@ pub fn all() -> &'static [Kernel] {
                 }};
             }
             table.extend([
-                neon!(NeonI8mm, "u8i8-6x16c4-neon-i8mm", FULL, (255, 0), "neon,i8mm", Sudot, 6 / 2),
-                neon!(NeonDotprod, "u8i8-6x16c4-neon-dotprod-7bit", FULL, (127, 0), "neon,dotprod", Sdot<0>, 6 / 2),
-                neon!(NeonDotprod, "u8i8-6x16c4-neon-dotprod", FULL, (255, 128), "neon,dotprod", Sdot<128>, 6 / 2),
+                neon!(NeonI8mm, "u8i8-6x16c4-neon-i8mm", FULL, (255, 0), "neon,i8mm", Sudot, 6 / 3),
+                neon!(NeonDotprod, "u8i8-6x16c4-neon-dotprod-7bit", FULL, (127, 0), "neon,dotprod", Sdot<0>, 6 / 3),
+                neon!(NeonDotprod, "u8i8-6x16c4-neon-dotprod", FULL, (255, 128), "neon,dotprod", Sdot<128>, 6 / 3),
                 neon!(Neon, "u8i8-3x16c4-neon-4bit", singles_max(256), (127, 0), "neon", Narrow<256>, 3 / 1),
                 neon!(Neon, "u8i8-3x16c4-neon-5bit", singles_max(64), (127, 0), "neon", Narrow<64>, 3 / 1),
                 neon!(Neon, "u8i8-3x16c4-neon-6bit", singles_max(16), (127, 0), "neon", Narrow<16>, 3 / 1),
                 neon!(Neon, "u8i8-3x16c4-neon-7bit", singles_max(4), (127, 0), "neon", Narrow<4>, 3 / 1),
-                neon!(Neon, "u8i8-3x16c4-neon", FULL, (255, 128), "neon", Wide, 3 / 1),
+                neon!(Neon, "u8i8-2x16c4-neon", FULL, (255, 128), "neon", Wide, 2 / 1),
             ]);
         }
         let one = tile_fn!(, ByteTile, scalar::Bytes, 2 / 1 x 1);

@@ -91,10 +91,18 @@ impl<const FLUSH: usize> Dot for Narrow<FLUSH> {
     }
     #[inline(always)]
     unsafe fn step(part: int16x8x2_t, lhs: int8x16_t, rhs: int8x16_t) -> int16x8x2_t {
-        // SAFETY: the caller's obligations of `Dot`.
+        let int16x8x2_t(low, mut high) = part;
+        // SAFETY: the caller's obligations of `Dot`; the instruction touches nothing but these registers. It is written
+        // out because the compiler, knowing both halves of `lhs` equal, moves that of `rhs` down, and runs out of registers.
         unsafe {
-            let low = vmlal_s8(part.0, vget_low_s8(lhs), vget_low_s8(rhs));
-            int16x8x2_t(low, vmlal_high_s8(part.1, lhs, rhs))
+            asm!(
+                "smlal2 {high:v}.8h, {lhs:v}.16b, {rhs:v}.16b",
+                high = inout(vreg) high,
+                lhs = in(vreg) lhs,
+                rhs = in(vreg) rhs,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            int16x8x2_t(vmlal_s8(low, vget_low_s8(lhs), vget_low_s8(rhs)), high)
         }
     }
 }
