@@ -33,6 +33,12 @@ pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
             _ => {}
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    if crate::kernel::isa() != crate::kernel::Isa::Scalar
+        && let Some(level) = pulp::aarch64::Neon::try_new()
+    {
+        return level.vectorize(f);
+    }
     f()
 }
 

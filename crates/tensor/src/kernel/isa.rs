@@ -24,7 +24,7 @@ pub enum Isa {
     Neon,
     /// NEON with `sdot`.
     NeonDotprod,
-    /// NEON with `smmla`.
+    /// NEON with `sdot` and the 8-bit matrix extension (`sudot`).
     NeonI8mm,
 }
 
@@ -105,8 +105,12 @@ pub fn available_isas() -> &'static [Isa] {
             found.extend(sets.iter().filter(|s| s.1).map(|s| s.0));
         }
         #[cfg(target_arch = "aarch64")]
-        if std::arch::is_aarch64_feature_detected!("neon") {
-            found.push(Isa::Neon);
+        {
+            use std::arch::is_aarch64_feature_detected as detected;
+            let neon = detected!("neon");
+            let dotprod = neon && detected!("dotprod");
+            let sets = [(Isa::Neon, neon), (Isa::NeonDotprod, dotprod), (Isa::NeonI8mm, dotprod && detected!("i8mm"))];
+            found.extend(sets.iter().filter(|s| s.1).map(|s| s.0));
         }
         found
     })

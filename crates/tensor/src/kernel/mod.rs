@@ -45,6 +45,8 @@ pub struct Kernel {
     pub mr: usize,
     /// Exact where (largest left byte) · (largest right magnitude) is at most this.
     pub product_max: u32,
+    /// The largest left byte that it takes.
+    pub lhs_max: u8,
     /// What it subtracts from each left byte; the start values must make up for it.
     pub lhs_bias: u8,
     one: unsafe fn(&ByteTile),
@@ -94,6 +96,12 @@ const fn pairs_max(flush: u32) -> u32 {
     32_767 / (2 * flush)
 }
 
+/// The i16 bound: `flush` steps of one product each.
+#[cfg(target_arch = "aarch64")]
+const fn singles_max(flush: u32) -> u32 {
+    32_767 / flush
+}
+
 /// Every pair of a byte and a signed byte.
 const FULL: u32 = 255 * 128;
 
@@ -102,7 +110,9 @@ pub fn all() -> &'static [Kernel] {
     static TABLE: OnceLock<Vec<Kernel>> = OnceLock::new();
     TABLE.get_or_init(|| {
         let mut table = Vec::new();
-        let row = |isa, name, mr, product_max, one, two| Kernel { name, isa, mr, product_max, lhs_bias: 0, one, two };
+        let row = |isa, name, mr, product_max, one, two| {
+            Kernel { name, isa, mr, product_max, lhs_max: 255, lhs_bias: 0, one, two }
+        };
         #[cfg(target_arch = "x86_64")]
         {
             use avx2::{Pairs, Wide, Widened};
@@ -162,8 +172,25 @@ pub fn all() -> &'static [Kernel] {
         }
         #[cfg(target_arch = "aarch64")]
         {
-            let one = tile_fn!("neon", ByteTile, neon::Bytes, 3 / 1 x 4);
-            table.push(Kernel { lhs_bias: 128, ..row(Isa::Neon, "u8i8-3x16c4-neon", 3, FULL, one, None) });
+            use neon::{Narrow, Sdot, Sudot, Wide};
+            // Left bytes are signed to all but `sudot`: held to 127, or biased by 128.
+            macro_rules! neon {
+                ($isa:ident, $name:literal, $max:expr, $lhs:expr, $feature:literal, $dot:ty, $mr:literal / $tail:literal) => {{
+                    let one = tile_fn!($feature, ByteTile, $dot, $mr / $tail x 4);
+                    let (lhs_max, lhs_bias) = $lhs;
+                    Kernel { lhs_max, lhs_bias, ..row(Isa::$isa, $name, $mr, $max, one, None) }
+                }};
+            }
+            table.extend([
+                neon!(NeonI8mm, "u8i8-6x16c4-neon-i8mm", FULL, (255, 0), "neon,i8mm", Sudot, 6 / 3),
+                neon!(NeonDotprod, "u8i8-6x16c4-neon-dotprod-7bit", FULL, (127, 0), "neon,dotprod", Sdot<0>, 6 / 3),
+                neon!(NeonDotprod, "u8i8-6x16c4-neon-dotprod", FULL, (255, 128), "neon,dotprod", Sdot<128>, 6 / 3),
+                neon!(Neon, "u8i8-3x16c4-neon-4bit", singles_max(256), (127, 0), "neon", Narrow<256>, 3 / 1),
+                neon!(Neon, "u8i8-3x16c4-neon-5bit", singles_max(64), (127, 0), "neon", Narrow<64>, 3 / 1),
+                neon!(Neon, "u8i8-3x16c4-neon-6bit", singles_max(16), (127, 0), "neon", Narrow<16>, 3 / 1),
+                neon!(Neon, "u8i8-3x16c4-neon-7bit", singles_max(4), (127, 0), "neon", Narrow<4>, 3 / 1),
+                neon!(Neon, "u8i8-2x16c4-neon", FULL, (255, 128), "neon", Wide, 2 / 1),
+            ]);
         }
         let one = tile_fn!(, ByteTile, scalar::Bytes, 2 / 1 x 1);
         table.push(row(Isa::Scalar, "u8i8-2x16c4-scalar", 2, FULL, one, None));
@@ -311,7 +338,7 @@ impl<L, R, S> Job<'_, L, R, S> {
 impl Kernel {
     /// Whether the result is exact for left bytes up to `lhs_max` and right magnitudes up to `rhs_max`.
     pub fn admits(&self, lhs_max: u8, rhs_max: u8) -> bool {
-        rhs_max <= 128 && u32::from(lhs_max) * u32::from(rhs_max) <= self.product_max
+        lhs_max <= self.lhs_max && rhs_max <= 128 && u32::from(lhs_max) * u32::from(rhs_max) <= self.product_max
     }
 
     /// Runs `job`. Sums wrap in i32, so they are right whenever the final ones fit.

@@ -9,7 +9,21 @@ pub(crate) fn interleave4(rows: [&[u8]; 4], sub: u8, to: &mut [u8]) {
     let [a, b, c, d] = rows;
     let n = a.len();
     assert!(b.len() == n && c.len() == n && d.len() == n && to.len() == 4 * n);
+    #[allow(unused_mut, reason = "other architectures have no vectors here")]
     let mut i = 0;
+    #[cfg(target_arch = "aarch64")]
+    {
+        use std::arch::aarch64::*;
+        // SAFETY: NEON is part of aarch64; i + 16 ≤ n bounds every load, and four times that the store.
+        unsafe {
+            let z = vdupq_n_u8(sub);
+            while i + 16 <= n {
+                let load = |p: &[u8]| vsubq_u8(vld1q_u8(p.as_ptr().add(i)), z);
+                vst4q_u8(to.as_mut_ptr().add(4 * i), uint8x16x4_t(load(a), load(b), load(c), load(d)));
+                i += 16;
+            }
+        }
+    }
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::*;
@@ -58,7 +72,22 @@ pub(crate) fn transpose4(rows: [&[u8]; 4], sub: u8, to: &mut [u8], c: usize) {
             _mm_storeu_si128(p.add(12), _mm_unpackhi_epi64(d, e));
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    {
+        use std::arch::aarch64::*;
+        // SAFETY: NEON is part of aarch64; rows hold 16 bytes; the last store ends at 3 · 64 + 4 · 12 + 16 = 256.
+        unsafe {
+            let z = vdupq_n_u8(sub);
+            let [r0, r1, r2, r3] = rows.map(|r| vreinterpretq_u32_u8(vsubq_u8(vld1q_u8(r.as_ptr()), z)));
+            let p = to.as_mut_ptr().add(4 * c).cast::<u32>();
+            let quads = uint32x4x4_t(r0, r1, r2, r3);
+            vst4q_lane_u32::<0>(p, quads);
+            vst4q_lane_u32::<1>(p.add(16), quads);
+            vst4q_lane_u32::<2>(p.add(32), quads);
+            vst4q_lane_u32::<3>(p.add(48), quads);
+        }
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     for (j, row) in rows.iter().enumerate() {
         for (step, from) in row.chunks_exact(4).enumerate() {
             for (to, &b) in to[step * 64 + 4 * (c + j)..][..4].iter_mut().zip(from) {
