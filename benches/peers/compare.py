@@ -3,13 +3,16 @@
 For each network and number of threads, every contender is one process that stays alive. In each round each of them, one
 after the other, takes steps for a moment, so that whatever else slows the machine slows all of them alike. A round's
 figure is the median of its steps; a contender's is the median over the rounds, and a ratio is the median of the ratios
-round by round. `x float32` is how many times as fast as PyTorch's best float32 mode a contender is, `x bfloat16`
+round by round. `cpu ms` is the processor time of a step, all threads together: where it lies well below `ms` on one
+thread, others were using the machine, and `--clock cpu` gives truer ratios (with more threads it counts the waiting
+of some, so that only an idle machine will do). `x float32` is how many times as fast as PyTorch's best float32 mode a contender is, `x bfloat16`
 likewise. Peak memory is that of the whole process while it trains; `grown` is what lies above the size that the process
 had before it made the network (PyTorch's libraries alone take hundreds of megabytes).
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import signal
@@ -30,7 +33,7 @@ class Contender:
     """A worker process: `name`, and a `kind` of float32, bfloat16 (PyTorch's), fixnet or rust."""
 
     def __init__(self, name, kind, command, env):
-        self.name, self.kind, self.rounds, self.reply = name, kind, [], {}
+        self.name, self.kind, self.rounds, self.cpu, self.reply = name, kind, [], [], {}
         env = {**os.environ, **env}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
@@ -45,22 +48,37 @@ class Contender:
         self.read()
         self.steps = max(1, round(1e3 * seconds / min(self.reply["ms"])))
 
+    def cpu_ms(self):
+        """The processor time of all its threads so far, where the system tells it (Linux)."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        try:
+            return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6 or math.nan
+        except OSError:
+            return math.nan
+
     def round(self):
+        before = self.cpu_ms()
         self.process.stdin.write(f"{self.steps}\n")
         self.process.stdin.flush()
         self.rounds.append(self.read())
+        self.cpu.append((self.cpu_ms() - before) / self.steps)
 
     def stop(self):
         self.process.kill()
         self.process.wait()
 
-    def result(self, rivals):
-        out = {"contender": self.name, "kind": self.kind, "isa": self.reply["isa"], "rounds_ms": self.rounds}
-        out["ms"] = statistics.median(self.rounds)
+    def figures(self, clock):
+        return self.cpu if clock == "cpu" else self.rounds
+
+    def result(self, rivals, clock):
+        out = {"contender": self.name, "kind": self.kind, "isa": self.reply["isa"]}
+        out |= {"rounds_ms": self.rounds, "rounds_cpu_ms": self.cpu}
+        out["ms"], out["cpu_ms"] = statistics.median(self.rounds), statistics.median(self.cpu)
         out["peak_mb"] = self.reply["peak_kb"] / 1024
         out["grown_mb"] = out["peak_mb"] - self.reply["base_kb"] / 1024
         for kind, rival in rivals.items():
-            out[f"x_{kind}"] = statistics.median(r / own for r, own in zip(rival.rounds, self.rounds))
+            pairs = zip(rival.figures(clock), self.figures(clock))
+            out[f"x_{kind}"] = statistics.median(theirs / own for theirs, own in pairs)
         return out
 
 
@@ -79,7 +97,7 @@ def contenders(args, network, threads):
             yield f"torch {mode}", kind, command, count | cap
     if args.rust and network in ("mlp", "lenet"):
         for peer in ("burn", "candle"):
-            yield peer, "rust", [args.rust, peer, network, threads], {"RAYON_NUM_THREADS": threads}
+            yield peer, "rust", [args.rust, peer, network], {"RAYON_NUM_THREADS": threads}
     for isa in ["avx2"] if args.avx2 else args.isa:
         for bits in args.bits:
             env = {} if isa == "best" else {"FIXNET_ISA": isa}
@@ -112,21 +130,21 @@ def compare(args, network, threads):
     for kind in ("float32", "bfloat16"):
         group = [c for c in running if c.kind == kind]
         if group:
-            rivals[kind] = min(group, key=lambda c: statistics.median(c.rounds))
-    results = [{"network": network, "threads": int(threads), **c.result(rivals)} for c in running]
+            rivals[kind] = min(group, key=lambda c: statistics.median(c.figures(args.clock)))
+    results = [{"network": network, "threads": int(threads), **c.result(rivals, args.clock)} for c in running]
     show(network, threads, results, {kind: rival.name for kind, rival in rivals.items()})
     return results
 
 
 def show(network, threads, results, rivals):
     print(f"\n{network}, {threads} thread{'s' if threads != '1' else ''}")
-    print(f"{'':44}{'ms/step':>9}{'x float32':>11}{'x bfloat16':>12}{'peak MB':>9}{'grown MB':>10}")
+    print(f"{'':48}{'ms/step':>9}{'cpu ms':>9}{'x float32':>11}{'x bfloat16':>12}{'peak MB':>9}{'grown MB':>10}")
     for r in results:
         ratios = [f"{r[key]:.2f}" if key in r else "-" for key in ("x_float32", "x_bfloat16")]
         best = " *" if r["contender"] in rivals.values() else ""
         name = f"{r['contender']} ({r['isa']}){best}"
         memory = f"{r['peak_mb']:>9.0f}{r['grown_mb']:>10.0f}"
-        print(f"{name:44}{r['ms']:>9.2f}{ratios[0]:>11}{ratios[1]:>12}{memory}", flush=True)
+        print(f"{name:48}{r['ms']:>9.2f}{r['cpu_ms']:>9.2f}{ratios[0]:>11}{ratios[1]:>12}{memory}", flush=True)
 
 
 def processor():
@@ -150,6 +168,7 @@ def main():
     parser.add_argument("--avx2", action="store_true", help="hold fixnet and PyTorch to AVX2")
     parser.add_argument("--rounds", type=int, default=7, help="default 7")
     parser.add_argument("--seconds", type=float, default=0.7, help="of each contender in a round, default 0.7")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="what ratios are of, default wall")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes all figures there")
     parser.add_argument("--rust-peers", action="store_true", help="burn and candle too, on mlp and lenet")
     parser.add_argument("--fixnet", required=True, help=argparse.SUPPRESS)
@@ -162,7 +181,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     import torch
 
-    about = {"cpu": processor(), "cores": os.cpu_count(), "torch": torch.__version__, "avx2": args.avx2}
+    about = {"cpu": processor(), "cores": os.cpu_count(), "torch": torch.__version__}
+    about |= {"avx2": args.avx2, "clock": args.clock}
     print(f"{about['cpu']}, {about['cores']} cores; PyTorch {about['torch']}; the best of a kind is marked *")
     results = []
     for network in args.networks:
