@@ -1,8 +1,32 @@
-//! The three products of ResNet-20 layers: every kernel through the public operations, beside the float ones.
+//! The three products of real layers by every row of the kernel table, packing included, beside the float product of the
+//! library and matrixmultiply's sgemm on the matrices that the product amounts to. One thread.
+//!
+//! `cargo bench --bench products` for all, `-- resnet20` for some; `benches/record.py` writes the medians to a dated
+//! record. Every result is compared with the scalar row's before anything is timed.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fixnet::kernel::{available_isas, isa, set_isa};
-use fixnet::tensor::{Codes, Conv2dGeometry, Range, conv2d, conv2d_input_grad, conv2d_weight_grad, float};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use fixnet::kernel::{all, all_float};
+use fixnet::tensor::{Codes, Conv2dGeometry, PackedWeights, Range, conv2d_packed_with, conv2d_weight_grad_with, float};
+use ndarray::Array2;
+use ndarray::linalg::general_mat_mul;
+use std::hint::black_box;
+use std::time::Duration;
+
+/// Name, input [N, H, W, C], output channels, window, stride.
+const LAYERS: [(&str, [usize; 4], usize, usize, usize); 12] = [
+    ("resnet20-16x32", [32, 32, 32, 16], 16, 3, 1),
+    ("resnet20-32x16", [32, 16, 16, 32], 32, 3, 1),
+    ("resnet20-64x8", [32, 8, 8, 64], 64, 3, 1),
+    ("resnet20-16to32", [32, 32, 32, 16], 32, 3, 2),
+    ("resnet18-64x32", [8, 32, 32, 64], 64, 3, 1),
+    ("resnet18-128x16", [8, 16, 16, 128], 128, 3, 1),
+    ("resnet18-256x8", [8, 8, 8, 256], 256, 3, 1),
+    ("resnet18-512x4", [8, 4, 4, 512], 512, 3, 1),
+    ("mlp-784x512", [128, 1, 1, 784], 512, 1, 1),
+    ("mlp-512x512", [128, 1, 1, 512], 512, 1, 1),
+    ("cube-512", [512, 1, 1, 512], 512, 1, 1),
+    ("cube-1024", [1024, 1, 1, 1024], 1024, 1, 1),
+];
 
 fn codes(shape: &[usize], range: Range) -> Codes {
     let span = i32::from(range.byte_max()) + 1;
@@ -13,38 +37,93 @@ fn codes(shape: &[usize], range: Range) -> Codes {
 
 fn products(c: &mut Criterion) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
-    let best = isa();
-    for (channels, size) in [(16, 32), (32, 16), (64, 8)] {
-        let weight = [channels, 3, 3, channels];
-        let g = Conv2dGeometry::new(&[32, size, size, channels], &weight, [1, 1], [1, 1], [1, 1]).expect("a geometry");
-        let mut group = c.benchmark_group(format!("{channels}ch-{size}x{size}"));
-        group.throughput(Throughput::Elements(2 * g.macs())).sample_size(20);
-        for bits in [4, 8] {
-            let (left, right) = (Range::unsigned(bits).expect("bits"), Range::symmetric(bits).expect("bits"));
-            let (x, w) = (codes(&g.input_shape(), left), codes(&weight, right));
-            let dy = codes(&g.output_shape(), right);
-            for &level in available_isas() {
-                set_isa(level).expect("available");
-                let mut run = |name: &str, f: &(dyn Fn() + Sync)| {
-                    group.bench_function(format!("{name}-{bits}bit-{level}"), |b| pool.install(|| b.iter(f)));
-                };
-                run("forward", &|| drop(std::hint::black_box(conv2d(&x, &w, &g))));
-                run("input-grad", &|| drop(std::hint::black_box(conv2d_input_grad(&dy, &w, &g))));
-                run("weight-grad", &|| drop(std::hint::black_box(conv2d_weight_grad(&x, &dy, &g))));
+    for (name, input, c_out, kernel, stride) in LAYERS {
+        let weight = [c_out, kernel, kernel, input[3]];
+        let padding = [kernel / 2; 2];
+        let geo = Conv2dGeometry::new(&input, &weight, [stride; 2], padding, [1, 1]).expect("a geometry");
+        for product in ["forward", "input-grad", "weight-grad"] {
+            let mut group = c.benchmark_group(format!("{name}/{product}"));
+            group.throughput(Throughput::Elements(2 * geo.macs()));
+            group.sample_size(10).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(400));
+            for bits in [4, 8] {
+                integer(&mut group, &pool, &geo, product, bits);
             }
-            set_isa(best).expect("available");
-            if bits == 4 {
-                let (x, w, dy) = (x.dequantize(), w.dequantize(), dy.dequantize());
-                let mut run = |name: &str, f: &(dyn Fn() + Sync)| {
-                    group.bench_function(format!("{name}-f32-{best}"), |b| pool.install(|| b.iter(f)));
-                };
-                run("forward", &|| drop(std::hint::black_box(float::conv2d(&x, &w, &g))));
-                run("input-grad", &|| drop(std::hint::black_box(float::conv2d_input_grad(&dy, &w, &g))));
-                run("weight-grad", &|| drop(std::hint::black_box(float::conv2d_weight_grad(&x, &dy, &g))));
-            }
+            floats(&mut group, &pool, &geo, product);
+            group.finish();
         }
-        group.finish();
     }
+}
+
+fn integer(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    pool: &rayon::ThreadPool,
+    geo: &Conv2dGeometry,
+    product: &str,
+    bits: u8,
+) {
+    let (left, right) = (Range::unsigned(bits).expect("bits"), Range::symmetric(bits).expect("bits"));
+    let (x, w, dy) =
+        (codes(&geo.input_shape(), left), codes(&geo.weight_shape(), right), codes(&geo.output_shape(), right));
+    let left_max = if product == "input-grad" { dy.byte_max() } else { x.byte_max() };
+    let admitted = || all().iter().filter(|k| k.admits(left_max, right.level_max()));
+    let run = |k| -> Vec<f32> {
+        let sums = match product {
+            "forward" => conv2d_packed_with(k, &x, &PackedWeights::forward(&w, geo).expect("packs")),
+            "input-grad" => conv2d_packed_with(k, &dy, &PackedWeights::input_grad(&w, geo).expect("packs")),
+            _ => return conv2d_weight_grad_with(k, &x, &dy, geo).expect("multiplies").data().to_vec(),
+        };
+        sums.expect("multiplies").to_vec().into_iter().map(|v| v as f32).collect()
+    };
+    let scalar = run(all().last().expect("the scalar row"));
+    for k in admitted() {
+        assert!(run(k) == scalar, "{} differs from the scalar row", k.name);
+        group.bench_function(format!("{bits}bit-{}", k.name), |b| {
+            pool.install(|| match product {
+                "forward" => b.iter(|| {
+                    let w = PackedWeights::forward(&w, geo).expect("packs");
+                    drop(black_box(conv2d_packed_with(k, &x, &w)));
+                }),
+                "input-grad" => b.iter(|| {
+                    let w = PackedWeights::input_grad(&w, geo).expect("packs");
+                    drop(black_box(conv2d_packed_with(k, &dy, &w)));
+                }),
+                _ => b.iter(|| drop(black_box(conv2d_weight_grad_with(k, &x, &dy, geo)))),
+            });
+        });
+    }
+}
+
+fn floats(group: &mut BenchmarkGroup<'_, WallTime>, pool: &rayon::ThreadPool, geo: &Conv2dGeometry, product: &str) {
+    let float = |shape: [usize; 4]| codes(&shape, Range::symmetric(8).expect("bits")).dequantize();
+    let (x, w, dy) = (float(geo.input_shape()), float(geo.weight_shape()), float(geo.output_shape()));
+    for k in all_float() {
+        group.bench_function(k.name, |b| {
+            pool.install(|| match product {
+                "forward" => b.iter(|| drop(black_box(float::conv2d_with(k, &x, &w, geo)))),
+                "input-grad" => b.iter(|| drop(black_box(float::conv2d_input_grad_with(k, &dy, &w, geo)))),
+                _ => b.iter(|| drop(black_box(float::conv2d_weight_grad_with(k, &x, &dy, geo)))),
+            });
+        });
+    }
+    // The matrices that a user of sgemm would multiply, spread out beforehand: its packing counts, im2col does not.
+    let (pixels, columns) = (geo.n * geo.out_h() * geo.out_w(), geo.c_out);
+    let inner = geo.macs() as usize / (pixels * columns);
+    let spread = Array2::from_elem((pixels, inner), 0.5f32);
+    let weights = Array2::from_elem((columns, inner), 0.25f32);
+    let grads = Array2::from_elem((pixels, columns), 0.125f32);
+    let (a, b) = match product {
+        "forward" => (spread.view(), weights.t()),
+        "input-grad" => (grads.view(), weights.view()),
+        _ => (grads.t(), spread.view()),
+    };
+    let mut out = Array2::zeros((a.nrows(), b.ncols()));
+    // ndarray hands a product of two dense f32 matrices to matrixmultiply's sgemm.
+    group.bench_function("matrixmultiply-sgemm", |bench| {
+        bench.iter(|| {
+            general_mat_mul(1.0, &a, &b, 0.0, &mut out);
+            black_box(&mut out);
+        });
+    });
 }
 
 criterion_group!(benches, products);
