@@ -28,6 +28,11 @@ pub trait Deferred: Send + Sync {
         None
     }
 
+    /// Bytes that computing one number reads, for profiles.
+    fn size(&self) -> usize {
+        4
+    }
+
     /// Whether the first pass over all should write the numbers out for later ones.
     fn keep(&self) -> bool {
         false
@@ -119,6 +124,9 @@ impl Deferred for Sums {
     fn fill(&self, first: usize, out: &mut [f32]) {
         self.fill(first, out);
     }
+    fn size(&self) -> usize {
+        self.bytes() / self.len().max(1)
+    }
 }
 
 impl Deferred for Value {
@@ -130,6 +138,9 @@ impl Deferred for Value {
     }
     fn slice(&self, range: Range<usize>) -> Option<&[f32]> {
         self.inner().slice(range)
+    }
+    fn size(&self) -> usize {
+        self.inner().size()
     }
     fn keep(&self) -> bool {
         self.inner().keep()
@@ -205,6 +216,9 @@ impl Deferred for Lazy {
             return None;
         }
         self.written.get().map(|t| &t.data()[range])
+    }
+    fn size(&self) -> usize {
+        if self.keep() && self.written.get().is_some() { 4 } else { self.inner.size() }
     }
     fn keep(&self) -> bool {
         self.inner.keep()
@@ -410,6 +424,9 @@ impl Deferred for Through {
     }
     fn fill(&self, first: usize, out: &mut [f32]) {
         self.fill_sloped(first, out, None);
+    }
+    fn size(&self) -> usize {
+        self.value.size() + self.d.size()
     }
 }
 

@@ -4,7 +4,7 @@ use crate::deferred::{Deferred, Gradient, Lazy};
 use crate::store::name_hash;
 use crate::{Error, ParamId, Result, Slot, State, Store};
 use fixnet_tensor::rng::{Stream, domain};
-use fixnet_tensor::{Sums, Tensor, map};
+use fixnet_tensor::{Sums, Tensor, map, profile};
 
 /// What flows between operations: floats, the exact accumulators of an integer product, or what is to be computed.
 #[derive(Debug, Clone)]
@@ -192,7 +192,9 @@ impl<'s> Graph<'s> {
         };
         let source = match &mut self.tape {
             Some(tape) if inputs.iter().any(|s| *s != Source::Const) => {
-                tape.push(Node { op: Box::new(op()), inputs });
+                let op = op();
+                profile::mark(op.name());
+                tape.push(Node { op: Box::new(op), inputs });
                 Source::Node(tape.len() - 1)
             }
             _ => Source::Const,
@@ -236,6 +238,7 @@ fn walk(store: &mut Store, tape: Vec<Node>, loss: &Var, eager: bool) -> Result<(
     for (i, node) in tape.into_iter().enumerate().rev() {
         let Some(grad) = grads[i].take() else { continue };
         let needs: Vec<bool> = node.inputs.iter().map(|s| *s != Source::Const).collect();
+        let name = node.op.name();
         let given = node.op.backward_deferred(grad, &mut Cx { store, needs: &needs })?;
         assert_eq!(given.len(), node.inputs.len(), "an operation gives one gradient an input");
         for (source, grad) in node.inputs.iter().zip(given) {
@@ -255,6 +258,7 @@ fn walk(store: &mut Store, tape: Vec<Node>, loss: &Var, eager: bool) -> Result<(
                 Source::Const => {}
             }
         }
+        profile::mark(name);
     }
     for p in store.params() {
         if let Some(found) = p.grad.as_ref().map(|g| map::max_abs(g.data())).filter(|m| !m.is_finite()) {

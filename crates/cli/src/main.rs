@@ -6,6 +6,7 @@ mod info;
 mod kernels;
 mod memory;
 mod plot;
+mod profile;
 mod recipe;
 mod train;
 

@@ -5,6 +5,7 @@ use crate::recipe::Recipe;
 use anyhow::{Context, Result};
 use fixnet::prelude::*;
 use fixnet::quant::gammas;
+use fixnet::tensor::profile;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -63,6 +64,9 @@ pub(crate) struct Args {
     /// No progress bar
     #[arg(long)]
     quiet: bool,
+    /// Print where the time of the first epoch's steps went
+    #[arg(long, conflicts_with = "json")]
+    profile: bool,
     /// No progress bar; the last line is one JSON object
     #[arg(long)]
     json: bool,
@@ -132,7 +136,11 @@ fn train(args: &Args, recipe: Recipe, isa: fixnet::kernel::Isa) -> Result<()> {
             recipe.seed,
             epoch,
         );
+        if args.profile && epoch == 0 {
+            profile::start();
+        }
         for batch in loader {
+            profile::mark("load data");
             let mut g = Graph::train(&mut store);
             let x = g.input(batch.images);
             let logits = net.forward(&mut g, &x)?;
@@ -142,6 +150,7 @@ fn train(args: &Args, recipe: Recipe, isa: fixnet::kernel::Isa) -> Result<()> {
             drop((x, logits));
             g.backward(loss)?;
             let report = sgd.step(&mut store)?;
+            profile::mark("optimizer");
             loss_sum += value * batch.labels.len() as f64;
             seen += batch.labels.len();
             bar.inc(1);
@@ -167,6 +176,10 @@ fn train(args: &Args, recipe: Recipe, isa: fixnet::kernel::Isa) -> Result<()> {
             }
         }
         training_seconds += epoch_start.elapsed().as_secs_f64();
+        if args.profile && epoch == 0 {
+            let lines = profile::stop();
+            bar.suspend(|| crate::profile::print(&lines, store.step()))?;
+        }
         let test = metrics::evaluate(&net, &mut store, Loader::new(&data.test, 256, normalize.clone()))?;
         let train_loss = loss_sum / seen as f64;
         points.push(Point {

@@ -5,6 +5,7 @@
 
 use fixnet_autograd::deferred::{self, BLOCK, Deferred, Scratch};
 use fixnet_autograd::{Array, Error, Result, State, Store};
+use fixnet_tensor::profile::{self, Work};
 use fixnet_tensor::rng::Stream;
 use fixnet_tensor::{Buffer, Codes, Range, Tensor, map};
 use std::fmt;
@@ -103,7 +104,9 @@ impl GradientQuantizer {
     /// # Errors
     /// An element of `g` is NaN or infinite.
     pub fn quantize(&mut self, g: &dyn Deferred, noise: Stream, name: &str, step: u64) -> Result<Codes> {
-        let (top, len) = (deferred::max_abs(g), deferred::len(g));
+        let len = deferred::len(g);
+        let read = Work { bytes: len * g.size(), macs: 0 };
+        let top = profile::span("gradient maximum", name, |_| read, || deferred::max_abs(g));
         if !top.is_finite() {
             let what = format!("the gradient of the output of `{name}`");
             return Err(Error::NonFinite { what, step, found: top.to_string() });
@@ -124,7 +127,8 @@ impl GradientQuantizer {
             bytes.fill(self.range.zero());
             return Ok(Codes::new(g.shape(), self.range, 0.0, bytes)?);
         }
-        let outside = map::chunks(&mut bytes, |first, bytes| {
+        let written = Work { bytes: read.bytes + len, macs: 0 };
+        let codes = |first: usize, bytes: &mut [u8]| {
             let mut scratch = Scratch::new();
             let mut outside = 0;
             for (i, bytes) in bytes.chunks_mut(BLOCK).enumerate() {
@@ -133,7 +137,8 @@ impl GradientQuantizer {
                 outside += map::quantize_stochastic(g, per_unit, levels, limit, noise, first as u64, bytes);
             }
             outside
-        });
+        };
+        let outside = profile::span("quantize gradient", name, |_| written, || map::chunks(&mut bytes, codes));
         if let GradientRule::Lbt { alpha, beta } = self.rule {
             let outside = outside.into_iter().sum::<u64>() as f64 / len as f64;
             self.gamma = next_gamma(self.gamma, beta, outside, self.target(alpha));

@@ -5,6 +5,7 @@
 //! - [`conv2d`], [`linear`] and their two gradients: integer products, accumulated exactly.
 //! - [`float`]: the ordered `f32` products of layers that are not quantized.
 //! - [`map`], [`reduce`], [`rng`]: element passes, ordered sums and counter-based noise.
+//! - [`profile`]: where the time of a step goes.
 //! - [`kernel`]: the table of hand-written kernels, one row each; the only place with `unsafe`.
 //!
 //! Everything here gives the same bits on every instruction set and with any number of threads: integer sums are exact,
@@ -18,6 +19,7 @@ mod geometry;
 pub mod kernel;
 pub mod map;
 mod pool;
+pub mod profile;
 pub mod reduce;
 pub mod rng;
 mod sums;

@@ -68,6 +68,14 @@ impl Sums {
         self.len() == 0
     }
 
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        match &self.storage {
+            Storage::Narrow(data) => 2 * data.len(),
+            Storage::Wide(data) => 4 * data.len(),
+        }
+    }
+
     /// The integers of `range`.
     pub fn integers(&self, range: Range<usize>) -> Integers<'_> {
         match &self.storage {

@@ -31,6 +31,9 @@ impl Deferred for DeferredSum {
             map::map2(x, y, out, |x, y| x + y);
         }
     }
+    fn size(&self) -> usize {
+        self.0.size() + self.1.size()
+    }
     fn keep(&self) -> bool {
         true
     }

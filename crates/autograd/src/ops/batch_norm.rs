@@ -86,6 +86,13 @@ impl Input {
             Self::Sums(x) => x.shape(),
         }
     }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Float(x) => x.size(),
+            Self::Sums(x) => x.size(),
+        }
+    }
 }
 
 /// Factors and offsets of columns, repeated so that a pass may start at any column.
@@ -135,6 +142,9 @@ impl Deferred for Affine {
         let (a, b) = (self.a.from(first), self.b.from(first));
         numbers!(&self.input, first..first + out.len(), v => affine(v, a, b, out));
     }
+    fn size(&self) -> usize {
+        self.input.size()
+    }
 }
 
 /// `dy · k1 + (v · k2 + k3)`: the gradient of the input.
@@ -173,6 +183,9 @@ impl Deferred for InputGradient {
             let k = [&self.k1, &self.k2, &self.k3].map(|k| k.from(first));
             numbers!(&self.input, range, v => input_gradient(dy, v, k, out));
         }
+    }
+    fn size(&self) -> usize {
+        self.dy.size() + self.input.size()
     }
 }
 

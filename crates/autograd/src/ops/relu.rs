@@ -51,6 +51,9 @@ impl Deferred for Deferral {
             || out.iter_mut().for_each(|x| *x = relu(*x)),
         );
     }
+    fn size(&self) -> usize {
+        self.0.size()
+    }
     fn keep(&self) -> bool {
         self.0.keep()
     }

@@ -5,6 +5,7 @@
 use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, WeightQuantizer};
 use fixnet_autograd::deferred::{Deferred, Gradient};
 use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, Source, Store, Value, Var};
+use fixnet_tensor::profile::{self, Work};
 use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Tensor, Window, float, map};
 use std::sync::Arc;
 
@@ -110,6 +111,15 @@ enum Product {
 }
 
 impl Product {
+    /// What a product moves and computes: `read` and `written` bytes of images, and the weights.
+    fn work(&self, read: usize, written: usize, weight: &Codes) -> Work {
+        let macs = match self {
+            Self::Conv2d(geometry) => geometry.macs(),
+            // Rows of what is read, whichever side that is.
+            Self::Linear => (read / weight.shape()[1] * weight.len()) as u64,
+        };
+        Work { bytes: read + written + weight.len(), macs }
+    }
     fn forward(&self, x: &Codes, w: &Codes) -> tensor::Result<tensor::Sums> {
         match self {
             Self::Conv2d(geometry) => tensor::conv2d(x, w, geometry),
@@ -147,8 +157,16 @@ impl Quantizers {
         let named = |e: Error| e.in_layer(&self.name);
         let training = g.training();
         let (value, weight) = (x.value().clone(), *g.store().state(self.weight));
-        let codes = self.input.quantize(g.store_mut(), &value, training).map_err(named)?;
-        let sums = product.forward(&codes, &weight.codes(g.store_mut())?).map_err(|e| named(e.into()))?;
+        let (len, size) = (x.shape().iter().product::<usize>(), x.value().size());
+        let read = |_: &_| Work { bytes: len * (size + 1), macs: 0 };
+        let quantize = || self.input.quantize(g.store_mut(), &value, training);
+        let codes = profile::span("quantize input", &self.name, read, quantize).map_err(named)?;
+        let weight_codes = weight.codes(g.store_mut())?;
+        let work = |sums: &tensor::Result<tensor::Sums>| {
+            product.work(len, sums.as_ref().map_or(0, |s| s.bytes()), &weight_codes)
+        };
+        let sums = profile::span("product", &self.name, work, || product.forward(&codes, &weight_codes));
+        let sums = sums.map_err(|e| named(e.into()))?;
         let scales = [self.input.scale(), weight.scale()];
         let params = std::iter::once(weight.weight()).chain(scales.into_iter().flatten());
         let inputs = std::iter::once(g.source(x)).chain(params.map(Source::Param)).collect();
@@ -194,10 +212,21 @@ impl Backward for QuantizedBackward {
                     Gradient::Deferred(d) => d,
                     grad => Arc::new(grad.into_tensor(cx.store)),
                 };
-                let g = cx.state(slot).quantize(&*grad, noise, &q.name, step)?;
+                let quantizer = cx.state(slot);
+                let g = quantizer.quantize(&*grad, noise, &q.name, step)?;
                 drop(grad);
-                let dx = input_needed.then(|| product.input_grad(&g, &weight_codes)).transpose()?;
-                (dx.map(Value::Sums), product.weight_grad(&codes, &g)?)
+                let written = |sums: &tensor::Result<tensor::Sums>| sums.as_ref().map_or(0, |s| s.bytes());
+                let dx = input_needed.then(|| {
+                    let work = |s: &_| Work {
+                        macs: product.work(codes.len(), 0, &weight_codes).macs,
+                        ..product.work(g.len(), written(s), &weight_codes)
+                    };
+                    profile::span("input gradient product", &q.name, work, || product.input_grad(&g, &weight_codes))
+                });
+                let dx = dx.transpose()?;
+                let work = |_: &_| product.work(codes.len(), g.len() + 4 * weight_codes.len(), &weight_codes);
+                let dw = profile::span("weight gradient product", &q.name, work, || product.weight_grad(&codes, &g))?;
+                (dx.map(Value::Sums), dw)
             }
             None => {
                 let grad = grad.into_tensor(cx.store);
