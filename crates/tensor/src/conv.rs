@@ -355,7 +355,8 @@ fn check_admits(op: &'static str, kernel: &Kernel, left: &Codes, right_max: u8) 
         return Ok(());
     }
     let found = format!("{} · {}", left.byte_max(), right_max);
-    Err(Error::range(op, "product of the operands' largest magnitudes", kernel.product_max, found))
+    let most = format!("at most {}, left bytes to {}", kernel.product_max, kernel.lhs_max);
+    Err(Error::range(op, "product of the operands' largest magnitudes", most, found))
 }
 
 /// Whether k products fit 32 bits.

@@ -55,11 +55,14 @@ fn compare(k: &Kernel, m: usize, steps: usize, panels: usize, max: (i32, i32), h
     // Rows at odd places, and steps out of order: starts are unaligned and overlap.
     let base: Vec<u32> = (0..m).map(|i| (3 * i + i % 2) as u32 + 1).collect();
     let koff: Vec<u32> = (0..steps).map(|q| (5 * ((q * 7) % steps.max(1))) as u32).collect();
-    let length = 3 * m + 8 + 5 * steps;
+    // Not a byte more than is read, so that a sanitizer sees every one too many.
+    let reach = |offsets: &[u32]| offsets.iter().max().map_or(0, |&o| o as usize);
+    let length = reach(&base) + reach(&koff) + QUAD;
     let lhs: Vec<u8> = fill(how.0, length, 0, max.0, random).iter().map(|&v| v as u8).collect();
     let stride = steps * COLUMNS * QUAD + 64 * (panels % 2);
     let low = if max.1 == 128 { -128 } else { -max.1 };
-    let rhs: Vec<i8> = fill(how.1, panels * stride, low, max.1.min(127), random).iter().map(|&v| v as i8).collect();
+    let end = panels.saturating_sub(1) * stride + steps * COLUMNS * QUAD;
+    let rhs: Vec<i8> = fill(how.1, end, low, max.1.min(127), random).iter().map(|&v| v as i8).collect();
     let width = panels * COLUMNS;
     let out_stride = width + 3;
     let start: Vec<i32> = (0..width).map(|c| c as i32 * 1_000_003 - 77).collect();

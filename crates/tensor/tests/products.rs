@@ -111,8 +111,6 @@ fn check_integer(geo: &Conv2dGeometry, x: &Codes, w: &Codes, g: &Codes) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     #[test]
     fn integer_products(
         geo in geometry(),
