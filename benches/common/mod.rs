@@ -46,7 +46,7 @@ impl Training {
         let model: ModelSpec = network.model.parse()?;
         let quant = QuantConfig { precision: bits.parse()?, rule: GradientRule::LBT, edges: None };
         let net = models::build(&mut store, &model, network.image, CLASSES, &quant)?;
-        let sgd = Sgd::new(SgdConfig { lr: 0.01, schedule: Schedule::Constant, ..SgdConfig::default() })?;
+        let sgd = Sgd::new(SgdConfig { lr: 1e-4, schedule: Schedule::Constant, ..SgdConfig::default() })?;
         let [h, w, c] = network.image;
         let target = match model.task() {
             Task::Classify => Target::Labels((0..network.batch).map(|i| i % CLASSES).collect()),

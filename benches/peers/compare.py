@@ -104,6 +104,16 @@ def contenders(args, network, threads):
             yield f"fixnet {bits} {isa}", "fixnet", [args.fixnet, network, bits, threads], env
 
 
+def attempt(running, contender, act):
+    """One that fails is left out, with a message, and the others go on."""
+    try:
+        act()
+    except (RuntimeError, OSError) as error:
+        running.remove(contender)
+        contender.stop()
+        print(f"\r\033[KLEFT OUT: {error}", file=sys.stderr)
+
+
 def compare(args, network, threads):
     """Runs all contenders of one network at one number of threads; gives their results and prints them."""
     running = []
@@ -112,16 +122,13 @@ def compare(args, network, threads):
             print(f"\r\033[K{network}, {threads} threads: {name} warms up", end="", file=sys.stderr, flush=True)
             contender = Contender(name, kind, command, env)
             running.append(contender)
-            try:
-                contender.start(args.seconds)
-            except RuntimeError as error:
-                running.remove(contender)
-                print(f"\r\033[KLEFT OUT: {error}", file=sys.stderr)
+            attempt(running, contender, lambda: contender.start(args.seconds))
         for i in range(args.rounds):
             print(f"\r\033[K{network}, {threads} threads: round {i + 1} of {args.rounds}", end="", file=sys.stderr)
             # Each round starts with another contender, so that nobody always follows the same one.
-            for contender in running[i % len(running) :] + running[: i % len(running)]:
-                contender.round()
+            turn = i % max(1, len(running))
+            for contender in running[turn:] + running[:turn]:
+                attempt(running, contender, contender.round)
     finally:
         for contender in running:
             contender.stop()

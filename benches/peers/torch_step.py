@@ -28,13 +28,15 @@ def memory(key):
 def main(network, mode, threads):
     torch.set_num_threads(int(threads))
     words = set(mode.split("+"))
+    if unknown := words - {"eager", "channels_last", "compile", "bfloat16"}:
+        sys.exit(f"no such mode: {'+'.join(sorted(unknown))}")
     base = memory("VmRSS:")
     net, images, target = make(network)
     if "channels_last" in words:
         net, images = net.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     loss_of = F.l1_loss if target.is_floating_point() else F.cross_entropy
     # The fused optimizer is the fastest that PyTorch has.
-    sgd = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True)
+    sgd = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=True)
     forward = torch.compile(net) if "compile" in words else net
 
     def step():

@@ -12,7 +12,7 @@ use std::time::Instant;
 const WARM_UP: usize = 3;
 const BATCH: usize = 128;
 const CLASSES: usize = 10;
-const LR: f64 = 0.01;
+const LR: f64 = 1e-4;
 const MOMENTUM: f64 = 0.9;
 const DECAY: f64 = 1e-4;
 
