@@ -5,8 +5,10 @@
 //! record. Every result is compared with the scalar row's before anything is timed.
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
-use fixnet::kernel::{all, all_float};
-use fixnet::tensor::{Codes, Conv2dGeometry, PackedWeights, Range, conv2d_packed_with, conv2d_weight_grad_with, float};
+use fixnet::kernel::{all, all_bits, all_float, select};
+use fixnet::tensor::{
+    Codes, Conv2dGeometry, PackedWeights, Range, conv2d_bits_with, conv2d_packed_with, conv2d_weight_grad_with, float,
+};
 use ndarray::Array2;
 use ndarray::linalg::general_mat_mul;
 use std::hint::black_box;
@@ -47,6 +49,9 @@ fn products(c: &mut Criterion) {
             group.sample_size(10).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(400));
             for bits in [4, 8] {
                 integer(&mut group, &pool, &geo, product, bits);
+            }
+            if product == "forward" {
+                one_bit(&mut group, &pool, &geo);
             }
             floats(&mut group, &pool, &geo, product);
             group.finish();
@@ -90,6 +95,24 @@ fn integer(
                 _ => b.iter(|| drop(black_box(conv2d_weight_grad_with(k, &x, &dy, geo)))),
             });
         });
+    }
+}
+
+/// Operands of one bit: the byte kernel that would be chosen, and every bit kernel.
+fn one_bit(group: &mut BenchmarkGroup<'_, WallTime>, pool: &rayon::ThreadPool, geo: &Conv2dGeometry) {
+    let x = codes(&geo.input_shape(), Range::unsigned(1).expect("bits"));
+    let range = Range::symmetric(1).expect("bits");
+    let signs: Vec<i32> =
+        (0..geo.weight_shape().iter().product::<usize>()).map(|i| (i % 7 % 2) as i32 * 2 - 1).collect();
+    let w = Codes::from_levels(&geo.weight_shape(), range, 1.0, &signs).expect("levels are in range");
+    let bytes = select(x.byte_max(), w.level_max());
+    let by_bytes = || conv2d_packed_with(bytes, &x, &PackedWeights::forward(&w, geo)?);
+    let expected = by_bytes().expect("multiplies").to_vec();
+    group.bench_function(format!("1bit-{}", bytes.name), |b| pool.install(|| b.iter(|| drop(black_box(by_bytes())))));
+    for k in all_bits() {
+        let by_bits = || conv2d_bits_with(k, &x, &w, geo);
+        assert!(by_bits().expect("multiplies").to_vec() == expected, "{} differs from the bytes", k.name);
+        group.bench_function(format!("1bit-{}", k.name), |b| pool.install(|| b.iter(|| drop(black_box(by_bits())))));
     }
 }
 

@@ -3,12 +3,13 @@
 //! Everything goes through the tile of [`crate::kernel`]; see `plan.rs` for forward passes and input gradients and
 //! `weight_grad.rs` for the third product. Sums are integers, so no order, split or thread count shows in a result.
 
+mod bits;
 pub(crate) mod depthwise;
 pub(crate) mod grouped;
 pub(crate) mod plan;
 mod weight_grad;
 
-use crate::kernel::{COLUMNS, Job, Kernel, QUAD, Start, pack, select};
+use crate::kernel::{BitKernel, COLUMNS, Job, Kernel, QUAD, Start, pack, select, select_bits};
 use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums, map, reduce};
 use plan::{NONE, Phase, Plan, check};
 use rayon::prelude::*;
@@ -194,10 +195,27 @@ impl Panels {
 /// A shape is not that of `geo`, levels of `w` exceed a signed byte, or a sum could exceed 32 bits.
 pub fn conv2d(x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
     match geo.groups {
+        1 if bits::fits(x, w) && bits::pays(geo) => conv2d_bits_with(select_bits(), x, w, geo),
         1 => conv2d_packed(x, &PackedWeights::forward(w, geo)?),
         _ if geo.is_depthwise() => depthwise::sums(x, w, geo, false),
         _ => grouped::forward(x, w, geo, conv2d),
     }
+}
+
+/// [`conv2d`] of one-bit operands by a given row of the table of bit kernels: for tests and benches.
+///
+/// # Errors
+/// As [`conv2d`], or the levels of `x` are not 0 and 1, or those of `w` not -1 and +1.
+pub fn conv2d_bits_with(kernel: &BitKernel, x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
+    const OP: &str = "conv2d of bits";
+    check(OP, "image", &geo.input_shape(), x.shape())?;
+    check(OP, "weight", &geo.weight_shape(), w.shape())?;
+    one_group(OP, geo)?;
+    if !bits::fits(x, w) {
+        let found = format!("{:?} and {:?}", x.range(), w.range());
+        return Err(Error::range(OP, "levels of the operands", "0, 1 and -1, +1", found));
+    }
+    bits::forward(kernel, x, w, geo)
 }
 
 /// The exact sums of the input gradient from `g` [N, H_out, W_out, O] and `w` [O, KH, KW, I]: [N, H, W, I].
@@ -269,26 +287,38 @@ pub fn conv2d_packed_with(kernel: &Kernel, x: &Codes, w: &PackedWeights) -> Resu
         }
     };
     let (shape, scale) = ([n, ho, wo, columns], x.scale() * w.scale);
-    let (length, len) = (group * plan.result_len(), n * plan.result_len());
     let work = w.geo.macs() as usize / w.geo.n.max(1) * n;
-    let sums = if w.reach(x.range()) <= i64::from(i16::MAX) {
-        let mut out = Buffer::take(len);
-        run_chunks(&mut out, length, work, |(index, out)| {
-            let mut wide = Buffer::take(out.len());
-            compute(index, &mut wide);
-            map::dispatch(
-                #[inline(always)]
-                || out.iter_mut().zip(&*wide).for_each(|(o, &w)| *o = w as i16),
-            );
-        });
-        Sums::narrow(&shape, scale, out)?
-    } else {
-        let mut out = Buffer::take(len);
-        run_chunks(&mut out, length, work, |(index, out)| compute(index, out));
-        Sums::new(&shape, scale, out)?
-    };
+    let narrow = w.reach(x.range()) <= i64::from(i16::MAX);
+    let sums = collect(&shape, scale, group * plan.result_len(), work, narrow, compute)?;
     let moments = moments.into_inner().unwrap_or_else(|e| e.into_inner());
     Ok(if w.moments { sums.with_moments(moments) } else { sums })
+}
+
+/// Sums of `shape` from `compute(chunk index, its sums)`, in chunks of `length`; kept in 16 bits if `narrow`.
+fn collect(
+    shape: &[usize],
+    scale: f32,
+    length: usize,
+    work: usize,
+    narrow: bool,
+    compute: impl Fn(usize, &mut [i32]) + Sync + Send,
+) -> Result<Sums> {
+    let len = shape.iter().product();
+    if !narrow {
+        let mut out = Buffer::take(len);
+        run_chunks(&mut out, length, work, |(index, out)| compute(index, out));
+        return Sums::new(shape, scale, out);
+    }
+    let mut out = Buffer::take(len);
+    run_chunks(&mut out, length, work, |(index, out)| {
+        let mut wide = Buffer::take(out.len());
+        compute(index, &mut wide);
+        map::dispatch(
+            #[inline(always)]
+            || out.iter_mut().zip(&*wide).for_each(|(o, &w)| *o = w as i16),
+        );
+    });
+    Sums::narrow(shape, scale, out)
 }
 
 /// Work (products, or elements moved) below which waking other threads costs more than it saves.
@@ -386,8 +416,8 @@ fn flat(sums: Sums) -> Result<Sums> {
 /// # Errors
 /// As [`conv2d`].
 pub fn linear(x: &Codes, w: &Codes) -> Result<Sums> {
-    check_right("linear", w)?;
-    linear_by(select(x.byte_max(), w.level_max()), x, w)
+    let (x, w) = (pixels("linear", x)?, pixels("linear", w)?);
+    flat(conv2d(&x, &w, &Conv2dGeometry::linear(x.shape()[0], w.shape()[3], w.shape()[0]))?)
 }
 
 /// [`linear`] by a given row of the kernel table: for tests and benches.

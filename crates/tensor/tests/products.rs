@@ -1,9 +1,9 @@
 //! The three products of a convolution against seven plain loops, over random geometries, on every row of the table.
 
-use fixnet_tensor::kernel::{all, all_float};
+use fixnet_tensor::kernel::{all, all_bits, all_float};
 use fixnet_tensor::{
-    Codes, Conv2dGeometry, Error, PackedWeights, Range, Tensor, Window, conv2d, conv2d_input_grad, conv2d_packed,
-    conv2d_packed_with, conv2d_weight_grad, conv2d_weight_grad_with, float, linear, linear_input_grad,
+    Codes, Conv2dGeometry, Error, PackedWeights, Range, Tensor, Window, conv2d, conv2d_bits_with, conv2d_input_grad,
+    conv2d_packed, conv2d_packed_with, conv2d_weight_grad, conv2d_weight_grad_with, float, linear, linear_input_grad,
     linear_weight_grad,
 };
 use proptest::prelude::*;
@@ -122,6 +122,23 @@ proptest! {
         let w = random_codes(&geo.weight_shape(), ranges(wk, wb), seed ^ 1, extremes);
         let g = random_codes(&geo.output_shape(), ranges(gk, gb), seed ^ 2, extremes);
         check_integer(&geo, &x, &w, &g);
+    }
+
+    /// One-bit operands: every row of the bit kernels gives the sums of the byte kernels.
+    #[test]
+    fn products_of_bits(geo in geometry(), wide in 0usize..3, seed: u64) {
+        let geo = Conv2dGeometry { c_in: geo.c_in + 32 * wide, ..geo };
+        let x = random_codes(&geo.input_shape(), Range::unsigned(1).unwrap(), seed, false);
+        let w = random_codes(&geo.weight_shape(), Range::symmetric(1).unwrap(), seed ^ 1, true);
+        let bytes = conv2d_packed(&x, &PackedWeights::forward(&w, &geo).unwrap()).unwrap();
+        prop_assert_eq!(conv2d(&x, &w, &geo).unwrap().to_vec(), bytes.to_vec());
+        for k in all_bits() {
+            let sums = conv2d_bits_with(k, &x, &w, &geo).unwrap();
+            prop_assert_eq!(sums.to_vec(), bytes.to_vec(), "{}", k.name);
+            prop_assert_eq!(sums.moments(geo.c_out), bytes.moments(geo.c_out));
+        }
+        let four = random_codes(&geo.input_shape(), Range::unsigned(4).unwrap(), seed, false);
+        prop_assert!(conv2d_bits_with(&all_bits()[0], &four, &w, &geo).is_err());
     }
 
     /// Groups, depthwise among them: codes exactly, floats as near as their rounding allows.

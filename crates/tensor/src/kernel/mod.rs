@@ -12,6 +12,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bits;
 #[cfg(target_arch = "x86_64")]
 mod float_avx2;
 mod isa;
@@ -34,6 +35,7 @@ pub const QUAD: usize = 4;
 
 type ByteTile = Tile<u8, i8, i32>;
 type FloatTile = Tile<f32, f32, f32>;
+type BitTile = Tile<u32, u32, i32>;
 
 /// A row of the table of byte products.
 pub struct Kernel {
@@ -64,6 +66,24 @@ pub struct FloatKernel {
     pub mr: usize,
     one: unsafe fn(&FloatTile),
     two: Option<unsafe fn(&FloatTile)>,
+}
+
+/// A row of the table of products of one-bit operands, 32 k a word: left bits 0 and 1, right bits for -1 and +1.
+pub struct BitKernel {
+    /// Types, tile and instruction set.
+    pub name: &'static str,
+    /// The instruction set that it needs.
+    pub isa: Isa,
+    /// Rows of its register tile.
+    pub mr: usize,
+    one: unsafe fn(&BitTile),
+    two: Option<unsafe fn(&BitTile)>,
+}
+
+impl fmt::Debug for BitKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 impl fmt::Debug for Kernel {
@@ -224,6 +244,40 @@ pub fn all_float() -> &'static [FloatKernel] {
     })
 }
 
+/// Every kernel for one-bit operands that this CPU can run, best first, the scalar one last.
+pub fn all_bits() -> &'static [BitKernel] {
+    static TABLE: OnceLock<Vec<BitKernel>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let mut table = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512vpopcntdq") {
+                let one = tile_fn!("avx512f,avx512bw,avx512vl,avx512vpopcntdq", BitTile, bits::Popcntdq, 6 / 3 x 1);
+                let two =
+                    Some(tile_fn!("avx512f,avx512bw,avx512vl,avx512vpopcntdq", BitTile, bits::Popcntdq, 6 / 3 x 2));
+                table.push(BitKernel { name: "b1-6x16c32-avx512vpopcntdq", isa: Isa::Avx512, mr: 6, one, two });
+            }
+            let one = tile_fn!("avx2,popcnt", BitTile, bits::Avx2, 2 / 1 x 2);
+            table.push(BitKernel { name: "b1-2x16c32-avx2", isa: Isa::Avx2, mr: 2, one, two: None });
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            let one = tile_fn!("neon", BitTile, bits::Neon, 2 / 1 x 4);
+            table.push(BitKernel { name: "b1-2x16c32-neon", isa: Isa::Neon, mr: 2, one, two: None });
+        }
+        let one = tile_fn!(, BitTile, bits::Scalar, 1 / 1 x 1);
+        table.push(BitKernel { name: "b1-1x16c32-scalar", isa: Isa::Scalar, mr: 1, one, two: None });
+        table.retain(|k| k.isa.is_available());
+        table
+    })
+}
+
+/// The best kernel for one-bit operands under the cap.
+pub fn select_bits() -> &'static BitKernel {
+    let cap = isa();
+    all_bits().iter().find(|k| cap.allows(k.isa)).expect("the scalar kernel is always there")
+}
+
 /// The best byte kernel under the cap that is exact for left bytes up to `lhs_max` and right magnitudes to `rhs_max`.
 ///
 /// # Panics
@@ -347,6 +401,16 @@ impl Kernel {
     /// An offset or length in `job` reaches beyond its slice.
     pub fn run(&self, job: Job<'_, u8, i8, i32>) {
         job.run(QUAD, self.one, self.two);
+    }
+}
+
+impl BitKernel {
+    /// Runs `job`.
+    ///
+    /// # Panics
+    /// An offset or length in `job` reaches beyond its slice.
+    pub fn run(&self, job: Job<'_, u32, u32, i32>) {
+        job.run(1, self.one, self.two);
     }
 }
 

@@ -1,0 +1,105 @@
+//! Forward products of one-bit operands: bytes become words of 32 bits, and the tile counts bits.
+//!
+//! A pixel's channels fill whole words, so few channels waste most of one; and making words costs a pass over the bytes.
+//! [`pays`] says where the bench of KERNELS.md shows a gain over the byte kernels all the same.
+
+use super::plan::{NONE, Phase, Plan};
+use super::{run_chunks, run_panels};
+use crate::kernel::{BitKernel, COLUMNS, Job, Start};
+use crate::{Buffer, Codes, Conv2dGeometry, Result, Sums, map, reduce};
+use std::sync::Mutex;
+
+/// k of a word.
+const WORD: usize = 32;
+
+/// Whether both operands have one bit, in the forms that words hold: left levels 0 and 1, right levels -1 and +1.
+pub(super) fn fits(x: &Codes, w: &Codes) -> bool {
+    let ranges = [x.range(), w.range()].map(|r| (r.bits(), r.min(), r.max()));
+    // A range of -1 to +1 has a level 0 between them, which no bit stands for.
+    ranges == [(1, 0, 1), (1, -1, 1)] && !w.bytes().contains(&1)
+}
+
+/// Whether bits are faster than bytes on this geometry.
+pub(super) fn pays(geo: &Conv2dGeometry) -> bool {
+    geo.groups == 1 && geo.c_in >= 2 * WORD && geo.c_in.is_multiple_of(WORD) && geo.c_out >= 2 * COLUMNS
+}
+
+/// Bytes of pixels of `channels` as words, a set bit where the byte is above 0; the last word of a pixel is filled with 0.
+fn words(bytes: &[u8], channels: usize) -> Buffer<u32> {
+    let each = channels.div_ceil(WORD);
+    let mut out = Buffer::take(bytes.len() / channels.max(1) * each);
+    const PIXELS: usize = 1024;
+    run_chunks(&mut out, PIXELS * each, bytes.len(), |(i, out)| {
+        let pixels = bytes[i * PIXELS * channels..].chunks(channels);
+        map::dispatch(
+            #[inline(always)]
+            || {
+                for (words, pixel) in out.chunks_exact_mut(each).zip(pixels) {
+                    for (word, bytes) in words.iter_mut().zip(pixel.chunks(WORD)) {
+                        // Whole words have a constant length, which becomes one comparison of a vector.
+                        *word = match <&[u8; WORD]>::try_from(bytes) {
+                            Ok(bytes) => (0..WORD).fold(0, |w, i| w | u32::from(bytes[i] > 0) << i),
+                            Err(_) => bytes.iter().enumerate().fold(0, |w, (i, &b)| w | u32::from(b > 0) << i),
+                        };
+                    }
+                }
+            },
+        );
+    });
+    out
+}
+
+/// The panels of weights: [panel][step][column].
+fn panels(w: &[u32], plan: &Plan, phase: &Phase) -> Buffer<u32> {
+    let (columns, steps) = (plan.result[2], phase.koff.len());
+    let mut out = Buffer::zeroed(columns.div_ceil(COLUMNS) * steps * COLUMNS);
+    for (p, panel) in out.chunks_mut((steps * COLUMNS).max(1)).enumerate() {
+        let first = p * COLUMNS;
+        for (step, &k) in panel.chunks_exact_mut(COLUMNS).zip(&phase.source) {
+            debug_assert!(k != NONE, "a step of one word has no filler");
+            for (c, to) in step.iter_mut().take(columns - first).enumerate() {
+                *to = w[k as usize + (first + c) * plan.column_stride];
+            }
+        }
+    }
+    out
+}
+
+/// The exact sums of `x` [N, H, W, I] with `w` [O, KH, KW, I] by a given kernel, for operands that [`fits`].
+pub(super) fn forward(kernel: &BitKernel, x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
+    let in_words = Conv2dGeometry { c_in: geo.c_in.div_ceil(WORD), ..*geo };
+    let plan = Plan::forward(&in_words, 1);
+    let (pixels, weights) = (words(x.bytes(), geo.c_in), words(w.bytes(), geo.c_in));
+    let phase = &plan.phases[0];
+    let panels = panels(&weights, &plan, phase);
+    let group = plan.group("conv2d", geo.n, 4)?;
+    let [ho, wo, columns] = plan.result;
+    let zeros = vec![0i32; columns.next_multiple_of(COLUMNS)];
+    let base = plan.bases(phase, group);
+    let moments = Mutex::new(vec![(0, 0); columns]);
+    let compute = |index: usize, out: &mut [i32]| {
+        let (first, count) = (index * group, out.len() / plan.result_len());
+        let image = plan.prepare(&pixels, first, count, 0);
+        let rows = &base[..count * phase.base.len()];
+        let stride = phase.koff.len() * COLUMNS;
+        run_panels(out, rows, phase, columns, ho * wo, |panel, count, out, out_stride| {
+            kernel.run(Job {
+                lhs: &image,
+                base: rows,
+                koff: &phase.koff,
+                rhs: &panels[panel * stride..],
+                panel_stride: stride,
+                panels: count,
+                start: Start::Columns(&zeros[panel * COLUMNS..]),
+                out,
+                out_stride,
+            });
+        });
+        let part = reduce::moments_of_block(out, columns);
+        reduce::add_moments(&mut moments.lock().unwrap_or_else(|e| e.into_inner()), &part);
+    };
+    let (shape, scale) = (geo.output_shape(), x.scale() * w.scale());
+    let narrow = geo.kernel[0] * geo.kernel[1] * geo.c_in <= i16::MAX as usize;
+    let sums = super::collect(&shape, scale, group * plan.result_len(), geo.macs() as usize, narrow, compute)?;
+    Ok(sums.with_moments(moments.into_inner().unwrap_or_else(|e| e.into_inner())))
+}
