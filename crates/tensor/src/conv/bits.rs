@@ -21,7 +21,7 @@ pub(super) fn fits(x: &Codes, w: &Codes) -> bool {
 
 /// Whether bits are faster than bytes on this geometry.
 pub(super) fn pays(geo: &Conv2dGeometry) -> bool {
-    geo.groups == 1 && geo.c_in >= 2 * WORD && geo.c_in.is_multiple_of(WORD) && geo.c_out >= 2 * COLUMNS
+    geo.groups == 1 && geo.c_in.is_multiple_of(WORD) && geo.c_out >= 2 * COLUMNS
 }
 
 /// Bytes of pixels of `channels` as words, a set bit where the byte is above 0; the last word of a pixel is filled with 0.
