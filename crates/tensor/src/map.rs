@@ -127,6 +127,24 @@ pub fn rows<U: Send>(out: &mut [U], columns: usize, f: impl Fn(usize, &mut [U]) 
     }
 }
 
+/// As [`rows`], over two outputs of equal length.
+pub fn rows2<U: Send, V: Send>(x: &mut [U], y: &mut [V], columns: usize, f: impl Fn(usize, &mut [U], &mut [V]) + Sync) {
+    assert_eq!(x.len(), y.len());
+    let columns = columns.max(1);
+    let length = (CHUNK / columns).max(1);
+    let body = |index: usize, x: &mut [U], y: &mut [V]| {
+        dispatch(
+            #[inline(always)]
+            || f(index * length, x, y),
+        )
+    };
+    if x.len() <= length * columns {
+        return body(0, x, y);
+    }
+    let both = x.par_chunks_mut(length * columns).zip(y.par_chunks_mut(length * columns));
+    both.enumerate().for_each(|(i, (x, y))| body(i, x, y));
+}
+
 /// As [`rows`] over single elements, and gives what `f` returned for each chunk, in index order.
 pub fn chunks<U: Send, A: Send>(out: &mut [U], f: impl Fn(usize, &mut [U]) -> A + Sync) -> Vec<A> {
     if out.len() <= CHUNK {

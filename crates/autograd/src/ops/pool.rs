@@ -71,8 +71,12 @@ impl Backward for MaxPool {
         let (taps, c) = (self.windows.taps(), self.windows.input[3]);
         let (grad, winner) = (grad.data(), &*self.winner);
         Ok(vec![Some(self.windows.scatter(|i, offset, dx| {
-            for k in 0..c {
-                dx[(offset + taps[usize::from(winner[i * c + k])]) * c + k] += grad[i * c + k];
+            let (grad, winner) = (&grad[i * c..][..c], &winner[i * c..][..c]);
+            for (tap, at) in taps.iter().enumerate() {
+                let dx = &mut dx[(offset + at) * c..][..c];
+                for ((dx, &g), &who) in dx.iter_mut().zip(grad).zip(winner) {
+                    *dx += if usize::from(who) == tap { g } else { 0.0 };
+                }
             }
         }))])
     }
@@ -112,31 +116,25 @@ impl Graph<'_> {
         }
         let (taps, c) = (windows.taps(), windows.input[3]);
         let data = t.data();
-        // Value and winner of an element are made together and then parted.
-        let mut pairs = Buffer::<u64>::take(windows.out.iter().product());
-        map::rows(&mut pairs, c, |first, pairs| {
-            for (i, pairs) in pairs.chunks_exact_mut(c).enumerate() {
+        let mut out = Tensor::take(&windows.out);
+        let mut winner = Buffer::<u8>::take(out.len());
+        map::rows2(out.data_mut(), &mut winner, c, |first, out, winner| {
+            for (i, (out, winner)) in out.chunks_exact_mut(c).zip(winner.chunks_exact_mut(c)).enumerate() {
                 let corner = windows.corner(first + i);
-                for (k, pair) in pairs.iter_mut().enumerate() {
-                    let (mut best, mut who) = (data[corner * c + k], 0);
-                    for (tap, offset) in taps.iter().enumerate().skip(1) {
-                        let v = data[(corner + offset) * c + k];
+                out.copy_from_slice(&data[corner * c..][..c]);
+                winner.fill(0);
+                for (tap, offset) in taps.iter().enumerate().skip(1) {
+                    let values = &data[(corner + offset) * c..][..c];
+                    for ((best, who), &v) in out.iter_mut().zip(winner.iter_mut()).zip(values) {
                         // A NaN wins and stays, so that it is found.
-                        if v > best || v.is_nan() {
-                            (best, who) = (v, tap);
-                        }
+                        let wins = (v > *best) | v.is_nan();
+                        *best = if wins { v } else { *best };
+                        *who = if wins { tap as u8 } else { *who };
                     }
-                    *pair = u64::from(best.to_bits()) << 32 | who as u64;
                 }
             }
         });
-        let mut out = Tensor::take(&windows.out);
-        map::map1(&pairs, out.data_mut(), |p| f32::from_bits((p >> 32) as u32));
-        Ok(self.record(out, &[x], || {
-            let mut winner = Buffer::take(pairs.len());
-            map::map1(&pairs, &mut winner, |&p| p as u8);
-            MaxPool { windows, winner }
-        }))
+        Ok(self.record(out, &[x], || MaxPool { windows, winner }))
     }
 
     /// The mean of each window, summed in row order. Shapes: [N, H, W, C] to [N, H', W', C].
