@@ -6,6 +6,7 @@
 mod bits;
 pub(crate) mod depthwise;
 pub(crate) mod grouped;
+pub(crate) mod linear_grad;
 pub(crate) mod plan;
 mod weight_grad;
 

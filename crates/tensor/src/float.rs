@@ -7,7 +7,7 @@
 
 use crate::conv::plan::{NONE, Phase, Plan, check};
 use crate::conv::{SMALL, run_chunks, run_panels};
-use crate::conv::{depthwise, grouped, one_group};
+use crate::conv::{depthwise, grouped, linear_grad, one_group};
 use crate::kernel::{COLUMNS, FloatKernel, Job, Start, select_float};
 use crate::{Buffer, Conv2dGeometry, Result, Tensor};
 use rayon::prelude::*;
@@ -164,6 +164,9 @@ pub fn conv2d_weight_grad_with(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo
     check(OP, "output gradient", &geo.output_shape(), g.shape())?;
     one_group(OP, geo)?;
     count();
+    if linear_grad::fits(geo, CHAIN) {
+        return Ok(linear_grad::floats(kernel, x, g, geo));
+    }
     let mut out = Tensor::zeros(&geo.weight_shape());
     if out.is_empty() || geo.n == 0 {
         return Ok(out);

@@ -6,7 +6,7 @@
 //! the ranges allow and are added in i64. Floats take the same way, one image at a time.
 
 use super::plan::check;
-use super::{check_admits, check_right, max_products, run_chunks};
+use super::{check_admits, check_right, linear_grad, max_products, run_chunks};
 use crate::kernel::{COLUMNS, Job, Kernel, QUAD, Start, pack, select};
 use crate::{Buffer, Codes, Conv2dGeometry, Error, Result, Tensor};
 use rayon::prelude::*;
@@ -37,7 +37,12 @@ pub fn conv2d_weight_grad(x: &Codes, g: &Codes, geo: &Conv2dGeometry) -> Result<
         _ => return super::grouped::weight_grad(x, g, geo, conv2d_weight_grad),
     }
     check_right(OP, g)?;
-    conv2d_weight_grad_with(select(x.byte_max(), g.level_max()), x, g, geo)
+    let kernel = if is_linear(x, g, geo) {
+        select(g.byte_max(), linear_grad::right_max(x))
+    } else {
+        select(x.byte_max(), g.level_max())
+    };
+    conv2d_weight_grad_with(kernel, x, g, geo)
 }
 
 /// [`conv2d_weight_grad`] by a given row of the kernel table: for tests and benches.
@@ -48,8 +53,12 @@ pub fn conv2d_weight_grad_with(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv
     check(OP, "input", &geo.input_shape(), x.shape())?;
     check(OP, "output gradient", &geo.output_shape(), g.shape())?;
     check_right(OP, g)?;
-    check_admits(OP, kernel, x, g.level_max())?;
     super::one_group(OP, geo)?;
+    if is_linear(x, g, geo) {
+        check_admits(OP, kernel, g, linear_grad::right_max(x))?;
+        return Ok(linear_grad::integers(kernel, x, g, geo));
+    }
+    check_admits(OP, kernel, x, g.level_max())?;
     let layout = Layout::new(geo);
     let tasks = layout.tasks(max_products(x.level_max(), g.level_max()))?;
     let sum = |t: &Task| layout.sum(kernel, x, g, t);
@@ -63,6 +72,11 @@ pub fn conv2d_weight_grad_with(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv
     } else {
         layout.finish(&tasks, &parts, |sum: i64| sum as f32 * scale)
     })
+}
+
+/// Whether the operands trade places and the sums fit 32 bits at once.
+fn is_linear(x: &Codes, g: &Codes, geo: &Conv2dGeometry) -> bool {
+    linear_grad::fits(geo, max_products(x.level_max(), g.level_max()))
 }
 
 /// Sizes of the interleaved operands.
