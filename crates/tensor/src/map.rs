@@ -339,7 +339,7 @@ mod tests {
             assert_eq!((count_different(&x[..n], &x[..n]), count_different(&x[..n], &y[..n])), (0, n as u64));
         }
         let mut z = x.clone();
-        [0, 128, 40_000, 69_999].map(|i| z[i] += 1);
+        [0, 128, 40_000, 69_999].into_iter().for_each(|i| z[i] += 1);
         assert_eq!(count_different(&x, &z), 4);
     }
 

@@ -103,6 +103,13 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    /// The rates of a run of 100 steps from 0.8.
+    fn assert_rates<const N: usize>(schedule: &Schedule, rates: [(u64, f64); N]) {
+        for (step, rate) in rates {
+            approx::assert_abs_diff_eq!(schedule.at(0.8, step, 100), rate, epsilon = 1e-12);
+        }
+    }
+
     #[test]
     fn values_by_hand() {
         let step = Schedule::Step { milestones: vec![0.5, 0.75], gamma: 0.5 };
@@ -111,23 +118,23 @@ mod tests {
         assert_eq!(Schedule::Constant.at(0.3, 7, 9), 0.3);
         assert!(Schedule::Cosine.at(0.1, 100, 100).abs() < 1e-12);
         assert!(Schedule::Cosine.at(0.1, 120, 100).abs() < 1e-12);
-        assert_eq!([0, 25, 100, 120].map(|s| Schedule::Linear.at(0.8, s, 100)), [0.8, 0.6, 0.0, 0.0]);
+        assert_rates(&Schedule::Linear, [(0, 0.8), (25, 0.6), (100, 0.0), (120, 0.0)]);
     }
 
     #[test]
     fn a_warm_up_comes_before_the_whole_of_the_other_schedule() {
         for length in [Warmup::Steps(20), Warmup::Fraction(0.2)] {
             let schedule = Schedule::Cosine.after(length);
-            assert_eq!([0, 9, 19, 20].map(|s| schedule.at(0.8, s, 100)), [0.04, 0.4, 0.8, 0.8]);
+            assert_rates(&schedule, [(0, 0.04), (9, 0.4), (19, 0.8), (20, 0.8)]);
             // Steps 20 to 100 are those of a run of 80.
             assert_eq!(schedule.at(0.8, 50, 100), Schedule::Cosine.at(0.8, 30, 80));
             assert!(schedule.at(0.8, 100, 100).abs() < 1e-12);
         }
         for none in [Warmup::Steps(0), Warmup::Fraction(0.0)] {
-            assert_eq!(Schedule::Linear.after(none).at(0.8, 25, 100), 0.6);
+            assert_rates(&Schedule::Linear.after(none), [(25, 0.6)]);
         }
         // Longer than the run: it rises to the end.
-        assert_eq!(Schedule::Linear.after(Warmup::Steps(200)).at(0.8, 99, 100), 0.4);
+        assert_rates(&Schedule::Linear.after(Warmup::Steps(200)), [(99, 0.4)]);
     }
 
     #[test]
