@@ -352,7 +352,7 @@ impl Through {
                 _ => s,
             });
             match &self.d {
-                Value::Sums(d) => match d.integers(range) {
+                Value::Sums(d) if !d.has_columns() => match d.integers(range) {
                     Integers::Narrow(v) => self.mask(y, v, d.scale(), out, slopes),
                     Integers::Wide(v) => self.mask(y, v, d.scale(), out, slopes),
                 },
