@@ -49,9 +49,21 @@ pub(crate) struct Args {
     /// The model: mlp, mlp:512-512, lenet, resnet18, resnet20, resnet32, resnet44, resnet56
     #[arg(long)]
     model: Option<String>,
-    /// How gradient quantizers choose their interval: lbt, min-max or fixed:GAMMA
+    /// How weights and activations are quantized: lbt, or trs (no scale behind the product)
+    #[arg(long)]
+    scheme: Option<String>,
+    /// One scale a weight (tensor) or one an output channel (channel)
+    #[arg(long, value_name = "tensor|channel")]
+    weight_scales: Option<String>,
+    /// Whether the scales of quantizers move: learned or fixed
+    #[arg(long, value_name = "learned|fixed")]
+    scales: Option<String>,
+    /// How gradient quantizers choose their interval: lbt[:ALPHA:BETA], min-max, fixed:GAMMA, mse[:EVERY], dsgc[:EVERY]
     #[arg(long, value_name = "RULE")]
     gradient_rule: Option<String>,
+    /// How gradients are rounded: stochastic or nearest
+    #[arg(long, value_name = "stochastic|nearest")]
+    gradient_rounding: Option<String>,
     /// sgd, or sgdt with transition-rate scheduling
     #[arg(long)]
     optimizer: Option<String>,
@@ -87,7 +99,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     set(&mut recipe.seed, &args.seed);
     set(&mut recipe.data, &args.data);
     set(&mut recipe.model, &args.model);
+    set(&mut recipe.scheme, &args.scheme);
+    set(&mut recipe.weight_scales, &args.weight_scales);
+    set(&mut recipe.scales, &args.scales);
     set(&mut recipe.gradient_rule, &args.gradient_rule);
+    set(&mut recipe.gradient_rounding, &args.gradient_rounding);
     set(&mut recipe.optimizer, &args.optimizer);
     set(&mut recipe.edges, &args.edges);
     let isa = crate::choose_isa(args.isa.as_deref())?;

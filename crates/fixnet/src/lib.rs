@@ -9,7 +9,7 @@
 //!
 //! let data = Source::Digits.load()?;
 //! let mut store = Store::seeded(42);
-//! let q = QuantConfig { precision: "4/4/4".parse()?, rule: GradientRule::LBT, edges: None };
+//! let q = QuantConfig::new("4/4/4".parse()?);
 //! let net = models::build(&mut store, &"mlp:32".parse()?, [28, 28, 1], 10, &q)?;
 //! let normalize = Normalize::of(&data.train);
 //! let mut sgd = Sgd::new(SgdConfig { total_steps: 3, ..SgdConfig::default() })?;
@@ -45,6 +45,6 @@ pub mod prelude {
     pub use crate::optim::{Schedule, Sgd, SgdConfig, TransitionConfig};
     pub use crate::{Error, Result};
     pub use fixnet_autograd::{Graph, Store, Var};
-    pub use fixnet_quant::{GradientRule, Precision, QuantConfig};
+    pub use fixnet_quant::{GradientRule, Precision, QuantConfig, Rounding, Rule, Scales, Scheme, WeightScales};
     pub use fixnet_tensor::{Tensor, Window};
 }

@@ -174,7 +174,7 @@ impl Sgd {
         let rate = match (&self.transition, group) {
             (Some(t), Group::Latent) => t.talr as f32,
             _ => lr as f32,
-        };
+        } * store.param(id).lr_factor;
         let value = store.param_mut(id).value.data_mut();
         let v = self.first[i].get_or_insert_with(|| Tensor::zeros(grad.shape())).data_mut();
         for ((w, v), g) in value.iter_mut().zip(v).zip(grad.data()) {
@@ -255,6 +255,7 @@ impl Sgd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fixnet_quant::QuantConfig;
 
     fn tensor(v: &[f32]) -> Tensor {
         Tensor::from_vec(&[v.len()], v.to_vec()).unwrap()
@@ -286,7 +287,7 @@ mod tests {
         let mut store = Store::seeded(0);
         let w = store.add("w", Group::Latent, tensor(&[0.5, -0.5, 0.25, 0.125])).unwrap();
         let b = store.add("b", Group::Offset, tensor(&[0.0])).unwrap();
-        let slot = WeightQuantizer::new(&mut store, "w", w, 4).unwrap();
+        let slot = WeightQuantizer::new(&mut store, "w", w, &QuantConfig::new("4/4/32".parse().unwrap())).unwrap();
         requantize(&mut store).unwrap();
         let scale = store.state(slot).scale().unwrap();
         let transition = Some(TransitionConfig { factor: 0.1, momentum: 0.5, schedule: Schedule::Constant });
