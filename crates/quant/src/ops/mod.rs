@@ -473,6 +473,134 @@ mod tests {
         }
     }
 
+    /// Everything that a layer computes and passes back, against the float operation on the quantized values and the
+    /// formulas of METHOD 1, in every scheme, with scales by tensor and channel and with output scales.
+    #[test]
+    fn layers_of_every_kind_agree_with_the_float_operation_on_quantized_values() {
+        for (bits, scheme, channels, scaled) in [
+            ("4/4/32", Scheme::Lbt, false, false),
+            ("4/4/32", Scheme::Lbt, true, false),
+            ("4/4/32", Scheme::Trs, false, true),
+            ("2/2/32", Scheme::Trs, true, true),
+            ("1/1/32", Scheme::Trs, true, true),
+            ("1/4/32", Scheme::Lbt, false, true),
+            ("3/5/8", Scheme::Lbt, true, false),
+            ("3/5/8", Scheme::Trs, true, true),
+            ("8/8/8", Scheme::Trs, false, false),
+        ] {
+            let weight_scales = if channels { WeightScales::Channel } else { WeightScales::Tensor };
+            let config = QuantConfig { scheme, weight_scales, ..config(bits) };
+            let name = format!("{bits} {scheme} {weight_scales}");
+            let mut store = Store::seeded(0);
+            let x = store.add("x", Group::Weight, sample(&[16, 12], 2)).unwrap();
+            let w = store.add("l.weight", Group::Latent, sample(&[7, 12], 1)).unwrap();
+            let mut layer = QLinear::new(&mut store, "l", w, &config, false).unwrap();
+            if scaled {
+                layer = layer.output_scaled(&mut store, &config).unwrap();
+            }
+            let mut g = Graph::train(&mut store);
+            let xv = g.param(x);
+            let y = layer.forward(&mut g, &xv).unwrap();
+            let (found, target) = (y.tensor(), sample(&[16, 7], 5));
+            let target_var = g.input(target.clone());
+            let loss = g.mse_loss(&y, &target_var).unwrap();
+            g.backward(loss).unwrap();
+
+            // The operands' values with all their scales, and the factors of the output.
+            let q = &layer.quantizers;
+            let weight = *store.state(q.weight);
+            let xq = q.input.quantize(&mut store, &Value::Float(sample(&[16, 12], 2)), true).unwrap();
+            let mut wq = weight.codes(&mut store).unwrap().dequantize();
+            if let Some(columns) = weight.columns(&store) {
+                wq.data_mut().chunks_mut(12).zip(columns).for_each(|(row, s)| row.iter_mut().for_each(|w| *w *= s));
+            }
+            let output = q.output.map(|o| store.param(o.scale).value.data().to_vec()).unwrap_or(vec![1.0]);
+            assert_eq!(output.len(), if channels && scaled { 7 } else { 1 }, "{name}");
+            let mut diagonal = Tensor::zeros(&[7, 7]);
+            (0..7).for_each(|k| diagonal.data_mut()[8 * k] = output[k % output.len()]);
+            let mut float = Store::seeded(0);
+            let ids: Vec<ParamId> = [("x", xq.dequantize()), ("w", wq), ("d", diagonal)]
+                .map(|(name, t)| float.add(name, Group::Weight, t).unwrap())
+                .to_vec();
+            let mut g = Graph::train(&mut float);
+            let v: Vec<Var> = ids.iter().map(|&id| g.param(id)).collect();
+            let y = g.linear(&v[0], &v[1]).unwrap();
+            let y = g.matmul(&y, &v[2]).unwrap();
+            for (a, b) in found.data().iter().zip(y.tensor().data()) {
+                approx::assert_relative_eq!(a, b, epsilon = 1e-5, max_relative = 1e-4);
+            }
+            let target = g.input(target);
+            let loss = g.mse_loss(&y, &target).unwrap();
+            g.backward(loss).unwrap();
+
+            // From the quantized values to the latents, by the quantizers themselves: those have their own tests.
+            let exact = bits.ends_with("32");
+            let close = |what: &str, a: &[f32], b: &[f32]| {
+                assert_eq!(a.len(), b.len(), "{name} {what}");
+                let top = map::max_abs(b).max(1e-6);
+                let worst = a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / top;
+                assert!(worst < if exact { 1e-4 } else { 0.03 }, "{name} {what}: {worst}");
+            };
+            let grad = |id: ParamId| float.grad(id).unwrap().clone();
+            let dx = store.grad(x).unwrap().data().to_vec();
+            let dw = store.grad(w).unwrap().data().to_vec();
+            let slopes: Vec<Option<Vec<f32>>> = [q.input.learned_scale(), weight.learned_scale()]
+                .map(|s| s.map(|s| store.grad(s).unwrap().data().to_vec()))
+                .to_vec();
+            let of_output = q.output.map(|o| store.grad(o.scale).unwrap().data().to_vec());
+            store.zero_grad();
+            let through = q.input.backward(&store, Value::Float(sample(&[16, 12], 2)), Value::Float(grad(ids[0])));
+            close("dx", &dx, Gradient::from(through).into_tensor(&mut store).data());
+            let mut of_codes = grad(ids[1]);
+            if let Some(columns) = weight.columns(&store) {
+                let rows = of_codes.data_mut().chunks_mut(12).zip(columns);
+                rows.for_each(|(row, s)| row.iter_mut().for_each(|d| *d *= s));
+            }
+            close("dw", &dw, weight.backward(&mut store, of_codes).into_tensor(&mut store).data());
+            for (scale, slope) in [q.input.learned_scale(), weight.learned_scale()].into_iter().zip(slopes) {
+                if let (Some(scale), Some(slope)) = (scale, slope) {
+                    close("scale", &slope, store.grad(scale).unwrap().data());
+                }
+            }
+            if let Some(found) = of_output {
+                let d = grad(ids[2]);
+                let each: Vec<f32> = (0..7).map(|k| d.data()[8 * k]).collect();
+                close("output scale", &found, &if found.len() == 7 { each } else { vec![each.iter().sum()] });
+            }
+        }
+    }
+
+    /// An output scale starts as what the operands leave out, so that the layer starts as the float layer that it is
+    /// made from.
+    #[test]
+    fn output_scales_start_where_the_float_layer_is() {
+        let run = |config: &QuantConfig, training: bool| {
+            let mut store = Store::seeded(0);
+            let w = store.add("l.weight", Group::Latent, sample(&[7, 64], 1)).unwrap();
+            let layer =
+                QLinear::new(&mut store, "l", w, config, false).unwrap().output_scaled(&mut store, config).unwrap();
+            let mut g = if training { Graph::train(&mut store) } else { Graph::eval(&mut store) };
+            let mut x = sample(&[16, 64], 2);
+            x.data_mut().iter_mut().for_each(|x| *x = x.max(0.0));
+            let (xv, wv) = (g.input(x), g.param(w));
+            let (y, float) = (layer.forward(&mut g, &xv).unwrap().tensor(), g.linear(&xv, &wv).unwrap().tensor());
+            let kept = layer.quantizers.output.map(|o| store.param(o.scale).value.data()[0]);
+            let dot = |a: &Tensor, b: &Tensor| a.data().iter().zip(b.data()).map(|(a, b)| a * b).sum::<f32>();
+            (dot(&y, &float) / dot(&float, &float), kept)
+        };
+        for (bits, bound) in [("8/8/8", 0.02), ("4/4/32", 0.15), ("1/1/32", 0.5)] {
+            for weight_scales in [WeightScales::Tensor, WeightScales::Channel] {
+                let config = QuantConfig { scheme: Scheme::Trs, weight_scales, ..config(bits) };
+                let (share, kept) = run(&config, true);
+                assert!((share - 1.0).abs() < bound && kept.unwrap() > 0.0, "{bits} {weight_scales}: {share}");
+                assert_eq!(run(&config, false), (share, Some(0.0)), "an evaluation keeps nothing");
+            }
+        }
+        // Values of the LBT scheme have their scales, unless weights have one bit.
+        assert!(run(&config("4/4/4"), true).1.is_none());
+        assert!(run(&config("1/4/32"), true).1.is_some());
+    }
+
     #[test]
     fn float_precision_and_wrong_shapes_name_the_layer() {
         let mut store = Store::seeded(0);
