@@ -432,6 +432,7 @@ impl Deferred for Through {
 
 /// A gradient: written, or a note of how to compute it.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "few exist at a time, and each is moved a few times only")]
 pub enum Gradient {
     /// A tensor.
     Float(Tensor),

@@ -22,6 +22,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, and clap makes it")]
 enum Command {
     /// Train a recipe: a built-in name (digits, photo-digits, mnist, cifar10-resnet20, …) or a TOML file
     Train(train::Args),

@@ -48,7 +48,7 @@ impl WeightQuantizer {
         self.weight
     }
 
-    /// The scale [] or the scales [O], if there are any.
+    /// The scale, or the scales of output channels, if there are any.
     pub fn scale(&self) -> Option<ParamId> {
         self.scale
     }
