@@ -124,8 +124,14 @@ mod tests {
 
     #[test]
     fn grouped_and_depthwise_layers_learn_in_every_precision() {
-        for bits in ["32/32/32", "4/4/4", "8/8/32"] {
-            let config = QuantConfig::new(bits.parse().unwrap());
+        use fixnet_quant::{Scheme, WeightScales};
+        for (bits, scheme, weight_scales) in [
+            ("32/32/32", Scheme::Lbt, WeightScales::Tensor),
+            ("4/4/4", Scheme::Lbt, WeightScales::Tensor),
+            ("8/8/32", Scheme::Lbt, WeightScales::Channel),
+            ("8/8/8", Scheme::Trs, WeightScales::Channel),
+        ] {
+            let config = QuantConfig { scheme, weight_scales, ..QuantConfig::new(bits.parse().unwrap()) };
             for groups in [2, 8] {
                 let mut store = Store::seeded(1);
                 let window = Window { padding: [2, 2], dilation: [2, 2], groups, ..Window::default() };
