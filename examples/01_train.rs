@@ -5,7 +5,7 @@ use fixnet::prelude::*;
 fn main() -> Result<()> {
     let data = Source::Digits.load()?;
     let mut store = Store::seeded(42);
-    let q = QuantConfig { precision: "4/4/4".parse()?, rule: GradientRule::LBT, edges: None };
+    let q = QuantConfig::new("4/4/4".parse()?);
     let net = models::build(&mut store, &ModelSpec::LeNet, [28, 28, 1], 10, &q)?;
     let normalize = Normalize::of(&data.train);
     let mut optimizer =

@@ -38,7 +38,7 @@ impl Layer for LeakyRelu {
 fn main() -> Result<()> {
     let data = Source::Digits.load()?;
     let mut store = Store::seeded(7);
-    let q = QuantConfig { precision: "4/4/4".parse()?, rule: GradientRule::LBT, edges: None };
+    let q = QuantConfig::new("4/4/4".parse()?);
     let net = Sequential::new()
         .push(Flatten)
         .push(Linear::new(&mut store, "fc1", 784, 64)?)

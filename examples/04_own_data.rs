@@ -29,7 +29,7 @@ fn dataset(name: &str, indices: std::ops::Range<u32>) -> Result<Dataset> {
 fn main() -> Result<()> {
     let data = Split::new(dataset("train", 0..512)?, dataset("test", 512..768)?)?;
     let mut store = Store::seeded(3);
-    let q = QuantConfig { precision: "2/2/4".parse()?, rule: GradientRule::LBT, edges: None };
+    let q = QuantConfig::new("2/2/4".parse()?);
     let net = models::build(&mut store, &ModelSpec::LeNet, data.train.shape(), data.train.classes, &q)?;
     let normalize = Normalize::of(&data.train);
     let mut optimizer =

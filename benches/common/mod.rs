@@ -44,7 +44,7 @@ impl Training {
     pub(crate) fn new(network: &Network, bits: &str) -> Result<Self> {
         let mut store = Store::seeded(1);
         let model: ModelSpec = network.model.parse()?;
-        let quant = QuantConfig { precision: bits.parse()?, rule: GradientRule::LBT, edges: None };
+        let quant = QuantConfig::new(bits.parse()?);
         let net = models::build(&mut store, &model, network.image, CLASSES, &quant)?;
         let optimizer =
             Optimizer::new(OptimizerConfig { lr: 1e-4, schedule: Schedule::Constant, ..OptimizerConfig::default() })?;

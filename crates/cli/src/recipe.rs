@@ -31,8 +31,16 @@ pub(crate) struct Recipe {
     pub(crate) model: String,
     /// Bits of weights/activations/gradients.
     pub(crate) bits: String,
-    /// lbt, min-max or fixed:GAMMA.
+    /// lbt or trs: the quantizers of weights and activations.
+    pub(crate) scheme: String,
+    /// tensor or channel: one scale a weight, or one an output channel.
+    pub(crate) weight_scales: String,
+    /// learned or fixed.
+    pub(crate) scales: String,
+    /// lbt[:ALPHA:BETA], min-max, fixed:GAMMA, mse[:EVERY] or dsgc[:EVERY].
     pub(crate) gradient_rule: String,
+    /// stochastic or nearest.
+    pub(crate) gradient_rounding: String,
     /// Bits of the first convolution and the classifier, 32 for float.
     pub(crate) edges: u8,
     /// sgd, adam, …; sgdt, adamt, … for their transition-rate twins.
@@ -98,7 +106,11 @@ impl Default for Recipe {
             data: "digits".into(),
             model: "lenet".into(),
             bits: "4/4/4".into(),
-            gradient_rule: "lbt".into(),
+            scheme: Scheme::default().to_string(),
+            weight_scales: WeightScales::default().to_string(),
+            scales: Scales::default().to_string(),
+            gradient_rule: Rule::default().to_string(),
+            gradient_rounding: Rounding::default().to_string(),
             edges: 32,
             optimizer: "sgd".into(),
             lr: None,
@@ -170,7 +182,15 @@ impl Recipe {
         Ok(Resolved {
             data: self.data.parse()?,
             model,
-            quant: QuantConfig { precision: self.bits.parse()?, rule: self.gradient_rule.parse()?, edges },
+            quant: QuantConfig {
+                precision: self.bits.parse()?,
+                scheme: self.scheme.parse()?,
+                rule: self.gradient_rule.parse()?,
+                gradient_rounding: self.gradient_rounding.parse()?,
+                weight_scales: self.weight_scales.parse()?,
+                scales: self.scales.parse()?,
+                edges,
+            },
             augment: Augment { crop_padding: self.crop_padding, flip: self.flip },
             optimizer,
         })

@@ -49,9 +49,21 @@ pub(crate) struct Args {
     /// The model: mlp, mlp:512-512, lenet, resnet18, resnet20, resnet32, resnet44, resnet56
     #[arg(long)]
     model: Option<String>,
-    /// How gradient quantizers choose their interval: lbt, min-max or fixed:GAMMA
+    /// How weights and activations are quantized: lbt, or trs (no scale behind the product)
+    #[arg(long)]
+    scheme: Option<String>,
+    /// One scale a weight (tensor) or one an output channel (channel)
+    #[arg(long, value_name = "tensor|channel")]
+    weight_scales: Option<String>,
+    /// Whether the scales of quantizers move: learned or fixed
+    #[arg(long, value_name = "learned|fixed")]
+    scales: Option<String>,
+    /// How gradient quantizers choose their interval: lbt[:ALPHA:BETA], min-max, fixed:GAMMA, mse[:EVERY], dsgc[:EVERY]
     #[arg(long, value_name = "RULE")]
     gradient_rule: Option<String>,
+    /// How gradients are rounded: stochastic or nearest
+    #[arg(long, value_name = "stochastic|nearest")]
+    gradient_rounding: Option<String>,
     /// sgd, adam, adamw, nadam, adamax, rmsprop or adagrad; with a t at the end, transition-rate scheduling (sgdt, …).
     /// One of another update rule than the recipe's comes with its usual learning rate and settings
     #[arg(long)]
@@ -90,7 +102,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     set(&mut recipe.seed, &args.seed);
     set(&mut recipe.data, &args.data);
     set(&mut recipe.model, &args.model);
+    set(&mut recipe.scheme, &args.scheme);
+    set(&mut recipe.weight_scales, &args.weight_scales);
+    set(&mut recipe.scales, &args.scales);
     set(&mut recipe.gradient_rule, &args.gradient_rule);
+    set(&mut recipe.gradient_rounding, &args.gradient_rounding);
     if let Some(name) = &args.optimizer {
         recipe.set_optimizer(name)?;
     }

@@ -9,7 +9,7 @@
 //!
 //! let data = Source::Digits.load()?;
 //! let mut store = Store::seeded(42);
-//! let q = QuantConfig { precision: "4/4/4".parse()?, rule: GradientRule::LBT, edges: None };
+//! let q = QuantConfig::new("4/4/4".parse()?);
 //! let net = models::build(&mut store, &"mlp:32".parse()?, [28, 28, 1], 10, &q)?;
 //! let normalize = Normalize::of(&data.train);
 //! let mut optimizer = Optimizer::new(OptimizerConfig { total_steps: 3, ..OptimizerConfig::default() })?;
@@ -47,6 +47,8 @@ pub mod prelude {
     };
     pub use crate::{Error, Result};
     pub use fixnet_autograd::{Graph, Store, Var};
-    pub use fixnet_quant::{GradientRule, Precision, QuantConfig, TalrRule};
+    pub use fixnet_quant::{
+        GradientRule, Precision, QuantConfig, Rounding, Rule, Scales, Scheme, TalrRule, WeightScales,
+    };
     pub use fixnet_tensor::{Tensor, Window};
 }

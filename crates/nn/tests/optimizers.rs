@@ -5,7 +5,7 @@ use fixnet_autograd::{Array, Group, ParamId, Store};
 use fixnet_nn::optim::{
     Optimizer, OptimizerConfig, Schedule, Scope, StepReport, TransitionConfig, TransitionReport, UpdateRule,
 };
-use fixnet_quant::{TalrRule, WeightQuantizer, requantize};
+use fixnet_quant::{QuantConfig, TalrRule, WeightQuantizer, requantize};
 use fixnet_tensor::Tensor;
 use fixnet_tensor::kernel::{Isa, available_isas, set_isa};
 
@@ -14,6 +14,10 @@ const GRADIENTS: [[f32; 3]; 3] = [[0.5, -1.0, 0.0], [-0.25, 0.125, 2.0], [0.75, 
 
 fn tensor(v: &[f32]) -> Tensor {
     Tensor::from_vec(&[v.len()], v.to_vec()).unwrap()
+}
+
+fn bits(text: &str) -> QuantConfig {
+    QuantConfig::new(text.parse().unwrap())
 }
 
 fn names() -> Vec<String> {
@@ -188,8 +192,8 @@ impl Model {
         let b = store.add("b", Group::Latent, tensor(&[0.5, -0.5])).unwrap();
         let weight = store.add("w", Group::Weight, tensor(&[0.5, -0.5, 0.25, 0.125])).unwrap();
         let bias = store.add("bias", Group::Offset, tensor(&[0.0])).unwrap();
-        let slot = WeightQuantizer::new(&mut store, "a", a, 4).unwrap();
-        WeightQuantizer::new(&mut store, "b", b, 1).unwrap();
+        let slot = WeightQuantizer::new(&mut store, "a", a, &bits("4/4/32")).unwrap();
+        WeightQuantizer::new(&mut store, "b", b, &bits("1/1/32")).unwrap();
         let scale = store.state(slot).scale().unwrap();
         store.param_mut(scale).value = Tensor::scalar(0.7);
         requantize(&mut store).unwrap();
@@ -219,11 +223,11 @@ impl Model {
 
     fn state(&self, optimizer: &Optimizer) -> Vec<(String, Vec<u64>)> {
         let all = self.store.state_dict().into_iter().chain(optimizer.state_dict(&self.store));
-        all.map(|(name, array)| (name, bits(&array))).collect()
+        all.map(|(name, array)| (name, words(&array))).collect()
     }
 }
 
-fn bits(array: &Array) -> Vec<u64> {
+fn words(array: &Array) -> Vec<u64> {
     match array {
         Array::F32(t) => t.data().iter().map(|v| u64::from(v.to_bits())).collect(),
         Array::U64(v) => v.clone(),
@@ -266,7 +270,7 @@ fn every_twin_moves_latents_by_its_own_rate_and_nothing_else() {
                 })
                 .collect();
             assert_close(&values(&twin.store, twin.latents[0]), &expected, 1e-5, &format!("{rule}t, step {i}"));
-            talr = optimizers[1].state_dict(&twin.store).pop().map(|(_, a)| f64::from_bits(bits(&a)[1])).unwrap();
+            talr = optimizers[1].state_dict(&twin.store).pop().map(|(_, a)| f64::from_bits(words(&a)[1])).unwrap();
             // The rest goes as in the plain optimizer, bit for bit.
             for id in [plain.weight, plain.bias] {
                 assert_eq!(values(&plain.store, id), values(&twin.store, id), "{rule}");
@@ -283,7 +287,7 @@ fn every_twin_moves_latents_by_its_own_rate_and_nothing_else() {
 fn decoupled_decay_of_the_twin_goes_by_its_own_rate() {
     let mut store = Store::seeded(0);
     let w = store.add("w", Group::Latent, tensor(&[1.0])).unwrap();
-    WeightQuantizer::new(&mut store, "w", w, 1).unwrap();
+    WeightQuantizer::new(&mut store, "w", w, &bits("1/1/32")).unwrap();
     requantize(&mut store).unwrap();
     let config: OptimizerConfig = "adamwt".parse().unwrap();
     // U_0 = 0.1 · 2 = 0.2, R = 0.5, no transition: U_1 = 0.2 + 0.2 · 0.5 = 0.3.

@@ -8,7 +8,7 @@ use fixnet_nn::data::{Loader, Normalize, Source};
 use fixnet_nn::layers::{BatchNorm2d, Conv2d, GlobalAvgPool2d, Layer, Relu, Sequential};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, TransitionConfig};
 use fixnet_nn::{checkpoint, models};
-use fixnet_quant::{GradientRule, QuantConfig};
+use fixnet_quant::QuantConfig;
 use fixnet_tensor::float_products;
 use fixnet_tensor::kernel::{available_isas, set_isa};
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const GOLDEN: &str = "9fe6cf20ff6159d5f9c367735819c90fc2072b57cd3a93e78827b3d08d99dc15";
 
 fn config(bits: &str, edges: Option<u8>) -> QuantConfig {
-    QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges }
+    QuantConfig { edges, ..QuantConfig::new(bits.parse().unwrap()) }
 }
 
 fn start(bits: &str) -> (Store, Sequential, Optimizer) {

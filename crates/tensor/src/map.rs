@@ -288,10 +288,64 @@ pub fn quantize_stochastic(
     above
 }
 
+/// As [`quantize_stochastic`] with u = 0: rounding to nearest, ties to even.
+pub fn quantize_nearest(x: &[f32], per_unit: f32, top: u8, limit: f32, out: &mut [u8]) -> u64 {
+    assert_eq!(x.len(), out.len());
+    let levels = f32::from(top);
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut above = 0u32;
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = level_byte(clip(x * per_unit, -levels, levels), top);
+                above += u32::from(x.abs() > limit);
+            }
+            above.into()
+        },
+    )
+}
+
+/// `x[i] *= factors[(first + i) mod columns]`, on this thread: each column of a matrix times its own factor, for a part
+/// that starts at element `first`.
+pub fn scale_columns(x: &mut [f32], first: usize, factors: &[f32]) {
+    let columns = factors.len().max(1);
+    let start = first % columns;
+    let (head, rows) = x.split_at_mut(((columns - start) % columns).min(x.len()));
+    dispatch(
+        #[inline(always)]
+        || {
+            head.iter_mut().zip(&factors[start..]).for_each(|(x, f)| *x *= f);
+            for row in rows.chunks_mut(columns) {
+                row.iter_mut().zip(factors).for_each(|(x, f)| *x *= f);
+            }
+        },
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rng::domain;
+
+    #[test]
+    fn columns_have_their_own_factors_from_any_start() {
+        let factors = [1.0, 10.0, 100.0];
+        for first in 0..7 {
+            for len in 0..9 {
+                let mut x = vec![1.0; len];
+                scale_columns(&mut x, first, &factors);
+                assert!(x.iter().enumerate().all(|(i, &x)| x == factors[(first + i) % 3]), "{first} {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn nearest_gradients_round_ties_to_even_and_count_what_is_clipped() {
+        let x = [-9.0, -2.5, -1.5, -0.5, 0.0, 0.5, 1.5, 3.0, 3.5];
+        let mut out = [0u8; 9];
+        assert_eq!(quantize_nearest(&x, 1.0, 3, 3.0, &mut out), 2);
+        assert_eq!(out.map(|b| i32::from(b) - 3), [-3, -2, -2, 0, 0, 0, 2, 3, 3]);
+    }
 
     #[test]
     fn rounding_is_to_even_at_ties() {

@@ -22,7 +22,7 @@ const BLOCKS: usize = 4;
 pub fn edsr(store: &mut Store, channels: usize, config: &QuantConfig) -> Result<Sequential> {
     let edge = config.edge()?;
     let mut conv = |name: &str, channels: [usize; 2], config: &QuantConfig, signed: bool| {
-        Conv2d::quantized(store, name, channels, 3, 1, config, signed)?.biased(store)
+        Conv2d::quantized(store, name, channels, 3, 1, config, signed)?.output_scaled(store, config)?.biased(store)
     };
     let square = [WIDTH; 2];
     let head = conv("head", [channels, WIDTH], &edge, true)?;
@@ -51,7 +51,6 @@ mod tests {
     use crate::Layer;
     use crate::optim::{Optimizer, OptimizerConfig};
     use fixnet_autograd::Graph;
-    use fixnet_quant::GradientRule;
     use fixnet_tensor::Tensor;
 
     /// A smooth picture with an edge, `size` pixels wide, `channels` = 3.
@@ -67,7 +66,7 @@ mod tests {
     #[test]
     fn it_has_the_known_size_and_learns_to_enlarge_in_float_and_in_four_bits() {
         for bits in ["32/32/32", "4/4/4"] {
-            let config = QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges: None };
+            let config = QuantConfig::new(bits.parse().unwrap());
             let mut store = Store::seeded(0);
             let net = edsr(&mut store, 3, &config).unwrap();
             let weights = store.params().iter().filter(|p| p.value.shape().len() == 4).map(|p| p.value.len());

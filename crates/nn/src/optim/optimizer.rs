@@ -199,7 +199,7 @@ impl Optimizer {
                 }
                 _ => lr,
             };
-            let top = self.move_parameter(store, id, i, &grad, rate as f32);
+            let top = self.move_parameter(store, id, i, &grad, rate as f32 * store.param(id).lr_factor);
             if !top.is_finite() {
                 return Err(Error::NonFinite {
                     what: format!("`{}` after its update", store.param(id).name()),
