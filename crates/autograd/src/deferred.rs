@@ -352,7 +352,7 @@ impl Through {
                 _ => s,
             });
             match &self.d {
-                Value::Sums(d) => match d.integers(range) {
+                Value::Sums(d) if !d.has_columns() => match d.integers(range) {
                     Integers::Narrow(v) => self.mask(y, v, d.scale(), out, slopes),
                     Integers::Wide(v) => self.mask(y, v, d.scale(), out, slopes),
                 },
@@ -432,6 +432,7 @@ impl Deferred for Through {
 
 /// A gradient: written, or a note of how to compute it.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "few exist at a time, and each is moved a few times only")]
 pub enum Gradient {
     /// A tensor.
     Float(Tensor),

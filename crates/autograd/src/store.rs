@@ -31,6 +31,9 @@ pub struct Param {
     pub grad: Option<Tensor>,
     /// The integers that products use in place of a latent weight; `None` until it is quantized.
     pub codes: Option<Codes>,
+    /// What an optimizer multiplies this parameter's learning rate by. Set anew in each backward pass, by an operation
+    /// that has reason to (the DSGC rule for gradients); 1 otherwise.
+    pub lr_factor: f32,
 }
 
 impl Param {
@@ -125,7 +128,7 @@ impl Store {
     /// The name is taken.
     pub fn add(&mut self, name: &str, group: Group, value: Tensor) -> Result<ParamId> {
         self.name_is_free(name)?;
-        self.params.push(Param { name: name.to_string(), group, value, grad: None, codes: None });
+        self.params.push(Param { name: name.to_string(), group, value, grad: None, codes: None, lr_factor: 1.0 });
         Ok(ParamId(self.params.len() - 1))
     }
 

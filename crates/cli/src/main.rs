@@ -24,7 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train a recipe: a built-in name (digits, photo-digits, mnist, cifar10-resnet20, …) or a TOML file
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// Evaluate the checkpoint of a run on its test images
     Eval(eval::Args),
     /// Show what this CPU can do and which kernels are chosen
@@ -35,7 +35,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Train(args) => train::run(args),
+        Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
         Command::Info(args) => info::run(args),
         Command::Kernels(args) => kernels::run(args),

@@ -49,15 +49,31 @@ pub(crate) struct Args {
     /// The model: mlp, mlp:512-512, lenet, resnet18, resnet20, resnet32, resnet44, resnet56
     #[arg(long)]
     model: Option<String>,
-    /// How gradient quantizers choose their interval: lbt, min-max or fixed:GAMMA
+    /// How weights and activations are quantized: lbt, or trs (no scale behind the product)
+    #[arg(long)]
+    scheme: Option<String>,
+    /// One scale a weight (tensor) or one an output channel (channel)
+    #[arg(long, value_name = "tensor|channel")]
+    weight_scales: Option<String>,
+    /// Whether the scales of quantizers move: learned or fixed
+    #[arg(long, value_name = "learned|fixed")]
+    scales: Option<String>,
+    /// How gradient quantizers choose their interval: lbt[:ALPHA:BETA], min-max, fixed:GAMMA, mse[:EVERY], dsgc[:EVERY]
     #[arg(long, value_name = "RULE")]
     gradient_rule: Option<String>,
-    /// sgd, or sgdt with transition-rate scheduling
+    /// How gradients are rounded: stochastic or nearest
+    #[arg(long, value_name = "stochastic|nearest")]
+    gradient_rounding: Option<String>,
+    /// sgd, adam, adamw, nadam, adamax, rmsprop or adagrad; with a t at the end, transition-rate scheduling (sgdt, …).
+    /// One of another update rule than the recipe's comes with its usual learning rate and settings
     #[arg(long)]
     optimizer: Option<String>,
     /// Bits of the first convolution and the classifier, 32 for float
     #[arg(long)]
     edges: Option<u8>,
+    /// Set any key of the recipe, as in --set talr_rule=damped; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Folder of the run (default: runs/RECIPE-BITS-sSEED)
     #[arg(long)]
     out: Option<PathBuf>,
@@ -83,12 +99,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
     set(&mut recipe.bits, &args.bits);
     set(&mut recipe.epochs, &args.epochs);
     set(&mut recipe.batch_size, &args.batch_size);
-    set(&mut recipe.lr, &args.lr);
     set(&mut recipe.seed, &args.seed);
     set(&mut recipe.data, &args.data);
     set(&mut recipe.model, &args.model);
+    set(&mut recipe.scheme, &args.scheme);
+    set(&mut recipe.weight_scales, &args.weight_scales);
+    set(&mut recipe.scales, &args.scales);
     set(&mut recipe.gradient_rule, &args.gradient_rule);
-    set(&mut recipe.optimizer, &args.optimizer);
+    set(&mut recipe.gradient_rounding, &args.gradient_rounding);
+    if let Some(name) = &args.optimizer {
+        recipe.set_optimizer(name)?;
+    }
+    args.set.iter().try_for_each(|assignment| recipe.set(assignment))?;
+    recipe.lr = args.lr.or(recipe.lr);
     set(&mut recipe.edges, &args.edges);
     let isa = crate::choose_isa(args.isa.as_deref())?;
     if args.threads == Some(0) {
@@ -101,7 +124,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     result
 }
 
-fn train(args: &Args, recipe: Recipe, isa: fixnet::kernel::Isa) -> Result<()> {
+fn train(args: &Args, mut recipe: Recipe, isa: fixnet::kernel::Isa) -> Result<()> {
     let mut parts = recipe.resolve()?;
     let data = parts.data.load().map_err(fixnet::Error::from)?;
     let out = args.out.clone().unwrap_or_else(|| {
@@ -113,18 +136,18 @@ fn train(args: &Args, recipe: Recipe, isa: fixnet::kernel::Isa) -> Result<()> {
 
     let train = &data.train;
     let steps_per_epoch = train.len().div_ceil(recipe.batch_size) as u64;
-    parts.sgd.total_steps = u64::from(recipe.epochs) * steps_per_epoch;
+    parts.optimizer.total_steps = u64::from(recipe.epochs) * steps_per_epoch;
     let mut store = Store::seeded(recipe.seed);
     let input = [train.height, train.width, train.channels];
     let net =
         models::build(&mut store, &parts.model, input, train.classes, &parts.quant).map_err(fixnet::Error::from)?;
-    let mut sgd = Sgd::new(parts.sgd.clone())?;
+    let mut sgd = Optimizer::new(parts.optimizer.clone())?;
     let normalize = Normalize::of(train);
     let metadata = BTreeMap::from([("config".to_string(), toml::to_string(&recipe)?)]);
 
     let log_path = out.join("metrics.jsonl");
     let mut log = File::create(&log_path).with_context(|| log_path.display().to_string())?;
-    let bar = progress(parts.sgd.total_steps, args.quiet || args.json);
+    let bar = progress(parts.optimizer.total_steps, args.quiet || args.json);
     let start = Instant::now();
     let mut points: Vec<Point> = Vec::new();
     let mut training_seconds = 0.0;
@@ -171,6 +194,12 @@ fn train(args: &Args, recipe: Recipe, isa: fixnet::kernel::Isa) -> Result<()> {
                     line["target_transition_rate"] = t.target.into();
                     line["running_transition_rate"] = t.running.into();
                     line["talr"] = t.talr.into();
+                }
+                for (name, t) in &report.layers {
+                    line["layers"][name] = json!({
+                        "target_transition_rate": t.target, "transition_rate": t.rate,
+                        "running_transition_rate": t.running, "talr": t.talr,
+                    });
                 }
                 writeln!(log, "{line}").with_context(|| log_path.display().to_string())?;
             }

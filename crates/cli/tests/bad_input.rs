@@ -44,8 +44,15 @@ fn settings() {
     with(&["--bits", "9/4/4"], &["9/4/4", "1 to 8"]);
     with(&["--bits", "4/4"], &["4/4", "three widths"]);
     with(&["--gradient-rule", "best"], &["best", "min-max"]);
+    with(&["--gradient-rule", "mse:0"], &["mse:0", "mse[:EVERY]"]);
+    with(&["--gradient-rounding", "up"], &["up", "stochastic or nearest"]);
+    with(&["--scheme", "pact"], &["pact", "lbt or trs"]);
+    with(&["--weight-scales", "group"], &["group", "tensor or channel"]);
+    with(&["--scales", "free"], &["free", "learned or fixed"]);
     with(&["--model", "edsr"], &["edsr", "classifier"]);
     with(&["--optimizer", "lion"], &["lion", "sgdt"]);
+    with(&["--set", "talr_rule=quick", "--optimizer", "adamt"], &["quick", "multiplicative"]);
+    with(&["--set", "talr=damped"], &["talr", "talr_rule"]);
     with(&["--batch-size", "0"], &["batch_size", "at least 1"]);
     with(&["--threads", "0"], &["--threads", "at least 1"]);
     with(&["--data", "imagenet:x"], &["imagenet"]);

@@ -3,7 +3,7 @@
 //! A file is written beside its place, flushed to the disk and then renamed, so that a reader finds the old one or the
 //! new one and never a part.
 
-use crate::optim::Sgd;
+use crate::optim::Optimizer;
 use crate::{Error, Result};
 use fixnet_autograd::{Array, Store};
 use fixnet_tensor::Tensor;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
-fn entries(store: &Store, optimizer: &Sgd) -> Vec<(String, Array)> {
+fn entries(store: &Store, optimizer: &Optimizer) -> Vec<(String, Array)> {
     let mut all = store.state_dict();
     all.extend(optimizer.state_dict(store));
     all.push(("run.seed_and_step".into(), Array::U64(vec![store.seed(), store.step()])));
@@ -28,7 +28,7 @@ fn bytes(array: &Array) -> (Dtype, Vec<usize>, Vec<u8>) {
 }
 
 /// A blake3 hash, in hexadecimal, over names, types, shapes and bits of all state: equal digests mean equal runs.
-pub fn digest(store: &Store, optimizer: &Sgd) -> String {
+pub fn digest(store: &Store, optimizer: &Optimizer) -> String {
     let mut hash = blake3::Hasher::new();
     for (name, array) in entries(store, optimizer) {
         let (dtype, shape, data) = bytes(&array);
@@ -42,7 +42,7 @@ pub fn digest(store: &Store, optimizer: &Sgd) -> String {
 ///
 /// # Errors
 /// The file cannot be written; one that was there before is then untouched.
-pub fn save(path: &Path, store: &Store, optimizer: &Sgd, metadata: &BTreeMap<String, String>) -> Result<()> {
+pub fn save(path: &Path, store: &Store, optimizer: &Optimizer, metadata: &BTreeMap<String, String>) -> Result<()> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     let arrays: Vec<_> = entries(store, optimizer).into_iter().map(|(name, array)| (name, bytes(&array))).collect();
     let views = arrays
@@ -84,7 +84,7 @@ pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
 ///
 /// # Errors
 /// The file cannot be read, is damaged, or does not fit the model; the message names the parameter.
-pub fn load(path: &Path, store: &mut Store, optimizer: Option<&mut Sgd>) -> Result<BTreeMap<String, String>> {
+pub fn load(path: &Path, store: &mut Store, optimizer: Option<&mut Optimizer>) -> Result<BTreeMap<String, String>> {
     let metadata = read_metadata(path)?;
     let data = read(path)?;
     let damaged = |reason: String| Error::Checkpoint { path: path.to_path_buf(), reason };

@@ -2,17 +2,19 @@
 //!
 //! Two papers are implemented here and nowhere else: LBT (Kim et al., ECCV 2024), whose interval rule for gradient
 //! quantizers protects large gradients, and TRS (Lee et al., ICCV 2025), which schedules how often quantized weights
-//! change. See [`gradient`], [`forward`] and [`transition`].
+//! change. See [`gradient`], [`forward`] and [`transition`]; [`QuantConfig`] holds every choice.
 #![forbid(unsafe_code)]
 
+mod config;
 pub mod forward;
 pub mod gradient;
 pub mod ops;
 mod precision;
 pub mod transition;
 
+pub use config::{QuantConfig, Rounding, Scales, Scheme, WeightScales};
 pub use forward::{ActivationQuantizer, WeightQuantizer, requantize};
-pub use gradient::{GradientQuantizer, GradientRule, gammas};
+pub use gradient::{Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, gammas};
 pub use ops::{QConv2d, QLinear};
-pub use precision::{Precision, QuantConfig};
-pub use transition::{TransitionRate, Transitions};
+pub use precision::Precision;
+pub use transition::{TalrRule, TransitionRate, Transitions};

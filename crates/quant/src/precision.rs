@@ -1,6 +1,5 @@
 //! `Precision`: the bit widths of weights, activations and gradients, written W/A/G.
 
-use crate::GradientRule;
 use fixnet_autograd::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -84,34 +83,6 @@ impl FromStr for Precision {
         let widths: Vec<u8> = s.split('/').map(|w| w.trim().parse().map_err(|_| bad())).collect::<Result<_>>()?;
         let &[w, a, g] = widths.as_slice() else { return Err(bad()) };
         Self::new(w, a, g)
-    }
-}
-
-/// How the layers of a model are quantized.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct QuantConfig {
-    /// Bit widths of the inner layers.
-    pub precision: Precision,
-    /// How gradient quantizers choose their interval.
-    pub rule: GradientRule,
-    /// Bits of the first convolution and the classifier; `None` leaves them in float, as both papers do.
-    pub edges: Option<u8>,
-}
-
-impl QuantConfig {
-    /// Everything in f32.
-    pub const FLOAT: Self = Self { precision: Precision::FLOAT, rule: GradientRule::MinMax, edges: None };
-
-    /// The settings of the first and last layer: all three widths are `edges`.
-    ///
-    /// # Errors
-    /// The width is not 2 to 8.
-    pub fn edge(&self) -> Result<Self> {
-        let precision = match self.edges {
-            Some(b) if self.precision != Precision::FLOAT => Precision::new(b, b, b)?,
-            _ => Precision::FLOAT,
-        };
-        Ok(Self { precision, ..*self })
     }
 }
 

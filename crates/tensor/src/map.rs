@@ -221,8 +221,20 @@ pub fn count_above(x: &[f32], limit: f32) -> u64 {
 
 /// How many positions differ.
 pub fn count_different(x: &[u8], y: &[u8]) -> u64 {
+    // As many bytes as a count in a byte can hold: such counts stay bytes in vectors.
+    const FEW: usize = 128;
     assert_eq!(x.len(), y.len());
-    x.iter().zip(y).map(|(x, y)| u64::from(x != y)).sum()
+    let count = |range: std::ops::Range<usize>| {
+        let (x, y) = (&x[range.clone()], &y[range]);
+        dispatch(
+            #[inline(always)]
+            || {
+                let few = |x: &[u8], y: &[u8]| x.iter().zip(y).fold(0u8, |n, (x, y)| n + u8::from(x != y));
+                x.chunks(FEW).zip(y.chunks(FEW)).fold(0u64, |n, (x, y)| n + u64::from(few(x, y)))
+            },
+        )
+    };
+    fold_chunks(x.len(), || 0, count, |a, b| a + b)
 }
 
 /// `out = (byte - zero) · scale`: exact conversion, one rounding of the product.
@@ -276,10 +288,64 @@ pub fn quantize_stochastic(
     above
 }
 
+/// As [`quantize_stochastic`] with u = 0: rounding to nearest, ties to even.
+pub fn quantize_nearest(x: &[f32], per_unit: f32, top: u8, limit: f32, out: &mut [u8]) -> u64 {
+    assert_eq!(x.len(), out.len());
+    let levels = f32::from(top);
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut above = 0u32;
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = level_byte(clip(x * per_unit, -levels, levels), top);
+                above += u32::from(x.abs() > limit);
+            }
+            above.into()
+        },
+    )
+}
+
+/// `x[i] *= factors[(first + i) mod columns]`, on this thread: each column of a matrix times its own factor, for a part
+/// that starts at element `first`.
+pub fn scale_columns(x: &mut [f32], first: usize, factors: &[f32]) {
+    let columns = factors.len().max(1);
+    let start = first % columns;
+    let (head, rows) = x.split_at_mut(((columns - start) % columns).min(x.len()));
+    dispatch(
+        #[inline(always)]
+        || {
+            head.iter_mut().zip(&factors[start..]).for_each(|(x, f)| *x *= f);
+            for row in rows.chunks_mut(columns) {
+                row.iter_mut().zip(factors).for_each(|(x, f)| *x *= f);
+            }
+        },
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rng::domain;
+
+    #[test]
+    fn columns_have_their_own_factors_from_any_start() {
+        let factors = [1.0, 10.0, 100.0];
+        for first in 0..7 {
+            for len in 0..9 {
+                let mut x = vec![1.0; len];
+                scale_columns(&mut x, first, &factors);
+                assert!(x.iter().enumerate().all(|(i, &x)| x == factors[(first + i) % 3]), "{first} {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn nearest_gradients_round_ties_to_even_and_count_what_is_clipped() {
+        let x = [-9.0, -2.5, -1.5, -0.5, 0.0, 0.5, 1.5, 3.0, 3.5];
+        let mut out = [0u8; 9];
+        assert_eq!(quantize_nearest(&x, 1.0, 3, 3.0, &mut out), 2);
+        assert_eq!(out.map(|b| i32::from(b) - 3), [-3, -2, -2, 0, 0, 0, 2, 3, 3]);
+    }
 
     #[test]
     fn rounding_is_to_even_at_ties() {
@@ -317,6 +383,18 @@ mod tests {
         assert!(out.iter().all(|&b| b == 10));
         quantize_stochastic(&vec![-100.0; n], 1.0, 7, f32::MAX, noise, 0, &mut out);
         assert!(out.iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn differences_are_counted_at_every_length() {
+        let x: Vec<u8> = (0..70_000u32).map(|i| (i % 251) as u8).collect();
+        let y: Vec<u8> = x.iter().map(|v| v ^ 0x80).collect();
+        for n in [0, 1, 127, 128, 129, 32_768, 32_769, 70_000] {
+            assert_eq!((count_different(&x[..n], &x[..n]), count_different(&x[..n], &y[..n])), (0, n as u64));
+        }
+        let mut z = x.clone();
+        [0, 128, 40_000, 69_999].into_iter().for_each(|i| z[i] += 1);
+        assert_eq!(count_different(&x, &z), 4);
     }
 
     #[test]

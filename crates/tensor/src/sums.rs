@@ -24,6 +24,8 @@ pub enum Integers<'a> {
 pub struct Sums {
     shape: Vec<usize>,
     scale: f32,
+    /// The real value of one in each column of the last axis, where columns differ.
+    units: Option<Arc<[f32]>>,
     storage: Storage,
     /// Where the product that made them has summed its columns on the way.
     moments: Option<Arc<[(i64, i128)]>>,
@@ -50,7 +52,7 @@ impl Sums {
         if shape.iter().product::<usize>() != len {
             return Err(Error::shape("sums", format!("{len} elements"), shape));
         }
-        Ok(Self { shape: shape.to_vec(), scale, storage, moments: None })
+        Ok(Self { shape: shape.to_vec(), scale, units: None, storage, moments: None })
     }
 
     /// The lengths of the axes.
@@ -92,16 +94,50 @@ impl Sums {
         }
     }
 
-    /// The real value of one.
+    /// The real value of one, before the factors of columns.
     pub fn scale(&self) -> f32 {
         self.scale
+    }
+
+    /// The real value of one in column `k` of the last axis.
+    pub fn unit(&self, k: usize) -> f32 {
+        self.units.as_ref().map_or(self.scale, |u| u[k])
+    }
+
+    /// Whether columns of the last axis have factors of their own.
+    pub fn has_columns(&self) -> bool {
+        self.units.is_some()
+    }
+
+    /// The same sums times `factor`; the integers stay as they are.
+    #[must_use]
+    pub fn scaled(self, factor: f32) -> Self {
+        let units = self.units.map(|u| u.iter().map(|u| u * factor).collect());
+        Self { scale: self.scale * factor, units, ..self }
+    }
+
+    /// The same sums with each column of the last axis times its own factor; the integers stay as they are.
+    ///
+    /// # Errors
+    /// There is not one factor for each column.
+    pub fn with_columns(self, factors: &[f32]) -> Result<Self> {
+        if self.shape.last() != Some(&factors.len()) {
+            return Err(Error::shape("sums", format!("a last axis of {}", factors.len()), &self.shape));
+        }
+        let units = factors.iter().enumerate().map(|(k, f)| self.unit(k) * f).collect();
+        Ok(Self { units: Some(units), ..self })
     }
 
     /// The same sums under another shape; storage is shared.
     ///
     /// # Errors
-    /// The number of elements differs.
+    /// The number of elements differs, or the last axis where its columns have factors of their own.
     pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
+        if let Some(units) = &self.units
+            && shape.last() != Some(&units.len())
+        {
+            return Err(Error::shape("reshape", format!("a last axis of {}", units.len()), shape));
+        }
         if shape.iter().product::<usize>() != self.len() {
             return Err(Error::shape("reshape", format!("{} elements as in {:?}", self.len(), self.shape), shape));
         }
@@ -122,13 +158,16 @@ impl Sums {
         Self { moments: Some(moments.into()), ..self }
     }
 
-    /// Writes the real values of the sums from `first` on, `sum as f32 · scale`: one rounding to f32 (ties to even), one
+    /// Writes the real values of the sums from `first` on, `sum as f32 · unit`: one rounding to f32 (ties to even), one
     /// of the product.
     pub fn fill(&self, first: usize, out: &mut [f32]) {
-        let scale = self.scale;
+        let scale = if self.units.is_some() { 1.0 } else { self.scale };
         match self.integers(first..first + out.len()) {
             Integers::Narrow(v) => map::map1(v, out, |&v| f32::from(v) * scale),
             Integers::Wide(v) => map::map1(v, out, |&v| v as f32 * scale),
+        }
+        if let Some(units) = &self.units {
+            map::scale_columns(out, first, units);
         }
     }
 
@@ -154,5 +193,17 @@ mod tests {
         assert_eq!(wide.moments(2), narrow.moments(2));
         assert_eq!(wide.moments(2)[1], (32767 - 1 + 100, i128::from(32767 * 32767 + 1 + 10_000)));
         assert!(Sums::narrow(&[4], 1.0, vec![0i16; 3].into()).is_err());
+    }
+
+    #[test]
+    fn columns_with_factors() {
+        let sums = Sums::new(&[2, 2], 0.5, vec![1, 2, 3, 4].into()).unwrap().with_columns(&[2.0, 10.0]).unwrap();
+        assert_eq!(sums.to_tensor().data(), &[1.0, 10.0, 3.0, 20.0]);
+        let mut part = [0.0; 2];
+        sums.fill(1, &mut part);
+        assert_eq!(part, [10.0, 3.0]);
+        assert_eq!((sums.unit(1), sums.clone().scaled(2.0).unit(1)), (5.0, 10.0));
+        assert!(sums.reshape(&[4]).is_err() && sums.reshape(&[1, 2, 2]).is_ok());
+        assert!(Sums::new(&[1], 1.0, vec![1].into()).unwrap().with_columns(&[1.0, 2.0]).is_err());
     }
 }

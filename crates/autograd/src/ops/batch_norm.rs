@@ -280,8 +280,8 @@ fn statistics(x: &Input, c: usize) -> (Vec<f64>, Vec<f64>) {
     match x {
         Input::Sums(x) => {
             let rows = (x.len() / c) as i128;
-            let scale = f64::from(x.scale());
-            let moments = x.moments(c).into_iter().map(|(sum, square)| {
+            let moments = x.moments(c).into_iter().enumerate().map(|(k, (sum, square))| {
+                let scale = f64::from(x.unit(k));
                 let sum = i128::from(sum);
                 // n Σv² - (Σv)² is exact in 128 bits, so nothing cancels.
                 let spread = (rows * square - sum * sum) as f64 / (rows * rows) as f64;
@@ -352,20 +352,21 @@ impl Graph<'_> {
             }
         }
         let inv: Vec<f64> = var.iter().map(|v| 1.0 / (v + f64::from(bn.eps)).sqrt()).collect();
-        let unit = match &input {
+        let unit = |k: usize| match &input {
             Input::Float(_) => 1.0,
-            Input::Sums(s) => f64::from(s.scale()),
+            Input::Sums(s) => f64::from(s.unit(k)),
         };
+        let units: Vec<f64> = (0..c).map(unit).collect();
         let (weight, bias) = (self.param(bn.weight), self.param(bn.bias));
         let (wt, bt) = (weight.tensor(), bias.tensor());
         let wide = |t: &Tensor, k: usize| f64::from(t.data()[k]);
-        let a: Vec<f32> = (0..c).map(|k| (wide(&wt, k) * inv[k] * unit) as f32).collect();
+        let a: Vec<f32> = (0..c).map(|k| (wide(&wt, k) * inv[k] * units[k]) as f32).collect();
         let b: Vec<f32> = (0..c).map(|k| (wide(&bt, k) - wide(&wt, k) * inv[k] * mean[k]) as f32).collect();
         let out = Lazy::new(Affine { input: input.clone(), a: Columns::new(&a), b: Columns::new(&b) });
         let inputs = [x, &weight, &bias].map(|v| self.source(v)).to_vec();
         Ok(self.record_value(Value::Deferred(out), inputs, || BatchNormBackward {
             input,
-            a: inv.iter().map(|i| (i * unit) as f32).collect(),
+            a: inv.iter().zip(&units).map(|(i, unit)| (i * unit) as f32).collect(),
             b: inv.iter().zip(&mean).map(|(i, m)| (-i * m) as f32).collect(),
             slope: (0..c).map(|k| (wide(&wt, k) * inv[k]) as f32).collect(),
         }))
@@ -404,6 +405,11 @@ mod tests {
     fn sums_and_floats_agree_and_running_statistics_move() {
         let integers: Vec<i32> = (0..24).map(|i| (i * 37) % 101 - 50).collect();
         let sums = Sums::new(&[2, 2, 2, 3], 0.125, integers.into()).unwrap();
+        agree(sums.clone(), 0.125);
+        agree(sums.with_columns(&[1.0, 2.0, 0.5]).unwrap(), 0.125);
+    }
+
+    fn agree(sums: Sums, first_unit: f32) {
         let run = |value: Value| {
             let mut store = Store::seeded(0);
             let bn = layer(&mut store, 3);
@@ -425,7 +431,7 @@ mod tests {
             }
         }
         // Running mean: a tenth of the batch's.
-        let mean: f32 = (0..8).map(|i| sums.to_vec()[3 * i] as f32 * 0.125).sum::<f32>() / 8.0;
+        let mean: f32 = (0..8).map(|i| sums.to_vec()[3 * i] as f32 * first_unit).sum::<f32>() / 8.0;
         approx::assert_relative_eq!(stats.mean.data()[0], 0.1 * mean, epsilon = 1e-6);
     }
 

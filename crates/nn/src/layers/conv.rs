@@ -25,7 +25,7 @@ impl Conv2d {
     /// # Errors
     /// The name is taken.
     pub fn new(store: &mut Store, name: &str, channels: [usize; 2], kernel: usize, stride: usize) -> Result<Self> {
-        Self::quantized(store, name, channels, kernel, stride, &QuantConfig::FLOAT, false)
+        Self::quantized(store, name, channels, kernel, stride, &QuantConfig::float(), false)
     }
 
     /// A convolution at the precision of `config`, float if that is 32/32/32. `signed` says that its input may be
@@ -77,6 +77,16 @@ impl Conv2d {
         Ok(Self { name: name.to_string(), weight, window, quantized, bias: None })
     }
 
+    /// Adds a learned factor of the output where quantized values leave out their scales (see
+    /// [`QConv2d::output_scaled`]), for a layer that no normalization follows. `config` is that of the layer.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn output_scaled(mut self, store: &mut Store, config: &QuantConfig) -> Result<Self> {
+        self.quantized = self.quantized.map(|op| op.output_scaled(store, config)).transpose()?;
+        Ok(self)
+    }
+
     /// Adds a bias, a float for each channel, 0 at first; key `name.bias`.
     ///
     /// # Errors
@@ -111,12 +121,17 @@ impl Layer for Conv2d {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fixnet_quant::GradientRule;
 
     #[test]
     fn grouped_and_depthwise_layers_learn_in_every_precision() {
-        for bits in ["32/32/32", "4/4/4", "8/8/32"] {
-            let config = QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges: None };
+        use fixnet_quant::{Scheme, WeightScales};
+        for (bits, scheme, weight_scales) in [
+            ("32/32/32", Scheme::Lbt, WeightScales::Tensor),
+            ("4/4/4", Scheme::Lbt, WeightScales::Tensor),
+            ("8/8/32", Scheme::Lbt, WeightScales::Channel),
+            ("8/8/8", Scheme::Trs, WeightScales::Channel),
+        ] {
+            let config = QuantConfig { scheme, weight_scales, ..QuantConfig::new(bits.parse().unwrap()) };
             for groups in [2, 8] {
                 let mut store = Store::seeded(1);
                 let window = Window { padding: [2, 2], dilation: [2, 2], groups, ..Window::default() };
@@ -136,7 +151,7 @@ mod tests {
         }
         let mut store = Store::seeded(1);
         let window = Window { groups: 3, ..Window::default() };
-        let e = Conv2d::windowed(&mut store, "c", [8, 8], [3, 3], window, &QuantConfig::FLOAT, true).unwrap_err();
+        let e = Conv2d::windowed(&mut store, "c", [8, 8], [3, 3], window, &QuantConfig::float(), true).unwrap_err();
         assert_eq!(
             e.to_string(),
             "layer `c`: groups of a convolution: expected a divisor of 8 and 8 channels, found 3"

@@ -21,7 +21,7 @@ impl Linear {
     /// # Errors
     /// The name is taken.
     pub fn new(store: &mut Store, name: &str, c_in: usize, c_out: usize) -> Result<Self> {
-        Self::quantized(store, name, [c_in, c_out], &QuantConfig::FLOAT, false)
+        Self::quantized(store, name, [c_in, c_out], &QuantConfig::float(), false)
     }
 
     /// A layer at the precision of `config`, float if that is 32/32/32. `signed` says that its input may be negative.
@@ -42,6 +42,16 @@ impl Linear {
         let bias = store.add(&format!("{name}.bias"), Group::Offset, Tensor::zeros(&[c_out]))?;
         let quantized = if float { None } else { Some(QLinear::new(store, name, weight, config, signed)?) };
         Ok(Self { name: name.to_string(), weight, bias, quantized })
+    }
+
+    /// Adds a learned factor of the output where quantized values leave out their scales (see
+    /// [`QLinear::output_scaled`]), for a layer that no normalization follows. `config` is that of the layer.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn output_scaled(mut self, store: &mut Store, config: &QuantConfig) -> Result<Self> {
+        self.quantized = self.quantized.map(|op| op.output_scaled(store, config)).transpose()?;
+        Ok(self)
     }
 }
 

@@ -22,7 +22,7 @@ const BLOCKS: usize = 4;
 pub fn edsr(store: &mut Store, channels: usize, config: &QuantConfig) -> Result<Sequential> {
     let edge = config.edge()?;
     let mut conv = |name: &str, channels: [usize; 2], config: &QuantConfig, signed: bool| {
-        Conv2d::quantized(store, name, channels, 3, 1, config, signed)?.biased(store)
+        Conv2d::quantized(store, name, channels, 3, 1, config, signed)?.output_scaled(store, config)?.biased(store)
     };
     let square = [WIDTH; 2];
     let head = conv("head", [channels, WIDTH], &edge, true)?;
@@ -49,9 +49,8 @@ pub fn edsr(store: &mut Store, channels: usize, config: &QuantConfig) -> Result<
 mod tests {
     use super::*;
     use crate::Layer;
-    use crate::optim::{Sgd, SgdConfig};
+    use crate::optim::{Optimizer, OptimizerConfig};
     use fixnet_autograd::Graph;
-    use fixnet_quant::GradientRule;
     use fixnet_tensor::Tensor;
 
     /// A smooth picture with an edge, `size` pixels wide, `channels` = 3.
@@ -67,13 +66,14 @@ mod tests {
     #[test]
     fn it_has_the_known_size_and_learns_to_enlarge_in_float_and_in_four_bits() {
         for bits in ["32/32/32", "4/4/4"] {
-            let config = QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges: None };
+            let config = QuantConfig::new(bits.parse().unwrap());
             let mut store = Store::seeded(0);
             let net = edsr(&mut store, 3, &config).unwrap();
             let weights = store.params().iter().filter(|p| p.value.shape().len() == 4).map(|p| p.value.len());
             // Nine convolutions of 64x64, the one to 256, and the edges.
             assert_eq!(weights.sum::<usize>(), 9 * 9 * 64 * 64 + 9 * 64 * 256 + 2 * 9 * 3 * 64);
-            let mut sgd = Sgd::new(SgdConfig { lr: 1e-3, total_steps: 30, ..SgdConfig::default() }).unwrap();
+            let mut optimizer =
+                Optimizer::new(OptimizerConfig { lr: 1e-3, total_steps: 30, ..OptimizerConfig::default() }).unwrap();
             let mut losses = Vec::new();
             for _ in 0..30 {
                 let mut g = Graph::train(&mut store);
@@ -82,7 +82,7 @@ mod tests {
                 let loss = g.l1_loss(&y, &target).unwrap();
                 losses.push(loss.tensor().item());
                 g.backward(loss).unwrap();
-                sgd.step(&mut store).unwrap();
+                optimizer.step(&mut store).unwrap();
             }
             assert!(losses[29] < 0.5 * losses[0], "{bits}: {losses:?}");
         }

@@ -124,7 +124,7 @@ pub fn mlp(
         net = net.push(BatchNorm2d::new(store, &format!("bn{}", i + 1), width)?).push(Relu);
         from = width;
     }
-    Ok(net.push(Linear::quantized(store, "classifier", [from, classes], &config.edge()?, false)?))
+    Ok(net.push(classifier(store, [from, classes], &config.edge()?, false)?))
 }
 
 /// A LeNet-like network: conv 5x5 32, pool, conv 5x5 64, pool, 128 features, classifier; batch norm and ReLU after each.
@@ -151,7 +151,12 @@ pub fn lenet(store: &mut Store, [h, w, c]: [usize; 3], classes: usize, config: &
         .push(Linear::quantized(store, "fc1", [features, 128], config, false)?)
         .push(BatchNorm2d::new(store, "bn3", 128)?)
         .push(Relu)
-        .push(Linear::quantized(store, "classifier", [128, classes], &edge, false)?))
+        .push(classifier(store, [128, classes], &edge, false)?))
+}
+
+/// The last layer of a classifier, which no normalization follows.
+fn classifier(store: &mut Store, channels: [usize; 2], edge: &QuantConfig, signed: bool) -> Result<Linear> {
+    Linear::quantized(store, "classifier", channels, edge, signed)?.output_scaled(store, edge)
 }
 
 #[cfg(test)]
@@ -159,7 +164,6 @@ mod tests {
     use super::*;
     use crate::Layer;
     use fixnet_autograd::{Graph, Group, Param};
-    use fixnet_quant::GradientRule;
     use fixnet_tensor::Tensor;
 
     #[test]
@@ -173,7 +177,7 @@ mod tests {
     }
 
     fn config(bits: &str, edges: Option<u8>) -> QuantConfig {
-        QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges }
+        QuantConfig { edges, ..QuantConfig::new(bits.parse().unwrap()) }
     }
 
     fn weights(store: &Store) -> usize {

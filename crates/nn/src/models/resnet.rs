@@ -1,6 +1,6 @@
 //! Residual networks for small images: the narrow CIFAR family, and ResNet-18 with its first layer for 32x32.
 
-use crate::layers::{BasicBlock, BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, Relu, Sequential};
+use crate::layers::{BasicBlock, BatchNorm2d, Conv2d, GlobalAvgPool2d, Relu, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
 
@@ -22,7 +22,7 @@ pub fn resnet_cifar(
     let net = stem(store, channels, 16, config)?;
     let net = stages(store, net, &[16, 32, 64], (depth - 2) / 6, config, BasicBlock::new)?;
     let net = net.push(GlobalAvgPool2d).push(BatchNorm2d::new(store, "bn2", 64)?);
-    Ok(net.push(Linear::quantized(store, "classifier", [64, classes], &config.edge()?, true)?))
+    Ok(net.push(super::classifier(store, [64, classes], &config.edge()?, true)?))
 }
 
 /// ResNet-18 (He et al., CVPR 2016) in its form for small images: the first convolution is 3x3 with stride 1 and no
@@ -36,8 +36,7 @@ pub fn resnet18(store: &mut Store, channels: usize, classes: usize, config: &Qua
     let net = stages(store, net, &[64, 128, 256, 512], 2, config, |store, name, channels, stride, config| {
         BasicBlock::new(store, name, channels, stride, config)?.projected(store, config)
     })?;
-    let classifier = Linear::quantized(store, "classifier", [512, classes], &config.edge()?, false)?;
-    Ok(net.push(GlobalAvgPool2d).push(classifier))
+    Ok(net.push(GlobalAvgPool2d).push(super::classifier(store, [512, classes], &config.edge()?, false)?))
 }
 
 /// The first convolution, batch norm and ReLU.

@@ -2,11 +2,12 @@
 //!
 //! Both are one operation: a matrix product is a 1x1 convolution of 1x1 images for the kernels as well.
 
-use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, WeightQuantizer};
+use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, Scales, WeightQuantizer, WeightScales};
 use fixnet_autograd::deferred::{Deferred, Gradient};
-use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, Source, Store, Value, Var};
+use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, Group, ParamId, Result, Slot, Source, Store, Value, Var};
 use fixnet_tensor::profile::{self, Work};
-use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Tensor, Window, float, map};
+use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Sums, Tensor, Window, float, map, reduce};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The quantizers of one layer.
@@ -16,26 +17,117 @@ struct Quantizers {
     weight: Slot<WeightQuantizer>,
     input: ActivationQuantizer,
     gradient: Option<Slot<GradientQuantizer>>,
+    output: Option<OutputScale>,
+}
+
+/// A factor of the output, or one for each channel: what quantized values without their scales leave out.
+#[derive(Debug, Clone, Copy)]
+struct OutputScale {
+    scale: ParamId,
+    learned: bool,
+    by_channel: bool,
+}
+
+impl OutputScale {
+    /// The factors. Those that were never set are the product of what the operands leave out, kept if `training`.
+    fn factors(&self, store: &mut Store, weight: &WeightQuantizer, input: f32, training: bool) -> Tensor {
+        let kept = store.param(self.scale).value.clone();
+        if kept.data().iter().all(|&f| f != 0.0) {
+            return kept;
+        }
+        let mut first = weight.missing(store, self.by_channel);
+        first.data_mut().iter_mut().for_each(|f| *f *= input);
+        if training {
+            store.param_mut(self.scale).value = first.clone();
+        }
+        first
+    }
+
+    fn apply(factors: &[f32], sums: Sums) -> Result<Sums> {
+        match factors {
+            [f] => Ok(sums.scaled(*f)),
+            factors => Ok(sums.with_columns(factors)?),
+        }
+    }
+
+    /// The gradient: sums over rows of that of the output, `dy`, times the output without the factors, `y`.
+    fn slope(&self, dy: &Tensor, y: &Sums, store: &mut Store) {
+        let columns = dy.shape().last().copied().unwrap_or(1).max(1);
+        let span = reduce::span(columns);
+        let sums = reduce::row_sums(dy.len() / columns, columns, span, |rows, sums| {
+            let mut block = vec![0.0; span];
+            for first in (rows.start * columns..rows.end * columns).step_by(span) {
+                let dy = &dy.data()[first..(first + span).min(rows.end * columns)];
+                let y_block = &mut block[..dy.len()];
+                y.fill(first, y_block);
+                sums.iter_mut().zip(dy.iter().zip(&*y_block)).for_each(|(s, (d, y))| *s += d * y);
+            }
+        });
+        let sums = reduce::fold_span(&sums, columns);
+        let slopes = match self.by_channel {
+            true => sums.iter().map(|&s| s as f32).collect(),
+            false => vec![sums.iter().fold(0f64, |a, b| a + b) as f32],
+        };
+        let shape = store.param(self.scale).value.shape().to_vec();
+        store.accumulate(self.scale, Tensor::from_vec(&shape, slopes).expect("one slope a factor"));
+    }
+}
+
+/// A gradient with a factor for each column, computed where it is needed.
+struct Scaled {
+    d: Arc<dyn Deferred>,
+    /// Repeated, so that narrow rows fill vectors too.
+    factors: Vec<f32>,
+}
+
+impl Deferred for Scaled {
+    fn shape(&self) -> &[usize] {
+        self.d.shape()
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        match self.d.slice(Range { start: first, end: first + out.len() }) {
+            Some(d) => out.copy_from_slice(d),
+            None => self.d.fill(first, out),
+        }
+        map::scale_columns(out, first, &self.factors);
+    }
+    fn size(&self) -> usize {
+        self.d.size()
+    }
 }
 
 impl Quantizers {
     fn new(store: &mut Store, name: &str, weight: ParamId, config: &QuantConfig, signed: bool) -> Result<Self> {
         let p: Precision = config.precision;
-        let (Some(w), Some(a)) = (p.weight(), p.activation()) else {
+        let Some(a) = p.activation() else {
             return Err(
                 Error::setting("bits of a quantized layer", "1 to 8 for weights and activations", p).in_layer(name)
             );
         };
-        let weight = WeightQuantizer::new(store, &format!("{name}.weight"), weight, w)?;
-        let input = ActivationQuantizer::new(store, &format!("{name}.input"), a, signed)?;
+        let weight = WeightQuantizer::new(store, &format!("{name}.weight"), weight, config)?;
+        let input = ActivationQuantizer::new(store, &format!("{name}.input"), a, signed, config.scheme, config.scales)?;
         let gradient = match p.gradient() {
             Some(bits) => {
-                let quantizer = GradientQuantizer::new(bits, config.rule)?;
+                let quantizer = GradientQuantizer::new(bits, &config.rule, config.gradient_rounding)?;
                 Some(store.add_state(&format!("{name}.gradient"), quantizer)?)
             }
             None => None,
         };
-        Ok(Self { name: name.to_string(), weight, input, gradient })
+        Ok(Self { name: name.to_string(), weight, input, gradient, output: None })
+    }
+
+    fn output_scaled(mut self, store: &mut Store, config: &QuantConfig) -> Result<Self> {
+        let weight = *store.state(self.weight);
+        if weight.leaves_out() || self.input.leaves_out() {
+            let by_channel = config.weight_scales == WeightScales::Channel;
+            let unset = match by_channel {
+                true => Tensor::zeros(&store.param(weight.weight()).value.shape()[..1]),
+                false => Tensor::scalar(0.0),
+            };
+            let scale = store.add(&format!("{}.output.scale", self.name), Group::Scale, unset)?;
+            self.output = Some(OutputScale { scale, learned: config.scales == Scales::Learned, by_channel });
+        }
+        Ok(self)
     }
 }
 
@@ -71,6 +163,16 @@ impl QConv2d {
         Ok(Self { quantizers: Quantizers::new(store, name, weight, config, signed)?, window })
     }
 
+    /// Adds a factor of the output, `name.output.scale`, learned unless scales are fixed, where quantized values leave
+    /// out their scales (the TRS scheme, one-bit weights): for a layer that no normalization follows. The first training
+    /// batch sets it to what is left out. There is one factor, or with weight scales by channel one for each channel.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn output_scaled(self, store: &mut Store, config: &QuantConfig) -> Result<Self> {
+        Ok(Self { quantizers: self.quantizers.output_scaled(store, config)?, ..self })
+    }
+
     /// Records the operation. Shapes: x [N, H, W, I] to [N, H_out, W_out, O], as exact sums.
     ///
     /// # Errors
@@ -92,6 +194,16 @@ impl QLinear {
     /// The precision is float, or a name is taken.
     pub fn new(store: &mut Store, name: &str, weight: ParamId, config: &QuantConfig, signed: bool) -> Result<Self> {
         Ok(Self { quantizers: Quantizers::new(store, name, weight, config, signed)? })
+    }
+
+    /// Adds a factor of the output, `name.output.scale`, learned unless scales are fixed, where quantized values leave
+    /// out their scales (the TRS scheme, one-bit weights): for a layer that no normalization follows. The first training
+    /// batch sets it to what is left out. There is one factor, or with weight scales by channel one for each channel.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn output_scaled(self, store: &mut Store, config: &QuantConfig) -> Result<Self> {
+        Ok(Self { quantizers: self.quantizers.output_scaled(store, config)? })
     }
 
     /// Records the operation. Shapes: x [N, I] to [N, O], as exact sums.
@@ -159,23 +271,46 @@ impl Quantizers {
         let (value, weight) = (x.value().clone(), *g.store().state(self.weight));
         let (len, size) = (x.shape().iter().product::<usize>(), x.value().size());
         let read = |_: &_| Work { bytes: len * (size + 1), macs: 0 };
-        let quantize = || self.input.quantize(g.store_mut(), &value, training);
+        let input_scale = self.input.prepare(g.store_mut(), &value, training).map_err(named)?;
+        let quantize = || self.input.codes(&value, input_scale);
         let codes = profile::span("quantize input", &self.name, read, quantize).map_err(named)?;
         let weight_codes = weight.codes(g.store_mut())?;
         let work = |sums: &tensor::Result<tensor::Sums>| {
             product.work(len, sums.as_ref().map_or(0, |s| s.bytes()), &weight_codes)
         };
         let sums = profile::span("product", &self.name, work, || product.forward(&codes, &weight_codes));
-        let sums = sums.map_err(|e| named(e.into()))?;
-        let scales = [self.input.scale(), weight.scale()];
-        let params = std::iter::once(weight.weight()).chain(scales.into_iter().flatten());
+        let mut sums = sums.map_err(|e| named(e.into()))?;
+        let mut factors = weight.columns(g.store());
+        if let Some(columns) = &factors {
+            sums = sums.with_columns(columns)?;
+        }
+        let mut unscaled = None;
+        if let Some(output) = &self.output {
+            let more = output.factors(g.store_mut(), &weight, self.input.missing(input_scale), training);
+            unscaled = Some(sums.clone());
+            sums = OutputScale::apply(more.data(), sums)?;
+            factors = Some(
+                (0..sums.shape()[sums.shape().len() - 1])
+                    .map(|k| factors.as_ref().map_or(1.0, |f| f[k]) * more.data()[k % more.len()])
+                    .collect(),
+            );
+        }
+        let scales = self.learned_scales(&weight);
+        let params = std::iter::once(weight.weight()).chain(scales);
         let inputs = std::iter::once(g.source(x)).chain(params.map(Source::Param)).collect();
         Ok(g.record_value(Value::Sums(sums), inputs, || QuantizedBackward {
             quantizers: self.clone(),
             product,
             value,
             codes,
+            factors,
+            unscaled,
         }))
+    }
+
+    fn learned_scales(&self, weight: &WeightQuantizer) -> impl Iterator<Item = ParamId> + use<> {
+        let output = self.output.filter(|o| o.learned).map(|o| o.scale);
+        [self.input.learned_scale(), weight.learned_scale(), output].into_iter().flatten()
     }
 }
 
@@ -185,6 +320,10 @@ struct QuantizedBackward {
     /// The input before quantization; the layer before it shares the storage.
     value: Value,
     codes: Codes,
+    /// Factors of the output's columns: scales that are not in the codes.
+    factors: Option<Vec<f32>>,
+    /// The output without its learned factors, where it has some.
+    unscaled: Option<Sums>,
 }
 
 impl Backward for QuantizedBackward {
@@ -201,10 +340,24 @@ impl Backward for QuantizedBackward {
     }
 
     fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
-        let Self { quantizers: q, product, value, codes } = *self;
+        let Self { quantizers: q, product, value, codes, factors, unscaled } = *self;
         let weight = *cx.store.state(q.weight);
         let weight_codes = weight.codes(cx.store)?;
-        let input_needed = cx.needs(0) || q.input.scale().is_some();
+        let input_needed = cx.needs(0) || q.input.learned_scale().is_some();
+        let mut grad = grad;
+        if let (Some(output), Some(y)) = (q.output.filter(|o| o.learned), unscaled) {
+            let dy = grad.into_tensor(cx.store);
+            output.slope(&dy, &y, cx.store);
+            grad = dy.into();
+        }
+        // The products know codes alone, so the gradient that they take has the factors of its columns.
+        if let Some(factors) = factors {
+            let d: Arc<dyn Deferred> = match grad {
+                Gradient::Deferred(d) => d,
+                grad => Arc::new(grad.into_tensor(cx.store)),
+            };
+            grad = Gradient::Deferred(Arc::new(Scaled { d, factors: reduce::spread(&factors) }));
+        }
         let (dx, dw) = match q.gradient {
             Some(slot) => {
                 let (noise, step) = (cx.noise(&q.name), cx.store.step());
@@ -214,6 +367,8 @@ impl Backward for QuantizedBackward {
                 };
                 let quantizer = cx.state(slot);
                 let g = quantizer.quantize(&*grad, noise, &q.name, step)?;
+                let lr_factor = quantizer.lr_factor();
+                cx.store.param_mut(weight.weight()).lr_factor = lr_factor;
                 drop(grad);
                 let written = |sums: &tensor::Result<tensor::Sums>| sums.as_ref().map_or(0, |s| s.bytes());
                 let dx = input_needed.then(|| {
@@ -248,20 +403,19 @@ impl Backward for QuantizedBackward {
             }
             dx => dx,
         };
-        let scales = [q.input.scale(), weight.scale()].into_iter().flatten();
         // The scales' gradients go with those of the values that they scale.
-        Ok([dx, Some(dw)].into_iter().map(|g| g.map(Gradient::from)).chain(scales.map(|_| None)).collect())
+        Ok([dx.map(Gradient::from), Some(dw)].into_iter().chain(q.learned_scales(&weight).map(|_| None)).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::GradientRule;
-    use fixnet_autograd::{Group, check::sample};
+    use crate::{MinMax, Scheme};
+    use fixnet_autograd::check::sample;
 
     fn config(bits: &str) -> QuantConfig {
-        QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::MinMax, edges: None }
+        QuantConfig { rule: MinMax.into(), ..QuantConfig::new(bits.parse().unwrap()) }
     }
 
     fn window(stride: usize) -> Window {
@@ -319,11 +473,139 @@ mod tests {
         }
     }
 
+    /// Everything that a layer computes and passes back, against the float operation on the quantized values and the
+    /// formulas of METHOD 1, in every scheme, with scales by tensor and channel and with output scales.
+    #[test]
+    fn layers_of_every_kind_agree_with_the_float_operation_on_quantized_values() {
+        for (bits, scheme, channels, scaled) in [
+            ("4/4/32", Scheme::Lbt, false, false),
+            ("4/4/32", Scheme::Lbt, true, false),
+            ("4/4/32", Scheme::Trs, false, true),
+            ("2/2/32", Scheme::Trs, true, true),
+            ("1/1/32", Scheme::Trs, true, true),
+            ("1/4/32", Scheme::Lbt, false, true),
+            ("3/5/8", Scheme::Lbt, true, false),
+            ("3/5/8", Scheme::Trs, true, true),
+            ("8/8/8", Scheme::Trs, false, false),
+        ] {
+            let weight_scales = if channels { WeightScales::Channel } else { WeightScales::Tensor };
+            let config = QuantConfig { scheme, weight_scales, ..config(bits) };
+            let name = format!("{bits} {scheme} {weight_scales}");
+            let mut store = Store::seeded(0);
+            let x = store.add("x", Group::Weight, sample(&[16, 12], 2)).unwrap();
+            let w = store.add("l.weight", Group::Latent, sample(&[7, 12], 1)).unwrap();
+            let mut layer = QLinear::new(&mut store, "l", w, &config, false).unwrap();
+            if scaled {
+                layer = layer.output_scaled(&mut store, &config).unwrap();
+            }
+            let mut g = Graph::train(&mut store);
+            let xv = g.param(x);
+            let y = layer.forward(&mut g, &xv).unwrap();
+            let (found, target) = (y.tensor(), sample(&[16, 7], 5));
+            let target_var = g.input(target.clone());
+            let loss = g.mse_loss(&y, &target_var).unwrap();
+            g.backward(loss).unwrap();
+
+            // The operands' values with all their scales, and the factors of the output.
+            let q = &layer.quantizers;
+            let weight = *store.state(q.weight);
+            let xq = q.input.quantize(&mut store, &Value::Float(sample(&[16, 12], 2)), true).unwrap();
+            let mut wq = weight.codes(&mut store).unwrap().dequantize();
+            if let Some(columns) = weight.columns(&store) {
+                wq.data_mut().chunks_mut(12).zip(columns).for_each(|(row, s)| row.iter_mut().for_each(|w| *w *= s));
+            }
+            let output = q.output.map(|o| store.param(o.scale).value.data().to_vec()).unwrap_or(vec![1.0]);
+            assert_eq!(output.len(), if channels && scaled { 7 } else { 1 }, "{name}");
+            let mut diagonal = Tensor::zeros(&[7, 7]);
+            (0..7).for_each(|k| diagonal.data_mut()[8 * k] = output[k % output.len()]);
+            let mut float = Store::seeded(0);
+            let ids: Vec<ParamId> = [("x", xq.dequantize()), ("w", wq), ("d", diagonal)]
+                .map(|(name, t)| float.add(name, Group::Weight, t).unwrap())
+                .to_vec();
+            let mut g = Graph::train(&mut float);
+            let v: Vec<Var> = ids.iter().map(|&id| g.param(id)).collect();
+            let y = g.linear(&v[0], &v[1]).unwrap();
+            let y = g.matmul(&y, &v[2]).unwrap();
+            for (a, b) in found.data().iter().zip(y.tensor().data()) {
+                approx::assert_relative_eq!(a, b, epsilon = 1e-5, max_relative = 1e-4);
+            }
+            let target = g.input(target);
+            let loss = g.mse_loss(&y, &target).unwrap();
+            g.backward(loss).unwrap();
+
+            // From the quantized values to the latents, by the quantizers themselves: those have their own tests.
+            let exact = bits.ends_with("32");
+            let close = |what: &str, a: &[f32], b: &[f32]| {
+                assert_eq!(a.len(), b.len(), "{name} {what}");
+                let top = map::max_abs(b).max(1e-6);
+                let worst = a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / top;
+                assert!(worst < if exact { 1e-4 } else { 0.03 }, "{name} {what}: {worst}");
+            };
+            let grad = |id: ParamId| float.grad(id).unwrap().clone();
+            let dx = store.grad(x).unwrap().data().to_vec();
+            let dw = store.grad(w).unwrap().data().to_vec();
+            let slopes: Vec<Option<Vec<f32>>> = [q.input.learned_scale(), weight.learned_scale()]
+                .map(|s| s.map(|s| store.grad(s).unwrap().data().to_vec()))
+                .to_vec();
+            let of_output = q.output.map(|o| store.grad(o.scale).unwrap().data().to_vec());
+            store.zero_grad();
+            let through = q.input.backward(&store, Value::Float(sample(&[16, 12], 2)), Value::Float(grad(ids[0])));
+            close("dx", &dx, Gradient::from(through).into_tensor(&mut store).data());
+            let mut of_codes = grad(ids[1]);
+            if let Some(columns) = weight.columns(&store) {
+                let rows = of_codes.data_mut().chunks_mut(12).zip(columns);
+                rows.for_each(|(row, s)| row.iter_mut().for_each(|d| *d *= s));
+            }
+            close("dw", &dw, weight.backward(&mut store, of_codes).into_tensor(&mut store).data());
+            for (scale, slope) in [q.input.learned_scale(), weight.learned_scale()].into_iter().zip(slopes) {
+                if let (Some(scale), Some(slope)) = (scale, slope) {
+                    close("scale", &slope, store.grad(scale).unwrap().data());
+                }
+            }
+            if let Some(found) = of_output {
+                let d = grad(ids[2]);
+                let each: Vec<f32> = (0..7).map(|k| d.data()[8 * k]).collect();
+                close("output scale", &found, &if found.len() == 7 { each } else { vec![each.iter().sum()] });
+            }
+        }
+    }
+
+    /// An output scale starts as what the operands leave out, so that the layer starts as the float layer that it is
+    /// made from.
+    #[test]
+    fn output_scales_start_where_the_float_layer_is() {
+        let run = |config: &QuantConfig, training: bool| {
+            let mut store = Store::seeded(0);
+            let w = store.add("l.weight", Group::Latent, sample(&[7, 64], 1)).unwrap();
+            let layer =
+                QLinear::new(&mut store, "l", w, config, false).unwrap().output_scaled(&mut store, config).unwrap();
+            let mut g = if training { Graph::train(&mut store) } else { Graph::eval(&mut store) };
+            let mut x = sample(&[16, 64], 2);
+            x.data_mut().iter_mut().for_each(|x| *x = x.max(0.0));
+            let (xv, wv) = (g.input(x), g.param(w));
+            let (y, float) = (layer.forward(&mut g, &xv).unwrap().tensor(), g.linear(&xv, &wv).unwrap().tensor());
+            let kept = layer.quantizers.output.map(|o| store.param(o.scale).value.data()[0]);
+            let dot = |a: &Tensor, b: &Tensor| a.data().iter().zip(b.data()).map(|(a, b)| a * b).sum::<f32>();
+            (dot(&y, &float) / dot(&float, &float), kept)
+        };
+        for (bits, bound) in [("8/8/8", 0.02), ("4/4/32", 0.15), ("1/1/32", 0.5)] {
+            for weight_scales in [WeightScales::Tensor, WeightScales::Channel] {
+                let config = QuantConfig { scheme: Scheme::Trs, weight_scales, ..config(bits) };
+                let (share, kept) = run(&config, true);
+                assert!((share - 1.0).abs() < bound && kept.unwrap() > 0.0, "{bits} {weight_scales}: {share}");
+                assert_eq!(run(&config, false), (share, Some(0.0)), "an evaluation keeps nothing");
+            }
+        }
+        // Values of the LBT scheme have their scales, unless weights have one bit.
+        assert!(run(&config("4/4/4"), true).1.is_none());
+        assert!(run(&config("1/4/32"), true).1.is_some());
+    }
+
     #[test]
     fn float_precision_and_wrong_shapes_name_the_layer() {
         let mut store = Store::seeded(0);
         let w = store.add("c.weight", Group::Latent, sample(&[5, 3, 3, 4], 1)).unwrap();
-        let e = QConv2d::new(&mut store, "c", w, &QuantConfig::FLOAT, false, window(1)).unwrap_err();
+        let e = QConv2d::new(&mut store, "c", w, &QuantConfig::float(), false, window(1)).unwrap_err();
         assert!(e.to_string().contains("layer `c`"));
         let layer = QConv2d::new(&mut store, "c", w, &config("4/4/4"), false, window(1)).unwrap();
         let mut g = Graph::train(&mut store);

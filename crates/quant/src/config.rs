@@ -1,0 +1,164 @@
+//! `QuantConfig`: how the layers of a model are quantized, with the choices that it is made of.
+
+use crate::{Precision, Rule};
+use fixnet_autograd::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+
+/// An enum whose variants have names in recipes.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident, $what:literal, { $($(#[$of:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub enum $name { $($(#[$of])* $variant),+ }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $text),+ })
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+            fn from_str(s: &str) -> Result<Self> {
+                match s {
+                    $($text => Ok(Self::$variant),)+
+                    _ => Err(Error::setting($what, [$($text),+].join(" or "), s)),
+                }
+            }
+        }
+    };
+}
+
+named!(
+    /// The forward quantizers (METHOD 1).
+    Scheme, "scheme", {
+        /// Symmetric weights; a quantized value is the level times the scale.
+        #[default]
+        Lbt = "lbt",
+        /// Modified LSQ: two's complement weights, quantized values without the scale. A normalization that follows takes
+        /// the scale out; where none does, a layer may have a learned output scale. Weight scales are not learned.
+        Trs = "trs",
+    }
+);
+
+named!(
+    /// Rounding of gradients.
+    Rounding, "gradient rounding", {
+        /// Up or down at random, right in the mean.
+        #[default]
+        Stochastic = "stochastic",
+        /// To the nearest level, ties to even.
+        Nearest = "nearest",
+    }
+);
+
+named!(
+    /// How many scales a weight has.
+    WeightScales, "weight scales", {
+        /// One.
+        #[default]
+        Tensor = "tensor",
+        /// One for each output channel.
+        Channel = "channel",
+    }
+);
+
+named!(
+    /// Whether the scales of quantizers move.
+    Scales, "scales", {
+        /// They are learned, all that the scheme learns.
+        #[default]
+        Learned = "learned",
+        /// They keep their first value.
+        Fixed = "fixed",
+    }
+);
+
+/// How the layers of a model are quantized.
+///
+/// ```
+/// use fixnet_quant::{Lbt, QuantConfig, Scheme};
+/// let plain = QuantConfig::new("4/4/4".parse()?);
+/// assert_eq!(plain.rule, Lbt::default().into());
+/// let trs = QuantConfig { scheme: Scheme::Trs, ..QuantConfig::new("2/2/32".parse()?) };
+/// assert_eq!(trs.scheme.to_string(), "trs");
+/// # Ok::<(), fixnet_autograd::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantConfig {
+    /// Bit widths of the inner layers.
+    pub precision: Precision,
+    /// The forward quantizers.
+    pub scheme: Scheme,
+    /// How gradient quantizers choose their interval.
+    pub rule: Rule,
+    /// How they round.
+    pub gradient_rounding: Rounding,
+    /// One scale a weight, or one an output channel.
+    pub weight_scales: WeightScales,
+    /// Whether scales are learned.
+    pub scales: Scales,
+    /// Bits of the first convolution and the classifier; `None` leaves them in float, as both papers do.
+    pub edges: Option<u8>,
+}
+
+impl QuantConfig {
+    /// The LBT scheme and rule with these widths, and every other choice as its first name says.
+    pub fn new(precision: Precision) -> Self {
+        Self {
+            precision,
+            scheme: Scheme::default(),
+            rule: Rule::default(),
+            gradient_rounding: Rounding::default(),
+            weight_scales: WeightScales::default(),
+            scales: Scales::default(),
+            edges: None,
+        }
+    }
+
+    /// Everything in f32.
+    pub fn float() -> Self {
+        Self::new(Precision::FLOAT)
+    }
+
+    /// The settings of the first and last layer: all three widths are `edges`.
+    ///
+    /// # Errors
+    /// The width is not 2 to 8.
+    pub fn edge(&self) -> Result<Self> {
+        let precision = match self.edges {
+            Some(b) if self.precision != Precision::FLOAT => Precision::new(b, b, b)?,
+            _ => Precision::FLOAT,
+        };
+        Ok(Self { precision, ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_as_written() {
+        assert_eq!("trs".parse::<Scheme>().unwrap().to_string(), "trs");
+        assert_eq!("nearest".parse::<Rounding>().unwrap(), Rounding::Nearest);
+        assert_eq!("channel".parse::<WeightScales>().unwrap(), WeightScales::Channel);
+        let e = "both".parse::<Scales>().unwrap_err().to_string();
+        assert_eq!(e, "scales: expected learned or fixed, found both");
+    }
+
+    #[test]
+    fn edges_have_one_width_and_every_other_setting() {
+        let config = QuantConfig {
+            edges: Some(8),
+            scheme: Scheme::Trs,
+            rule: "mse".parse().unwrap(),
+            ..QuantConfig::new("4/4/4".parse().unwrap())
+        };
+        let edge = config.edge().unwrap();
+        assert_eq!((edge.precision.to_string(), edge.scheme, &edge.rule), ("8/8/8".into(), Scheme::Trs, &config.rule));
+        assert_eq!(QuantConfig { edges: None, ..config }.edge().unwrap().precision, Precision::FLOAT);
+        assert!(QuantConfig { edges: Some(1), ..QuantConfig::new("4/4/4".parse().unwrap()) }.edge().is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! The quantizer of a layer's input.
+
+use super::levels::{Levels, Operand};
+use crate::{Scales, Scheme};
+use fixnet_autograd::deferred::{self, Deferred, Through, map_blocks};
+use fixnet_autograd::{Error, Group, ParamId, Result, Store, Value};
+use fixnet_tensor::{Buffer, Codes, Tensor, map, reduce};
+
+/// The quantizer of a layer's input.
+#[derive(Debug, Clone, Copy)]
+pub struct ActivationQuantizer {
+    levels: Levels,
+    scale: Option<ParamId>,
+    learned: bool,
+}
+
+impl ActivationQuantizer {
+    /// A quantizer called `name` for inputs >= 0, or of either sign if `signed`.
+    ///
+    /// Its scale is set by the first training batch; until then it is 0. It is `3·sigma`, with sigma the deviation of the
+    /// normal distribution that the inputs, or for inputs >= 0 their positive half, come from: `std(x)` and
+    /// `std(x)/sqrt(1 - 2/pi)`. For one bit in the TRS scheme it is `1.224·sigma`, the upper level of the best two for such
+    /// a half.
+    ///
+    /// # Errors
+    /// `bits` is not 1 to 8, or the name `name.scale` is taken.
+    pub fn new(store: &mut Store, name: &str, bits: u8, signed: bool, scheme: Scheme, scales: Scales) -> Result<Self> {
+        let levels = Levels::new(scheme, if signed { Operand::TwoSided } else { Operand::Positive }, bits)?;
+        let scale = match levels.scaled {
+            true => Some(store.add(&format!("{name}.scale"), Group::Scale, Tensor::scalar(0.0))?),
+            false => None,
+        };
+        Ok(Self { levels, scale, learned: scales == Scales::Learned })
+    }
+
+    /// The scale, if there is one.
+    pub fn scale(&self) -> Option<ParamId> {
+        self.scale
+    }
+
+    /// The scale, if it is learned.
+    pub fn learned_scale(&self) -> Option<ParamId> {
+        self.scale.filter(|_| self.learned)
+    }
+
+    fn s(&self, store: &Store) -> f32 {
+        self.scale.map_or(1.0, |s| store.param(s).value.item())
+    }
+
+    /// What quantized values leave out: the scale `s`, where they are levels alone.
+    pub(crate) fn missing(&self, s: f32) -> f32 {
+        if self.levels.post_scaled { 1.0 } else { s }
+    }
+
+    /// Whether quantized values leave out a scale.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.levels.scaled && !self.levels.post_scaled
+    }
+
+    /// The scale for the input of a layer. One that was never set is taken from this batch, and kept if `training`.
+    ///
+    /// # Errors
+    /// The input is not finite where the scale is to be set from it.
+    pub(crate) fn prepare(&self, store: &mut Store, x: &Value, training: bool) -> Result<f32> {
+        let mut s = self.s(store);
+        if s <= 0.0 {
+            s = self.first_scale(&deferred::write(x), store.step())?;
+            if let (true, Some(scale)) = (training, self.scale) {
+                store.param_mut(scale).value = Tensor::scalar(s);
+            }
+        }
+        Ok(s)
+    }
+
+    /// The codes of the input with the scale `s`.
+    pub(crate) fn codes(&self, x: &Value, s: f32) -> Result<Codes> {
+        let mut bytes = Buffer::take(x.shape().iter().product());
+        map_blocks(x, &mut bytes, |x, out| self.levels.quantize(x, s, out));
+        Ok(Codes::new(x.shape(), self.levels.range, self.levels.value(s), bytes)?)
+    }
+
+    /// Quantizes the input of a layer. A scale that was never set is taken from this batch, and kept if `training`.
+    ///
+    /// # Errors
+    /// The input is not finite where the scale is to be set from it.
+    pub fn quantize(&self, store: &mut Store, x: &Value, training: bool) -> Result<Codes> {
+        let s = self.prepare(store, x, training)?;
+        self.codes(x, s)
+    }
+
+    fn first_scale(&self, x: &Tensor, step: u64) -> Result<f32> {
+        let (_, std) = reduce::mean_std(x.data());
+        let deviations = if self.levels.range.bits() == 1 { 1.224 } else { 3.0 };
+        let signed = self.levels.range.zero() != 0;
+        let s = if signed { deviations * std } else { deviations * std / (1.0 - 2.0 / std::f64::consts::PI).sqrt() };
+        if !s.is_finite() {
+            return Err(Error::NonFinite { what: "the input of a quantizer".into(), step, found: s.to_string() });
+        }
+        Ok(if s > 0.0 { s as f32 } else { 1.0 })
+    }
+
+    /// The gradient of the input `x` from that `d` of the quantized input; the scale's goes along with it.
+    pub fn backward(&self, store: &Store, x: Value, d: Value) -> Through {
+        let s = self.s(store);
+        let d = match (self.levels.gain(s), d) {
+            (None, d) => d,
+            (Some(gain), Value::Sums(d)) => Value::Sums(d.scaled(gain)),
+            (Some(gain), d) => {
+                let d = d.tensor();
+                let mut scaled = Tensor::take(d.shape());
+                map::map1(d.data(), scaled.data_mut(), |d| d * gain);
+                Value::Float(scaled)
+            }
+        };
+        let clip = deferred::Clip { scale: self.learned_scale(), ..self.levels.clip(s) };
+        Through { value: x, d, clip: Some(clip), positive: false }
+    }
+}
