@@ -76,6 +76,9 @@ pub(crate) struct Args {
 pub(crate) struct ResumeArgs {
     /// The folder of a run
     run: PathBuf,
+    /// The same data in another place
+    #[arg(long, value_name = "KIND:PATH")]
+    data: Option<String>,
     #[command(flatten)]
     options: Options,
 }
@@ -190,10 +193,15 @@ pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
             note!("warning: {problem}");
             note!("warning: goes on from the previous checkpoint, of step {}", checkpoint.step());
         }
-        let recipe = recipe_of(&checkpoint)?;
+        let mut recipe = recipe_of(&checkpoint)?;
+        set(&mut recipe.data, &args.data);
         let data = recipe.resolve()?.data.load()?;
         let mut run = Run::resumed(recipe, &data, &checkpoint)?;
         drop(checkpoint);
+        if !folder.points().is_empty() {
+            // A process may have ended between a checkpoint and its curves.
+            folder.draw(&run.recipe().name)?;
+        }
         drive(&mut run, &mut folder, &args.options, isa)
     })
 }

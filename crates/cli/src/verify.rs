@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// Replay no more than this many steps (default: all that were recorded)
     #[arg(long)]
     steps: Option<u64>,
+    /// The same data in another place
+    #[arg(long, value_name = "KIND:PATH")]
+    data: Option<String>,
     #[command(flatten)]
     machine: Machine,
     /// Print one JSON object
@@ -40,7 +43,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 fn verify(args: &Args) -> Result<ExitCode> {
     let config = folder::config_path(&args.run);
     let name = config.display().to_string();
-    let recipe = Recipe::from_toml(&std::fs::read_to_string(&config).with_context(|| name.clone())?, &name)?;
+    let mut recipe = Recipe::from_toml(&std::fs::read_to_string(&config).with_context(|| name.clone())?, &name)?;
+    if let Some(data) = &args.data {
+        recipe.data.clone_from(data);
+    }
     let data = recipe.resolve()?.data.load()?;
     let recorded = folder::digests(&args.run)?;
     let mut expected: Vec<Expected> =

@@ -307,6 +307,11 @@ fn verify_finds_a_tampered_run() {
     tamper("digests.jsonl", &|text| text.replace("step", "stop"), &|| {
         refused(1, &["verify", folder], &["digests.jsonl", "line 1", "expected a step and a digest"]);
     });
+    // The same data elsewhere, and other data.
+    let [same, more] = [16, 20].map(Place::new);
+    assert_eq!(json(&["verify", folder, "--json", "--data", &same.data])["equal"], true);
+    assert_eq!(fixnet(&["verify", folder, "--data", &more.data]).status.code(), Some(1));
+
     fs::copy(checkpoint(&other), checkpoint(&run)).unwrap();
     differs(16, "checkpoint.safetensors", 16.into());
     let out = fixnet(&["verify", folder]);
@@ -344,7 +349,10 @@ fn a_run_starts_from_the_weights_of_another() {
         assert_eq!(json(&["verify", run.to_str().unwrap(), "--json"])["equal"], true);
         fs::copy(run.join("start.safetensors"), checkpoint(run)).unwrap();
     }
-    assert_eq!(json(&resume(&run, &[]))["digest"], with["digest"]);
+    let elsewhere = Place::new(16);
+    fs::remove_file(place.path("train-images-idx3-ubyte")).unwrap();
+    refused(1, &resume(&run, &[]), &["train-images-idx3-ubyte"]);
+    assert_eq!(json(&resume(&run, &["--data", &elsewhere.data]))["digest"], with["digest"]);
     refused(1, &[&place.train(&plain, &flags)[..], &["--overwrite", "--init", from]].concat(), &["float"]);
 }
 

@@ -47,8 +47,8 @@ pub(crate) fn idx(magic: u32, sizes: &[u32], data: &[u8]) -> Vec<u8> {
 
 /// A tiny data set of MNIST's form: `count` images of 8x8 with two labels, for training and for testing.
 pub(crate) fn tiny(folder: &Path, count: u32) {
-    let side = |i: u32| i / 64 % 2 == 0;
-    let pixel = |i: u32| if side(i) == (i % 8 < 4) { 200 - (i / 64 % 50) as u8 } else { (i * 7 % 40) as u8 };
+    let left = |i: u32| (i / 64).is_multiple_of(2);
+    let pixel = |i: u32| if left(i) == (i % 8 < 4) { 200 - (i / 64 % 50) as u8 } else { (i * 7 % 40) as u8 };
     let pixels: Vec<u8> = (0..count * 64).map(pixel).collect();
     let labels: Vec<u8> = (0..count).map(|i| (i % 2) as u8).collect();
     for part in ["train", "t10k"] {
