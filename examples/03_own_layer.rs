@@ -47,14 +47,14 @@ fn main() -> Result<()> {
         .push(Relu)
         .push(Linear::new(&mut store, "fc3", 64, 10)?);
     let normalize = Normalize::of(&data.train);
-    let mut sgd = Sgd::new(SgdConfig { lr: 0.05, total_steps: 94, ..SgdConfig::default() })?;
+    let mut optimizer = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 94, ..OptimizerConfig::default() })?;
     for batch in Loader::new(&data.train, 64, normalize.clone()).shuffled(store.seed(), 0) {
         let mut g = Graph::train(&mut store);
         let x = g.input(batch.images);
         let logits = net.forward(&mut g, &x)?;
         let loss = g.cross_entropy(&logits, &batch.labels)?;
         g.backward(loss)?;
-        sgd.step(&mut store)?;
+        optimizer.step(&mut store)?;
     }
     let test = metrics::evaluate(&net, &mut store, Loader::new(&data.test, 256, normalize))?;
     println!("test accuracy {:.2} % after one epoch", 100.0 * test.accuracy);

@@ -32,7 +32,8 @@ fn main() -> Result<()> {
     let q = QuantConfig { precision: "2/2/4".parse()?, rule: GradientRule::LBT, edges: None };
     let net = models::build(&mut store, &ModelSpec::LeNet, data.train.shape(), data.train.classes, &q)?;
     let normalize = Normalize::of(&data.train);
-    let mut sgd = Sgd::new(SgdConfig { lr: 0.05, total_steps: 4 * 16, ..SgdConfig::default() })?;
+    let mut optimizer =
+        Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 4 * 16, ..OptimizerConfig::default() })?;
     for epoch in 0..4 {
         for batch in Loader::new(&data.train, 32, normalize.clone()).shuffled(store.seed(), epoch) {
             let mut g = Graph::train(&mut store);
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
             let logits = net.forward(&mut g, &x)?;
             let loss = g.cross_entropy(&logits, &batch.labels)?;
             g.backward(loss)?;
-            sgd.step(&mut store)?;
+            optimizer.step(&mut store)?;
         }
         let test = metrics::evaluate(&net, &mut store, Loader::new(&data.test, 256, normalize.clone()))?;
         println!("epoch {epoch}: test accuracy {:.2} %", 100.0 * test.accuracy);

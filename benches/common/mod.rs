@@ -34,7 +34,7 @@ enum Target {
 pub(crate) struct Training {
     store: Store,
     net: Sequential,
-    sgd: Sgd,
+    optimizer: Optimizer,
     images: Tensor,
     target: Target,
 }
@@ -46,13 +46,14 @@ impl Training {
         let model: ModelSpec = network.model.parse()?;
         let quant = QuantConfig { precision: bits.parse()?, rule: GradientRule::LBT, edges: None };
         let net = models::build(&mut store, &model, network.image, CLASSES, &quant)?;
-        let sgd = Sgd::new(SgdConfig { lr: 1e-4, schedule: Schedule::Constant, ..SgdConfig::default() })?;
+        let optimizer =
+            Optimizer::new(OptimizerConfig { lr: 1e-4, schedule: Schedule::Constant, ..OptimizerConfig::default() })?;
         let [h, w, c] = network.image;
         let target = match model.task() {
             Task::Classify => Target::Labels((0..network.batch).map(|i| i % CLASSES).collect()),
             Task::Upscale { scale } => Target::Images(normal(&[network.batch, scale * h, scale * w, c], 1)),
         };
-        Ok(Self { store, net, sgd, images: normal(&[network.batch, h, w, c], 0), target })
+        Ok(Self { store, net, optimizer, images: normal(&[network.batch, h, w, c], 0), target })
     }
 
     /// One step; returns the loss.
@@ -70,7 +71,7 @@ impl Training {
         let value = loss.tensor().item();
         drop((x, y));
         g.backward(loss)?;
-        self.sgd.step(&mut self.store)?;
+        self.optimizer.step(&mut self.store)?;
         Ok(value)
     }
 }

@@ -35,7 +35,7 @@ fn eval(args: &Args) -> Result<ExitCode> {
         note!("warning: {problem}");
         note!("warning: the previous checkpoint is evaluated, of step {}", checkpoint.step());
     }
-    let recipe = recipe_of(&checkpoint)?;
+    let mut recipe = recipe_of(&checkpoint)?;
     let name = args.data.clone().unwrap_or_else(|| recipe.data.clone());
     let mut data = recipe.resolve()?.data.load()?;
     if let Some(other) = &args.data {

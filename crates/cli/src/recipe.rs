@@ -37,22 +37,50 @@ pub(crate) struct Recipe {
     pub(crate) gradient_rule: String,
     /// Bits of the first convolution and the classifier, 32 for float.
     pub(crate) edges: u8,
-    /// sgd or sgdt.
+    /// sgd, adam, …; sgdt, adamt, … for their transition-rate twins.
     pub(crate) optimizer: String,
-    /// The first learning rate.
-    pub(crate) lr: f64,
-    /// Momentum of SGD.
-    pub(crate) momentum: f64,
-    /// L2 penalty on weights.
-    pub(crate) weight_decay: f64,
-    /// cosine, step or constant.
+    /// The first learning rate; U_0 of a twin. Left out, the usual one of the optimizer.
+    pub(crate) lr: Option<f64>,
+    /// Decay of weights. Left out, the usual one of the optimizer.
+    pub(crate) weight_decay: Option<f64>,
+    /// Momentum of SGD or RMSProp. This and the next six belong to some optimizers only, and are refused with others.
+    pub(crate) momentum: Option<f64>,
+    /// Nesterov's momentum in SGD.
+    pub(crate) nesterov: Option<bool>,
+    /// beta1 and beta2 of Adam, AdamW, NAdam and Adamax.
+    pub(crate) betas: Option<[f64; 2]>,
+    /// What keeps a divisor from 0 in all but SGD.
+    pub(crate) eps: Option<f64>,
+    /// How fast the momentum of NAdam rises.
+    pub(crate) momentum_decay: Option<f64>,
+    /// Share of the old mean square in RMSProp.
+    pub(crate) alpha: Option<f64>,
+    /// How fast the learning rate of Adagrad falls.
+    pub(crate) lr_decay: Option<f64>,
+    /// Learning rate of learned scales.
+    pub(crate) scale_lr: f64,
+    /// What the learning rate of latent weights is multiplied by.
+    pub(crate) latent_lr_factor: f64,
+    /// constant, step, cosine or linear.
     pub(crate) schedule: String,
     /// Fractions of the run at which a step schedule falls.
     pub(crate) milestones: Vec<f32>,
     /// The factor of a step schedule.
     pub(crate) step_factor: f32,
-    /// lambda of the target transition rate (sgdt).
+    /// Before the schedule the learning rate rises: below 1 a fraction of the run, else steps.
+    pub(crate) warmup: f64,
+    /// lambda of the target transition rate. This and what follows are for twins.
     pub(crate) transition_factor: f64,
+    /// m, the share of the old running transition rate.
+    pub(crate) transition_momentum: f64,
+    /// The schedule of the target transition rate, with the same milestones and factor.
+    pub(crate) transition_schedule: String,
+    /// The warm-up of the target transition rate.
+    pub(crate) transition_warmup: f64,
+    /// model or layer: what has a transition rate of its own.
+    pub(crate) transition_scope: String,
+    /// additive, multiplicative or damped.
+    pub(crate) talr_rule: String,
     /// Passes over the training images.
     pub(crate) epochs: u32,
     /// Images a step.
@@ -78,13 +106,27 @@ impl Default for Recipe {
             gradient_rule: "lbt".into(),
             edges: 32,
             optimizer: "sgd".into(),
-            lr: 0.05,
-            momentum: 0.9,
-            weight_decay: 1e-4,
+            lr: None,
+            weight_decay: None,
+            momentum: None,
+            nesterov: None,
+            betas: None,
+            eps: None,
+            momentum_decay: None,
+            alpha: None,
+            lr_decay: None,
+            scale_lr: 1e-5,
+            latent_lr_factor: 1.0,
             schedule: "cosine".into(),
             milestones: vec![0.5, 0.75],
             step_factor: 0.1,
+            warmup: 0.0,
             transition_factor: 5e-3,
+            transition_momentum: 0.99,
+            transition_schedule: "cosine".into(),
+            transition_warmup: 0.0,
+            transition_scope: "model".into(),
+            talr_rule: "additive".into(),
             epochs: 10,
             batch_size: 64,
             seed: 1,
@@ -129,8 +171,9 @@ impl Recipe {
         Ok(toml::to_string(self)?)
     }
 
-    /// Checks what can be checked without data, and gives the parts in their own types.
-    pub(crate) fn resolve(&self) -> Result<Resolved> {
+    /// Checks what can be checked without data, and gives the parts in their own types. Settings of the optimizer that were
+    /// left out are filled in, so that the recipe holds all that the run depends on.
+    pub(crate) fn resolve(&mut self) -> Result<Resolved> {
         ensure!(self.epochs > 0, "epochs: expected at least 1, found 0");
         ensure!(self.batch_size > 0, "batch_size: expected at least 1, found 0");
         let edges = match self.edges {
@@ -138,35 +181,136 @@ impl Recipe {
             b @ 2..=8 => Some(b),
             b => bail!("edges: expected 2 to 8 bits, or 32 for float, found {b}"),
         };
-        let schedule = match self.schedule.as_str() {
-            "cosine" => Schedule::Cosine,
-            "constant" => Schedule::Constant,
-            "step" => Schedule::Step { milestones: self.milestones.clone(), gamma: self.step_factor },
-            other => bail!("schedule: expected cosine, step or constant, found {other}"),
-        };
-        let transition = match self.optimizer.as_str() {
-            "sgd" => None,
-            "sgdt" => Some(TransitionConfig { factor: self.transition_factor, ..TransitionConfig::default() }),
-            other => bail!("optimizer: expected sgd or sgdt, found {other}"),
-        };
-        let sgd = SgdConfig {
-            lr: self.lr,
-            momentum: self.momentum,
-            weight_decay: self.weight_decay,
-            schedule,
-            transition,
-            ..SgdConfig::default()
-        };
         let model: ModelSpec = self.model.parse()?;
         ensure!(model.task() == Task::Classify, "model: expected a classifier, found {model}, which enlarges images");
+        let optimizer = self.optimizer_config()?;
         // The optimizer checks its own ranges.
-        Sgd::new(sgd.clone())?;
+        Optimizer::new(optimizer.clone())?;
         Ok(Resolved {
             data: self.data.parse()?,
             model,
             quant: QuantConfig { precision: self.bits.parse()?, rule: self.gradient_rule.parse()?, edges },
             augment: Augment { crop_padding: self.crop_padding, flip: self.flip },
-            sgd,
+            optimizer,
+        })
+    }
+
+    /// Takes another optimizer. Of another update rule, it comes with its usual learning rate, decay and settings: those
+    /// of the recipe belong to the recipe's.
+    pub(crate) fn set_optimizer(&mut self, name: &str) -> Result<()> {
+        let rule = |name: &str| Ok::<_, fixnet::autograd::Error>(name.parse::<OptimizerConfig>()?.rule.name());
+        if rule(name)? != rule(&self.optimizer)? {
+            (self.lr, self.weight_decay, self.momentum, self.nesterov) = (None, None, None, None);
+            (self.betas, self.eps, self.momentum_decay, self.alpha, self.lr_decay) = (None, None, None, None, None);
+        }
+        self.optimizer = name.into();
+        Ok(())
+    }
+
+    /// Sets a key from text as in `talr_rule=damped`: what is no TOML value is a string.
+    pub(crate) fn set(&mut self, assignment: &str) -> Result<()> {
+        let Some((key, text)) = assignment.split_once('=') else {
+            bail!("--set: expected KEY=VALUE, found {assignment}");
+        };
+        let (key, text) = (key.trim(), text.trim());
+        if key == "optimizer" {
+            return self.set_optimizer(text);
+        }
+        let parsed = toml::from_str::<toml::Table>(&format!("value = {text}")).ok();
+        let value = parsed.and_then(|mut t| t.remove("value")).unwrap_or_else(|| text.into());
+        let mut table = toml::Table::try_from(&*self)?;
+        table.insert(key.into(), value);
+        *self = table.try_into().map_err(|e| anyhow::anyhow!("--set {assignment}: {e}"))?;
+        Ok(())
+    }
+
+    /// The optimizer with its settings, the total of steps left open. Fills in those that were left out.
+    fn optimizer_config(&mut self) -> Result<OptimizerConfig> {
+        fn set<T: Copy>(to: &mut T, key: &mut Option<T>) {
+            *to = *key.get_or_insert(*to);
+        }
+        let mut config: OptimizerConfig = self.optimizer.parse()?;
+        set(&mut config.lr, &mut self.lr);
+        set(&mut config.weight_decay, &mut self.weight_decay);
+        let own: &[&str] = match &mut config.rule {
+            UpdateRule::Sgd { momentum, nesterov } => {
+                set(momentum, &mut self.momentum);
+                set(nesterov, &mut self.nesterov);
+                &["momentum", "nesterov"]
+            }
+            UpdateRule::Adam { betas, eps } | UpdateRule::AdamW { betas, eps } | UpdateRule::Adamax { betas, eps } => {
+                set(betas, &mut self.betas);
+                set(eps, &mut self.eps);
+                &["betas", "eps"]
+            }
+            UpdateRule::NAdam { betas, eps, momentum_decay } => {
+                set(betas, &mut self.betas);
+                set(eps, &mut self.eps);
+                set(momentum_decay, &mut self.momentum_decay);
+                &["betas", "eps", "momentum_decay"]
+            }
+            UpdateRule::RmsProp { alpha, eps, momentum } => {
+                set(alpha, &mut self.alpha);
+                set(eps, &mut self.eps);
+                set(momentum, &mut self.momentum);
+                &["alpha", "eps", "momentum"]
+            }
+            UpdateRule::Adagrad { eps, lr_decay } => {
+                set(eps, &mut self.eps);
+                set(lr_decay, &mut self.lr_decay);
+                &["eps", "lr_decay"]
+            }
+        };
+        let given = [
+            ("momentum", self.momentum.is_some()),
+            ("nesterov", self.nesterov.is_some()),
+            ("betas", self.betas.is_some()),
+            ("eps", self.eps.is_some()),
+            ("momentum_decay", self.momentum_decay.is_some()),
+            ("alpha", self.alpha.is_some()),
+            ("lr_decay", self.lr_decay.is_some()),
+        ];
+        for (key, given) in given {
+            ensure!(
+                !given || own.contains(&key),
+                "{key}: expected a setting of {} ({}), found one that it does not have",
+                config.rule,
+                own.join(", ")
+            );
+        }
+        config.scale_lr = self.scale_lr;
+        config.latent_lr_factor = self.latent_lr_factor;
+        config.schedule = self.schedule("schedule", &self.schedule, "warmup", self.warmup)?;
+        if let Some(transition) = &mut config.transition {
+            *transition = TransitionConfig {
+                factor: self.transition_factor,
+                momentum: self.transition_momentum,
+                schedule: self.schedule(
+                    "transition_schedule",
+                    &self.transition_schedule,
+                    "transition_warmup",
+                    self.transition_warmup,
+                )?,
+                rule: self.talr_rule.parse()?,
+                scope: self.transition_scope.parse()?,
+            };
+        }
+        Ok(config)
+    }
+
+    fn schedule(&self, key: &str, name: &str, warmup_key: &str, warmup: f64) -> Result<Schedule> {
+        let schedule = match name {
+            "constant" => Schedule::Constant,
+            "step" => Schedule::Step { milestones: self.milestones.clone(), gamma: self.step_factor },
+            "cosine" => Schedule::Cosine,
+            "linear" => Schedule::Linear,
+            other => bail!("{key}: expected constant, step, cosine or linear, found {other}"),
+        };
+        Ok(match warmup {
+            0.0 => schedule,
+            share if share > 0.0 && share < 1.0 => schedule.after(Warmup::Fraction(share)),
+            steps if steps >= 1.0 && steps.fract() == 0.0 => schedule.after(Warmup::Steps(steps as u64)),
+            other => bail!("{warmup_key}: expected a fraction of the run below 1 or whole steps, found {other}"),
         })
     }
 }
@@ -177,7 +321,7 @@ pub(crate) struct Resolved {
     pub(crate) model: ModelSpec,
     pub(crate) quant: QuantConfig,
     pub(crate) augment: Augment,
-    pub(crate) sgd: SgdConfig,
+    pub(crate) optimizer: OptimizerConfig,
 }
 
 #[cfg(test)]
@@ -187,9 +331,125 @@ mod tests {
     #[test]
     fn built_in_recipes_resolve_and_survive_the_round_trip() {
         for (name, _) in BUILT_IN {
-            let recipe = Recipe::find(name).unwrap();
+            let mut recipe = Recipe::find(name).unwrap();
             recipe.resolve().unwrap();
             assert_eq!(Recipe::from_toml(&recipe.to_toml().unwrap(), name).unwrap(), recipe);
+        }
+    }
+
+    fn recipe(text: &str) -> Recipe {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn every_key_of_the_optimizer_arrives() {
+        let text = r#"
+            optimizer = "nadamt"
+            lr = 0.004
+            weight_decay = 0.5
+            betas = [0.8, 0.99]
+            eps = 1e-6
+            momentum_decay = 0.01
+            scale_lr = 1e-4
+            latent_lr_factor = 2.0
+            schedule = "linear"
+            warmup = 50
+            transition_factor = 0.01
+            transition_momentum = 0.9
+            transition_schedule = "step"
+            transition_warmup = 0.1
+            transition_scope = "layer"
+            talr_rule = "damped:0.9"
+        "#;
+        let found = recipe(text).resolve().unwrap().optimizer;
+        let step = Schedule::Step { milestones: vec![0.5, 0.75], gamma: 0.1 };
+        let expected = OptimizerConfig {
+            rule: UpdateRule::NAdam { betas: [0.8, 0.99], eps: 1e-6, momentum_decay: 0.01 },
+            lr: 0.004,
+            weight_decay: 0.5,
+            schedule: Schedule::Linear.after(Warmup::Steps(50)),
+            total_steps: 0,
+            latent_lr_factor: 2.0,
+            scale_lr: 1e-4,
+            transition: Some(TransitionConfig {
+                factor: 0.01,
+                momentum: 0.9,
+                schedule: step.after(Warmup::Fraction(0.1)),
+                rule: TalrRule::Damped { momentum: 0.9 },
+                scope: Scope::Layer,
+            }),
+        };
+        assert_eq!(found, expected);
+        // Settings of the other rules.
+        for (text, rule) in [
+            ("optimizer = 'sgd'\nmomentum = 0.5\nnesterov = true", UpdateRule::Sgd { momentum: 0.5, nesterov: true }),
+            (
+                "optimizer = 'rmsprop'\nalpha = 0.9\neps = 1e-3\nmomentum = 0.2",
+                UpdateRule::RmsProp { alpha: 0.9, eps: 1e-3, momentum: 0.2 },
+            ),
+            ("optimizer = 'adagrad'\neps = 1e-3\nlr_decay = 0.2", UpdateRule::Adagrad { eps: 1e-3, lr_decay: 0.2 }),
+        ] {
+            assert_eq!(recipe(text).resolve().unwrap().optimizer.rule, rule);
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_filled_in_and_survives_the_round_trip() {
+        for name in ["sgdt", "adam", "adamw", "nadamt", "adamax", "rmsprop", "adagrad"] {
+            let mut short = recipe("");
+            short.set_optimizer(name).unwrap();
+            let config = short.resolve().unwrap().optimizer;
+            assert_eq!(config, name.parse().unwrap());
+            assert_eq!((short.lr, short.weight_decay), (Some(config.lr), Some(config.weight_decay)));
+            let mut long = recipe(&toml::to_string(&short).unwrap());
+            assert_eq!((long.resolve().unwrap().optimizer, long), (config, short));
+        }
+    }
+
+    #[test]
+    fn another_update_rule_brings_its_own_settings_and_a_twin_keeps_them() {
+        let mut r = recipe("lr = 0.05\nmomentum = 0.5");
+        r.set_optimizer("sgdt").unwrap();
+        assert_eq!((r.lr, r.momentum), (Some(0.05), Some(0.5)));
+        r.set("optimizer=adamt").unwrap();
+        assert_eq!(r.resolve().unwrap().optimizer, "adamt".parse().unwrap());
+    }
+
+    #[test]
+    fn keys_are_set_from_text() {
+        let mut r = recipe("");
+        for text in ["talr_rule=damped", "betas = [0.5, 0.6]", "epochs=3", "lr=1", "flip=true", "data=mnist:a b/c"] {
+            r.set(text).unwrap();
+        }
+        assert_eq!((r.talr_rule.as_str(), r.betas, r.epochs, r.lr), ("damped", Some([0.5, 0.6]), 3, Some(1.0)));
+        assert_eq!((r.flip, r.data.as_str()), (true, "mnist:a b/c"));
+        for (text, word) in [("epoch=3", "`epochs`"), ("epochs=many", "many"), ("epochs", "KEY=VALUE")] {
+            let before = r.clone();
+            let e = r.set(text).unwrap_err().to_string();
+            assert!(e.contains(text) && e.contains(word), "{e}");
+            assert_eq!(r, before);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_what_is_expected() {
+        for (text, words) in [
+            ("optimizer = 'lion'", ["lion", "adagradt"]),
+            ("optimizer = 'adam'\nmomentum = 0.9", ["momentum", "betas, eps"]),
+            ("betas = [0.9, 0.99]", ["betas", "momentum, nesterov"]),
+            ("optimizer = 'adam'\nbetas = [0.9, 1.0]", ["betas", "below 1"]),
+            ("optimizer = 'adam'\neps = 0.0", ["eps", "above 0"]),
+            ("momentum = 0.0\nnesterov = true", ["momentum", "nesterov"]),
+            ("schedule = 'exponential'", ["schedule", "linear"]),
+            ("optimizer = 'sgdt'\ntransition_schedule = 'x'", ["transition_schedule", "linear"]),
+            ("optimizer = 'sgdt'\ntransition_scope = 'x'", ["scope", "layer"]),
+            ("optimizer = 'sgdt'\ntalr_rule = 'x'", ["TALR", "multiplicative"]),
+            ("warmup = 1.5", ["warmup", "whole steps"]),
+            ("warmup = -1", ["warmup", "whole steps"]),
+            ("lr = -1", ["learning rate", "at least 0"]),
+        ] {
+            let e = format!("{:#}", recipe(text).resolve().err().unwrap());
+            assert!(words.iter().all(|w| e.contains(w)), "{text}: {e}");
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Run<'a> {
     data: &'a Split,
     store: Store,
     net: Sequential,
-    optimizer: Sgd,
+    optimizer: Optimizer,
     normalize: Normalize,
     augment: Augment,
     progress: Progress,
@@ -58,13 +58,13 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    fn build(recipe: Recipe, data: &'a Split, mut store: Store) -> Result<Self> {
+    fn build(mut recipe: Recipe, data: &'a Split, mut store: Store) -> Result<Self> {
         let parts = recipe.resolve()?;
         let train = &data.train;
         let input = [train.height, train.width, train.channels];
         let net = models::build(&mut store, &parts.model, input, train.classes, &parts.quant)?;
         let total_steps = u64::from(recipe.epochs) * train.len().div_ceil(recipe.batch_size) as u64;
-        let optimizer = Sgd::new(SgdConfig { total_steps, ..parts.sgd })?;
+        let optimizer = Optimizer::new(OptimizerConfig { total_steps, ..parts.optimizer })?;
         let normalize = Normalize::of(train);
         let loader = Loader::new(train, recipe.batch_size, normalize.clone());
         let (augment, progress) = (parts.augment, Progress::default());

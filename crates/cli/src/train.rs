@@ -52,7 +52,8 @@ pub(crate) struct Args {
     /// How gradient quantizers choose their interval: lbt, min-max or fixed:GAMMA
     #[arg(long, value_name = "RULE")]
     gradient_rule: Option<String>,
-    /// sgd, or sgdt with transition-rate scheduling
+    /// sgd, adam, adamw, nadam, adamax, rmsprop or adagrad; with a t at the end, transition-rate scheduling (sgdt, …).
+    /// One of another update rule than the recipe's comes with its usual learning rate and settings
     #[arg(long)]
     optimizer: Option<String>,
     /// Bits of the first convolution and the classifier, 32 for float
@@ -61,6 +62,9 @@ pub(crate) struct Args {
     /// Start from the weights of another run or checkpoint: a folder or a safetensors file
     #[arg(long, value_name = "CHECKPOINT")]
     init: Option<String>,
+    /// Set any key of the recipe, as in --set talr_rule=damped; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Folder of the run (default: runs/RECIPE-BITS-sSEED)
     #[arg(long)]
     out: Option<PathBuf>,
@@ -136,20 +140,21 @@ impl Args {
     /// The recipe with the flags put in.
     fn recipe(&self) -> Result<Recipe> {
         let mut recipe = Recipe::find(&self.recipe)?;
-        recipe.resolve()?;
+        recipe.clone().resolve()?;
         set(&mut recipe.bits, &self.bits);
         set(&mut recipe.epochs, &self.epochs);
         set(&mut recipe.batch_size, &self.batch_size);
-        set(&mut recipe.lr, &self.lr);
         set(&mut recipe.seed, &self.seed);
         set(&mut recipe.data, &self.data);
         set(&mut recipe.model, &self.model);
         set(&mut recipe.gradient_rule, &self.gradient_rule);
-        set(&mut recipe.optimizer, &self.optimizer);
-        set(&mut recipe.edges, &self.edges);
-        if self.init.is_some() {
-            recipe.init.clone_from(&self.init);
+        if let Some(name) = &self.optimizer {
+            recipe.set_optimizer(name).map_err(usage)?;
         }
+        self.set.iter().try_for_each(|assignment| recipe.set(assignment)).map_err(usage)?;
+        recipe.lr = self.lr.or(recipe.lr);
+        set(&mut recipe.edges, &self.edges);
+        recipe.init = self.init.clone().or(recipe.init);
         // What was right before the flags were put in is wrong by the flags.
         recipe.resolve().map_err(usage)?;
         Ok(recipe)
@@ -158,7 +163,7 @@ impl Args {
 
 /// `fixnet train`.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let recipe = args.recipe()?;
+    let mut recipe = args.recipe()?;
     let out = args.out.clone().unwrap_or_else(|| {
         Path::new("runs").join(format!("{}-{}-s{}", recipe.name, recipe.bits.replace('/', "-"), recipe.seed))
     });
@@ -315,10 +320,16 @@ fn after_step(run: &Run<'_>, folder: &mut Folder, step: &Step) -> Result<()> {
         "kind": "step", "step": store.step(), "epoch": run.progress().epoch, "loss": step.loss, "lr": step.report.lr,
         "transition_rate": step.report.transition_rate, "gamma": gamma,
     });
-    if let Some(t) = step.report.transition {
+    if let Some(t) = &step.report.transition {
         line["target_transition_rate"] = t.target.into();
         line["running_transition_rate"] = t.running.into();
         line["talr"] = t.talr.into();
+    }
+    for (name, t) in &step.report.layers {
+        line["layers"][name] = json!({
+            "target_transition_rate": t.target, "transition_rate": t.rate, "running_transition_rate": t.running,
+            "talr": t.talr,
+        });
     }
     folder.log(&line)
 }

@@ -18,6 +18,8 @@ fn settings() {
     with(&["--gradient-rule", "best"], &["best", "min-max"]);
     with(&["--model", "edsr"], &["edsr", "classifier"]);
     with(&["--optimizer", "lion"], &["lion", "sgdt"]);
+    with(&["--set", "talr_rule=quick", "--optimizer", "adamt"], &["quick", "multiplicative"]);
+    with(&["--set", "talr=damped"], &["talr", "talr_rule"]);
     with(&["--batch-size", "0"], &["batch_size", "at least 1"]);
     with(&["--threads", "0"], &["--threads", "at least 1"]);
     with(&["--data", "imagenet:x"], &["imagenet"]);

@@ -178,7 +178,9 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
 fn damaged_checkpoints_are_named_and_the_previous_one_takes_over() {
     let place = Place::new(16);
     let [whole, run] = ["whole", "run"].map(|name| place.path(name));
-    let flags = ["--epochs", "5", "--checkpoint-every", "3steps"];
+    // An optimizer with more state than momentum: two moments a weight, a transition rate for each layer.
+    let optimizer = ["--optimizer", "nadamt", "--set", "transition_scope=layer"];
+    let flags = [&["--epochs", "5", "--checkpoint-every", "3steps"][..], &optimizer].concat();
     let expected = json(&place.train(&whole, &flags));
     json(&place.train(&run, &flags));
     let good = fs::read(checkpoint(&run)).unwrap();

@@ -12,16 +12,16 @@
 //! let q = QuantConfig { precision: "4/4/4".parse()?, rule: GradientRule::LBT, edges: None };
 //! let net = models::build(&mut store, &"mlp:32".parse()?, [28, 28, 1], 10, &q)?;
 //! let normalize = Normalize::of(&data.train);
-//! let mut sgd = Sgd::new(SgdConfig { total_steps: 3, ..SgdConfig::default() })?;
+//! let mut optimizer = Optimizer::new(OptimizerConfig { total_steps: 3, ..OptimizerConfig::default() })?;
 //! for batch in Loader::new(&data.train, 64, normalize).shuffled(store.seed(), 0).take(3) {
 //!     let mut g = Graph::train(&mut store);
 //!     let x = g.input(batch.images); // [N, 28, 28, 1]
 //!     let logits = net.forward(&mut g, &x)?; // [N, 10]
 //!     let loss = g.cross_entropy(&logits, &batch.labels)?;
 //!     g.backward(loss)?;
-//!     sgd.step(&mut store)?;
+//!     optimizer.step(&mut store)?;
 //! }
-//! println!("{}", fixnet::checkpoint::digest(&store, &sgd));
+//! println!("{}", fixnet::checkpoint::digest(&store, &optimizer));
 //! # Ok::<(), fixnet::Error>(())
 //! ```
 #![forbid(unsafe_code)]
@@ -42,9 +42,11 @@ pub mod prelude {
     };
     pub use crate::metrics::{self, Evaluation};
     pub use crate::models::{self, ModelSpec, Task};
-    pub use crate::optim::{Schedule, Sgd, SgdConfig, TransitionConfig};
+    pub use crate::optim::{
+        Optimizer, OptimizerConfig, Schedule, Scope, StepReport, TransitionConfig, UpdateRule, Warmup,
+    };
     pub use crate::{Error, Result};
     pub use fixnet_autograd::{Graph, Store, Var};
-    pub use fixnet_quant::{GradientRule, Precision, QuantConfig};
+    pub use fixnet_quant::{GradientRule, Precision, QuantConfig, TalrRule};
     pub use fixnet_tensor::{Tensor, Window};
 }

@@ -10,7 +10,7 @@ mod pretrained;
 pub use file::{Header, TensorEntry, TensorFile};
 pub use pretrained::{Pretrained, Taken};
 
-use crate::optim::Sgd;
+use crate::optim::Optimizer;
 use crate::{Error, Problem, Result};
 use fixnet_autograd::{Array, Store};
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ impl Progress {
     }
 }
 
-fn entries(store: &Store, optimizer: &Sgd) -> Vec<(String, Array)> {
+fn entries(store: &Store, optimizer: &Optimizer) -> Vec<(String, Array)> {
     let mut all = store.state_dict();
     all.extend(optimizer.state_dict(store));
     all.push(("run.seed_and_step".into(), Array::U64(vec![store.seed(), store.step()])));
@@ -60,7 +60,7 @@ fn entries(store: &Store, optimizer: &Sgd) -> Vec<(String, Array)> {
 }
 
 /// A blake3 hash, in hexadecimal, over names, types, shapes and bits of all state: equal digests mean equal runs.
-pub fn digest(store: &Store, optimizer: &Sgd) -> String {
+pub fn digest(store: &Store, optimizer: &Optimizer) -> String {
     let mut hash = blake3::Hasher::new();
     for (name, array) in entries(store, optimizer) {
         let (dtype, shape) = file::form(&array);
@@ -90,7 +90,7 @@ pub fn previous_path(path: &Path) -> PathBuf {
 pub fn save(
     path: &Path,
     store: &Store,
-    optimizer: &Sgd,
+    optimizer: &Optimizer,
     progress: &Progress,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
@@ -201,7 +201,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// It does not fit the model: the message names the parameter. The store may then hold a part of the new values.
-    pub fn restore(&self, store: &mut Store, optimizer: Option<&mut Sgd>) -> Result<()> {
+    pub fn restore(&self, store: &mut Store, optimizer: Option<&mut Optimizer>) -> Result<()> {
         if self.seed != store.seed() {
             return Err(self.file.damaged(Problem::Seed { expected: store.seed(), found: self.seed }));
         }

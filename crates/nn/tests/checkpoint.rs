@@ -4,7 +4,7 @@
 use fixnet_autograd::Store;
 use fixnet_nn::checkpoint::{self, Checkpoint, Header, Pretrained, Progress, TensorFile, previous_path};
 use fixnet_nn::layers::{BatchNorm2d, Linear};
-use fixnet_nn::optim::{Sgd, SgdConfig};
+use fixnet_nn::optim::{Optimizer, OptimizerConfig};
 use fixnet_nn::{Error, Problem};
 use fixnet_quant::{GradientRule, QuantConfig};
 use fixnet_tensor::Tensor;
@@ -15,16 +15,16 @@ use std::path::{Path, PathBuf};
 
 const PROGRESS: Progress = Progress { epoch: 3, batches: 7, seen: 448, hits: 400, loss_sum: 1.25 };
 
-fn model(seed: u64, bits: &str, outputs: usize) -> (Store, Sgd) {
+fn model(seed: u64, bits: &str, outputs: usize) -> (Store, Optimizer) {
     fill(Store::seeded(seed), bits, outputs)
 }
 
-fn fill(mut store: Store, bits: &str, outputs: usize) -> (Store, Sgd) {
+fn fill(mut store: Store, bits: &str, outputs: usize) -> (Store, Optimizer) {
     let q = QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges: None };
     Linear::quantized(&mut store, "a", [6, 5], &q, true).unwrap();
     BatchNorm2d::new(&mut store, "bn", 5).unwrap();
     Linear::quantized(&mut store, "b", [5, outputs], &q, false).unwrap();
-    (store, Sgd::new(SgdConfig { total_steps: 9, ..SgdConfig::default() }).unwrap())
+    (store, Optimizer::new(OptimizerConfig { total_steps: 9, ..OptimizerConfig::default() }).unwrap())
 }
 
 fn metadata() -> BTreeMap<String, String> {
@@ -178,8 +178,9 @@ fn what_does_not_fit_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = saved(folder.path());
     let checkpoint = Checkpoint::open(&path).unwrap();
-    let refused =
-        |(mut store, mut sgd): (Store, Sgd)| checkpoint.restore(&mut store, Some(&mut sgd)).unwrap_err().to_string();
+    let refused = |(mut store, mut sgd): (Store, Optimizer)| {
+        checkpoint.restore(&mut store, Some(&mut sgd)).unwrap_err().to_string()
+    };
     assert!(refused(model(2, "4/4/4", 3)).contains("it belongs to seed 1, this model to seed 2"));
     let e = refused(model(1, "4/4/4", 4));
     assert!(e.contains("state `b.weight`: expected f32 [4, 5], found f32 [3, 5]"), "{e}");

@@ -8,7 +8,7 @@ use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
 use fixnet_nn::data::{Loader, Normalize, Source};
 use fixnet_nn::layers::{BatchNorm2d, Conv2d, GlobalAvgPool2d, Layer, Relu, Sequential};
 use fixnet_nn::models;
-use fixnet_nn::optim::{Sgd, SgdConfig, TransitionConfig};
+use fixnet_nn::optim::{Optimizer, OptimizerConfig, TransitionConfig};
 use fixnet_quant::{GradientRule, QuantConfig};
 use fixnet_tensor::float_products;
 use fixnet_tensor::kernel::{available_isas, set_isa};
@@ -24,19 +24,20 @@ fn config(bits: &str, edges: Option<u8>) -> QuantConfig {
     QuantConfig { precision: bits.parse().unwrap(), rule: GradientRule::LBT, edges }
 }
 
-fn start(bits: &str) -> (Store, Sequential, Sgd) {
+fn start(bits: &str) -> (Store, Sequential, Optimizer) {
     let mut store = Store::seeded(5);
     let net = models::build(&mut store, &"resnet20".parse().unwrap(), [28, 28, 1], 10, &config(bits, None)).unwrap();
     let transition = Some(TransitionConfig::default());
-    let sgd = Sgd::new(SgdConfig { lr: 0.05, total_steps: 4, transition, ..SgdConfig::default() }).unwrap();
+    let sgd =
+        Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 4, transition, ..OptimizerConfig::default() }).unwrap();
     (store, net, sgd)
 }
 
-fn steps(store: &mut Store, net: &dyn Layer, sgd: &mut Sgd, from: usize, to: usize) {
+fn steps(store: &mut Store, net: &dyn Layer, sgd: &mut Optimizer, from: usize, to: usize) {
     steps_as(store, net, sgd, from..to, false);
 }
 
-fn steps_as(store: &mut Store, net: &dyn Layer, sgd: &mut Sgd, steps: Range<usize>, eager: bool) {
+fn steps_as(store: &mut Store, net: &dyn Layer, sgd: &mut Optimizer, steps: Range<usize>, eager: bool) {
     let data = Source::Digits.load().unwrap();
     let loader = Loader::new(&data.train, 6, Normalize::of(&data.train)).shuffled(5, 0);
     for batch in loader.skip_batches(steps.start).take(steps.len()) {
@@ -84,7 +85,7 @@ fn float_products_of_a_step(bits: &str) -> u64 {
         .push(Relu)
         .push(layer(&mut store, "b", [8, 10], false))
         .push(GlobalAvgPool2d);
-    let mut sgd = Sgd::new(SgdConfig { total_steps: 1, ..SgdConfig::default() }).unwrap();
+    let mut sgd = Optimizer::new(OptimizerConfig { total_steps: 1, ..OptimizerConfig::default() }).unwrap();
     let before = float_products();
     steps(&mut store, &net, &mut sgd, 0, 1);
     float_products() - before

@@ -137,22 +137,22 @@ impl State for WeightQuantizer {
     }
 }
 
-/// Quantizes every latent weight of the store anew and counts the codes that changed: one step's transitions.
+/// Quantizes every latent weight of the store anew and counts the codes that changed: one step's transitions, of each
+/// quantizer in the store's order.
 ///
 /// A weight that was never quantized before counts no transition.
 ///
 /// # Errors
 /// None for quantizers made by [`WeightQuantizer::new`].
-pub fn requantize(store: &mut Store) -> Result<crate::Transitions> {
+pub fn requantize(store: &mut Store) -> Result<Vec<crate::Transitions>> {
     let quantizers: Vec<WeightQuantizer> = store.states::<WeightQuantizer>().map(|(_, q)| *q).collect();
-    let mut transitions = crate::Transitions::default();
-    for q in quantizers {
+    let count = |q: WeightQuantizer| {
         let old = store.param_mut(q.weight).codes.take();
         let new = q.requantize(store)?;
-        transitions.weights += new.len() as u64;
-        transitions.changed += old.map_or(0, |old| map::count_different(old.bytes(), new.bytes()));
-    }
-    Ok(transitions)
+        let changed = old.map_or(0, |old| map::count_different(old.bytes(), new.bytes()));
+        Ok(crate::Transitions { changed, weights: new.len() as u64 })
+    };
+    quantizers.into_iter().map(count).collect()
 }
 
 /// The quantizer of a layer's input.
@@ -281,9 +281,9 @@ mod tests {
         let mut store = Store::seeded(0);
         let w = store.add("w", Group::Latent, tensor(&[0.1, 0.2, -0.3, 0.4])).unwrap();
         let slot = WeightQuantizer::new(&mut store, "w", w, 1).unwrap();
-        assert_eq!(requantize(&mut store).unwrap(), crate::Transitions { changed: 0, weights: 4 });
+        assert_eq!(requantize(&mut store).unwrap(), [crate::Transitions { changed: 0, weights: 4 }]);
         store.param_mut(w).value = tensor(&[-0.1, 0.2, 0.3, 0.5]);
-        assert_eq!(requantize(&mut store).unwrap(), crate::Transitions { changed: 2, weights: 4 });
+        assert_eq!(requantize(&mut store).unwrap(), [crate::Transitions { changed: 2, weights: 4 }]);
         assert_eq!(store.state(slot).bits(), 1);
     }
 }

@@ -15,4 +15,4 @@ pub use forward::{ActivationQuantizer, WeightQuantizer, requantize};
 pub use gradient::{GradientQuantizer, GradientRule, gammas};
 pub use ops::{QConv2d, QLinear};
 pub use precision::{Precision, QuantConfig};
-pub use transition::{TransitionRate, Transitions};
+pub use transition::{TalrRule, TransitionRate, Transitions};

@@ -221,8 +221,20 @@ pub fn count_above(x: &[f32], limit: f32) -> u64 {
 
 /// How many positions differ.
 pub fn count_different(x: &[u8], y: &[u8]) -> u64 {
+    // As many bytes as a count in a byte can hold: such counts stay bytes in vectors.
+    const FEW: usize = 128;
     assert_eq!(x.len(), y.len());
-    x.iter().zip(y).map(|(x, y)| u64::from(x != y)).sum()
+    let count = |range: std::ops::Range<usize>| {
+        let (x, y) = (&x[range.clone()], &y[range]);
+        dispatch(
+            #[inline(always)]
+            || {
+                let few = |x: &[u8], y: &[u8]| x.iter().zip(y).fold(0u8, |n, (x, y)| n + u8::from(x != y));
+                x.chunks(FEW).zip(y.chunks(FEW)).fold(0u64, |n, (x, y)| n + u64::from(few(x, y)))
+            },
+        )
+    };
+    fold_chunks(x.len(), || 0, count, |a, b| a + b)
 }
 
 /// `out = (byte - zero) · scale`: exact conversion, one rounding of the product.
@@ -317,6 +329,20 @@ mod tests {
         assert!(out.iter().all(|&b| b == 10));
         quantize_stochastic(&vec![-100.0; n], 1.0, 7, f32::MAX, noise, 0, &mut out);
         assert!(out.iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn differences_are_counted_at_every_length() {
+        let x: Vec<u8> = (0..70_000u32).map(|i| (i % 251) as u8).collect();
+        let y: Vec<u8> = x.iter().map(|v| v ^ 0x80).collect();
+        for n in [0, 1, 127, 128, 129, 32_768, 32_769, 70_000] {
+            assert_eq!((count_different(&x[..n], &x[..n]), count_different(&x[..n], &y[..n])), (0, n as u64));
+        }
+        let mut z = x.clone();
+        for i in [0, 128, 40_000, 69_999] {
+            z[i] += 1;
+        }
+        assert_eq!(count_different(&x, &z), 4);
     }
 
     #[test]

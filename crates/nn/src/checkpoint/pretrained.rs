@@ -15,7 +15,7 @@ use std::path::Path;
 /// ```
 /// use fixnet_autograd::Store;
 /// use fixnet_nn::checkpoint::{self, Pretrained, Progress};
-/// use fixnet_nn::{models, optim::{Sgd, SgdConfig}};
+/// use fixnet_nn::{models, optim::{Optimizer, OptimizerConfig}};
 /// use fixnet_quant::{GradientRule, QuantConfig};
 ///
 /// # let folder = tempfile::tempdir()?;
@@ -23,8 +23,8 @@ use std::path::Path;
 /// let model = "mlp:16".parse()?;
 /// let mut float = Store::seeded(1);
 /// models::build(&mut float, &model, [8, 8, 1], 10, &QuantConfig::FLOAT)?;
-/// let sgd = Sgd::new(SgdConfig::default())?;
-/// checkpoint::save(&path, &float, &sgd, &Progress::default(), &Default::default())?;
+/// let optimizer = Optimizer::new(OptimizerConfig::default())?;
+/// checkpoint::save(&path, &float, &optimizer, &Progress::default(), &Default::default())?;
 ///
 /// let weights = Pretrained::open(&path)?;
 /// let mut store = weights.begin(Store::seeded(2));

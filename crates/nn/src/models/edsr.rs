@@ -49,7 +49,7 @@ pub fn edsr(store: &mut Store, channels: usize, config: &QuantConfig) -> Result<
 mod tests {
     use super::*;
     use crate::Layer;
-    use crate::optim::{Sgd, SgdConfig};
+    use crate::optim::{Optimizer, OptimizerConfig};
     use fixnet_autograd::Graph;
     use fixnet_quant::GradientRule;
     use fixnet_tensor::Tensor;
@@ -73,7 +73,8 @@ mod tests {
             let weights = store.params().iter().filter(|p| p.value.shape().len() == 4).map(|p| p.value.len());
             // Nine convolutions of 64x64, the one to 256, and the edges.
             assert_eq!(weights.sum::<usize>(), 9 * 9 * 64 * 64 + 9 * 64 * 256 + 2 * 9 * 3 * 64);
-            let mut sgd = Sgd::new(SgdConfig { lr: 1e-3, total_steps: 30, ..SgdConfig::default() }).unwrap();
+            let mut optimizer =
+                Optimizer::new(OptimizerConfig { lr: 1e-3, total_steps: 30, ..OptimizerConfig::default() }).unwrap();
             let mut losses = Vec::new();
             for _ in 0..30 {
                 let mut g = Graph::train(&mut store);
@@ -82,7 +83,7 @@ mod tests {
                 let loss = g.l1_loss(&y, &target).unwrap();
                 losses.push(loss.tensor().item());
                 g.backward(loss).unwrap();
-                sgd.step(&mut store).unwrap();
+                optimizer.step(&mut store).unwrap();
             }
             assert!(losses[29] < 0.5 * losses[0], "{bits}: {losses:?}");
         }

@@ -1,7 +1,11 @@
-//! Optimizers and learning-rate schedules.
+//! Optimizers, their transition-rate twins, and schedules.
 
+mod optimizer;
+mod rule;
 mod schedule;
-mod sgd;
+mod transition;
 
-pub use schedule::Schedule;
-pub use sgd::{Sgd, SgdConfig, StepReport, TransitionConfig, TransitionReport};
+pub use optimizer::{Optimizer, OptimizerConfig, StepReport};
+pub use rule::UpdateRule;
+pub use schedule::{Schedule, Warmup};
+pub use transition::{Scope, TransitionConfig, TransitionReport};

@@ -1,5 +1,7 @@
 //! Schedules of a rate over a run: of the learning rate, and of the target transition rate.
 
+use fixnet_autograd::{Error, Result};
+
 /// How a rate changes over a run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Schedule {
@@ -8,6 +10,8 @@ pub enum Schedule {
     /// Half a cosine from the base to 0.
     #[default]
     Cosine,
+    /// A straight line from the base to 0.
+    Linear,
     /// Times `gamma` at each milestone, a fraction of the run.
     Step {
         /// Fractions of the run, 0 to 1.
@@ -15,9 +19,36 @@ pub enum Schedule {
         /// The factor.
         gamma: f32,
     },
+    /// A straight line up to the base, then another schedule over what is left of the run.
+    Warmup {
+        /// How long the rate rises.
+        length: Warmup,
+        /// What follows.
+        then: Box<Schedule>,
+    },
+}
+
+/// The length of a warm-up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Warmup {
+    /// Steps.
+    Steps(u64),
+    /// A fraction of the run, rounded to whole steps.
+    Fraction(f64),
 }
 
 impl Schedule {
+    /// This schedule after a warm-up: of `w` steps, step `i` has `(i + 1) / w` of the base.
+    ///
+    /// ```
+    /// use fixnet_nn::optim::{Schedule, Warmup};
+    /// let schedule = Schedule::Linear.after(Warmup::Steps(4));
+    /// assert_eq!([0, 1, 3, 4, 9].map(|i| schedule.at(0.6, i, 10)), [0.15, 0.3, 0.6, 0.6, 0.6 * (1.0 - 5.0 / 6.0)]);
+    /// ```
+    pub fn after(self, length: Warmup) -> Self {
+        Self::Warmup { length, then: Box::new(self) }
+    }
+
     /// The rate at `step` of `total`.
     ///
     /// ```
@@ -30,10 +61,40 @@ impl Schedule {
         match self {
             Self::Constant => base,
             Self::Cosine => base * 0.5 * (1.0 + libm::cos(std::f64::consts::PI * share)),
+            Self::Linear => base * (1.0 - share),
             Self::Step { milestones, gamma } => {
                 let passed = milestones.iter().filter(|&&m| f64::from(m) <= share).count();
                 base * libm::pow(f64::from(*gamma), passed as f64)
             }
+            Self::Warmup { length, then } => {
+                let length = match *length {
+                    Warmup::Steps(steps) => steps,
+                    Warmup::Fraction(share) => libm::round(share * total as f64) as u64,
+                };
+                if step < length {
+                    base * ((step + 1) as f64 / length as f64)
+                } else {
+                    then.at(base, step - length, total.saturating_sub(length))
+                }
+            }
+        }
+    }
+
+    /// Whether the settings are in their ranges; `what` is scheduled.
+    pub(super) fn check(&self, what: &'static str) -> Result<()> {
+        let refuse = |expected: &str, found: String| Err(Error::setting(what, expected, found));
+        match self {
+            Self::Step { milestones, .. } if milestones.iter().any(|m| !(0.0..=1.0).contains(m)) => {
+                refuse("milestones that are fractions of the run, 0 to 1", format!("{milestones:?}"))
+            }
+            Self::Step { gamma, .. } if !(*gamma >= 0.0 && gamma.is_finite()) => {
+                refuse("a step factor of at least 0", gamma.to_string())
+            }
+            Self::Warmup { length: Warmup::Fraction(share), .. } if !(0.0..=1.0).contains(share) => {
+                refuse("a warm-up of a fraction of the run, 0 to 1", share.to_string())
+            }
+            Self::Warmup { then, .. } => then.check(what),
+            _ => Ok(()),
         }
     }
 }
@@ -50,5 +111,37 @@ mod tests {
         assert_eq!(Schedule::Constant.at(0.3, 7, 9), 0.3);
         assert!(Schedule::Cosine.at(0.1, 100, 100).abs() < 1e-12);
         assert!(Schedule::Cosine.at(0.1, 120, 100).abs() < 1e-12);
+        assert_eq!([0, 25, 100, 120].map(|s| Schedule::Linear.at(0.8, s, 100)), [0.8, 0.6, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_warm_up_comes_before_the_whole_of_the_other_schedule() {
+        for length in [Warmup::Steps(20), Warmup::Fraction(0.2)] {
+            let schedule = Schedule::Cosine.after(length);
+            assert_eq!([0, 9, 19, 20].map(|s| schedule.at(0.8, s, 100)), [0.04, 0.4, 0.8, 0.8]);
+            // Steps 20 to 100 are those of a run of 80.
+            assert_eq!(schedule.at(0.8, 50, 100), Schedule::Cosine.at(0.8, 30, 80));
+            assert!(schedule.at(0.8, 100, 100).abs() < 1e-12);
+        }
+        for none in [Warmup::Steps(0), Warmup::Fraction(0.0)] {
+            assert_eq!(Schedule::Linear.after(none).at(0.8, 25, 100), 0.6);
+        }
+        // Longer than the run: it rises to the end.
+        assert_eq!(Schedule::Linear.after(Warmup::Steps(200)).at(0.8, 99, 100), 0.4);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let step = |m: f32, gamma: f32| Schedule::Step { milestones: vec![m], gamma };
+        for (bad, word) in [
+            (step(30.0, 0.1), "milestones"),
+            (step(0.5, f32::NAN), "step factor"),
+            (Schedule::Linear.after(Warmup::Fraction(1.5)), "warm-up"),
+            (step(-0.1, 0.1).after(Warmup::Steps(3)), "milestones"),
+        ] {
+            let e = bad.check("learning-rate schedule").unwrap_err().to_string();
+            assert!(e.contains(word) && e.contains("learning-rate schedule"), "{e}");
+        }
+        step(1.0, 0.0).after(Warmup::Fraction(0.5)).check("").unwrap();
     }
 }

@@ -1,0 +1,333 @@
+//! The optimizer: which parameters move, by which rate, and what they leave behind for the next step.
+//!
+//! There are three groups of parameters. Latent weights of quantized layers move by the update rule and the learning
+//! rate, or, in the transition-rate twin of *any* rule, by the rule and U_t (METHOD 3). Scales of quantizers have an
+//! Adam of their own (METHOD 1); those of weights stay fixed in a twin, where a moving scale would cause transitions
+//! without an update. All else moves by the rule and the learning rate.
+
+use super::rule::Scalars;
+use super::transition::{self, Scheduler};
+use super::{Schedule, TransitionConfig, TransitionReport, UpdateRule};
+use fixnet_autograd::{Array, Error, Group, Param, ParamId, Result, Store};
+use fixnet_quant::{Transitions, WeightQuantizer, requantize};
+use fixnet_tensor::{Tensor, map};
+use std::fmt;
+use std::str::FromStr;
+
+/// Settings of an [`Optimizer`].
+///
+/// As text it is the name of an update rule with its usual settings, or that name with a `t` for its transition-rate
+/// twin: sgd, adam, adamw, nadam, adamax, rmsprop, adagrad; sgdt, adamt, adamwt, nadamt, adamaxt, rmspropt, adagradt.
+///
+/// ```
+/// use fixnet_nn::optim::{OptimizerConfig, UpdateRule};
+/// let config: OptimizerConfig = "adamt".parse()?;
+/// assert_eq!((config.rule.name(), config.lr, config.to_string()), ("adam", 1e-3, "adamt".into()));
+/// // A rule with other settings, and its usual learning rate and decay:
+/// let config = OptimizerConfig::from(UpdateRule::Sgd { momentum: 0.8, nesterov: true });
+/// assert_eq!((config.lr, config.weight_decay, config.transition), (0.1, 1e-4, None));
+/// # Ok::<(), fixnet_autograd::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct OptimizerConfig {
+    /// The update rule.
+    pub rule: UpdateRule,
+    /// The first learning rate.
+    pub lr: f64,
+    /// Decay of weights (not of biases, normalizations and scales): L2, but decoupled with AdamW.
+    pub weight_decay: f64,
+    /// How the learning rate changes over the run.
+    pub schedule: Schedule,
+    /// Steps of the whole run.
+    pub total_steps: u64,
+    /// What the learning rate of latent weights is multiplied by; U_0 and eta of a twin are `latent_lr_factor · lr`.
+    pub latent_lr_factor: f64,
+    /// Learning rate of learned scales, which have an Adam of their own without weight decay (METHOD 1).
+    pub scale_lr: f64,
+    /// Makes this the transition-rate twin: latent weights move by U_t, and weight scales stay fixed.
+    pub transition: Option<TransitionConfig>,
+}
+
+impl From<UpdateRule> for OptimizerConfig {
+    /// The usual learning rate and decay of `rule`, a cosine schedule, no twin.
+    fn from(rule: UpdateRule) -> Self {
+        Self {
+            rule,
+            lr: rule.usual_lr(),
+            weight_decay: rule.usual_weight_decay(),
+            schedule: Schedule::Cosine,
+            total_steps: 0,
+            latent_lr_factor: 1.0,
+            scale_lr: 1e-5,
+            transition: None,
+        }
+    }
+}
+
+impl Default for OptimizerConfig {
+    /// SGD with momentum 0.9.
+    fn default() -> Self {
+        UpdateRule::all()[0].into()
+    }
+}
+
+impl fmt::Display for OptimizerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.rule, if self.transition.is_some() { "t" } else { "" })
+    }
+}
+
+impl FromStr for OptimizerConfig {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        // No rule's own name ends in t.
+        let twin = s.strip_suffix('t');
+        let Ok(rule) = twin.unwrap_or(s).parse::<UpdateRule>() else {
+            let names = UpdateRule::all().map(|rule| rule.name());
+            let expected = format!("{}, {}t", names.join(", "), names.join("t, "));
+            return Err(Error::setting("optimizer", expected, s));
+        };
+        Ok(Self { transition: twin.map(|_| TransitionConfig::default()), ..rule.into() })
+    }
+}
+
+/// What an optimizer step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    /// The learning rate.
+    pub lr: f64,
+    /// The share of integer weights that changed, k_t.
+    pub transition_rate: f64,
+    /// The numbers of transition-rate scheduling, in a twin; with layer scope their means over all weights.
+    pub transition: Option<TransitionReport>,
+    /// Those of each quantized layer by the name of its weight, with layer scope.
+    pub layers: Vec<(String, TransitionReport)>,
+}
+
+/// An optimizer of any update rule, or its transition-rate twin.
+///
+/// ```
+/// use fixnet_autograd::{Graph, Group, Store};
+/// use fixnet_nn::optim::{Optimizer, OptimizerConfig, Schedule, TransitionConfig};
+/// use fixnet_quant::TalrRule;
+/// use fixnet_tensor::Tensor;
+///
+/// let mut store = Store::seeded(1);
+/// let bias = store.add("bias", Group::Offset, Tensor::scalar(1.0))?;
+/// // Adam for most parameters; latent weights follow a target transition rate by the multiplicative rule.
+/// let transition = TransitionConfig { rule: TalrRule::Multiplicative, ..TransitionConfig::default() };
+/// let config = OptimizerConfig { transition: Some(transition), schedule: Schedule::Linear, total_steps: 100, ..
+///     "adam".parse()? };
+/// let mut optimizer = Optimizer::new(config)?;
+/// store.param_mut(bias).grad = Some(Tensor::scalar(0.3)); // what a backward pass does
+/// let report = optimizer.step(&mut store)?;
+/// // Adam's first step is the learning rate, against the sign of the gradient.
+/// assert!((store.param(bias).value.item() - (1.0 - 1e-3)).abs() < 1e-7);
+/// assert_eq!(report.lr, 1e-3);
+/// # Ok::<(), fixnet_autograd::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    /// The buffers of each parameter, none before its first gradient.
+    buffers: Vec<Vec<Tensor>>,
+    /// P_t of NAdam.
+    mu_product: f64,
+    transition: Option<Scheduler>,
+}
+
+impl Optimizer {
+    /// An optimizer that has taken no step.
+    ///
+    /// # Errors
+    /// A setting is out of its range.
+    pub fn new(config: OptimizerConfig) -> Result<Self> {
+        let check = |what: &'static str, v: f64, below: f64| {
+            if v >= 0.0 && v < below {
+                Ok(())
+            } else {
+                Err(Error::setting(what, format!("at least 0 and below {below}"), v))
+            }
+        };
+        config.rule.check()?;
+        check("learning rate", config.lr, f64::INFINITY)?;
+        check("learning-rate factor of latent weights", config.latent_lr_factor, f64::INFINITY)?;
+        check("weight decay", config.weight_decay, f64::INFINITY)?;
+        check("learning rate of scales", config.scale_lr, f64::INFINITY)?;
+        config.schedule.check("learning-rate schedule")?;
+        if let Some(t) = &config.transition {
+            check("transition-rate factor", t.factor, f64::INFINITY)?;
+            check("momentum of the running transition rate", t.momentum, 1.0)?;
+            t.schedule.check("transition-rate schedule")?;
+            if let fixnet_quant::TalrRule::Damped { momentum } = t.rule {
+                check("momentum of the damped TALR rule", momentum, 1.0)?;
+            }
+        }
+        let first = config.lr * config.latent_lr_factor;
+        let transition = config.transition.as_ref().map(|t| Scheduler::new(t, first));
+        Ok(Self { config, buffers: Vec::new(), mu_product: 1.0, transition })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &OptimizerConfig {
+        &self.config
+    }
+
+    /// Moves every parameter that has a gradient, takes the gradients, quantizes the latent weights anew, counts their
+    /// transitions and advances the store's step, which is the clock of schedules and of Adam's bias correction.
+    ///
+    /// # Errors
+    /// A parameter is not finite after the step.
+    pub fn step(&mut self, store: &mut Store) -> Result<StepReport> {
+        let (step, total) = (store.step(), self.config.total_steps);
+        let lr = self.config.schedule.at(self.config.lr, step, total);
+        self.mu_product *= self.config.rule.mu(step + 1);
+        let fixed = self.fixed(store);
+        let talr = self.transition.as_ref().map_or_else(Vec::new, |t| t.talr(store));
+        self.buffers.resize(store.params().len(), Vec::new());
+        for (i, id) in store.ids().enumerate() {
+            let Some(grad) = store.param_mut(id).grad.take() else { continue };
+            let keys = self.keys(store, &fixed, id);
+            if keys.is_empty() {
+                continue;
+            }
+            self.buffers[i].resize_with(keys.len(), || Tensor::zeros(grad.shape()));
+            let rate = match store.param(id).group() {
+                Group::Latent => {
+                    let own = talr.iter().find(|(latent, _)| *latent == id).map(|&(_, rate)| rate);
+                    own.unwrap_or(lr * self.config.latent_lr_factor)
+                }
+                _ => lr,
+            };
+            let top = self.move_parameter(store, id, i, &grad, rate as f32);
+            if !top.is_finite() {
+                return Err(Error::NonFinite {
+                    what: format!("`{}` after its update", store.param(id).name()),
+                    step,
+                    found: top.to_string(),
+                });
+            }
+        }
+        let transitions = requantize(store)?;
+        let transition_rate = transitions.iter().copied().sum::<Transitions>().rate();
+        let scheduled = self.transition.as_mut().map(|t| t.update(store, &transitions, total));
+        let (transition, layers) = scheduled.map_or((None, Vec::new()), |(model, layers)| (Some(model), layers));
+        store.advance();
+        Ok(StepReport { lr, transition_rate, transition, layers })
+    }
+
+    /// The scales that do not move: those of weights, in a twin.
+    fn fixed(&self, store: &Store) -> Vec<ParamId> {
+        match self.transition {
+            Some(_) => store.states::<WeightQuantizer>().filter_map(|(_, q)| q.scale()).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// The keys of a parameter's buffers. Every parameter that moves has some.
+    fn keys(&self, store: &Store, fixed: &[ParamId], id: ParamId) -> &'static [&'static str] {
+        match store.param(id).group() {
+            Group::Scale if fixed.contains(&id) => &[],
+            Group::Scale => &["first", "second"],
+            _ => self.config.rule.buffers(),
+        }
+    }
+
+    /// Moves the `i`-th parameter; gives the largest magnitude in it.
+    fn move_parameter(&mut self, store: &mut Store, id: ParamId, i: usize, grad: &Tensor, rate: f32) -> f32 {
+        let t = store.step() + 1;
+        let group = store.param(id).group();
+        let (value, buffers) = (store.param_mut(id).value.data_mut(), &mut self.buffers[i]);
+        if group == Group::Scale {
+            return scale_step(value, grad.data(), buffers, self.config.scale_lr, t);
+        }
+        let decay = if group == Group::Offset { 0.0 } else { self.config.weight_decay as f32 };
+        self.config.rule.update(value, grad.data(), buffers, Scalars { rate, decay, t, mu_product: self.mu_product })
+    }
+
+    /// Every number that the next step depends on, by name, in a fixed order: for each parameter that moves its
+    /// buffers, zeros before its first gradient; then the scalars of the rule and of transition-rate scheduling.
+    pub fn state_dict(&self, store: &Store) -> Vec<(String, Array)> {
+        let fixed = self.fixed(store);
+        let mut out = Vec::new();
+        for (i, id) in store.ids().enumerate() {
+            let p = store.param(id);
+            for (k, key) in self.keys(store, &fixed, id).iter().enumerate() {
+                let buffer = self.buffers.get(i).and_then(|b| b.get(k)).cloned();
+                let buffer = buffer.unwrap_or_else(|| Tensor::zeros(p.value.shape()));
+                out.push((name(key, p), Array::F32(buffer)));
+            }
+        }
+        if let UpdateRule::NAdam { .. } = self.config.rule {
+            out.push((MU_PRODUCT.into(), Array::U64(vec![self.mu_product.to_bits()])));
+        }
+        out.extend(self.transition.iter().flat_map(|t| t.state_dict(store)));
+        out
+    }
+
+    /// Takes back what [`state_dict`](Self::state_dict) gave.
+    ///
+    /// # Errors
+    /// An array is missing or has another form, as in the state of another optimizer; this one is then unchanged.
+    pub fn load_state_dict(&mut self, store: &Store, mut get: impl FnMut(&str) -> Option<Array>) -> Result<()> {
+        let fixed = self.fixed(store);
+        let mut load = |key: &str, p: &Param| match get(&name(key, p)) {
+            Some(Array::F32(t)) if t.shape() == p.value.shape() => Ok(t),
+            other => Err(unfit(name(key, p), format!("f32 {:?}", p.value.shape()), other)),
+        };
+        let buffers = store
+            .ids()
+            .map(|id| self.keys(store, &fixed, id).iter().map(|key| load(key, store.param(id))).collect())
+            .collect::<Result<Vec<Vec<Tensor>>>>()?;
+        let mu_product = match (self.config.rule, get(MU_PRODUCT)) {
+            (UpdateRule::NAdam { .. }, Some(Array::U64(v))) if v.len() == 1 => f64::from_bits(v[0]),
+            (UpdateRule::NAdam { .. }, other) => return Err(unfit(MU_PRODUCT.into(), "u64 [1]".into(), other)),
+            _ => 1.0,
+        };
+        let transition = match &self.transition {
+            Some(t) => Some(t.loaded(store, &mut get)?),
+            None => match transition::foreign(store, &mut get) {
+                Some(name) => {
+                    return Err(unfit(name.clone(), format!("no such state for {}", self.config), get(&name)));
+                }
+                None => None,
+            },
+        };
+        (self.buffers, self.mu_product, self.transition) = (buffers, mu_product, transition);
+        Ok(())
+    }
+}
+
+/// The name of P_t in a state.
+const MU_PRODUCT: &str = "optimizer.nadam.mu_product";
+
+/// The name of a parameter's buffer in a state.
+fn name(key: &str, p: &Param) -> String {
+    format!("optimizer.{key}.{}", p.name())
+}
+
+/// The error of a state that does not fit.
+pub(super) fn unfit(name: String, expected: String, found: Option<Array>) -> Error {
+    let found = match found {
+        Some(Array::F32(t)) => format!("f32 {:?}", t.shape()),
+        Some(Array::U64(v)) => format!("u64 [{}]", v.len()),
+        None => "nothing".into(),
+    };
+    Error::State { name, expected, found }
+}
+
+/// Adam for scales: betas 0.9 and 0.999, eps 1e-8, in f64, since they are few and their steps small. A scale never falls
+/// below 1e-8.
+fn scale_step(value: &mut [f32], grad: &[f32], buffers: &mut [Tensor], lr: f64, t: u64) -> f32 {
+    let (b1, b2, t) = (0.9f64, 0.999f64, t as f64);
+    let (c1, c2) = (1.0 - libm::pow(b1, t), 1.0 - libm::pow(b2, t));
+    let [m, v] = buffers else { unreachable!("scales have two buffers") };
+    for (((w, m), v), &g) in value.iter_mut().zip(m.data_mut()).zip(v.data_mut()).zip(grad) {
+        let g = f64::from(g);
+        *m = (b1 * f64::from(*m) + (1.0 - b1) * g) as f32;
+        *v = (b2 * f64::from(*v) + (1.0 - b2) * g * g) as f32;
+        let h = (f64::from(*m) / c1) / ((f64::from(*v) / c2).sqrt() + 1e-8);
+        *w = (f64::from(*w) - lr * h).max(1e-8) as f32;
+    }
+    map::max_abs(value)
+}
