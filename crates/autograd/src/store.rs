@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use fixnet_tensor::rng::{Stream, domain};
 use fixnet_tensor::{Codes, Tensor, map};
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 /// What a parameter is, which decides how an optimizer treats it.
@@ -89,17 +90,26 @@ pub struct Store {
     step: u64,
     params: Vec<Param>,
     slots: Vec<(String, Box<dyn State>)>,
+    initial: BTreeMap<String, Tensor>,
 }
 
 impl Store {
     /// An empty store. All randomness of the model and its training follows from `seed`.
     pub fn seeded(seed: u64) -> Self {
-        Self { seed, step: 0, params: Vec::new(), slots: Vec::new() }
+        Self { seed, step: 0, params: Vec::new(), slots: Vec::new(), initial: BTreeMap::new() }
     }
 
     /// The seed.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Values for parameters that are still to be added, by name: pretrained weights, say. One that has the shape of its
+    /// parameter takes the place of the parameter's own first value. Quantizers that come after their weight thus take
+    /// their first scale from these values; scales themselves ([`Group::Scale`]) never start from them.
+    #[must_use]
+    pub fn starting_from(self, initial: BTreeMap<String, Tensor>) -> Self {
+        Self { initial, ..self }
     }
 
     /// How many optimizer steps were taken.
@@ -128,6 +138,10 @@ impl Store {
     /// The name is taken.
     pub fn add(&mut self, name: &str, group: Group, value: Tensor) -> Result<ParamId> {
         self.name_is_free(name)?;
+        let value = match self.initial.remove(name) {
+            Some(initial) if group != Group::Scale && initial.shape() == value.shape() => initial,
+            _ => value,
+        };
         self.params.push(Param { name: name.to_string(), group, value, grad: None, codes: None, lr_factor: 1.0 });
         Ok(ParamId(self.params.len() - 1))
     }
@@ -302,6 +316,17 @@ mod tests {
         assert_eq!((b.param(w).value.data(), b.state(c).0), (a.param(w).value.data(), 5));
         let e = b.load_state_dict(|_| None).unwrap_err().to_string();
         assert_eq!(e, "state `w`: expected f32 [2, 3], found nothing");
+    }
+
+    #[test]
+    fn given_values_take_the_place_of_first_ones_where_the_shape_fits() {
+        let given = ["w", "scale", "bias", "unused"].map(|name| (name.to_string(), Tensor::full(&[2], 5.0)));
+        let mut s = Store::seeded(7).starting_from(given.into());
+        let w = s.add_normal("w", Group::Latent, &[2], 1.0).unwrap();
+        let scale = s.add("scale", Group::Scale, Tensor::zeros(&[2])).unwrap();
+        let bias = s.add("bias", Group::Offset, Tensor::zeros(&[3])).unwrap();
+        let values = [w, scale, bias].map(|id| s.param(id).value.data().to_vec());
+        assert_eq!(values, [vec![5.0; 2], vec![0.0; 2], vec![0.0; 3]]);
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! `fixnet eval`: the test accuracy of a checkpoint.
 
-use crate::recipe::Recipe;
-use anyhow::{Context, Result};
+use crate::folder::checkpoint_path;
+use crate::machine::Machine;
+use crate::out::{note, say};
+use crate::run::{Run, recipe_of};
+use anyhow::{Result, ensure};
+use fixnet::checkpoint::Checkpoint;
 use fixnet::prelude::*;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Arguments of `fixnet eval`.
 #[derive(clap::Args)]
@@ -13,45 +18,51 @@ pub(crate) struct Args {
     /// Other data of the same shape
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
-    /// Cap the instruction set
-    #[arg(long)]
-    isa: Option<String>,
+    #[command(flatten)]
+    machine: Machine,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-pub(crate) fn run(args: Args) -> Result<()> {
-    crate::choose_isa(args.isa.as_deref())?;
-    let path = if args.run.is_dir() { args.run.join("checkpoint.safetensors") } else { args.run };
-    let metadata = checkpoint::read_metadata(&path)?;
-    let config = metadata
-        .get("config")
-        .with_context(|| format!("{}: expected the recipe in its metadata, found none", path.display()))?;
-    let mut recipe: Recipe = toml::from_str(config).map_err(|e| anyhow::anyhow!("{}: recipe: {e}", path.display()))?;
-    let trained_on = recipe.resolve()?.data.load().map_err(fixnet::Error::from)?;
-    if let Some(data) = args.data {
-        recipe.data = data;
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    args.machine.run(|_| eval(&args))
+}
+
+fn eval(args: &Args) -> Result<ExitCode> {
+    let (checkpoint, problem) = Checkpoint::open_or_previous(&checkpoint_path(&args.run))?;
+    if let Some(problem) = problem {
+        note!("warning: {problem}");
+        note!("warning: the previous checkpoint is evaluated, of step {}", checkpoint.step());
     }
-    let parts = recipe.resolve()?;
-    let data = parts.data.load().map_err(fixnet::Error::from)?;
-    let train = &trained_on.train;
-    let mut store = Store::seeded(recipe.seed);
-    let input = [train.height, train.width, train.channels];
-    let net =
-        models::build(&mut store, &parts.model, input, train.classes, &parts.quant).map_err(fixnet::Error::from)?;
-    checkpoint::load(&path, &mut store, None)?;
-    let loader = Loader::new(&data.test, 256, Normalize::of(train));
-    let result = metrics::evaluate(&net, &mut store, loader)?;
+    let mut recipe = recipe_of(&checkpoint)?;
+    let name = args.data.clone().unwrap_or_else(|| recipe.data.clone());
+    let mut data = recipe.resolve()?.data.load()?;
+    if let Some(other) = &args.data {
+        let source: Source = other.parse().map_err(|e: fixnet::data::DataError| crate::usage(e.into()))?;
+        let test = source.load()?.test;
+        ensure!(
+            (test.shape(), test.classes) == (data.test.shape(), data.test.classes),
+            "--data: expected images {:?} of {} classes, found {:?} of {}",
+            data.test.shape(),
+            data.test.classes,
+            test.shape(),
+            test.classes
+        );
+        data.test = test;
+    }
+    let result = Run::resumed(recipe, &data, &checkpoint)?.evaluate(|| false)?;
+    let Some(Evaluation { loss, accuracy, count }) = result else { unreachable!("nothing stops it") };
     if args.json {
         let line = serde_json::json!({
-            "checkpoint": path, "data": recipe.data, "images": result.count, "loss": result.loss, "accuracy": result.accuracy,
+            "checkpoint": checkpoint.path(), "step": checkpoint.step(), "data": name, "images": count, "loss": loss,
+            "accuracy": accuracy,
         });
-        println!("{line}");
+        say!("{line}");
     } else {
-        println!("images    {}", result.count);
-        println!("loss      {:.4}", result.loss);
-        println!("accuracy  {:.2} %", 100.0 * result.accuracy);
+        say!("images    {count}");
+        say!("loss      {loss:.4}");
+        say!("accuracy  {:.2} %", 100.0 * accuracy);
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

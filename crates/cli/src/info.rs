@@ -1,21 +1,26 @@
 //! `fixnet info`: what the CPU has and what is chosen.
 
+use crate::machine::Machine;
+use crate::out::say;
 use anyhow::Result;
 use fixnet::kernel;
+use std::process::ExitCode;
 
 /// Arguments of `fixnet info`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Cap the instruction set
-    #[arg(long)]
-    isa: Option<String>,
+    #[command(flatten)]
+    machine: Machine,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-pub(crate) fn run(args: Args) -> Result<()> {
-    let isa = crate::choose_isa(args.isa.as_deref())?.to_string();
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    args.machine.run(|isa| show(&args, &isa.to_string()))
+}
+
+fn show(args: &Args, isa: &str) -> Result<ExitCode> {
     let available: Vec<String> = kernel::available_isas().iter().map(ToString::to_string).collect();
     let threads = rayon::current_num_threads();
     // A signed left operand takes one level less than 2^bits.
@@ -29,16 +34,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
             "version": env!("CARGO_PKG_VERSION"), "architecture": std::env::consts::ARCH, "isas": available, "isa": isa,
             "threads": threads, "kernels": kernels, "float_kernel": float,
         });
-        println!("{line}");
-        return Ok(());
+        say!("{line}");
+        return Ok(ExitCode::SUCCESS);
     }
-    println!("fixnet {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
-    println!("instruction sets  {} (in force: {isa})", available.join(", "));
-    println!("threads           {threads}");
-    println!("kernels by bits of both operands");
+    say!("fixnet {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    say!("instruction sets  {} (in force: {isa})", available.join(", "));
+    say!("threads           {threads}");
+    say!("kernels by bits of both operands");
     for (bits, name) in chosen {
-        println!("  {bits:>5}  {name}");
+        say!("  {bits:>5}  {name}");
     }
-    println!("  float  {float}");
-    Ok(())
+    say!("  float  {float}");
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,12 @@
 //! `fixnet kernels`: every kernel at one shape, timed side by side, beside matrixmultiply's sgemm.
 
-use anyhow::{Result, ensure};
+use crate::machine::Cap;
+use crate::out::say;
+use crate::usage;
+use anyhow::{Result, anyhow};
 use fixnet::kernel;
 use fixnet::tensor::{Codes, Range, Tensor, float, linear_by};
+use std::process::ExitCode;
 use std::time::Instant;
 
 /// Arguments of `fixnet kernels`.
@@ -14,9 +18,8 @@ pub(crate) struct Args {
     /// Bits of both operands, 1 to 8
     #[arg(long, default_value_t = 4)]
     bits: u8,
-    /// Cap the instruction set
-    #[arg(long)]
-    isa: Option<String>,
+    #[command(flatten)]
+    cap: Cap,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -34,14 +37,17 @@ fn pattern(n: usize, span: i32, low: i32) -> Vec<i32> {
     (0..n).map(|i| (i as i32 * 7919 % 251) % span + low).collect()
 }
 
-pub(crate) fn run(args: Args) -> Result<()> {
-    let cap = crate::choose_isa(args.isa.as_deref())?;
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let cap = args.cap.enter()?;
     let (m, n, k) = match args.shape[..] {
         [m, n, k] => (m, n, k),
         _ => (512, 512, 512),
     };
-    ensure!(m * n * k > 0, "shape: expected three lengths above 0, found {m} {n} {k}");
-    let (left, right) = (Range::unsigned(args.bits)?, Range::symmetric(args.bits)?);
+    if m.checked_mul(n).and_then(|mn| mn.checked_mul(k)).is_none_or(|product| product == 0) {
+        return Err(usage(anyhow!("shape: expected three lengths above 0, found {m} {n} {k}")));
+    }
+    let range = |range: fixnet::tensor::Result<Range>| range.map_err(|e| usage(e.into()));
+    let (left, right) = (range(Range::unsigned(args.bits))?, range(Range::symmetric(args.bits))?);
     let x = Codes::from_levels(&[m, k], left, 1.0, &pattern(m * k, left.max() + 1, 0))?;
     let w = Codes::from_levels(&[n, k], right, 1.0, &pattern(n * k, 2 * right.max() + 1, right.min()))?;
     let (xf, wf) = (x.dequantize(), w.dequantize());
@@ -92,8 +98,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
     }
     if !args.json {
-        println!("{m} x {n} x {k}, {} bits, one product with packing, median of {rounds}\n", args.bits);
-        println!("{:<28} {:<12} {:>10}", "kernel", "isa", "GMAC/s");
+        say!("{m} x {n} x {k}, {} bits, one product with packing, median of {rounds}\n", args.bits);
+        say!("{:<28} {:<12} {:>10}", "kernel", "isa", "GMAC/s");
     }
     for mut row in rows {
         row.seconds.sort_by(f64::total_cmp);
@@ -103,10 +109,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 "kernel": row.name, "isa": row.isa, "m": m, "n": n, "k": k, "bits": args.bits,
                 "gmacs": gmacs, "chosen": row.chosen,
             });
-            println!("{line}");
+            say!("{line}");
         } else {
-            println!("{:<28} {:<12} {gmacs:>10.2}{}", row.name, row.isa, if row.chosen { "  chosen" } else { "" });
+            say!("{:<28} {:<12} {gmacs:>10.2}{}", row.name, row.isa, if row.chosen { "  chosen" } else { "" });
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -2,20 +2,52 @@
 #![forbid(unsafe_code)]
 
 mod eval;
+mod folder;
 mod info;
+mod inspect;
+mod interrupt;
 mod kernels;
+mod machine;
 mod memory;
+mod out;
 mod plot;
 mod profile;
 mod recipe;
+mod recipes;
+mod run;
 mod train;
+mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use out::{OutputError, note};
+use std::fmt;
+use std::io::ErrorKind;
 use std::process::ExitCode;
+
+/// The command line asks for something that makes no sense.
+const USAGE: u8 = 2;
+/// Stopped by the user, with everything saved; what shells give for Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+const AFTER_HELP: &str = "\
+A first run, from nothing to a result:
+  fixnet train digits                       some seconds; the run folder is runs/digits-4-4-4-s1
+  fixnet eval runs/digits-4-4-4-s1          the accuracy of its last checkpoint
+  fixnet recipes digits > mine.toml         a recipe to change, then: fixnet train mine.toml
+
+Exit codes:
+  0    done
+  1    failed, or verify found a difference
+  2    the command line makes no sense
+  130  stopped by Ctrl-C or SIGTERM; the run is saved
+
+Environment:
+  FIXNET_ISA  caps the instruction set, as --isa does
+  NO_COLOR    no colours in this help and in messages";
 
 /// Train neural networks on the CPU in real low-bit fixed-point arithmetic, the same bits on every machine.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -24,39 +56,132 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train a recipe: a built-in name (digits, photo-digits, mnist, cifar10-resnet20, …) or a TOML file
+    #[command(after_help = "\
+Examples:
+  fixnet train digits
+  fixnet train digits --bits 32/32/32                         the float baseline
+  fixnet train photo-digits --gradient-rule min-max --seed 2  another rule, another seed
+  fixnet train mnist --data mnist:FOLDER                      IDX files, plain or gzip
+  fixnet train mine.toml --out runs/mine --checkpoint-every 500steps
+  fixnet train digits --bits 2/2/32 --init runs/digits-32-32-32-s1
+
+Ctrl-C finishes the step and saves; `fixnet resume FOLDER` goes on. The run folder holds config.toml, the checkpoint
+and the one before, metrics.jsonl, digests.jsonl and curves.svg.")]
     Train(Box<train::Args>),
+    /// Go on with a run that was stopped, killed, or ran out of disk
+    #[command(after_help = "\
+Examples:
+  fixnet resume runs/digits-4-4-4-s1
+  fixnet resume runs/digits-4-4-4-s1 --threads 1 --isa scalar
+
+The result is that of a run which was never stopped, to the bit, on whatever machine. If the last checkpoint is damaged,
+the one before it is used, and a message says so.")]
+    Resume(train::ResumeArgs),
+    /// Replay a recorded run and compare the digests of its state
+    #[command(after_help = "\
+Examples:
+  fixnet verify runs/digits-4-4-4-s1
+  fixnet verify runs/digits-4-4-4-s1 --steps 100 --json
+
+The state is compared at steps 0, 1, 10, 100, …, at the end of each epoch and with the checkpoint. Exit code 1 and the
+first difference if there is one.")]
+    Verify(verify::Args),
     /// Evaluate the checkpoint of a run on its test images
+    #[command(after_help = "\
+Examples:
+  fixnet eval runs/digits-4-4-4-s1
+  fixnet eval runs/mnist-4-4-4-s1 --data mnist:OTHER --json")]
     Eval(eval::Args),
+    /// Print names, shapes, types and metadata of a safetensors file
+    #[command(after_help = "\
+Examples:
+  fixnet inspect runs/digits-4-4-4-s1
+  fixnet inspect model.safetensors --json | jq '.tensors[].name'")]
+    Inspect(inspect::Args),
+    /// List the built-in recipes, or print one
+    #[command(after_help = "\
+Examples:
+  fixnet recipes
+  fixnet recipes cifar10-resnet20 > mine.toml")]
+    Recipes(recipes::Args),
     /// Show what this CPU can do and which kernels are chosen
+    #[command(after_help = "\
+Examples:
+  fixnet info
+  fixnet info --isa avx2")]
     Info(info::Args),
     /// List the integer kernels and time them side by side
+    #[command(after_help = "\
+Examples:
+  fixnet kernels
+  fixnet kernels 512 512 120 --bits 4 --json")]
     Kernels(kernels::Args),
+    /// Print the completions of a shell
+    #[command(after_help = "\
+Examples:
+  fixnet completions bash > ~/.local/share/bash-completion/completions/fixnet
+  fixnet completions zsh > ~/.zfunc/_fixnet
+  fixnet completions fish > ~/.config/fish/completions/fixnet.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// An error that is the command line's.
+#[derive(Debug)]
+struct Usage(anyhow::Error);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&message(&self.0))
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Marks an error as the command line's, for the exit code.
+fn usage(error: anyhow::Error) -> anyhow::Error {
+    Usage(error).into()
+}
+
+/// An error with its causes, each said once: many messages hold that of their cause.
+fn message(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => train::run(*args),
+        Command::Resume(args) => train::resume(args),
+        Command::Verify(args) => verify::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Recipes(args) => recipes::run(args),
         Command::Info(args) => info::run(args),
         Command::Kernels(args) => kernels::run(args),
+        Command::Completions { shell } => completions(shell),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::FAILURE
-        }
+        Ok(code) => code,
+        Err(e) => match e.downcast_ref::<OutputError>() {
+            // The reader, `head` perhaps, has seen enough.
+            Some(OutputError(closed)) if closed.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            _ => {
+                note!("error: {}", message(&e));
+                if e.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            }
+        },
     }
 }
 
-/// Caps the instruction set by flag or environment.
-fn choose_isa(flag: Option<&str>) -> anyhow::Result<fixnet::kernel::Isa> {
-    use fixnet::kernel::{isa, isa_from_env, set_isa};
-    match flag {
-        Some(name) => set_isa(name.parse()?)?,
-        None => {
-            isa_from_env().map_err(|e| anyhow::anyhow!("FIXNET_ISA: {e}"))?;
-        }
-    }
-    Ok(isa())
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "fixnet", &mut script);
+    out::write(&script)?;
+    Ok(ExitCode::SUCCESS)
 }

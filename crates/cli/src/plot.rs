@@ -2,7 +2,6 @@
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
-use std::path::Path;
 
 /// One epoch's numbers.
 #[derive(Debug, Clone, Copy)]
@@ -13,12 +12,15 @@ pub(crate) struct Point {
     pub(crate) test_accuracy: f64,
 }
 
-pub(crate) fn curves(path: &Path, title: &str, points: &[Point]) -> Result<()> {
-    draw(path, title, points).map_err(|e| anyhow!("{}: {e}", path.display()))
+/// The curves as SVG.
+pub(crate) fn curves(title: &str, points: &[Point]) -> Result<String> {
+    let mut svg = String::new();
+    draw(&mut svg, title, points).map_err(|e| anyhow!("curves: {e}"))?;
+    Ok(svg)
 }
 
-fn draw(path: &Path, title: &str, points: &[Point]) -> Result<(), Box<dyn std::error::Error>> {
-    let root = SVGBackend::new(path, (960, 420)).into_drawing_area();
+fn draw(svg: &mut String, title: &str, points: &[Point]) -> Result<(), Box<dyn std::error::Error>> {
+    let root = SVGBackend::with_string(svg, (960, 420)).into_drawing_area();
     root.fill(&WHITE)?;
     let (left, right) = root.split_horizontally(480);
     let last = points.last().map_or(1.0, |p| p.epoch as f64).max(1.0);

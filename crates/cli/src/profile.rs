@@ -1,6 +1,7 @@
 //! The table of `fixnet train --profile`: time, bytes and multiply-adds by kind of work and by layer, with their share of
 //! what this machine can do.
 
+use crate::out::say;
 use anyhow::Result;
 use fixnet::tensor::profile::Line;
 use fixnet::tensor::{Codes, Range, linear, map};
@@ -62,14 +63,14 @@ pub(crate) fn print(lines: &[Line], steps: u64) -> Result<()> {
     let mut kinds: Vec<Line> = kinds.into_values().collect();
     kinds.sort_by_key(|l| std::cmp::Reverse(l.time));
     let steps = steps.max(1) as f64;
-    println!("profile of {steps:.0} steps, {:.1} ms a step", 1e3 * total / steps);
-    println!(
+    say!("profile of {steps:.0} steps, {:.1} ms a step", 1e3 * total / steps);
+    say!(
         "this machine: {:.1} GB/s of copying, {:.0} billion 4-bit multiply-adds a second\n",
         limits.copy / 1e9,
         limits.products / 1e9
     );
-    let table = |lines: &[Line], by: &str| {
-        println!("{by:<44} {:>9} {:>7} {:>8} {:>8} {:>9}", "ms/step", "share", "GB/s", "GMAC/s", "of limit");
+    let table = |lines: &[Line], by: &str| -> Result<()> {
+        say!("{by:<44} {:>9} {:>7} {:>8} {:>8} {:>9}", "ms/step", "share", "GB/s", "GMAC/s", "of limit");
         for line in lines {
             let seconds = line.time.as_secs_f64().max(1e-12);
             let rate = |amount: u64| match amount {
@@ -82,12 +83,12 @@ pub(crate) fn print(lines: &[Line], steps: u64) -> Result<()> {
             };
             let name = if line.layer.is_empty() { line.kind.into() } else { format!("{} {}", line.layer, line.kind) };
             let (ms, share) = (1e3 * seconds / steps, 100.0 * seconds / total);
-            println!("{name:<44} {ms:>9.3} {share:>5.1} % {:>8} {:>8} {limit:>9}", rate(line.bytes), rate(line.macs));
+            say!("{name:<44} {ms:>9.3} {share:>5.1} % {:>8} {:>8} {limit:>9}", rate(line.bytes), rate(line.macs));
         }
-        println!();
+        say!("");
+        Ok(())
     };
-    table(&kinds, "by kind");
+    table(&kinds, "by kind")?;
     let layers: Vec<Line> = lines.iter().filter(|l| !l.layer.is_empty()).take(24).cloned().collect();
-    table(&layers, "by layer, the longest first");
-    Ok(())
+    table(&layers, "by layer, the longest first")
 }

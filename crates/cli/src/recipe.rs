@@ -1,11 +1,13 @@
 //! Recipes: everything that a run depends on, as TOML. The resolved recipe of a run is its `config.toml`.
 
-use anyhow::{Context, Result, bail, ensure};
+use crate::usage;
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use fixnet::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-const BUILT_IN: [(&str, &str); 6] = [
+/// Names and texts of the built-in recipes.
+pub(crate) const BUILT_IN: [(&str, &str); 6] = [
     ("digits", include_str!("../recipes/digits.toml")),
     ("photo-digits", include_str!("../recipes/photo-digits.toml")),
     ("mnist", include_str!("../recipes/mnist.toml")),
@@ -97,6 +99,9 @@ pub(crate) struct Recipe {
     pub(crate) crop_padding: usize,
     /// Random horizontal flips.
     pub(crate) flip: bool,
+    /// The run folder or safetensors file whose weights the model starts from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) init: Option<String>,
 }
 
 impl Default for Recipe {
@@ -139,6 +144,7 @@ impl Default for Recipe {
             seed: 1,
             crop_padding: 0,
             flip: false,
+            init: None,
         }
     }
 }
@@ -151,17 +157,30 @@ impl Recipe {
             None => {
                 let path = Path::new(name);
                 if !path.exists() {
-                    bail!("recipe `{name}`: expected a TOML file or one of {}, found neither", names());
+                    let known = names();
+                    return Err(usage(anyhow!(
+                        "recipe `{name}`: expected a TOML file or one of {known}, found neither"
+                    )));
                 }
                 let text = std::fs::read_to_string(path).with_context(|| format!("recipe {name}"))?;
                 (text, path.file_stem().map_or_else(|| name.into(), |s| s.to_string_lossy().into_owned()))
             }
         };
-        let mut recipe: Self = toml::from_str(&text).map_err(|e| anyhow::anyhow!("recipe {name}: {e}"))?;
+        let mut recipe = Self::from_toml(&text, &format!("recipe {name}"))?;
         if recipe.name.is_empty() {
             recipe.name = stem;
         }
         Ok(recipe)
+    }
+
+    /// Reads a recipe; `place` is where it comes from, for messages.
+    pub(crate) fn from_toml(text: &str, place: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|e| anyhow!("{place}: {e}"))
+    }
+
+    /// The recipe with all its settings.
+    pub(crate) fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
     }
 
     /// Checks what can be checked without data, and gives the parts in their own types. Settings of the optimizer that were
@@ -334,7 +353,7 @@ mod tests {
         for (name, _) in BUILT_IN {
             let mut recipe = Recipe::find(name).unwrap();
             recipe.resolve().unwrap();
-            assert_eq!(toml::from_str::<Recipe>(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
+            assert_eq!(Recipe::from_toml(&recipe.to_toml().unwrap(), name).unwrap(), recipe);
         }
     }
 

@@ -1,18 +1,24 @@
-//! `fixnet train`: the loop over epochs and steps, with its log, checkpoints and summary.
+//! `fixnet train` and `fixnet resume`: the loop over steps and epochs, with logs, checkpoints, progress and summary.
 
-use crate::plot::{self, Point};
+use crate::folder::Folder;
+use crate::interrupt;
+use crate::machine::Machine;
+use crate::out::{note, say};
 use crate::recipe::Recipe;
+use crate::run::{Run, Step, recipe_of};
+use crate::{INTERRUPTED, usage};
 use anyhow::{Context, Result};
-use fixnet::prelude::*;
+use fixnet::checkpoint::Pretrained;
+use fixnet::kernel::Isa;
 use fixnet::quant::gammas;
 use fixnet::tensor::profile;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 /// Steps between the lines of the metrics log.
 const LOG_EVERY: u64 = 50;
@@ -20,7 +26,7 @@ const LOG_EVERY: u64 = 50;
 /// Arguments of `fixnet train`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A built-in recipe (digits, photo-digits, mnist, cifar10-resnet20, cifar100-resnet20, mlp-digits) or a TOML file
+    /// A built-in recipe (`fixnet recipes` lists them) or a TOML file
     recipe: String,
     /// Bits of weights/activations/gradients, 1 to 8 or 32 for float, e.g. 4/4/4
     #[arg(long, value_name = "W/A/G")]
@@ -37,12 +43,6 @@ pub(crate) struct Args {
     /// Seed of all randomness
     #[arg(long)]
     seed: Option<u64>,
-    /// Threads (default: all cores); never changes the result
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Cap the instruction set; never changes the result
-    #[arg(long)]
-    isa: Option<String>,
     /// digits, photo-digits, mnist:PATH, cifar10:PATH or cifar100:PATH
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
@@ -71,12 +71,42 @@ pub(crate) struct Args {
     /// Bits of the first convolution and the classifier, 32 for float
     #[arg(long)]
     edges: Option<u8>,
+    /// Start from the weights of another run or checkpoint: a folder or a safetensors file
+    #[arg(long, value_name = "CHECKPOINT")]
+    init: Option<String>,
     /// Set any key of the recipe, as in --set talr_rule=damped; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Folder of the run (default: runs/RECIPE-BITS-sSEED)
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Remove an earlier run in the folder
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Arguments of `fixnet resume`.
+#[derive(clap::Args)]
+pub(crate) struct ResumeArgs {
+    /// The folder of a run
+    run: PathBuf,
+    /// The same data in another place
+    #[arg(long, value_name = "KIND:PATH")]
+    data: Option<String>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What has no influence on the result.
+#[derive(clap::Args)]
+struct Options {
+    /// Save after so many steps or so much time (500steps, 30s, 5min, 2h), besides the end of each epoch
+    #[arg(long, value_name = "N", default_value = "5min")]
+    checkpoint_every: Every,
+    #[command(flatten)]
+    machine: Machine,
     /// No progress bar
     #[arg(long)]
     quiet: bool,
@@ -88,176 +118,255 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// How often a checkpoint is saved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Every {
+    Steps(u64),
+    Time(Duration),
+}
+
+impl FromStr for Every {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let unit = s.trim_start_matches(|c: char| c.is_ascii_digit());
+        let number: Option<u64> = s[..s.len() - unit.len()].parse().ok().filter(|&n| n > 0);
+        let time = |n: u64, seconds| n.checked_mul(seconds).map(|s| Self::Time(Duration::from_secs(s)));
+        match (number, unit.trim()) {
+            (Some(n), "step" | "steps" | "") => Some(Self::Steps(n)),
+            (Some(n), "s" | "sec") => time(n, 1),
+            (Some(n), "m" | "min") => time(n, 60),
+            (Some(n), "h") => time(n, 3600),
+            _ => None,
+        }
+        .ok_or_else(|| "expected a number above 0 with steps, s, min or h, such as 500steps or 5min".into())
+    }
+}
+
 fn set<T: Clone>(to: &mut T, flag: &Option<T>) {
     if let Some(v) = flag {
         *to = v.clone();
     }
 }
 
-pub(crate) fn run(args: Args) -> Result<()> {
-    let mut recipe = Recipe::find(&args.recipe)?;
-    set(&mut recipe.bits, &args.bits);
-    set(&mut recipe.epochs, &args.epochs);
-    set(&mut recipe.batch_size, &args.batch_size);
-    set(&mut recipe.seed, &args.seed);
-    set(&mut recipe.data, &args.data);
-    set(&mut recipe.model, &args.model);
-    set(&mut recipe.scheme, &args.scheme);
-    set(&mut recipe.weight_scales, &args.weight_scales);
-    set(&mut recipe.scales, &args.scales);
-    set(&mut recipe.gradient_rule, &args.gradient_rule);
-    set(&mut recipe.gradient_rounding, &args.gradient_rounding);
-    if let Some(name) = &args.optimizer {
-        recipe.set_optimizer(name)?;
+impl Args {
+    /// The recipe with the flags put in.
+    fn recipe(&self) -> Result<Recipe> {
+        let mut recipe = Recipe::find(&self.recipe)?;
+        recipe.clone().resolve()?;
+        set(&mut recipe.bits, &self.bits);
+        set(&mut recipe.epochs, &self.epochs);
+        set(&mut recipe.batch_size, &self.batch_size);
+        set(&mut recipe.seed, &self.seed);
+        set(&mut recipe.data, &self.data);
+        set(&mut recipe.model, &self.model);
+        set(&mut recipe.scheme, &self.scheme);
+        set(&mut recipe.weight_scales, &self.weight_scales);
+        set(&mut recipe.scales, &self.scales);
+        set(&mut recipe.gradient_rule, &self.gradient_rule);
+        set(&mut recipe.gradient_rounding, &self.gradient_rounding);
+        if let Some(name) = &self.optimizer {
+            recipe.set_optimizer(name).map_err(usage)?;
+        }
+        self.set.iter().try_for_each(|assignment| recipe.set(assignment)).map_err(usage)?;
+        recipe.lr = self.lr.or(recipe.lr);
+        set(&mut recipe.edges, &self.edges);
+        recipe.init = self.init.clone().or(recipe.init);
+        // What was right before the flags were put in is wrong by the flags.
+        recipe.resolve().map_err(usage)?;
+        Ok(recipe)
     }
-    args.set.iter().try_for_each(|assignment| recipe.set(assignment))?;
-    recipe.lr = args.lr.or(recipe.lr);
-    set(&mut recipe.edges, &args.edges);
-    let isa = crate::choose_isa(args.isa.as_deref())?;
-    if args.threads == Some(0) {
-        anyhow::bail!("--threads: expected at least 1, found 0");
-    }
-    rayon::ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(0)).build_global().context("thread pool")?;
-    // On a thread of the pool, so that handing out work never crosses from outside.
-    let mut result = Ok(());
-    rayon::scope(|_| result = train(&args, recipe, isa));
-    result
 }
 
-fn train(args: &Args, mut recipe: Recipe, isa: fixnet::kernel::Isa) -> Result<()> {
-    let mut parts = recipe.resolve()?;
-    let data = parts.data.load().map_err(fixnet::Error::from)?;
+/// `fixnet train`.
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let mut recipe = args.recipe()?;
     let out = args.out.clone().unwrap_or_else(|| {
         Path::new("runs").join(format!("{}-{}-s{}", recipe.name, recipe.bits.replace('/', "-"), recipe.seed))
     });
-    std::fs::create_dir_all(&out).with_context(|| format!("run folder {}", out.display()))?;
-    // A run must not fail at its end for want of a place to write: the first file is written now.
-    write_atomically(&out.join("config.toml"), toml::to_string(&recipe)?.as_bytes())?;
+    args.options.machine.run(|isa| {
+        let weights = match &recipe.init {
+            Some(init) => Some(Pretrained::open(&crate::folder::checkpoint_path(Path::new(init)))?),
+            None => None,
+        };
+        let data = recipe.resolve()?.data.load()?;
+        let mut run = match &weights {
+            Some(weights) => {
+                let (run, taken) = Run::pretrained(recipe, &data, weights)?;
+                let found =
+                    format!("{} of {} parameters and statistics", taken.count, taken.count + taken.missing.len());
+                anyhow::ensure!(taken.count > 0, "--init: expected weights of this model, found {found}");
+                note!("init: {found} taken; optimizer and quantizers start anew");
+                taken.missing.iter().for_each(|name| note!("init: not found: {name}"));
+                run
+            }
+            None => Run::new(recipe, &data)?,
+        };
+        let mut folder = Folder::create(&out, &run, args.overwrite)?;
+        drive(&mut run, &mut folder, &args.options, isa)
+    })
+}
 
-    let train = &data.train;
-    let steps_per_epoch = train.len().div_ceil(recipe.batch_size) as u64;
-    parts.optimizer.total_steps = u64::from(recipe.epochs) * steps_per_epoch;
-    let mut store = Store::seeded(recipe.seed);
-    let input = [train.height, train.width, train.channels];
-    let net =
-        models::build(&mut store, &parts.model, input, train.classes, &parts.quant).map_err(fixnet::Error::from)?;
-    let mut sgd = Optimizer::new(parts.optimizer.clone())?;
-    let normalize = Normalize::of(train);
-    let metadata = BTreeMap::from([("config".to_string(), toml::to_string(&recipe)?)]);
-
-    let log_path = out.join("metrics.jsonl");
-    let mut log = File::create(&log_path).with_context(|| log_path.display().to_string())?;
-    let bar = progress(parts.optimizer.total_steps, args.quiet || args.json);
-    let start = Instant::now();
-    let mut points: Vec<Point> = Vec::new();
-    let mut training_seconds = 0.0;
-    for epoch in 0..recipe.epochs {
-        let epoch_start = Instant::now();
-        let (mut loss_sum, mut hits, mut seen) = (0f64, 0usize, 0usize);
-        let loader = Loader::new(train, recipe.batch_size, normalize.clone()).shuffled(recipe.seed, epoch).augmented(
-            parts.augment,
-            recipe.seed,
-            epoch,
-        );
-        if args.profile && epoch == 0 {
-            profile::start();
+/// `fixnet resume`.
+pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
+    args.options.machine.run(|isa| {
+        let (mut folder, checkpoint, problem) = Folder::open(&args.run)?;
+        if let Some(problem) = problem {
+            note!("warning: {problem}");
+            note!("warning: goes on from the previous checkpoint, of step {}", checkpoint.step());
         }
-        for batch in loader {
-            profile::mark("load data");
-            let mut g = Graph::train(&mut store);
-            let x = g.input(batch.images);
-            let logits = net.forward(&mut g, &x)?;
-            let loss = g.cross_entropy(&logits, &batch.labels)?;
-            let value = f64::from(loss.tensor().item());
-            hits += metrics::correct(&logits.tensor(), &batch.labels);
-            drop((x, logits));
-            g.backward(loss)?;
-            let report = sgd.step(&mut store)?;
-            profile::mark("optimizer");
-            loss_sum += value * batch.labels.len() as f64;
-            seen += batch.labels.len();
-            bar.inc(1);
-            let rate = (points.len() * train.len() + seen) as f64 / start.elapsed().as_secs_f64();
-            let (mean, share) = (loss_sum / seen as f64, 100.0 * hits as f64 / seen as f64);
-            bar.set_message(format!(
-                "epoch {}/{}  loss {mean:.4}  acc {share:.2} %  {rate:.0} images/s",
-                epoch + 1,
-                recipe.epochs
-            ));
-            if store.step().is_multiple_of(LOG_EVERY) {
-                let gamma: serde_json::Map<_, _> = gammas(&store).into_iter().map(|(n, g)| (n, g.into())).collect();
-                let mut line = json!({
-                    "kind": "step", "step": store.step(), "epoch": epoch, "loss": value, "lr": report.lr,
-                    "transition_rate": report.transition_rate, "gamma": gamma,
-                });
-                if let Some(t) = report.transition {
-                    line["target_transition_rate"] = t.target.into();
-                    line["running_transition_rate"] = t.running.into();
-                    line["talr"] = t.talr.into();
+        let mut recipe = recipe_of(&checkpoint)?;
+        set(&mut recipe.data, &args.data);
+        let data = recipe.resolve()?.data.load()?;
+        let mut run = Run::resumed(recipe, &data, &checkpoint)?;
+        drop(checkpoint);
+        if !folder.points().is_empty() {
+            // A process may have ended between a checkpoint and its curves.
+            folder.draw(&run.recipe().name)?;
+        }
+        drive(&mut run, &mut folder, &args.options, isa)
+    })
+}
+
+/// Trains to the end or until it is interrupted, and tells how it went.
+fn drive(run: &mut Run<'_>, folder: &mut Folder, options: &Options, isa: Isa) -> Result<ExitCode> {
+    interrupt::listen()?;
+    let bar = progress(run.total_steps(), options.quiet || options.json);
+    let mut clock = Clock::new(run.store().step());
+    bar.set_position(run.store().step());
+    if options.profile {
+        profile::start();
+    }
+    let finished = train(run, folder, options, &bar, &mut clock)
+        .with_context(|| format!("stopped at step {} of {}", run.store().step(), run.total_steps()))?;
+    bar.finish_and_clear();
+    if !finished {
+        let (step, total) = (run.store().step(), run.total_steps());
+        let command = format!("fixnet resume {}", quoted(folder.path()));
+        note!("stopped after step {step} of {total} and saved; go on with: {command}");
+        if options.json {
+            say!("{}", json!({ "interrupted": true, "step": step, "steps": total, "resume": command }));
+        }
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    summarize(run, folder, options, isa, &clock)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What passes between checkpoints and over the part of the run that this process trains.
+struct Clock {
+    start: Instant,
+    images: u64,
+    training: Duration,
+    saved: Instant,
+    saved_step: u64,
+}
+
+impl Clock {
+    fn new(step: u64) -> Self {
+        let now = Instant::now();
+        Self { start: now, images: 0, training: Duration::ZERO, saved: now, saved_step: step }
+    }
+
+    fn save_is_due(&self, every: Every, step: u64) -> bool {
+        match every {
+            Every::Steps(n) => step - self.saved_step >= n,
+            Every::Time(t) => self.saved.elapsed() >= t,
+        }
+    }
+
+    fn saved(&mut self, step: u64) {
+        (self.saved, self.saved_step) = (Instant::now(), step);
+    }
+}
+
+/// Steps and epochs until the run is finished (true) or interrupted (false); saved in either case.
+fn train(
+    run: &mut Run<'_>,
+    folder: &mut Folder,
+    options: &Options,
+    bar: &ProgressBar,
+    clock: &mut Clock,
+) -> Result<bool> {
+    let (mut profiling, first) = (options.profile, run.store().step());
+    while !run.is_finished() {
+        if interrupt::requested() {
+            folder.save(run)?;
+            return Ok(false);
+        }
+        let (start, seen) = (Instant::now(), run.progress().seen);
+        match run.step()? {
+            Some(step) => {
+                clock.training += start.elapsed();
+                clock.images += run.progress().seen - seen;
+                after_step(run, folder, &step)?;
+                if clock.save_is_due(options.checkpoint_every, run.store().step()) {
+                    folder.save(run)?;
+                    clock.saved(run.store().step());
                 }
-                for (name, t) in &report.layers {
-                    line["layers"][name] = json!({
-                        "target_transition_rate": t.target, "transition_rate": t.rate,
-                        "running_transition_rate": t.running, "talr": t.talr,
-                    });
+                show(run, bar, clock);
+            }
+            None => {
+                if std::mem::take(&mut profiling) {
+                    let lines = profile::stop();
+                    // The table is an aside: a reader that has gone does not end the run.
+                    if let Err(e) = bar.suspend(|| crate::profile::print(&lines, run.store().step() - first)) {
+                        note!("profile: {e}");
+                    }
                 }
-                writeln!(log, "{line}").with_context(|| log_path.display().to_string())?;
+                if after_epoch(run, folder, bar)? {
+                    clock.saved(run.store().step());
+                }
             }
         }
-        training_seconds += epoch_start.elapsed().as_secs_f64();
-        if args.profile && epoch == 0 {
-            let lines = profile::stop();
-            bar.suspend(|| crate::profile::print(&lines, store.step()))?;
-        }
-        let test = metrics::evaluate(&net, &mut store, Loader::new(&data.test, 256, normalize.clone()))?;
-        let train_loss = loss_sum / seen as f64;
-        points.push(Point {
-            epoch: u64::from(epoch) + 1,
-            train_loss,
-            test_loss: test.loss,
-            test_accuracy: test.accuracy,
-        });
-        let line = json!({
-            "kind": "epoch", "epoch": epoch + 1, "step": store.step(), "train_loss": train_loss,
-            "train_accuracy": hits as f64 / seen as f64, "test_loss": test.loss, "test_accuracy": test.accuracy,
-        });
-        writeln!(log, "{line}").with_context(|| log_path.display().to_string())?;
-        checkpoint::save(&out.join("checkpoint.safetensors"), &store, &sgd, &metadata)?;
-        plot::curves(&out.join("curves.svg"), &recipe.name, &points)?;
-        if !bar.is_hidden() {
-            bar.println(format!(
-                "epoch {:>3}  train loss {train_loss:.4}  test accuracy {:.2} %",
-                epoch + 1,
-                100.0 * test.accuracy
-            ));
-        }
     }
-    bar.finish_and_clear();
-    let Some(last) = points.last() else { return Ok(()) };
-    let seconds = start.elapsed().as_secs_f64();
-    let peak = crate::memory::peak_bytes();
-    let digest = checkpoint::digest(&store, &sgd);
-    let images_per_second = (recipe.epochs as usize * train.len()) as f64 / training_seconds;
-    if args.json {
-        let line = json!({
-            "recipe": recipe.name, "bits": recipe.bits, "seed": recipe.seed, "threads": rayon::current_num_threads(),
-            "isa": isa.to_string(), "epochs": recipe.epochs, "train_loss": last.train_loss,
-            "test_accuracy": last.test_accuracy, "seconds": seconds, "images_per_second": images_per_second,
-            "peak_memory_bytes": peak, "digest": digest,
-        });
-        println!("{line}");
+    Ok(true)
+}
+
+/// Logs what belongs to a step.
+fn after_step(run: &Run<'_>, folder: &mut Folder, step: &Step) -> Result<()> {
+    let store = run.store();
+    if run.digest_is_due() {
+        folder.log_digest(run)?;
+    }
+    if !store.step().is_multiple_of(LOG_EVERY) {
         return Ok(());
     }
-    println!("recipe         {} at {} ({})", recipe.name, recipe.bits, isa);
-    println!("train loss     {:.4}", last.train_loss);
-    println!("test accuracy  {:.2} %", 100.0 * last.test_accuracy);
-    println!("time           {seconds:.1} s, {images_per_second:.0} images/s in training");
-    if let Some(peak) = peak {
-        println!("peak memory    {:.0} MiB", peak as f64 / f64::from(1 << 20));
+    let gamma: serde_json::Map<_, _> = gammas(store).into_iter().map(|(n, g)| (n, g.into())).collect();
+    let mut line = json!({
+        "kind": "step", "step": store.step(), "epoch": run.progress().epoch, "loss": step.loss, "lr": step.report.lr,
+        "transition_rate": step.report.transition_rate, "gamma": gamma,
+    });
+    if let Some(t) = &step.report.transition {
+        line["target_transition_rate"] = t.target.into();
+        line["running_transition_rate"] = t.running.into();
+        line["talr"] = t.talr.into();
     }
-    println!("digest         {digest}");
-    println!("run folder     {}", out.display());
-    Ok(())
+    for (name, t) in &step.report.layers {
+        line["layers"][name] = json!({
+            "target_transition_rate": t.target, "transition_rate": t.rate, "running_transition_rate": t.running,
+            "talr": t.talr,
+        });
+    }
+    folder.log(&line)
+}
+
+/// Evaluates, logs, saves and goes on to the next epoch; false, with nothing done, if that was interrupted.
+fn after_epoch(run: &mut Run<'_>, folder: &mut Folder, bar: &ProgressBar) -> Result<bool> {
+    let Some(test) = run.evaluate(interrupt::requested)? else { return Ok(false) };
+    let p = *run.progress();
+    let (epoch, train_loss) = (p.epoch + 1, p.loss_sum / p.seen as f64);
+    folder.log_epoch(&json!({
+        "kind": "epoch", "epoch": epoch, "step": run.store().step(), "train_loss": train_loss,
+        "train_accuracy": p.hits as f64 / p.seen as f64, "test_loss": test.loss, "test_accuracy": test.accuracy,
+    }))?;
+    run.next_epoch();
+    folder.save(run)?;
+    folder.draw(&run.recipe().name)?;
+    if !bar.is_hidden() {
+        let accuracy = 100.0 * test.accuracy;
+        bar.println(format!("epoch {epoch:>3}  train loss {train_loss:.4}  test accuracy {accuracy:.2} %"));
+    }
+    Ok(true)
 }
 
 fn progress(steps: u64, hidden: bool) -> ProgressBar {
@@ -269,10 +378,84 @@ fn progress(steps: u64, hidden: bool) -> ProgressBar {
     ProgressBar::new(steps).with_style(style)
 }
 
-/// Writes a file beside its place and renames it, so that an earlier one is whole until the new one is.
-fn write_atomically(path: &Path, data: &[u8]) -> Result<()> {
-    let part = path.with_extension("part");
-    let name = || path.display().to_string();
-    std::fs::write(&part, data).with_context(name)?;
-    std::fs::rename(&part, path).with_context(name)
+fn show(run: &Run<'_>, bar: &ProgressBar, clock: &Clock) {
+    if bar.is_hidden() {
+        return;
+    }
+    let p = run.progress();
+    let (mean, share) = (p.loss_sum / p.seen as f64, 100.0 * p.hits as f64 / p.seen as f64);
+    let rate = clock.images as f64 / clock.start.elapsed().as_secs_f64();
+    let (epoch, epochs) = (p.epoch + 1, run.recipe().epochs);
+    bar.set_position(run.store().step());
+    bar.set_message(format!("epoch {epoch}/{epochs}  loss {mean:.4}  acc {share:.2} %  {rate:.0} images/s"));
+}
+
+/// The last lines of a run. Times are those of this process.
+fn summarize(run: &Run<'_>, folder: &Folder, options: &Options, isa: Isa, clock: &Clock) -> Result<()> {
+    let recipe = run.recipe();
+    let last = folder.points().last().with_context(|| {
+        format!("{}: expected the numbers of its epochs in metrics.jsonl, found none", folder.path().display())
+    })?;
+    let seconds = clock.start.elapsed().as_secs_f64();
+    let peak = crate::memory::peak_bytes();
+    let digest = run.digest();
+    let images_per_second = (clock.images > 0).then(|| clock.images as f64 / clock.training.as_secs_f64());
+    if options.json {
+        say!(
+            "{}",
+            json!({
+                "recipe": recipe.name, "bits": recipe.bits, "seed": recipe.seed,
+                "threads": rayon::current_num_threads(), "isa": isa.to_string(), "epochs": recipe.epochs,
+                "steps": run.store().step(), "train_loss": last.train_loss, "test_accuracy": last.test_accuracy,
+                "seconds": seconds, "images_per_second": images_per_second, "peak_memory_bytes": peak,
+                "digest": digest, "run": folder.path(),
+            })
+        );
+        return Ok(());
+    }
+    say!("recipe         {} at {} ({})", recipe.name, recipe.bits, isa);
+    say!("train loss     {:.4}", last.train_loss);
+    say!("test accuracy  {:.2} %", 100.0 * last.test_accuracy);
+    match images_per_second {
+        Some(rate) => say!("time           {seconds:.1} s, {rate:.0} images/s in training"),
+        None => say!("time           all {} steps were already done", run.store().step()),
+    }
+    if let Some(peak) = peak {
+        say!("peak memory    {:.0} MiB", peak as f64 / f64::from(1 << 20));
+    }
+    say!("digest         {digest}");
+    say!("run folder     {}", folder.path().display());
+    Ok(())
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.chars().all(|c| c.is_alphanumeric() || "/._-+=:@%".contains(c)) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_read() {
+        let minutes = |n: u64| Ok(Every::Time(Duration::from_secs(60 * n)));
+        assert_eq!("500steps".parse(), Ok(Every::Steps(500)));
+        assert_eq!("7".parse(), Ok(Every::Steps(7)));
+        assert_eq!(["5min".parse(), "300s".parse(), "5 m".parse()], [minutes(5), minutes(5), minutes(5)]);
+        assert_eq!("2h".parse(), minutes(120));
+        for text in ["", "0steps", "min", "-3", "1.5h", "3 days", "99999999999999999999", "18446744073709551615h"] {
+            assert!(text.parse::<Every>().unwrap_err().contains("500steps or 5min"), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_needs_it() {
+        assert_eq!(quoted(Path::new("runs/digits-4-4-4-s1")), "runs/digits-4-4-4-s1");
+        assert_eq!(quoted(Path::new("my run's")), r"'my run'\''s'");
+    }
 }

@@ -1,36 +1,8 @@
 //! Bad input gives one clear sentence and a non-zero exit, never a panic, and leaves earlier files as they are.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
 
-fn fixnet(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_fixnet")).args(args).output().unwrap()
-}
-
-fn refused(args: &[&str], words: &[&str]) {
-    let out = fixnet(args);
-    let text = String::from_utf8_lossy(&out.stderr);
-    assert!(!out.status.success(), "{args:?} succeeded");
-    assert!(!text.contains("panicked"), "{args:?}: {text}");
-    for word in words {
-        assert!(text.contains(word), "{args:?}: `{word}` is not in: {text}");
-    }
-}
-
-fn idx(magic: u32, sizes: &[u32], data: &[u8]) -> Vec<u8> {
-    let head = std::iter::once(magic).chain(sizes.iter().copied()).flat_map(u32::to_be_bytes);
-    head.chain(data.iter().copied()).collect()
-}
-
-/// A tiny data set of MNIST's form: eight images of 8x8 with two labels.
-fn tiny(folder: &Path) {
-    let pixels: Vec<u8> = (0..8 * 64).map(|i| if (i / 64 % 2 == 0) == (i % 8 < 4) { 200 } else { 10 }).collect();
-    for part in ["train", "t10k"] {
-        std::fs::write(folder.join(format!("{part}-images-idx3-ubyte")), idx(0x803, &[8, 8, 8], &pixels)).unwrap();
-        std::fs::write(folder.join(format!("{part}-labels-idx1-ubyte")), idx(0x801, &[8], &[0, 1, 0, 1, 0, 1, 0, 1]))
-            .unwrap();
-    }
-}
+use common::{fixnet, idx, refused, tiny};
 
 #[test]
 fn settings() {
@@ -39,7 +11,7 @@ fn settings() {
     let with = |flags: &[&str], words: &[&str]| {
         let mut args = vec!["train", "digits", "--out", folder];
         args.extend(flags);
-        refused(&args, words);
+        refused(2, &args, words);
     };
     with(&["--bits", "9/4/4"], &["9/4/4", "1 to 8"]);
     with(&["--bits", "4/4"], &["4/4", "three widths"]);
@@ -61,11 +33,11 @@ fn settings() {
         with(&["--isa", "neon"], &["neon", "scalar"]);
     }
     with(&["--isa", "sse9"], &["sse9", "no such instruction set"]);
-    refused(&["train", "nonsense"], &["nonsense", "photo-digits"]);
-    refused(&["eval", folder], &["checkpoint.safetensors"]);
+    refused(2, &["train", "nonsense"], &["nonsense", "photo-digits"]);
+    refused(1, &["eval", folder], &["checkpoint.safetensors"]);
     let recipe = out.path().join("r.toml");
     std::fs::write(&recipe, "data = \"digits\"\nepoch = 3\n").unwrap();
-    refused(&["train", recipe.to_str().unwrap()], &["r.toml", "epoch"]);
+    refused(1, &["train", recipe.to_str().unwrap()], &["r.toml", "epoch"]);
 }
 
 #[test]
@@ -73,7 +45,7 @@ fn an_unwritable_folder_is_named_before_training() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "mine").unwrap();
-    refused(&["train", "digits", "--out", file.join("run").to_str().unwrap()], &["file"]);
+    refused(1, &["train", "digits", "--out", file.join("run").to_str().unwrap()], &["file"]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 
@@ -92,25 +64,25 @@ fn broken_data_files() {
         ("t10k-labels-idx1-ubyte", vec![1, 2, 3], "t10k-labels"),
     ];
     for (name, bytes, word) in cases {
-        tiny(path);
+        tiny(path, 8);
         std::fs::write(path.join(name), bytes).unwrap();
-        refused(&["train", "mnist", "--data", &data, "--out", out.to_str().unwrap()], &[word]);
+        refused(1, &["train", "mnist", "--data", &data, "--out", out.to_str().unwrap()], &[word]);
     }
     let cifar = path.join("cifar");
     std::fs::create_dir(&cifar).unwrap();
     let data = format!("cifar10:{}", cifar.display());
-    refused(&["train", "cifar10-resnet20", "--data", &data], &["cifar"]);
+    refused(1, &["train", "cifar10-resnet20", "--data", &data], &["cifar"]);
     std::fs::write(cifar.join("data_batch_1.bin"), vec![0u8; 3072]).unwrap();
     std::fs::write(cifar.join("test_batch.bin"), vec![0u8; 3073]).unwrap();
-    refused(&["train", "cifar10-resnet20", "--data", &data], &["data_batch_1.bin"]);
+    refused(1, &["train", "cifar10-resnet20", "--data", &data], &["data_batch_1.bin"]);
     std::fs::write(cifar.join("data_batch_1.bin"), vec![77u8; 3073]).unwrap();
-    refused(&["train", "cifar10-resnet20", "--data", &data], &["data_batch_1.bin", "77"]);
+    refused(1, &["train", "cifar10-resnet20", "--data", &data], &["data_batch_1.bin", "77"]);
 }
 
 #[test]
 fn a_run_that_diverges_stops_and_leaves_the_last_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    tiny(folder.path());
+    tiny(folder.path(), 8);
     let data = format!("mnist:{}", folder.path().display());
     let out = folder.path().join("run");
     let run = |lr: &'static str| {
@@ -135,8 +107,11 @@ fn a_run_that_diverges_stops_and_leaves_the_last_checkpoint() {
     let found: serde_json::Value = serde_json::from_slice(&evaluated.stdout).unwrap();
     assert_eq!(found["accuracy"], json["test_accuracy"]);
     let before = std::fs::read(out.join("checkpoint.safetensors")).unwrap();
-    refused(&run("1e38"), &["not finite", "step"]);
+    refused(1, &run("1e38"), &["run: expected no earlier run, found one"]);
     assert_eq!(std::fs::read(out.join("checkpoint.safetensors")).unwrap(), before);
+    refused(1, &[&run("1e38")[..], &["--overwrite"]].concat(), &["not finite", "stopped at step"]);
+    let evaluated = fixnet(&["eval", out.to_str().unwrap(), "--json"]);
+    assert!(evaluated.status.success(), "the last checkpoint before is whole");
 }
 
 #[test]

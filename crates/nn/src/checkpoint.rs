@@ -1,16 +1,56 @@
 //! Checkpoints: one `safetensors` file with every number of a run, and the digest of those numbers.
 //!
-//! A file is written beside its place, flushed to the disk and then renamed, so that a reader finds the old one or the
-//! new one and never a part.
+//! A file is written beside its place, flushed to the disk and then renamed; the one that was there before is kept as the
+//! previous one. So at any moment, killed or not, a whole checkpoint is there. Each carries a checksum: a file that was cut
+//! short or damaged is refused by name, and [`Checkpoint::open_or_previous`] falls back to the previous one.
+
+mod file;
+mod pretrained;
+
+pub use file::{Header, TensorEntry, TensorFile};
+pub use pretrained::{Pretrained, Taken};
 
 use crate::optim::Optimizer;
-use crate::{Error, Result};
+use crate::{Error, Problem, Result};
 use fixnet_autograd::{Array, Store};
-use fixnet_tensor::Tensor;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where a run stands: its place in the data, and the sums over the epoch that is running.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Progress {
+    /// Epochs that are finished.
+    pub epoch: u32,
+    /// Batches of the running epoch that are used up: the place in the order of the data.
+    pub batches: u64,
+    /// Images of the running epoch so far.
+    pub seen: u64,
+    /// How many of them were classified correctly.
+    pub hits: u64,
+    /// The sum of their losses.
+    pub loss_sum: f64,
+}
+
+impl Progress {
+    fn to_array(self) -> Array {
+        let Self { epoch, batches, seen, hits, loss_sum } = self;
+        Array::U64(vec![u64::from(epoch), batches, seen, hits, loss_sum.to_bits()])
+    }
+
+    fn from_array(array: Option<Array>) -> Option<Self> {
+        match array? {
+            Array::U64(v) => match v[..] {
+                [epoch, batches, seen, hits, loss_sum] => {
+                    let (epoch, loss_sum) = (epoch.try_into().ok()?, f64::from_bits(loss_sum));
+                    Some(Self { epoch, batches, seen, hits, loss_sum })
+                }
+                _ => None,
+            },
+            Array::F32(_) => None,
+        }
+    }
+}
 
 fn entries(store: &Store, optimizer: &Optimizer) -> Vec<(String, Array)> {
     let mut all = store.state_dict();
@@ -19,103 +59,159 @@ fn entries(store: &Store, optimizer: &Optimizer) -> Vec<(String, Array)> {
     all
 }
 
-/// Type, shape and bytes (little endian) of an array.
-fn bytes(array: &Array) -> (Dtype, Vec<usize>, Vec<u8>) {
-    match array {
-        Array::F32(t) => (Dtype::F32, t.shape().to_vec(), t.data().iter().flat_map(|v| v.to_le_bytes()).collect()),
-        Array::U64(v) => (Dtype::U64, vec![v.len()], v.iter().flat_map(|v| v.to_le_bytes()).collect()),
-    }
-}
-
 /// A blake3 hash, in hexadecimal, over names, types, shapes and bits of all state: equal digests mean equal runs.
 pub fn digest(store: &Store, optimizer: &Optimizer) -> String {
     let mut hash = blake3::Hasher::new();
     for (name, array) in entries(store, optimizer) {
-        let (dtype, shape, data) = bytes(&array);
+        let (dtype, shape) = file::form(&array);
         hash.update(format!("{name} {dtype:?} {shape:?}\n").as_bytes());
-        hash.update(&data);
+        file::hash(&array, &mut hash);
     }
     hash.finalize().to_hex().to_string()
 }
 
-/// Writes a checkpoint with `metadata`, atomically.
+/// Where [`save`] keeps the checkpoint that was at `path` before: `run/last.safetensors` becomes
+/// `run/last.previous.safetensors`.
+pub fn previous_path(path: &Path) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(".previous");
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+/// Writes a checkpoint with `metadata`, atomically; one that is there already becomes the previous one. Equal state gives
+/// equal bytes. One process at a time may save to a path.
 ///
 /// # Errors
-/// The file cannot be written; one that was there before is then untouched.
-pub fn save(path: &Path, store: &Store, optimizer: &Optimizer, metadata: &BTreeMap<String, String>) -> Result<()> {
-    let io = |source| Error::Io { path: path.to_path_buf(), source };
-    let arrays: Vec<_> = entries(store, optimizer).into_iter().map(|(name, array)| (name, bytes(&array))).collect();
-    let views = arrays
-        .iter()
-        .map(|(name, (dtype, shape, data))| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), data)?)))
-        .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(|e| Error::Checkpoint { path: path.to_path_buf(), reason: e.to_string() })?;
-    let metadata: HashMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    let data = safetensors::serialize(views, Some(metadata))
-        .map_err(|e| Error::Checkpoint { path: path.to_path_buf(), reason: e.to_string() })?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    file.write_all(&data).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
+/// The file cannot be written, because the disk is full, say; those that are there stay as they are.
+pub fn save(
+    path: &Path,
+    store: &Store,
+    optimizer: &Optimizer,
+    progress: &Progress,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut arrays = entries(store, optimizer);
+    arrays.push(("run.progress".into(), progress.to_array()));
+    let part = path.with_extension("part");
+    let replace = || {
+        file::write(&part, &arrays, metadata)?;
+        keep_previous(path)?;
+        fs::rename(&part, path)
+    };
+    replace().map_err(|source| {
+        // What was written of it would only fill the disk further.
+        let _ = fs::remove_file(&part);
+        Error::Save { path: path.to_path_buf(), source }
+    })?;
     // The new name must reach the disk as well; not every system can flush a folder.
-    if let Ok(folder) = std::fs::File::open(folder) {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(folder) = fs::File::open(folder) {
         let _ = folder.sync_all();
     }
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+/// Gives the checkpoint at `path`, if there is one, its second name. A link leaves no moment without a file at `path`;
+/// where the file system has none, it is renamed, and for that moment the previous one is the one to load.
+fn keep_previous(path: &Path) -> std::io::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let previous = previous_path(path);
+    match fs::remove_file(&previous) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    fs::hard_link(path, &previous).or_else(|_| fs::rename(path, &previous))
 }
 
-/// The metadata of a checkpoint.
-///
-/// # Errors
-/// The file cannot be read or is no checkpoint.
-pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
-    let data = read(path)?;
-    let (_, header) = SafeTensors::read_metadata(&data)
-        .map_err(|e| Error::Checkpoint { path: path.to_path_buf(), reason: e.to_string() })?;
-    Ok(header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect())
+/// A checkpoint that was read and found whole.
+#[derive(Debug)]
+pub struct Checkpoint {
+    file: TensorFile,
+    seed: u64,
+    step: u64,
+    progress: Progress,
 }
 
-/// Reads a checkpoint into a model of the same form, and into the optimizer if one is given; returns the metadata.
-///
-/// # Errors
-/// The file cannot be read, is damaged, or does not fit the model; the message names the parameter.
-pub fn load(path: &Path, store: &mut Store, optimizer: Option<&mut Optimizer>) -> Result<BTreeMap<String, String>> {
-    let metadata = read_metadata(path)?;
-    let data = read(path)?;
-    let damaged = |reason: String| Error::Checkpoint { path: path.to_path_buf(), reason };
-    let file = SafeTensors::deserialize(&data).map_err(|e| damaged(e.to_string()))?;
-    let get = |name: &str| -> Option<Array> {
-        let view = file.tensor(name).ok()?;
-        match view.dtype() {
-            Dtype::F32 => {
-                let values =
-                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-                Tensor::from_vec(view.shape(), values).ok().map(Array::F32)
-            }
-            Dtype::U64 => {
-                let word = |b: &[u8]| b.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
-                Some(Array::U64(view.data().chunks_exact(8).map(word).collect()))
-            }
-            _ => None,
+impl Checkpoint {
+    /// Reads a checkpoint and compares its checksum.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged or cut short, or is no checkpoint of fixnet.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = TensorFile::read(path)?;
+        if file.header().checksum().is_none() {
+            return Err(file.damaged(Problem::NoChecksum));
         }
-    };
-    let Some(Array::U64(run)) = get("run.seed_and_step") else {
-        return Err(damaged("`run.seed_and_step` is missing".into()));
-    };
-    let &[seed, step] = run.as_slice() else { return Err(damaged("`run.seed_and_step` is not two numbers".into())) };
-    if seed != store.seed() {
-        return Err(damaged(format!("it belongs to seed {seed}, this model to seed {}", store.seed())));
+        let missing = |name: &str| file.damaged(Problem::Missing { name: name.into() });
+        let (seed, step) = match file.array("run.seed_and_step") {
+            Some(Array::U64(v)) if v.len() == 2 => (v[0], v[1]),
+            _ => return Err(missing("run.seed_and_step")),
+        };
+        let progress = Progress::from_array(file.array("run.progress")).ok_or_else(|| missing("run.progress"))?;
+        Ok(Self { file, seed, step, progress })
     }
-    let fits = |e: fixnet_autograd::Error| damaged(e.to_string());
-    store.load_state_dict(get).map_err(fits)?;
-    if let Some(optimizer) = optimizer {
-        optimizer.load_state_dict(store, get).map_err(fits)?;
+
+    /// Reads the checkpoint at `path` or, where that is damaged or missing, the previous one; then also gives what was
+    /// wrong with the first.
+    ///
+    /// # Errors
+    /// Neither can be used. The message tells of both, if there are two.
+    pub fn open_or_previous(path: &Path) -> Result<(Self, Option<Error>)> {
+        let current = match Self::open(path) {
+            Ok(checkpoint) => return Ok((checkpoint, None)),
+            Err(e) => e,
+        };
+        let previous = previous_path(path);
+        if !previous.exists() {
+            return Err(current);
+        }
+        match Self::open(&previous) {
+            Ok(checkpoint) => Ok((checkpoint, Some(current))),
+            Err(e) => Err(Error::NoCheckpoint { current: Box::new(current), previous: Box::new(e) }),
+        }
     }
-    store.set_step(step);
-    Ok(metadata)
+
+    /// Where it was read from.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The texts that were saved with it.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.file.header().metadata
+    }
+
+    /// Steps of the optimizer that it is after.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Where the run stood.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Puts its numbers into a model of the same form, and into the optimizer if one is given.
+    ///
+    /// # Errors
+    /// It does not fit the model: the message names the parameter. The store may then hold a part of the new values.
+    pub fn restore(&self, store: &mut Store, optimizer: Option<&mut Optimizer>) -> Result<()> {
+        if self.seed != store.seed() {
+            return Err(self.file.damaged(Problem::Seed { expected: store.seed(), found: self.seed }));
+        }
+        let misfit = |source| self.file.damaged(Problem::Misfit(source));
+        let arrays = |name: &str| self.file.array(name);
+        store.load_state_dict(arrays).map_err(misfit)?;
+        if let Some(optimizer) = optimizer {
+            optimizer.load_state_dict(store, arrays).map_err(misfit)?;
+        }
+        store.set_step(self.step);
+        Ok(())
+    }
 }

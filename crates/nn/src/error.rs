@@ -26,11 +26,91 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file that is no checkpoint, or a damaged one.
-    #[error("{path}: not a usable checkpoint: {reason}")]
+    #[error("{path}: not a usable checkpoint: {problem}")]
     Checkpoint {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        problem: Problem,
+    },
+    /// A checkpoint could not be written.
+    #[error("{path}: the checkpoint could not be written ({source}); the last one that was is untouched")]
+    Save {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Neither the checkpoint nor the previous one can be used.
+    #[error("no usable checkpoint: {current}; {previous}")]
+    NoCheckpoint {
+        /// What is wrong with the last one.
+        current: Box<Error>,
+        /// What is wrong with the one before.
+        previous: Box<Error>,
+    },
+}
+
+/// What makes a file no usable checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A folder, a pipe, a device.
+    #[error("expected a file, found a folder or device")]
+    NoFile,
+    /// Shorter than the shortest file of the format.
+    #[error("cut short: expected at least 8 bytes, found {found}")]
+    Short {
+        /// The length of the file.
+        found: u64,
+    },
+    /// The header claims to be longer than the file, or than any that is read.
+    #[error("cut short or no safetensors file: the header claims {claimed} bytes, expected at most {most}")]
+    HeaderLength {
+        /// The length that the file claims.
+        claimed: u64,
+        /// The bytes that follow in the file, or the longest header that is read.
+        most: u64,
+    },
+    /// The header is no JSON of the format, or contradicts itself.
+    #[error("damaged, or no safetensors file: header: {reason}")]
+    Header {
+        /// What is wrong with it.
         reason: String,
     },
+    /// The header tells of more or fewer bytes than there are.
+    #[error("cut short or damaged: expected {expected} bytes after the header, found {found}")]
+    DataLength {
+        /// What the header says.
+        expected: u64,
+        /// What there is.
+        found: u64,
+    },
+    /// The content is not what was written.
+    #[error("damaged: expected blake3 {expected}, found {found}")]
+    Checksum {
+        /// The checksum in the file.
+        expected: String,
+        /// The checksum of its content.
+        found: String,
+    },
+    /// A `safetensors` file that fixnet did not write.
+    #[error("expected a checksum (blake3) in its metadata, found none; fixnet did not write it")]
+    NoChecksum,
+    /// Something that every checkpoint has.
+    #[error("`{name}` is missing or has another form")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// It belongs to a run with another seed.
+    #[error("it belongs to seed {found}, this model to seed {expected}")]
+    Seed {
+        /// The seed of the model.
+        expected: u64,
+        /// The seed in the file.
+        found: u64,
+    },
+    /// It belongs to another model or optimizer.
+    #[error("it does not fit: {0}")]
+    Misfit(fixnet_autograd::Error),
 }

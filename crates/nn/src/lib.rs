@@ -9,5 +9,5 @@ pub mod metrics;
 pub mod models;
 pub mod optim;
 
-pub use error::{Error, Result};
+pub use error::{Error, Problem, Result};
 pub use layers::{Layer, Sequential};

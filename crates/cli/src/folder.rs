@@ -1,0 +1,239 @@
+//! The folder of a run: its files, and that they agree with each other whenever the process ends.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config.toml` | the recipe with all its settings |
+//! | `checkpoint.safetensors`, `checkpoint.previous.safetensors` | the last checkpoint, and the one before |
+//! | `metrics.jsonl` | a line every 50 steps and one an epoch |
+//! | `digests.jsonl` | digests of the state on the way, which `fixnet verify` compares |
+//! | `curves.svg` | loss and accuracy |
+//! | `start.safetensors` | the first state of a run that started from given weights (`--init`) |
+//! | `lock` | held by the process that writes here |
+//!
+//! Logs are on the disk before the checkpoint that follows them. A resumed run cuts off what is after its checkpoint, so
+//! each line is there once.
+
+use crate::plot::{self, Point};
+use crate::run::Run;
+use anyhow::{Context, Result, bail};
+use fixnet::checkpoint::{Checkpoint, previous_path};
+use serde_json::{Value, json};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const DAMAGED: &str = "checkpoint.damaged.safetensors";
+const METRICS: &str = "metrics.jsonl";
+const DIGESTS: &str = "digests.jsonl";
+const CURVES: &str = "curves.svg";
+const CONFIG: &str = "config.toml";
+const START: &str = "start.safetensors";
+
+/// The checkpoint that a user means by a folder or a file.
+pub(crate) fn checkpoint_path(run: &Path) -> PathBuf {
+    if run.is_dir() { run.join(CHECKPOINT) } else { run.to_path_buf() }
+}
+
+/// Where the recipe of a run is.
+pub(crate) fn config_path(run: &Path) -> PathBuf {
+    run.join(CONFIG)
+}
+
+/// Where the first state of a run with given weights is.
+pub(crate) fn start_path(run: &Path) -> PathBuf {
+    run.join(START)
+}
+
+/// A log of one JSON object a line, which only grows.
+struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    /// Opens a log, keeping its lines up to the first that is torn or that `keep` does not want; returns those.
+    fn open(path: PathBuf, keep: impl Fn(&Value) -> bool) -> Result<(Self, Vec<Value>)> {
+        let name = || path.display().to_string();
+        let bytes = match fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            other => other.with_context(name)?,
+        };
+        let (mut lines, mut length) = (Vec::new(), 0);
+        for line in bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n")) {
+            let Some(value) = serde_json::from_slice(line).ok().filter(&keep) else { break };
+            lines.push(value);
+            length += line.len() as u64;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path).with_context(name)?;
+        file.set_len(length).with_context(name)?;
+        Ok((Self { path, file }, lines))
+    }
+
+    fn write(&mut self, line: &Value) -> Result<()> {
+        // One call a line: a killed process tears none in two, as far as the system goes.
+        self.file.write_all(format!("{line}\n").as_bytes()).with_context(|| self.path.display().to_string())
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.file.sync_data().with_context(|| self.path.display().to_string())
+    }
+}
+
+/// The folder of a run that this process writes.
+pub(crate) struct Folder {
+    path: PathBuf,
+    metrics: Log,
+    digests: Log,
+    points: Vec<Point>,
+    /// Locked while it is open; the system lets go of it when the process ends, however that happens.
+    _lock: File,
+}
+
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            bail!("{}: another fixnet process is writing to this folder", folder.display())
+        }
+        // A file system without locks: the user must know what runs where.
+        Err(TryLockError::Error(_)) | Ok(()) => Ok(file),
+    }
+}
+
+fn epoch_point(line: &Value) -> Option<Point> {
+    Some(Point {
+        epoch: line["epoch"].as_u64()?,
+        train_loss: line["train_loss"].as_f64()?,
+        test_loss: line["test_loss"].as_f64()?,
+        test_accuracy: line["test_accuracy"].as_f64()?,
+    })
+}
+
+impl Folder {
+    /// The folder of a run that begins, with its first checkpoint: what cannot be written must be known now, not at the
+    /// end. An earlier run there is refused, or removed with `overwrite`.
+    pub(crate) fn create(path: &Path, run: &Run<'_>, overwrite: bool) -> Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("run folder {}", path.display()))?;
+        let lock = lock(path)?;
+        let checkpoint = path.join(CHECKPOINT);
+        let previous = previous_path(&checkpoint);
+        if !overwrite && (checkpoint.exists() || previous.exists()) {
+            bail!(
+                "{0}: expected no earlier run, found one; go on with it (fixnet resume {0}), choose another --out, or give \
+                 --overwrite",
+                path.display()
+            );
+        }
+        let [damaged, start] = [DAMAGED, START].map(|name| path.join(name));
+        for old in [checkpoint, previous, damaged, start, path.join(METRICS), path.join(DIGESTS), path.join(CURVES)] {
+            match fs::remove_file(&old) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(e).with_context(|| old.display().to_string());
+                }
+                _ => {}
+            }
+        }
+        write_atomically(&path.join(CONFIG), run.recipe().to_toml()?.as_bytes())?;
+        if run.recipe().init.is_some() {
+            run.save(&start_path(path))?;
+        }
+        let (metrics, _) = Log::open(path.join(METRICS), |_| false)?;
+        let (digests, _) = Log::open(path.join(DIGESTS), |_| false)?;
+        let mut folder = Self { path: path.to_path_buf(), metrics, digests, points: Vec::new(), _lock: lock };
+        folder.log_digest(run)?;
+        folder.save(run)?;
+        Ok(folder)
+    }
+
+    /// The folder of a run to go on with, its last good checkpoint, and what was wrong with the last one if that is the
+    /// previous one. Lines that are after the checkpoint are cut off.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Checkpoint, Option<fixnet::Error>)> {
+        let file = path.join(CHECKPOINT);
+        if !file.exists() && !previous_path(&file).exists() {
+            bail!("{}: expected a run to go on with, found no {CHECKPOINT}; begin with fixnet train", path.display());
+        }
+        let lock = lock(path)?;
+        let (checkpoint, problem) = Checkpoint::open_or_previous(&file)?;
+        if problem.is_some() && file.exists() {
+            // Out of the way, so that the next checkpoint does not make the damaged one the previous one.
+            fs::rename(&file, path.join(DAMAGED)).with_context(|| file.display().to_string())?;
+        }
+        let (step, epochs) = (checkpoint.step(), u64::from(checkpoint.progress().epoch));
+        let before = |line: &Value| line["step"].as_u64().is_some_and(|s| s <= step);
+        // At the last step of an epoch a checkpoint may be from before its evaluation.
+        let (metrics, lines) = Log::open(path.join(METRICS), |line| {
+            before(line) && (line["kind"] != "epoch" || line["epoch"].as_u64().is_some_and(|e| e <= epochs))
+        })?;
+        let (digests, _) = Log::open(path.join(DIGESTS), before)?;
+        let points = lines.iter().filter(|line| line["kind"] == "epoch").filter_map(epoch_point).collect();
+        Ok((Self { path: path.to_path_buf(), metrics, digests, points, _lock: lock }, checkpoint, problem))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The numbers of the epochs so far.
+    pub(crate) fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// Adds a line to the metrics.
+    pub(crate) fn log(&mut self, line: &Value) -> Result<()> {
+        self.metrics.write(line)
+    }
+
+    /// Adds the line of an epoch to the metrics.
+    pub(crate) fn log_epoch(&mut self, line: &Value) -> Result<()> {
+        self.points.extend(epoch_point(line));
+        self.log(line)
+    }
+
+    /// Adds the digest of the run's state.
+    pub(crate) fn log_digest(&mut self, run: &Run<'_>) -> Result<()> {
+        self.digests.write(&json!({ "step": run.store().step(), "digest": run.digest() }))
+    }
+
+    /// Writes a checkpoint, after the logs that belong to it.
+    pub(crate) fn save(&mut self, run: &Run<'_>) -> Result<()> {
+        self.metrics.sync()?;
+        self.digests.sync()?;
+        run.save(&self.path.join(CHECKPOINT))
+    }
+
+    /// Draws the curves of the epochs so far.
+    pub(crate) fn draw(&self, title: &str) -> Result<()> {
+        write_atomically(&self.path.join(CURVES), plot::curves(title, &self.points)?.as_bytes())
+    }
+}
+
+/// The digests that a run recorded, by step.
+pub(crate) fn digests(run: &Path) -> Result<Vec<(u64, String)>> {
+    let path = run.join(DIGESTS);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let entry = |line: &str| -> Option<(u64, String)> {
+        let value: Value = serde_json::from_str(line).ok()?;
+        Some((value["step"].as_u64()?, value["digest"].as_str()?.to_string()))
+    };
+    text.lines()
+        .enumerate()
+        .map(|(i, line)| {
+            entry(line).with_context(|| {
+                format!("{}: line {}: expected a step and a digest, found {line}", path.display(), i + 1)
+            })
+        })
+        .collect()
+}
+
+/// Writes a file beside its place and renames it, so that an earlier one is whole until the new one is.
+fn write_atomically(path: &Path, data: &[u8]) -> Result<()> {
+    let part = path.with_extension("part");
+    fs::write(&part, data).and_then(|()| fs::rename(&part, path)).with_context(|| {
+        // What was written of it would only fill the disk further.
+        let _ = fs::remove_file(&part);
+        path.display().to_string()
+    })
+}

@@ -1,0 +1,49 @@
+//! The threads and the instruction set of a command. Neither ever changes a result.
+
+use crate::usage;
+use anyhow::{Context, Result, anyhow};
+use fixnet::kernel::{Isa, isa, isa_from_env, set_isa};
+
+/// The argument that caps the instruction set.
+#[derive(clap::Args)]
+pub(crate) struct Cap {
+    /// Cap the instruction set (`fixnet info` lists them); never changes the result
+    #[arg(long)]
+    isa: Option<String>,
+}
+
+impl Cap {
+    /// Puts the instruction set in force: that of the flag, or of FIXNET_ISA, or the best there is.
+    pub(crate) fn enter(&self) -> Result<Isa> {
+        match &self.isa {
+            Some(name) => name.parse().and_then(set_isa).map_err(|e| usage(anyhow!(e)))?,
+            None => {
+                isa_from_env().map_err(|e| usage(anyhow!("FIXNET_ISA: {e}")))?;
+            }
+        }
+        Ok(isa())
+    }
+}
+
+/// Arguments of every command that computes.
+#[derive(clap::Args)]
+pub(crate) struct Machine {
+    /// Threads (default: all cores); never changes the result
+    #[arg(long)]
+    threads: Option<usize>,
+    #[command(flatten)]
+    cap: Cap,
+}
+
+impl Machine {
+    /// Runs `work` on the threads and the instruction set asked for.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce(Isa) -> Result<T> + Send) -> Result<T> {
+        let isa = self.cap.enter()?;
+        if self.threads == Some(0) {
+            return Err(usage(anyhow!("--threads: expected at least 1, found 0")));
+        }
+        rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0)).build_global().context("thread pool")?;
+        // On a thread of the pool, so that handing out work never crosses from outside.
+        rayon::scope(|_| work(isa))
+    }
+}

@@ -1,0 +1,45 @@
+//! `fixnet recipes`: the built-in recipes, to read and to start one's own from.
+
+use crate::out::{say, write};
+use crate::recipe::{BUILT_IN, Recipe, names};
+use crate::usage;
+use anyhow::{Result, anyhow};
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Arguments of `fixnet recipes`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print this recipe
+    name: Option<String>,
+    /// Print JSON, with all settings
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let wanted = |name: &str| args.name.as_deref().is_none_or(|n| n == name);
+    let found: Vec<_> = BUILT_IN.iter().filter(|(name, _)| wanted(name)).collect();
+    if found.is_empty() {
+        let name = args.name.as_deref().unwrap_or_default();
+        return Err(usage(anyhow!("recipe `{name}`: expected one of {}", names())));
+    }
+    if args.json {
+        let all: Result<Vec<Recipe>> = found.iter().map(|(name, _)| Recipe::find(name)).collect();
+        match (&all?[..], &args.name) {
+            ([one], Some(_)) => say!("{}", json!(one)),
+            (all, _) => say!("{}", json!(all)),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let ([(_, text)], Some(_)) = (&found[..], &args.name) {
+        write(text.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (name, text) in found {
+        // A recipe begins with a comment that says what it is.
+        let about: Vec<&str> = text.lines().map_while(|l| l.strip_prefix("# ")).collect();
+        say!("{name:<18}  {}", about.join(" "));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,182 @@
+//! A training run: model, optimizer and place in the data. It knows nothing of folders, logs and bars, so that `train`,
+//! `resume` and `verify` take the same steps.
+
+use crate::recipe::Recipe;
+use anyhow::{Context, Result};
+use fixnet::checkpoint::{self, Checkpoint, Pretrained, Progress, Taken};
+use fixnet::optim::StepReport;
+use fixnet::prelude::*;
+use fixnet::tensor::profile;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The key of the recipe in the metadata of a checkpoint.
+const CONFIG: &str = "config";
+
+/// What a step gave.
+pub(crate) struct Step {
+    /// The mean loss of the batch.
+    pub(crate) loss: f64,
+    /// What the optimizer did.
+    pub(crate) report: StepReport,
+}
+
+/// A run over data that were loaded before.
+pub(crate) struct Run<'a> {
+    recipe: Recipe,
+    data: &'a Split,
+    store: Store,
+    net: Sequential,
+    optimizer: Optimizer,
+    normalize: Normalize,
+    augment: Augment,
+    progress: Progress,
+    loader: Loader<'a>,
+}
+
+impl<'a> Run<'a> {
+    /// A run that has taken no step.
+    pub(crate) fn new(recipe: Recipe, data: &'a Split) -> Result<Self> {
+        let store = Store::seeded(recipe.seed);
+        Self::build(recipe, data, store)
+    }
+
+    /// A run that has taken no step and starts from given weights.
+    pub(crate) fn pretrained(recipe: Recipe, data: &'a Split, weights: &Pretrained) -> Result<(Self, Taken)> {
+        let store = weights.begin(Store::seeded(recipe.seed));
+        let mut run = Self::build(recipe, data, store)?;
+        let taken = weights.finish(&mut run.store);
+        Ok((run, taken))
+    }
+
+    /// A run as it was when the checkpoint was saved.
+    pub(crate) fn resumed(recipe: Recipe, data: &'a Split, checkpoint: &Checkpoint) -> Result<Self> {
+        let mut run = Self::new(recipe, data)?;
+        checkpoint.restore(&mut run.store, Some(&mut run.optimizer))?;
+        run.progress = checkpoint.progress();
+        run.loader = run.epoch();
+        Ok(run)
+    }
+
+    fn build(mut recipe: Recipe, data: &'a Split, mut store: Store) -> Result<Self> {
+        let parts = recipe.resolve()?;
+        let train = &data.train;
+        let input = [train.height, train.width, train.channels];
+        let net = models::build(&mut store, &parts.model, input, train.classes, &parts.quant)?;
+        let total_steps = u64::from(recipe.epochs) * train.len().div_ceil(recipe.batch_size) as u64;
+        let optimizer = Optimizer::new(OptimizerConfig { total_steps, ..parts.optimizer })?;
+        let normalize = Normalize::of(train);
+        let loader = Loader::new(train, recipe.batch_size, normalize.clone());
+        let (augment, progress) = (parts.augment, Progress::default());
+        let mut run = Self { recipe, data, store, net, optimizer, normalize, augment, progress, loader };
+        run.loader = run.epoch();
+        Ok(run)
+    }
+
+    /// What is left of the running epoch.
+    fn epoch(&self) -> Loader<'a> {
+        let (seed, epoch) = (self.recipe.seed, self.progress.epoch);
+        Loader::new(&self.data.train, self.recipe.batch_size, self.normalize.clone())
+            .shuffled(seed, epoch)
+            .augmented(self.augment, seed, epoch)
+            .skip_batches(usize::try_from(self.progress.batches).unwrap_or(usize::MAX))
+    }
+
+    /// Takes a step; `None` if the epoch has no batch left.
+    pub(crate) fn step(&mut self) -> Result<Option<Step>> {
+        let Some(batch) = self.loader.next() else { return Ok(None) };
+        profile::mark("load data");
+        let mut g = Graph::train(&mut self.store);
+        let x = g.input(batch.images);
+        let logits = self.net.forward(&mut g, &x)?;
+        let loss = g.cross_entropy(&logits, &batch.labels)?;
+        let value = f64::from(loss.tensor().item());
+        let hits = metrics::correct(&logits.tensor(), &batch.labels);
+        drop((x, logits));
+        g.backward(loss)?;
+        let report = self.optimizer.step(&mut self.store)?;
+        profile::mark("optimizer");
+        self.progress.batches += 1;
+        self.progress.seen += batch.labels.len() as u64;
+        self.progress.hits += hits as u64;
+        self.progress.loss_sum += value * batch.labels.len() as f64;
+        Ok(Some(Step { loss: value, report }))
+    }
+
+    /// Evaluates on the test images, until `stop` says so: then there is no result.
+    pub(crate) fn evaluate(&mut self, stop: impl Fn() -> bool) -> Result<Option<Evaluation>> {
+        let mut stopped = false;
+        let batches = Loader::new(&self.data.test, 256, self.normalize.clone()).take_while(|_| {
+            stopped = stop();
+            !stopped
+        });
+        let result = metrics::evaluate(&self.net, &mut self.store, batches)?;
+        Ok((!stopped).then_some(result))
+    }
+
+    /// Goes on to the next epoch.
+    pub(crate) fn next_epoch(&mut self) {
+        self.progress = Progress { epoch: self.progress.epoch + 1, ..Progress::default() };
+        self.loader = self.epoch();
+    }
+
+    /// Whether all epochs are over.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.progress.epoch >= self.recipe.epochs
+    }
+
+    /// Whether the running epoch has no batch left.
+    pub(crate) fn epoch_is_over(&self) -> bool {
+        self.loader.len() == 0
+    }
+
+    /// Whether the digest of this step is recorded: steps 0, 1, 10, 100, … and the last of each epoch.
+    pub(crate) fn digest_is_due(&self) -> bool {
+        let step = self.store.step();
+        step == 0 || step == 10u64.pow(step.ilog10()) || self.epoch_is_over()
+    }
+
+    /// blake3 over all state.
+    pub(crate) fn digest(&self) -> String {
+        checkpoint::digest(&self.store, &self.optimizer)
+    }
+
+    /// Writes a checkpoint.
+    pub(crate) fn save(&self, path: &Path) -> Result<()> {
+        let metadata = BTreeMap::from([
+            (CONFIG.to_string(), self.recipe.to_toml()?),
+            ("fixnet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        ]);
+        Ok(checkpoint::save(path, &self.store, &self.optimizer, &self.progress, &metadata)?)
+    }
+
+    /// What the run was started with.
+    pub(crate) fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The model's state.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Where the run stands.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Steps of the whole run.
+    pub(crate) fn total_steps(&self) -> u64 {
+        self.optimizer.config().total_steps
+    }
+}
+
+/// The recipe of the run that a checkpoint belongs to.
+pub(crate) fn recipe_of(checkpoint: &Checkpoint) -> Result<Recipe> {
+    let path = || checkpoint.path().display().to_string();
+    let text = checkpoint
+        .metadata()
+        .get(CONFIG)
+        .with_context(|| format!("{}: expected the recipe in its metadata, found none", path()))?;
+    Recipe::from_toml(text, &path())
+}

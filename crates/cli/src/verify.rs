@@ -1,0 +1,107 @@
+//! `fixnet verify`: replays a recorded run and compares the digests of its state, on this machine or another.
+
+use crate::folder;
+use crate::machine::Machine;
+use crate::out::say;
+use crate::recipe::Recipe;
+use crate::run::Run;
+use anyhow::{Context, Result, ensure};
+use fixnet::checkpoint::Checkpoint;
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `fixnet verify`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The folder of a run
+    run: PathBuf,
+    /// Replay no more than this many steps (default: all that were recorded)
+    #[arg(long)]
+    steps: Option<u64>,
+    /// The same data in another place
+    #[arg(long, value_name = "KIND:PATH")]
+    data: Option<String>,
+    #[command(flatten)]
+    machine: Machine,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A digest that the replay is held to.
+struct Expected {
+    step: u64,
+    digest: String,
+    source: &'static str,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    args.machine.run(|_| verify(&args))
+}
+
+fn verify(args: &Args) -> Result<ExitCode> {
+    let config = folder::config_path(&args.run);
+    let name = config.display().to_string();
+    let mut recipe = Recipe::from_toml(&std::fs::read_to_string(&config).with_context(|| name.clone())?, &name)?;
+    if let Some(data) = &args.data {
+        recipe.data.clone_from(data);
+    }
+    let data = recipe.resolve()?.data.load()?;
+    let recorded = folder::digests(&args.run)?;
+    let mut expected: Vec<Expected> =
+        recorded.into_iter().map(|(step, digest)| Expected { step, digest, source: "digests.jsonl" }).collect();
+    let checkpoint = Checkpoint::open(&folder::checkpoint_path(&args.run))?;
+    let saved = Run::resumed(recipe.clone(), &data, &checkpoint)?;
+    expected.push(Expected { step: checkpoint.step(), digest: saved.digest(), source: "checkpoint.safetensors" });
+    drop((saved, checkpoint));
+    expected.retain(|e| args.steps.is_none_or(|most| e.step <= most));
+    expected.sort_by_key(|e| e.step);
+    ensure!(!expected.is_empty(), "{}: expected recorded digests, found none", args.run.display());
+
+    let mut run = match recipe.init {
+        // The weights that it started from are kept with it.
+        Some(_) => Run::resumed(recipe, &data, &Checkpoint::open(&folder::start_path(&args.run))?)?,
+        None => Run::new(recipe, &data)?,
+    };
+    let mut equal = 0;
+    let mut last = None;
+    for e in &expected {
+        while run.store().step() < e.step && !run.is_finished() {
+            if run.step()?.is_none() {
+                run.next_epoch();
+            }
+        }
+        let found = if run.store().step() == e.step { run.digest() } else { "the end of the run".into() };
+        if found != e.digest {
+            return differs(args, e, &found, last);
+        }
+        (equal, last) = (equal + 1, Some(e.step));
+    }
+    let steps = last.unwrap_or(0);
+    if args.json {
+        say!("{}", json!({ "run": args.run, "equal": true, "digests": equal, "steps": steps, "difference": null }));
+    } else {
+        say!("equal: {equal} digests, {steps} steps replayed");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn differs(args: &Args, e: &Expected, found: &str, equal_until: Option<u64>) -> Result<ExitCode> {
+    if args.json {
+        let difference = json!({ "step": e.step, "source": e.source, "recorded": e.digest, "replayed": found });
+        say!(
+            "{}",
+            json!({ "run": args.run, "equal": false, "equal_until_step": equal_until, "difference": difference })
+        );
+    } else {
+        say!("first difference at step {} ({})", e.step, e.source);
+        say!("recorded  {}", e.digest);
+        say!("replayed  {found}");
+        match equal_until {
+            Some(step) => say!("equal until step {step}"),
+            None => say!("other from the beginning: another model, seed or version of fixnet"),
+        }
+    }
+    Ok(ExitCode::FAILURE)
+}

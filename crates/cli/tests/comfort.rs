@@ -1,0 +1,136 @@
+//! What makes the command pleasant: pipes that close, help with examples, recipes, completions, exit codes, no colours and
+//! no bar where none belong.
+
+mod common;
+
+use common::{command, fixnet, json, refused, stderr, tiny};
+use std::process::Stdio;
+
+fn stdout(args: &[&str]) -> String {
+    let out = fixnet(args);
+    assert!(out.status.success(), "{args:?}: {}", stderr(&out));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path(), 8);
+    let (data, out) = (format!("mnist:{}", folder.path().display()), folder.path().join("run"));
+    let run = out.to_str().unwrap();
+    let train = ["train", "mlp-digits", "--model", "mlp:8", "--epochs", "1", "--data", &data, "--out", run];
+    let calls: [&[&str]; 12] = [
+        &train,
+        &["resume", run],
+        &["eval", run],
+        &["verify", run],
+        &["inspect", run],
+        &["inspect", run, "--json"],
+        &["recipes"],
+        &["recipes", "digits"],
+        &["info"],
+        &["kernels", "8", "8", "8"],
+        &["completions", "bash"],
+        &["train", "--help"],
+    ];
+    for args in calls {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let out = command(args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert!(out.status.success(), "{args:?}: {}", stderr(&out));
+        assert_eq!(stderr(&out), "", "{args:?}");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let nobody_listens = command(&["eval", "nowhere"]).stderr(writer).stdout(Stdio::null()).status().unwrap();
+    assert_eq!(nobody_listens.code(), Some(1));
+    #[cfg(target_os = "linux")]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let out = command(&["recipes"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(out.status.code(), Some(1));
+        assert!(stderr(&out).starts_with("error: standard output: No space left"), "{}", stderr(&out));
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let top = stdout(&["--help"]);
+    for words in ["Exit codes", "130", "FIXNET_ISA", "NO_COLOR", "fixnet train digits"] {
+        assert!(top.contains(words), "{words}: {top}");
+    }
+    for name in ["train", "resume", "verify", "eval", "inspect", "recipes", "info", "kernels", "completions"] {
+        assert!(top.contains(name), "{name}");
+        let help = stdout(&[name, "--help"]);
+        assert!(help.contains(&format!("Examples:\n  fixnet {name}")), "{help}");
+    }
+}
+
+#[test]
+fn recipes_can_be_read_and_used() {
+    let list = stdout(&["recipes"]);
+    let all = json(&["recipes", "--json"]);
+    for recipe in all.as_array().unwrap() {
+        let name = recipe["name"].as_str().unwrap();
+        assert!(list.lines().any(|line| line.starts_with(name) && line.len() > 40), "{name}: {list}");
+        assert_eq!(json(&["recipes", name, "--json"]), *recipe);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path(), 8);
+    let mine = folder.path().join("mine.toml");
+    let text = stdout(&["recipes", "mlp-digits"]).replace("mlp:512-512", "mlp:8");
+    std::fs::write(&mine, text).unwrap();
+    let data = format!("mnist:{}", folder.path().display());
+    let out = folder.path().join("out");
+    let (recipe, out) = (mine.to_str().unwrap(), out.to_str().unwrap());
+    let done = fixnet(&["train", recipe, "--data", &data, "--out", out, "--epochs", "1"]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    // Standard error is no terminal here: no bar, no line.
+    assert_eq!(stderr(&done), "");
+    assert!(String::from_utf8_lossy(&done.stdout).contains("recipe         mine at 4/4/4"));
+    refused(2, &["recipes", "nonsense"], &["nonsense", "photo-digits"]);
+}
+
+#[test]
+fn what_a_file_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let header = br#"{"__metadata__":{"format":"pt"},"w":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]}}"#;
+    std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header, &[0; 12]].concat()).unwrap();
+    let name = path.to_str().unwrap();
+    let found = json(&["inspect", name, "--json"]);
+    let tensor = serde_json::json!({ "name": "w", "type": "BF16", "shape": [2, 3], "bytes": 12 });
+    assert_eq!((&found["tensors"][0], &found["metadata"]["format"]), (&tensor, &"pt".into()));
+    assert_eq!(found["checksum_compared"], false);
+    let text = stdout(&["inspect", name]);
+    for words in ["without a checksum", "format: pt", "BF16", "[2, 3]", "1 tensors, 6 numbers"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    std::fs::write(&path, b"PK\x03\x04 a zip file").unwrap();
+    refused(1, &["inspect", name], &["w.safetensors", "no safetensors file"]);
+    refused(1, &["inspect", "nowhere.safetensors"], &["nowhere.safetensors"]);
+}
+
+#[test]
+fn shells_get_completions() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = stdout(&["completions", shell]);
+        assert!(script.contains("checkpoint-every") && script.contains("resume"), "{shell}");
+    }
+}
+
+#[test]
+fn exit_codes_and_colours() {
+    refused(2, &[], &["Usage"]);
+    refused(2, &["train"], &["Usage", "RECIPE"]);
+    refused(2, &["train", "digits", "--checkpoint-every", "soon"], &["--checkpoint-every", "500steps or 5min"]);
+    refused(2, &["kernels", "0", "8", "8"], &["above 0"]);
+    refused(2, &["kernels", "8", "8", "8", "--bits", "9"], &["9"]);
+    refused(2, &["completions", "dos"], &["dos"]);
+    refused(1, &["verify", "nowhere"], &["nowhere"]);
+    let help = |color: &str| {
+        let out = command(&["--help"]).env("CLICOLOR_FORCE", "1").env(color, "1").output().unwrap();
+        String::from_utf8_lossy(&out.stdout).contains('\u{1b}')
+    };
+    assert!(help("OTHER") && !help("NO_COLOR"));
+}

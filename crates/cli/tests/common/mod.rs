@@ -1,0 +1,58 @@
+//! What the tests of the command share: calls, and a tiny data set.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// The command with arguments.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fixnet"));
+    command.args(args);
+    command
+}
+
+/// The command, run to its end.
+pub(crate) fn fixnet(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+pub(crate) fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// The command must succeed; the JSON object on its last line.
+pub(crate) fn json(args: &[&str]) -> serde_json::Value {
+    let out = fixnet(args);
+    assert!(out.status.success(), "{args:?}: {}", stderr(&out));
+    serde_json::from_str(String::from_utf8_lossy(&out.stdout).lines().last().unwrap()).unwrap()
+}
+
+/// The command must end with this exit code and a message with these words.
+pub(crate) fn refused(code: i32, args: &[&str], words: &[&str]) {
+    let out = fixnet(args);
+    let text = stderr(&out);
+    assert!(!text.contains("panicked"), "{args:?}: {text}");
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {text}");
+    for word in words {
+        assert!(text.contains(word), "{args:?}: `{word}` is not in: {text}");
+    }
+}
+
+/// A file in IDX format.
+pub(crate) fn idx(magic: u32, sizes: &[u32], data: &[u8]) -> Vec<u8> {
+    let head = std::iter::once(magic).chain(sizes.iter().copied()).flat_map(u32::to_be_bytes);
+    head.chain(data.iter().copied()).collect()
+}
+
+/// A tiny data set of MNIST's form: `count` images of 8x8 with two labels, for training and for testing.
+pub(crate) fn tiny(folder: &Path, count: u32) {
+    let left = |i: u32| (i / 64).is_multiple_of(2);
+    let pixel = |i: u32| if left(i) == (i % 8 < 4) { 200 - (i / 64 % 50) as u8 } else { (i * 7 % 40) as u8 };
+    let pixels: Vec<u8> = (0..count * 64).map(pixel).collect();
+    let labels: Vec<u8> = (0..count).map(|i| (i % 2) as u8).collect();
+    for part in ["train", "t10k"] {
+        fs::write(folder.join(format!("{part}-images-idx3-ubyte")), idx(0x803, &[count, 8, 8], &pixels)).unwrap();
+        fs::write(folder.join(format!("{part}-labels-idx1-ubyte")), idx(0x801, &[count], &labels)).unwrap();
+    }
+}

@@ -1,0 +1,89 @@
+//! Pretrained weights: a model that starts from the numbers of another one, in whatever precision that was trained.
+
+use super::TensorFile;
+use crate::Result;
+use fixnet_autograd::ops::RunningStats;
+use fixnet_autograd::{Array, Group, State, Store};
+use std::path::Path;
+
+/// The weights of a checkpoint, or of any other `safetensors` file, to start from.
+///
+/// What is taken: parameters of the same name and shape, and the running statistics of batch norms. What is not: scales and
+/// clipping factors of quantizers, which the new model sets from these weights and from its first batch, and the state of
+/// the optimizer.
+///
+/// ```
+/// use fixnet_autograd::Store;
+/// use fixnet_nn::checkpoint::{self, Pretrained, Progress};
+/// use fixnet_nn::{models, optim::{Optimizer, OptimizerConfig}};
+/// use fixnet_quant::{GradientRule, QuantConfig};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("float.safetensors");
+/// let model = "mlp:16".parse()?;
+/// let mut float = Store::seeded(1);
+/// models::build(&mut float, &model, [8, 8, 1], 10, &QuantConfig::FLOAT)?;
+/// let optimizer = Optimizer::new(OptimizerConfig::default())?;
+/// checkpoint::save(&path, &float, &optimizer, &Progress::default(), &Default::default())?;
+///
+/// let weights = Pretrained::open(&path)?;
+/// let mut store = weights.begin(Store::seeded(2));
+/// let q = QuantConfig { precision: "2/2/32".parse()?, rule: GradientRule::LBT, edges: None };
+/// models::build(&mut store, &model, [8, 8, 1], 10, &q)?;
+/// let taken = weights.finish(&mut store);
+/// assert!(taken.missing.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Pretrained {
+    file: TensorFile,
+}
+
+/// What a model found in pretrained weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// How many parameters and statistics were taken.
+    pub count: usize,
+    /// What the model has and the weights lack, each with what was found in its place.
+    pub missing: Vec<String>,
+}
+
+impl Pretrained {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged, or is no `safetensors` file.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self { file: TensorFile::read(path)? })
+    }
+
+    /// Before the model is built: its parameters will start from these values, and its quantizers from those.
+    #[must_use]
+    pub fn begin(&self, store: Store) -> Store {
+        store.starting_from(self.file.floats())
+    }
+
+    /// After the model is built: takes the running statistics, and tells what was found.
+    pub fn finish(&self, store: &mut Store) -> Taken {
+        let mut taken = Taken { count: 0, missing: Vec::new() };
+        for p in store.params().iter().filter(|p| p.group() != Group::Scale) {
+            let found = match self.file.array(p.name()) {
+                Some(Array::F32(t)) if t.shape() == p.value.shape() => {
+                    taken.count += 1;
+                    continue;
+                }
+                Some(Array::F32(t)) => format!("found {:?}", t.shape()),
+                Some(Array::U64(_)) => "found whole numbers".into(),
+                None => "found none".into(),
+            };
+            taken.missing.push(format!("{} {:?} ({found})", p.name(), p.value.shape()));
+        }
+        for (name, stats) in store.states_mut::<RunningStats>() {
+            match stats.load(&mut |key| self.file.array(&format!("{name}.{key}"))) {
+                Ok(()) => taken.count += 1,
+                Err(expected) => taken.missing.push(format!("{name}: {expected}")),
+            }
+        }
+        taken
+    }
+}

@@ -1,0 +1,231 @@
+//! Checkpoints that survive: damage is found wherever it is and named, the previous one takes over, equal state gives equal
+//! files, and a header's claims take no memory.
+
+use fixnet_autograd::Store;
+use fixnet_nn::checkpoint::{self, Checkpoint, Header, Pretrained, Progress, TensorFile, previous_path};
+use fixnet_nn::layers::{BatchNorm2d, Linear};
+use fixnet_nn::optim::{Optimizer, OptimizerConfig};
+use fixnet_nn::{Error, Problem};
+use fixnet_quant::QuantConfig;
+use fixnet_tensor::Tensor;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const PROGRESS: Progress = Progress { epoch: 3, batches: 7, seen: 448, hits: 400, loss_sum: 1.25 };
+
+fn model(seed: u64, bits: &str, outputs: usize) -> (Store, Optimizer) {
+    fill(Store::seeded(seed), bits, outputs)
+}
+
+fn fill(mut store: Store, bits: &str, outputs: usize) -> (Store, Optimizer) {
+    let q = QuantConfig::new(bits.parse().unwrap());
+    Linear::quantized(&mut store, "a", [6, 5], &q, true).unwrap();
+    BatchNorm2d::new(&mut store, "bn", 5).unwrap();
+    Linear::quantized(&mut store, "b", [5, outputs], &q, false).unwrap();
+    (store, Optimizer::new(OptimizerConfig { total_steps: 9, ..OptimizerConfig::default() }).unwrap())
+}
+
+fn metadata() -> BTreeMap<String, String> {
+    BTreeMap::from([("config".into(), "lr = 0.5\n# größer\n".into()), ("kind".into(), "test".into())])
+}
+
+fn saved(folder: &Path) -> PathBuf {
+    let (store, sgd) = model(1, "4/4/4", 3);
+    let path = folder.join("c.safetensors");
+    checkpoint::save(&path, &store, &sgd, &PROGRESS, &metadata()).unwrap();
+    path
+}
+
+#[test]
+fn everything_comes_back_and_equal_state_gives_equal_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path());
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    assert_eq!(checkpoint.progress(), PROGRESS);
+    let (mut store, mut sgd) = model(1, "4/4/4", 3);
+    let before = checkpoint::digest(&store, &sgd);
+    let id = store.ids().next().unwrap();
+    store.param_mut(id).value = Tensor::zeros(&[5, 6]);
+    assert_ne!(checkpoint::digest(&store, &sgd), before);
+    checkpoint.restore(&mut store, Some(&mut sgd)).unwrap();
+    assert_eq!(checkpoint::digest(&store, &sgd), before);
+    let again = folder.path().join("again.safetensors");
+    checkpoint::save(&again, &store, &sgd, &PROGRESS, &metadata()).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), fs::read(&again).unwrap());
+    // Other readers take it: the safetensors crate checks offsets and alignment of its own accord.
+    let bytes = fs::read(&path).unwrap();
+    let other = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(other.tensor("a.weight").unwrap().shape(), [5, 6]);
+    for t in Header::read(&path).unwrap().tensors {
+        assert_eq!(t.bytes.start % if t.dtype == "U64" { 8 } else { 4 }, 0, "{}", t.name);
+    }
+}
+
+#[test]
+fn the_one_before_is_kept_and_takes_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path());
+    let first = fs::read(&path).unwrap();
+    let (store, sgd) = model(1, "4/4/4", 3);
+    for batches in [8, 9] {
+        checkpoint::save(&path, &store, &sgd, &Progress { batches, ..PROGRESS }, &metadata()).unwrap();
+    }
+    assert_ne!(fs::read(&path).unwrap(), first);
+    let open = || Checkpoint::open_or_previous(&path);
+    assert!(matches!(open(), Ok((c, None)) if c.progress().batches == 9));
+    fs::write(&path, &first[..first.len() - 1]).unwrap();
+    let (checkpoint, problem) = open().unwrap();
+    assert_eq!((checkpoint.progress().batches, checkpoint.path()), (8, previous_path(&path).as_path()));
+    let problem = problem.unwrap().to_string();
+    assert!(problem.contains("c.safetensors: not a usable checkpoint: cut short or damaged: expected"), "{problem}");
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(open(), Ok((c, Some(Error::Io { .. }))) if c.progress().batches == 8));
+    fs::write(previous_path(&path), b"{}").unwrap();
+    let both = open().unwrap_err().to_string();
+    assert!(both.contains("c.safetensors: ") && both.contains("c.previous.safetensors: "), "{both}");
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["c.previous.safetensors"]);
+}
+
+#[test]
+fn a_file_cut_short_anywhere_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path());
+    let whole = fs::read(&path).unwrap();
+    let mut cuts = 0;
+    for length in (0..whole.len()).step_by(13).chain([whole.len() - 1]) {
+        fs::write(&path, &whole[..length]).unwrap();
+        let e = Checkpoint::open(&path).unwrap_err();
+        assert!(e.to_string().contains("c.safetensors: not a usable checkpoint: cut short"), "{length}: {e}");
+        cuts += 1;
+    }
+    assert!(cuts > 100);
+    fs::write(&path, [&whole[..], &[0]].concat()).unwrap();
+    assert!(matches!(Checkpoint::open(&path), Err(Error::Checkpoint { problem: Problem::DataLength { .. }, .. })));
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path());
+    let whole = fs::read(&path).unwrap();
+    for at in (0..whole.len()).step_by(3) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at * 5 % 8);
+        fs::write(&path, &bytes).unwrap();
+        let e = Checkpoint::open(&path).expect_err(&format!("byte {at} of {}", whole.len()));
+        assert!(matches!(e, Error::Checkpoint { .. }), "{at}: {e}");
+        assert!(e.to_string().contains("c.safetensors"), "{at}: {e}");
+    }
+}
+
+/// A file with this header, and `data` bytes after it.
+fn file_of(header: &str, data: usize) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; data]].concat()
+}
+
+#[test]
+fn claims_beyond_the_file_are_refused_before_memory_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("claims.safetensors");
+    let tensor = |shape: &str, end: u64| {
+        format!("{{\"w\":{{\"dtype\":\"F32\",\"shape\":[{shape}],\"data_offsets\":[0,{end}]}}}}")
+    };
+    let cases = [
+        (u64::MAX.to_le_bytes().to_vec(), "the header claims 18446744073709551615 bytes, expected at most 0"),
+        ([&(1u64 << 40).to_le_bytes()[..], b"{}"].concat(), "claims 1099511627776 bytes, expected at most 2"),
+        (file_of(&tensor("1099511627776", 1 << 42), 8), "expected 4398046511104 bytes after the header, found 8"),
+        (file_of(&tensor("4294967296,4294967296,4", 16), 16), "header: overflow"),
+        (file_of(&tensor("3", 16), 16), "header: invalid shape"),
+        (file_of(&tensor("2", 8), 0), "expected 8 bytes after the header, found 0"),
+        (file_of("{\"w\":1}", 0), "header"),
+        (file_of("", 0), "header"),
+        (b"PK\x03\x04".to_vec(), "expected at least 8 bytes, found 4"),
+    ];
+    for (bytes, words) in cases {
+        fs::write(&path, bytes).unwrap();
+        for e in [Header::read(&path).unwrap_err(), TensorFile::read(&path).unwrap_err()] {
+            let e = e.to_string();
+            assert!(e.contains("claims.safetensors: ") && e.contains(words), "`{words}` is not in: {e}");
+        }
+    }
+    // A header longer than any that is read, in a file that really has those bytes (a hole on the disk).
+    let file = fs::File::create(&path).unwrap();
+    std::io::Write::write_all(&mut &file, &(1u64 << 33).to_le_bytes()).unwrap();
+    file.set_len(8 + (1 << 33)).unwrap();
+    let e = Header::read(&path).unwrap_err().to_string();
+    assert!(e.contains("expected at most 16777216"), "{e}");
+    assert!(matches!(Header::read(folder.path()), Err(Error::Checkpoint { problem: Problem::NoFile, .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), header in "[\\[\\]{}:,\"a-z0-9]{0,80}") {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("any.safetensors");
+        for content in [bytes, file_of(&header, 4)] {
+            fs::write(&path, content).unwrap();
+            prop_assert!(Checkpoint::open(&path).is_err());
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path());
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let refused = |(mut store, mut sgd): (Store, Optimizer)| {
+        checkpoint.restore(&mut store, Some(&mut sgd)).unwrap_err().to_string()
+    };
+    assert!(refused(model(2, "4/4/4", 3)).contains("it belongs to seed 1, this model to seed 2"));
+    let e = refused(model(1, "4/4/4", 4));
+    assert!(e.contains("state `b.weight`: expected f32 [4, 5], found f32 [3, 5]"), "{e}");
+    let foreign = folder.path().join("foreign.safetensors");
+    fs::write(&foreign, file_of("{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4)).unwrap();
+    assert!(Checkpoint::open(&foreign).unwrap_err().to_string().contains("found none; fixnet did not write it"));
+    assert_eq!(TensorFile::read(&foreign).unwrap().floats()["w"].data(), [0.0]);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_leaves_the_last_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path());
+    let before = fs::read(&path).unwrap();
+    let (store, sgd) = model(1, "4/4/4", 3);
+    // A folder is in the way of the file that is written first.
+    fs::create_dir(path.with_extension("part")).unwrap();
+    let e = checkpoint::save(&path, &store, &sgd, &PROGRESS, &metadata()).unwrap_err().to_string();
+    assert!(e.contains("c.safetensors: the checkpoint could not be written"), "{e}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_quantized_model_starts_from_float_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("float.safetensors");
+    let (mut float, sgd) = model(1, "32/32/32", 3);
+    let first = float.ids().next().unwrap();
+    float.param_mut(first).value = Tensor::from_vec(&[5, 6], (0..30).map(|i| i as f32 - 14.5).collect()).unwrap();
+    for (_, stats) in float.states_mut::<fixnet_autograd::ops::RunningStats>() {
+        let five = Tensor::full(&[5], 5.0);
+        fixnet_autograd::State::load(stats, &mut |_| Some(fixnet_autograd::Array::F32(five.clone()))).unwrap();
+    }
+    checkpoint::save(&path, &float, &sgd, &PROGRESS, &metadata()).unwrap();
+
+    let weights = Pretrained::open(&path).unwrap();
+    let (mut store, _) = fill(weights.begin(Store::seeded(9)), "2/2/32", 4);
+    let taken = weights.finish(&mut store);
+    let find = |name: &str| store.params().iter().find(|p| p.name() == name).unwrap().value.clone();
+    assert_eq!(find("a.weight").data(), float.params()[0].value.data());
+    // The scale follows from the weight that was taken: the numbers -14.5 to 14.5 have the variance (30² - 1)/12.
+    approx::assert_relative_eq!(find("a.weight.scale").item(), 3.0 * (899.0f32 / 12.0).sqrt(), epsilon = 1e-4);
+    let statistics = store.state_dict().into_iter().find(|(name, _)| name == "bn.running_var").unwrap().1;
+    assert!(matches!(statistics, fixnet_autograd::Array::F32(t) if t.data() == [5.0; 5]));
+    // a.weight, a.bias, bn.weight, bn.bias and the statistics; the classifier has another shape.
+    assert_eq!(taken.count, 5);
+    assert_eq!(taken.missing, ["b.weight [4, 5] (found [3, 5])", "b.bias [4] (found [3])"]);
+}
