@@ -105,7 +105,6 @@ impl Panels {
         let steps = phase.koff.len();
         let (data, zero, stride) = (w.bytes(), w.zero(), plan.column_stride);
         let mut bytes = Buffer::take(count * steps * COLUMNS * QUAD);
-        let mut sums = vec![0i32; count * COLUMNS];
         let filler = [zero; COLUMNS];
         let length = steps * COLUMNS * QUAD;
         const STEP: usize = COLUMNS * QUAD;
@@ -147,43 +146,34 @@ impl Panels {
             }
         };
         run_chunks(&mut bytes, length, count * length, body);
+        // The sum of each column, and of its magnitudes.
+        let mut both = vec![[0i32; 2]; count * COLUMNS];
         if length > 0 {
-            let add = |(p, sums): (usize, &mut [i32])| {
+            let add = |(p, both): (usize, &mut [[i32; 2]])| {
+                let (mut sums, mut magnitudes) = ([0i32; COLUMNS], [0i32; COLUMNS]);
                 map::dispatch(
                     #[inline(always)]
                     || {
                         for step in bytes[p * length..][..length].chunks_exact(STEP) {
-                            for (sum, k) in sums.iter_mut().zip(step.chunks_exact(QUAD)) {
+                            let columns = sums.iter_mut().zip(&mut magnitudes).zip(step.chunks_exact(QUAD));
+                            for ((sum, magnitude), k) in columns {
                                 *sum += k.iter().map(|&b| i32::from(b as i8)).sum::<i32>();
+                                *magnitude += k.iter().map(|&b| i32::from(b as i8).abs()).sum::<i32>();
                             }
                         }
                     },
                 );
+                both.iter_mut().zip(sums.iter().zip(&magnitudes)).for_each(|(to, (&s, &m))| *to = [s, m]);
             };
-            run_chunks(&mut sums, COLUMNS, count * length, add);
-        }
-        let mut magnitudes = vec![0i32; count * COLUMNS];
-        if length > 0 {
-            let add = |(p, sums): (usize, &mut [i32])| {
-                map::dispatch(
-                    #[inline(always)]
-                    || {
-                        for step in bytes[p * length..][..length].chunks_exact(STEP) {
-                            for (sum, k) in sums.iter_mut().zip(step.chunks_exact(QUAD)) {
-                                *sum += k.iter().map(|&b| i32::from(b as i8).abs()).sum::<i32>();
-                            }
-                        }
-                    },
-                );
-            };
-            run_chunks(&mut magnitudes, COLUMNS, count * length, add);
+            run_chunks(&mut both, COLUMNS, count * length, add);
         }
         // Magnitudes are the sum of both signs' parts, sums their difference.
         let part = |sign: i64| {
-            let parts = sums.iter().zip(&magnitudes).map(|(&s, &m)| (i64::from(m) + sign * i64::from(s)) / 2);
+            let parts = both.iter().map(|&[s, m]| (i64::from(m) + sign * i64::from(s)) / 2);
             parts.max().unwrap_or(0)
         };
         let (positive, negative) = (part(1), part(-1));
+        let sums = both.iter().map(|&[sum, _]| sum).collect();
         Self { bytes, sums, positive, negative }
     }
 }
@@ -251,7 +241,7 @@ pub fn conv2d_packed_with(kernel: &Kernel, x: &Codes, w: &PackedWeights) -> Resu
     check_admits(op, kernel, x, w.range.level_max())?;
     let k = plan.phases.iter().map(|p| p.source.iter().filter(|&&k| k != NONE).count()).max().unwrap_or(0);
     check_sum(op, k, x.level_max(), w.range.level_max())?;
-    let group = plan.group(op, n, 1)?;
+    let group = plan.group(op, n, 1, kernel.mr)?;
     let [ho, wo, columns] = plan.result;
     // What the kernel subtracts from each left byte, less what the byte holds above the level.
     let shift = i32::from(kernel.lhs_bias) - i32::from(x.zero());

@@ -91,6 +91,12 @@ fn pack_panels(w: &[f32], plan: &Plan, phase: &Phase) -> Buffer<f32> {
         let first = p * COLUMNS;
         let valid = COLUMNS.min(columns - first);
         debug_assert!(!phase.source.contains(&NONE), "a step of one k has no filler");
+        if plan.column_stride == 1 {
+            for (step, &k) in panel.chunks_exact_mut(COLUMNS).zip(&phase.source) {
+                step[..valid].copy_from_slice(&w[k as usize + first..][..valid]);
+            }
+            return;
+        }
         // A few steps at a time: what is read along a row of the weights stays in the first cache.
         for (steps, k) in panel.chunks_mut(16 * COLUMNS).zip(phase.source.chunks(16)) {
             for c in 0..valid {
@@ -104,7 +110,7 @@ fn pack_panels(w: &[f32], plan: &Plan, phase: &Phase) -> Buffer<f32> {
 
 fn product(op: &'static str, kernel: &FloatKernel, x: &[f32], w: &[f32], plan: &Plan, n: usize) -> Result<Tensor> {
     count();
-    let group = plan.group(op, n, 4)?;
+    let group = plan.group(op, n, 4, kernel.mr)?;
     let [ho, wo, columns] = plan.result;
     let mut out = Tensor::take(&[n, ho, wo, columns]);
     if out.is_empty() {
@@ -178,7 +184,7 @@ pub fn conv2d_weight_grad_with(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo
     let images = (CHAIN / pixels).max(1);
     // Several images at once where they are small, so that a call of the tile has steps enough.
     let together = STEPS.div_ceil(pixels).min(images);
-    plan.group(OP, 1, 4)?;
+    plan.group(OP, 1, 4, 1)?;
     let koff: Vec<u32> = plan.bases(&plan.phases[0], together);
     let weights = geo.kernel[0] * geo.kernel[1] * geo.c_in;
     // The rows of the tile are the steps of a forward pass. Threads may share them: no chain is cut.

@@ -72,7 +72,7 @@ pub(super) fn forward(kernel: &BitKernel, x: &Codes, w: &Codes, geo: &Conv2dGeom
     let (pixels, weights) = (words(x.bytes(), geo.c_in), words(w.bytes(), geo.c_in));
     let phase = &plan.phases[0];
     let panels = panels(&weights, &plan, phase);
-    let group = plan.group("conv2d", geo.n, 4)?;
+    let group = plan.group("conv2d", geo.n, 4, kernel.mr)?;
     let [ho, wo, columns] = plan.result;
     let zeros = vec![0i32; columns.next_multiple_of(COLUMNS)];
     let base = plan.bases(phase, group);

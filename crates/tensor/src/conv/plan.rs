@@ -152,11 +152,13 @@ impl Plan {
         self.result.iter().product()
     }
 
-    /// How many images make one task: enough rows to be worth the checks, few enough to stay in the first cache.
-    pub(crate) fn group(&self, op: &'static str, n: usize, bytes: usize) -> Result<usize> {
+    /// How many images make one task: enough rows to be worth the checks, few enough to stay in the first cache, and
+    /// whole tiles of `mr` rows where an image is one row.
+    pub(crate) fn group(&self, op: &'static str, n: usize, bytes: usize, mr: usize) -> Result<usize> {
         let fit = 24 * 1024 / (self.image_len() * bytes).max(1);
         let pixels = (self.result[0] * self.result[1] / self.phases.len().max(1)).max(1);
-        let group = fit.max(96usize.div_ceil(pixels)).clamp(1, n.max(1));
+        let group = fit.max(96usize.div_ceil(pixels));
+        let group = if pixels == 1 { group.next_multiple_of(mr) } else { group }.clamp(1, n.max(1));
         if u32::try_from(group * self.image_len() + self.slack).is_err() {
             return Err(Error::range(op, "elements of an image", "below 2^32 a group", group * self.image_len()));
         }

@@ -167,10 +167,10 @@ impl Dot for Wide {
     }
 }
 
-/// AVX-VNNI `vpdpbusd`: four products into i32, exact for all bytes.
-pub(super) struct Vnni;
+/// `vpdpbusd`: four products into i32, exact for all bytes; in AVX-512's encoding if `EVEX`, else in AVX-VNNI's.
+pub(super) struct Vnni<const EVEX: bool>;
 
-impl Dot for Vnni {
+impl<const EVEX: bool> Dot for Vnni<EVEX> {
     type L = u8;
     type R = i8;
     type S = i32;
@@ -213,6 +213,6 @@ impl Dot for Vnni {
     #[inline(always)]
     unsafe fn step(part: __m256i, lhs: __m256i, rhs: __m256i) -> __m256i {
         // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_dpbusd_avx_epi32(part, lhs, rhs) }
+        unsafe { if EVEX { _mm256_dpbusd_epi32(part, lhs, rhs) } else { _mm256_dpbusd_avx_epi32(part, lhs, rhs) } }
     }
 }

@@ -161,6 +161,14 @@ pub fn all() -> &'static [Kernel] {
                     "avx512f,avx512bw,avx512vl,avx512vnni",
                     avx512::Vnni
                 ),
+                avx2!(
+                    Avx512Vnni,
+                    "u8i8-12x16c4-avx512vnni-256",
+                    FULL,
+                    "avx2,avx512f,avx512bw,avx512vl,avx512vnni",
+                    avx2::Vnni<true>,
+                    12 / 6
+                ),
                 avx512!(
                     Avx512,
                     "u8i8-10x16c4-avx512-4bit",
@@ -182,7 +190,7 @@ pub fn all() -> &'static [Kernel] {
                     "avx512f,avx512bw,avx512vl",
                     avx512::Pairs<8>
                 ),
-                avx2!(AvxVnni, "u8i8-6x16c4-avxvnni", FULL, "avx2,avxvnni", avx2::Vnni, 6 / 3),
+                avx2!(AvxVnni, "u8i8-6x16c4-avxvnni", FULL, "avx2,avxvnni", avx2::Vnni<false>, 6 / 3),
                 avx2!(Avx2, "u8i8-6x16c4-avx2-4bit", pairs_max(128), "avx2", Pairs<128>, 6 / 3),
                 avx2!(Avx2, "u8i8-6x16c4-avx2-5bit", pairs_max(32), "avx2", Pairs<32>, 6 / 3),
                 avx2!(Avx2, "u8i8-6x16c4-avx2-6bit", pairs_max(8), "avx2", Pairs<8>, 6 / 3),
