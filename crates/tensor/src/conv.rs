@@ -248,7 +248,6 @@ pub fn conv2d_packed_with(kernel: &Kernel, x: &Codes, w: &PackedWeights) -> Resu
     let starts: Vec<Vec<i32>> =
         w.panels.iter().map(|p| p.sums.iter().map(|s| s.wrapping_mul(shift)).collect()).collect();
     let bases: Vec<Vec<u32>> = plan.phases.iter().map(|p| plan.bases(p, group)).collect();
-    let moments = Mutex::new(vec![(0, 0); columns]);
     let compute = |index: usize, out: &mut [i32]| {
         let first = index * group;
         let count = group.min(n - first);
@@ -272,44 +271,52 @@ pub fn conv2d_packed_with(kernel: &Kernel, x: &Codes, w: &PackedWeights) -> Resu
                 });
             });
         }
-        if w.moments {
-            let part = reduce::moments_of_block(out, columns);
-            reduce::add_moments(&mut moments.lock().unwrap_or_else(|e| e.into_inner()), &part);
-        }
     };
     let (shape, scale) = ([n, ho, wo, columns], x.scale() * w.scale);
     let work = w.geo.macs() as usize / w.geo.n.max(1) * n;
-    let narrow = w.reach(x.range()) <= i64::from(i16::MAX);
-    let sums = collect(&shape, scale, group * plan.result_len(), work, narrow, compute)?;
-    let moments = moments.into_inner().unwrap_or_else(|e| e.into_inner());
-    Ok(if w.moments { sums.with_moments(moments) } else { sums })
+    collect(&shape, scale, group * plan.result_len(), work, w.reach(x.range()), w.moments, compute)
 }
 
-/// Sums of `shape` from `compute(chunk index, its sums)`, in chunks of `length`; kept in 16 bits if `narrow`.
+/// Sums of `shape` from `compute(chunk index, its sums)`, in chunks of `length`, with their moments where `moments`.
+/// No magnitude is above `reach`: if that fits 16 bits the sums are kept so.
 fn collect(
     shape: &[usize],
     scale: f32,
     length: usize,
     work: usize,
-    narrow: bool,
+    reach: i64,
+    moments: bool,
     compute: impl Fn(usize, &mut [i32]) + Sync + Send,
 ) -> Result<Sums> {
     let len = shape.iter().product();
-    if !narrow {
-        let mut out = Buffer::take(len);
-        run_chunks(&mut out, length, work, |(index, out)| compute(index, out));
-        return Sums::new(shape, scale, out);
-    }
-    let mut out = Buffer::take(len);
-    run_chunks(&mut out, length, work, |(index, out)| {
-        let mut wide = Buffer::take(out.len());
-        compute(index, &mut wide);
-        map::dispatch(
-            #[inline(always)]
-            || out.iter_mut().zip(&*wide).for_each(|(o, &w)| *o = w as i16),
-        );
-    });
-    Sums::narrow(shape, scale, out)
+    let columns = shape.last().copied().unwrap_or(1);
+    let total = Mutex::new(vec![(0, 0); if moments { columns } else { 0 }]);
+    let add = |part: &[(i64, i128)]| reduce::add_moments(&mut total.lock().unwrap_or_else(|e| e.into_inner()), part);
+    let sums = if reach <= i64::from(i16::MAX) {
+        let mut out: Buffer<i16> = Buffer::take(len);
+        run_chunks(&mut out, length, work, |(index, out)| {
+            let mut wide = Buffer::take(out.len());
+            compute(index, &mut wide);
+            if moments {
+                return add(&reduce::narrow_moments(&wide, columns, reach, out));
+            }
+            map::dispatch(
+                #[inline(always)]
+                || out.iter_mut().zip(&*wide).for_each(|(o, &w)| *o = w as i16),
+            );
+        });
+        Sums::narrow(shape, scale, out)?
+    } else {
+        let mut out: Buffer<i32> = Buffer::take(len);
+        run_chunks(&mut out, length, work, |(index, out)| {
+            compute(index, out);
+            if moments {
+                add(&reduce::moments_of_block(out, columns));
+            }
+        });
+        Sums::new(shape, scale, out)?
+    };
+    Ok(if moments { sums.with_moments(total.into_inner().unwrap_or_else(|e| e.into_inner())) } else { sums })
 }
 
 /// Work (products, or elements moved) below which waking other threads costs more than it saves.

@@ -161,6 +161,49 @@ pub(crate) fn add_moments(total: &mut [(i64, i128)], part: &[(i64, i128)]) {
     total.iter_mut().zip(part).for_each(|(t, p)| *t = (t.0 + p.0, t.1 + p.1));
 }
 
+/// [`moments_of_block`] of numbers whose magnitudes are at most `reach`, copied to `narrow` in 16 bits on the way.
+pub(crate) fn narrow_moments(x: &[i32], columns: usize, reach: i64, narrow: &mut [i16]) -> Vec<(i64, i128)> {
+    assert_eq!(x.len(), narrow.len());
+    // Rows of a span whose squares add up in 32 bits.
+    let few = usize::try_from(i64::from(i32::MAX) / (reach * reach).max(1)).unwrap_or(usize::MAX).min(1024);
+    if few < 8 {
+        dispatch(
+            #[inline(always)]
+            || narrow.iter_mut().zip(x).for_each(|(n, &x)| *n = x as i16),
+        );
+        return moments_of_block(x, columns);
+    }
+    let span = span(columns);
+    let (mut sums, mut squares) = (vec![0i32; span], vec![0i32; span]);
+    let mut total = vec![(0i64, 0i64); span];
+    dispatch(
+        #[inline(always)]
+        || {
+            for (x, narrow) in x.chunks(few * span).zip(narrow.chunks_mut(few * span)) {
+                sums.fill(0);
+                squares.fill(0);
+                for (x, narrow) in x.chunks(span).zip(narrow.chunks_mut(span)) {
+                    for (((&x, n), sum), square) in x.iter().zip(narrow).zip(&mut sums).zip(&mut squares) {
+                        *n = x as i16;
+                        *sum += x;
+                        *square += x * x;
+                    }
+                }
+                for ((total, &sum), &square) in total.iter_mut().zip(&sums).zip(&squares) {
+                    *total = (total.0 + i64::from(sum), total.1 + i64::from(square));
+                }
+            }
+        },
+    );
+    let mut moments = vec![(0i64, 0i128); columns];
+    for total in total.chunks_exact(columns) {
+        for (moments, total) in moments.iter_mut().zip(total) {
+            *moments = (moments.0 + total.0, moments.1 + i128::from(total.1));
+        }
+    }
+    moments
+}
+
 /// [`column_moments`] on this thread.
 pub(crate) fn moments_of_block(x: &[i32], columns: usize) -> Vec<(i64, i128)> {
     let span = span(columns);
@@ -216,6 +259,13 @@ mod tests {
         let (mean, std) = mean_std(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
         assert_eq!((mean, std), (5.0, 2.0));
         assert_eq!(column_moments(&[1, -2, 3, 4, -5, 6], 2), vec![(-1, 35), (8, 56)]);
+        for (len, columns, reach) in [(6, 2, 6), (6 * 300, 6, 1000), (5 * 700, 5, 32_767), (16 * 64, 16, 1)] {
+            let span = 2 * reach as i32 + 1;
+            let x: Vec<i32> = (0..len).map(|i| (i * 7919) % span - reach as i32).collect();
+            let mut narrow = vec![0; x.len()];
+            assert_eq!(narrow_moments(&x, columns, reach, &mut narrow), column_moments(&x, columns));
+            assert!(narrow.iter().zip(&x).all(|(&n, &x)| i32::from(n) == x));
+        }
         let extreme = vec![i32::MIN; 4096];
         assert_eq!(column_moments(&extreme, 1), vec![(-(4096i64 << 31), 4096i128 << 62)]);
     }

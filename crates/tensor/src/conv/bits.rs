@@ -6,8 +6,7 @@
 use super::plan::{NONE, Phase, Plan};
 use super::{run_chunks, run_panels};
 use crate::kernel::{BitKernel, COLUMNS, Job, Start};
-use crate::{Buffer, Codes, Conv2dGeometry, Result, Sums, map, reduce};
-use std::sync::Mutex;
+use crate::{Buffer, Codes, Conv2dGeometry, Result, Sums, map};
 
 /// k of a word.
 const WORD: usize = 32;
@@ -76,7 +75,6 @@ pub(super) fn forward(kernel: &BitKernel, x: &Codes, w: &Codes, geo: &Conv2dGeom
     let [ho, wo, columns] = plan.result;
     let zeros = vec![0i32; columns.next_multiple_of(COLUMNS)];
     let base = plan.bases(phase, group);
-    let moments = Mutex::new(vec![(0, 0); columns]);
     let compute = |index: usize, out: &mut [i32]| {
         let (first, count) = (index * group, out.len() / plan.result_len());
         let image = plan.prepare(&pixels, first, count, 0);
@@ -95,11 +93,10 @@ pub(super) fn forward(kernel: &BitKernel, x: &Codes, w: &Codes, geo: &Conv2dGeom
                 out_stride,
             });
         });
-        let part = reduce::moments_of_block(out, columns);
-        reduce::add_moments(&mut moments.lock().unwrap_or_else(|e| e.into_inner()), &part);
     };
     let (shape, scale) = (geo.output_shape(), x.scale() * w.scale());
-    let narrow = geo.kernel[0] * geo.kernel[1] * geo.c_in <= i16::MAX as usize;
-    let sums = super::collect(&shape, scale, group * plan.result_len(), geo.macs() as usize, narrow, compute)?;
-    Ok(sums.with_moments(moments.into_inner().unwrap_or_else(|e| e.into_inner())))
+    // Each product is -1, 0 or 1.
+    let reach = (geo.kernel[0] * geo.kernel[1] * geo.c_in) as i64;
+    let length = group * plan.result_len();
+    super::collect(&shape, scale, length, geo.macs() as usize, reach, true, compute)
 }

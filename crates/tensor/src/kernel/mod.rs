@@ -163,11 +163,11 @@ pub fn all() -> &'static [Kernel] {
                 ),
                 avx2!(
                     Avx512Vnni,
-                    "u8i8-12x16c4-avx512vnni-256",
+                    "u8i8-6x16c4-avx512vnni-256",
                     FULL,
                     "avx2,avx512f,avx512bw,avx512vl,avx512vnni",
                     avx2::Vnni<true>,
-                    12 / 6
+                    6 / 3
                 ),
                 avx512!(
                     Avx512,
