@@ -2,7 +2,7 @@
 //!
 //! Every [`Layer`](crate::Layer) can describe itself to a [`Tracer`], which notes the operations, checks and infers their
 //! shapes and takes the numbers as they are. One list then serves whoever must look into a network: the table of
-//! [`Plan::summary`], the exporters, and [`Plan::forward`], which computes what the layers compute in evaluation, bit for
+//! [`Plan::summary`], the exporters, and [`Plan::run`], which computes what the layers compute in evaluation, bit for
 //! bit, also where the list was read from a file.
 
 mod op;
@@ -128,28 +128,35 @@ impl Plan {
     ///
     /// # Errors
     /// The shape is another one; no batch has set the scale of a quantizer; or a layer did not describe itself.
-    pub fn forward(&self, x: Tensor) -> Result<Tensor> {
+    pub fn run(&self, x: Tensor) -> Result<Tensor> {
+        let mut store = Store::seeded(0);
+        let mut g = Graph::eval(&mut store);
+        let x = g.input(x);
+        Ok(self.forward(&mut g, &x)?.tensor())
+    }
+}
+
+/// A layer that is as it is: training moves none of its numbers, and no gradient passes it.
+impl Layer for Plan {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> autograd::Result<Var> {
         if x.shape().is_empty() || x.shape()[1..] != *self.input_shape() {
             let expected = format!("a batch of {:?}", self.input_shape());
             return Err(fixnet_tensor::Error::shape("input", expected, x.shape()).into());
         }
-        let mut store = Store::seeded(0);
-        let mut g = Graph::eval(&mut store);
         let mut last_use: Vec<usize> = (0..self.nodes.len()).collect();
         for (i, node) in self.nodes.iter().enumerate() {
             node.inputs.iter().for_each(|&input| last_use[input] = i);
         }
-        let mut values: Vec<Option<Var>> = vec![Some(g.input(x))];
+        let mut values: Vec<Option<Var>> = vec![Some(x.clone())];
         for (i, node) in self.nodes.iter().enumerate().skip(1) {
             let inputs: Vec<&Var> = node.inputs.iter().filter_map(|&k| values[k].as_ref()).collect();
-            let y = node.op.compute(&mut g, &inputs, &node.numbers);
+            let y = node.op.compute(g, &inputs, &node.numbers);
             values.push(Some(y.map_err(|e| if node.name.is_empty() { e } else { e.in_layer(&node.name) })?));
             for &k in node.inputs.iter().filter(|&&k| last_use[k] == i) {
                 values[k] = None;
             }
         }
-        let output = values.pop().flatten().expect("the last value is kept: none reads it");
-        Ok(output.tensor())
+        Ok(values.pop().flatten().expect("the last value is kept: none reads it"))
     }
 }
 

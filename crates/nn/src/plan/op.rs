@@ -4,15 +4,28 @@ use fixnet_autograd::ops::FixedNorm;
 use fixnet_autograd::{Error, Graph, Result, Var};
 use fixnet_quant::FixedProduct;
 use fixnet_tensor::{Conv2dGeometry, Error as TensorError, Tensor, Window};
+use serde::{Deserialize, Serialize};
+
+/// [`Window`] for serde.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Window", deny_unknown_fields)]
+struct WindowForm {
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+    groups: usize,
+}
 
 /// An operation with its settings. Shapes are without the axis of the batch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
 pub enum Op {
     /// What the network is given.
     Input,
     /// A convolution with a weight [O, KH, KW, I / groups] and perhaps a bias [O]: [H, W, I] to [H', W', O].
     Conv2d {
         /// How the window moves.
+        #[serde(with = "WindowForm")]
         window: Window,
     },
     /// A product with a weight [O, I], and perhaps a bias [O]: [I] to [O].

@@ -33,7 +33,7 @@ fn layers_and_plan_agree(net: &Sequential, store: &mut Store, input: &[usize]) {
     let mut g = Graph::eval(store);
     let v = g.input(x.clone());
     let expected = net.forward(&mut g, &v).unwrap().tensor();
-    let found = plan.forward(x).unwrap();
+    let found = plan.run(x).unwrap();
     assert_eq!(found.shape(), expected.shape());
     assert_eq!(found.shape()[1..], *plan.output_shape());
     assert!(found.data().iter().zip(expected.data()).all(|(a, b)| a.to_bits() == b.to_bits()));
@@ -96,7 +96,7 @@ fn a_layer_of_ones_own_shows_in_the_table() {
     let plan = Plan::of(&net, &mut store, &[8]).unwrap();
     let text = plan.summary().to_string();
     assert!(text.contains("Halve"), "{text}");
-    let e = plan.forward(Tensor::zeros(&[1, 8])).unwrap_err().to_string();
+    let e = plan.run(Tensor::zeros(&[1, 8])).unwrap_err().to_string();
     assert_eq!(e, "a layer: expected one that describes itself, found Halve");
 }
 
@@ -115,6 +115,6 @@ fn the_table_of_lenet() {
     assert_eq!(plan.summary().packed_bytes, 4 * floats + halves / 2);
     assert!(text.contains("455,274 parameters (1,821,096 bytes as f32, 236,968 with codes packed)"), "{text}");
     // Before a batch has set the scales, shapes are known and values are not.
-    let e = plan.forward(Tensor::zeros(&[1, 28, 28, 1])).unwrap_err().to_string();
+    let e = plan.run(Tensor::zeros(&[1, 28, 28, 1])).unwrap_err().to_string();
     assert_eq!(e, "layer `conv2`: scale of an input: expected one that a training batch has set, found none");
 }
