@@ -79,8 +79,10 @@ fn export(args: &Args) -> Result<ExitCode> {
         written.push(("samples", path, bytes(path)?));
     }
     if args.json {
-        let files: serde_json::Map<_, _> =
-            written.iter().map(|(kind, path, bytes)| ((*kind).into(), json!({ "file": path, "bytes": bytes }))).collect();
+        let files: serde_json::Map<_, _> = written
+            .iter()
+            .map(|(kind, path, bytes)| ((*kind).into(), json!({ "file": path, "bytes": bytes })))
+            .collect();
         say!("{}", json!({ "step": checkpoint.step(), "parameters_as_f32": floats, "files": files }));
         return Ok(ExitCode::SUCCESS);
     }
@@ -130,8 +132,9 @@ impl Packed {
         }
         let (plan, metadata) = packed::load(path)?;
         let place = path.display().to_string();
-        let text =
-            metadata.get(CONFIG).with_context(|| format!("{place}: expected the recipe in its metadata, found none"))?;
+        let text = metadata
+            .get(CONFIG)
+            .with_context(|| format!("{place}: expected the recipe in its metadata, found none"))?;
         Ok(Some(Self { plan, recipe: Recipe::from_toml(text, &place)? }))
     }
 

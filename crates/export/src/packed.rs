@@ -147,12 +147,7 @@ pub fn save(path: &Path, plan: &Plan, metadata: &BTreeMap<String, String>) -> Re
                 return refuse("a name that no other layer has", &name);
             }
         }
-        nodes.push(NodeForm {
-            name: node.name().into(),
-            op: node.op().clone(),
-            inputs: node.inputs().to_vec(),
-            codes,
-        });
+        nodes.push(NodeForm { name: node.name().into(), op: node.op().clone(), inputs: node.inputs().to_vec(), codes });
     }
     if let Some(normalize) = plan.normalize() {
         for (key, values) in [("input.mean", normalize.mean()), ("input.std", normalize.std())] {
@@ -281,7 +276,8 @@ mod tests {
 
     #[test]
     fn codes_of_every_width_come_back() {
-        let ranges = (1..=8).flat_map(|b| [Range::symmetric(b), Range::unsigned(b), Range::twos_complement(b)]).flatten();
+        let ranges =
+            (1..=8).flat_map(|b| [Range::symmetric(b), Range::unsigned(b), Range::twos_complement(b)]).flatten();
         for range in ranges {
             let step = if is_sign(range) { 2 } else { 1 };
             let all: Vec<i32> = (range.min()..=range.max()).step_by(step).collect();

@@ -38,8 +38,8 @@ pub mod prelude {
     pub use crate::checkpoint;
     pub use crate::data::{Augment, Batch, Dataset, Loader, Normalize, Source, Split};
     pub use crate::layers::{
-        AvgPool2d, BasicBlock, BatchNorm2d, Bottleneck, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, PixelShuffle,
-        Relu, Residual, Sequential,
+        AvgPool2d, BasicBlock, BatchNorm2d, Bottleneck, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d,
+        PixelShuffle, Relu, Residual, Sequential,
     };
     pub use crate::metrics::{self, Evaluation};
     pub use crate::models::{self, ModelSpec, Task};

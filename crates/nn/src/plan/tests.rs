@@ -3,14 +3,15 @@
 use super::*;
 use crate::layers::{AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Relu, Sequential};
 use crate::models::{ModelSpec, build};
-use crate::optim::{Sgd, SgdConfig};
+use crate::optim::{Optimizer, OptimizerConfig};
 use fixnet_autograd::check::sample;
 use fixnet_quant::{QuantConfig, Scheme, WeightScales};
 use fixnet_tensor::Window;
 
 /// Three steps, so that scales, statistics and factors are no longer the first ones.
 fn train(net: &Sequential, store: &mut Store, input: &[usize], upscale: bool) {
-    let mut sgd = Sgd::new(SgdConfig { lr: 0.01, total_steps: 3, ..SgdConfig::default() }).unwrap();
+    let config = OptimizerConfig { lr: 0.01, total_steps: 3, ..OptimizerConfig::default() };
+    let mut optimizer = Optimizer::new(config).unwrap();
     for step in 0..3 {
         let mut g = Graph::train(store);
         let x = g.input(sample(&[&[4], input].concat(), step));
@@ -23,7 +24,7 @@ fn train(net: &Sequential, store: &mut Store, input: &[usize], upscale: bool) {
         };
         drop((x, y));
         g.backward(loss).unwrap();
-        sgd.step(store).unwrap();
+        optimizer.step(store).unwrap();
     }
 }
 
