@@ -33,7 +33,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 
 fn eval(args: &Args) -> Result<ExitCode> {
     let path = checkpoint_path(&args.run);
-    if let Some(packed) = Packed::open(&path)? {
+    if let Some(mut packed) = Packed::open(&path)? {
         let name = args.data.clone().unwrap_or_else(|| packed.recipe.data.clone());
         let data = match &args.data {
             Some(other) => other.parse().map_err(|e: fixnet::data::DataError| crate::usage(e.into()))?,

@@ -54,7 +54,7 @@ fn export(args: &Args) -> Result<ExitCode> {
         note!("warning: {problem}");
         note!("warning: the previous checkpoint is exported, of step {}", checkpoint.step());
     }
-    let recipe = recipe_of(&checkpoint)?;
+    let mut recipe = recipe_of(&checkpoint)?;
     let data = recipe.resolve()?.data.load()?;
     let config = recipe.to_toml()?;
     let mut run = Run::resumed(recipe, &data, &checkpoint)?;

@@ -2,7 +2,6 @@
 
 use crate::folder::checkpoint_path;
 use crate::out::{note, say};
-use crate::recipe::Recipe;
 use crate::usage;
 use anyhow::{Result, anyhow};
 use fixnet::autograd::Array;
@@ -65,12 +64,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 /// The weights that `--init` names: of a run, of a file of fixnet, or of PyTorch.
-pub(crate) fn weights(init: &Path, recipe: &Recipe, data: &Split) -> Result<Pretrained> {
+pub(crate) fn weights(init: &Path, model: &ModelSpec, data: &Split) -> Result<Pretrained> {
     let path = checkpoint_path(init);
     if Header::read(&path)?.checksum().is_some() {
         return Ok(Pretrained::open(&path)?);
     }
-    let plan = torch::plan_of(&recipe.resolve()?.model, data.train.shape(), data.train.classes)?;
+    let plan = torch::plan_of(model, data.train.shape(), data.train.classes)?;
     let imported = torch::read(&path, &plan)?;
     imported.identities.iter().for_each(|name| note!("init: {name}: not in the file; it begins as the identity"));
     imported.misfits.iter().for_each(|misfit| note!("init: {misfit}"));

@@ -183,9 +183,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Path::new("runs").join(format!("{}-{}-s{}", recipe.name, recipe.bits.replace('/', "-"), recipe.seed))
     });
     args.options.machine.run(|isa| {
-        let data = recipe.resolve()?.data.load()?;
+        let parts = recipe.resolve()?;
+        let data = parts.data.load()?;
         let weights = match &recipe.init {
-            Some(init) => Some(crate::import::weights(Path::new(init), &recipe, &data)?),
+            Some(init) => Some(crate::import::weights(Path::new(init), &parts.model, &data)?),
             None => None,
         };
         let mut run = match &weights {

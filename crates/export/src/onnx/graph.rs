@@ -2,6 +2,7 @@
 //! published `onnx.proto`.
 
 use super::proto::Message;
+use fixnet_tensor::Range;
 use std::collections::BTreeMap;
 
 /// Types of numbers.
@@ -27,23 +28,19 @@ impl Type {
         }
     }
 
-    /// The narrowest type with room for levels of `bits` bits.
-    pub(super) fn of_levels(signed: bool, bits: u8) -> Self {
-        match (signed, bits <= 4) {
-            (false, true) => Self::Uint4,
-            (false, false) => Self::Uint8,
-            (true, true) => Self::Int4,
-            (true, false) => Self::Int8,
-        }
+    /// The narrowest type with room for the levels of a constant.
+    pub(super) fn of_constant(range: Range) -> Self {
+        if range.bits() <= 4 { Self::Int4 } else { Self::Int8 }
     }
 
-    /// What rounding to this type saturates at, for the types of levels.
-    pub(super) fn limits(self) -> (i32, i32) {
-        match self {
-            Self::Uint4 => (0, 15),
-            Self::Int4 => (-8, 7),
-            Self::Uint8 => (0, 255),
-            _ => (-128, 127),
+    /// The type that levels are rounded to, and whether that saturates where they end: rounding to four bits is for levels
+    /// that fill them, since not every runtime takes a `Clip` before it. Other levels are held in eight bits.
+    pub(super) fn of_rounded(range: Range) -> (Self, bool) {
+        match (range.min(), range.max()) {
+            (0, 15) => (Self::Uint4, true),
+            (-8, 7) => (Self::Int4, true),
+            (0, max) => (Self::Uint8, max == 255),
+            (min, _) => (Self::Int8, min == -128),
         }
     }
 
@@ -187,8 +184,23 @@ mod tests {
         assert_eq!(Type::Int4.pack(&[-8, 7, -1]), [0x78, 0x0f]);
         assert_eq!(Type::Uint4.pack(&[1, 15]), [0xf1]);
         assert_eq!(Type::Int8.pack(&[-127, 3]), [0x81, 3]);
-        assert_eq!(Type::of_levels(true, 2), Type::Int4);
-        assert_eq!(Type::of_levels(false, 5), Type::Uint8);
+    }
+
+    #[test]
+    fn types_by_hand() {
+        let signed = |bits| Range::symmetric(bits).unwrap();
+        assert_eq!((Type::of_constant(signed(2)), Type::of_constant(signed(5))), (Type::Int4, Type::Int8));
+        for (range, ty, saturates) in [
+            (Range::unsigned(4).unwrap(), Type::Uint4, true),
+            (Range::unsigned(2).unwrap(), Type::Uint8, false),
+            (Range::unsigned(8).unwrap(), Type::Uint8, true),
+            (signed(4), Type::Int8, false),
+            (signed(8), Type::Int8, false),
+            (Range::twos_complement(4).unwrap(), Type::Int4, true),
+            (Range::twos_complement(8).unwrap(), Type::Int8, true),
+        ] {
+            assert_eq!(Type::of_rounded(range), (ty, saturates), "{range:?}");
+        }
     }
 
     #[test]

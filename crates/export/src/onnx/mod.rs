@@ -16,8 +16,8 @@
 //! differs from fixnet is the order of sums in layers that are floats, and what their last bits do to the rounding of the
 //! quantizers behind them.
 //!
-//! Levels of up to 4 bits have the types INT4 and UINT4, wider ones INT8 and UINT8. Rounding to a type saturates at its
-//! ends; where a quantizer has fewer levels, a `Clip` goes before.
+//! Weights of up to 4 bits are INT4, two to a byte, wider ones INT8. Inputs are rounded to UINT4 or INT4 where their levels
+//! fill it, so that rounding saturates where they end, and else to UINT8 or INT8 with a `Clip` before.
 
 mod graph;
 mod proto;
@@ -151,7 +151,7 @@ impl Writer {
     /// The levels of an input, as floats.
     fn quantize(&mut self, layer: &str, x: &str, input: FixedInput) -> String {
         let FixedInput { range, per_unit } = input;
-        let ty = Type::of_levels(range.zero() != 0, range.bits());
+        let (ty, saturates) = Type::of_rounded(range);
         let levels = if is_sign(range) {
             let (zero, minus, plus) =
                 (self.scalar("zero", 0.0), self.scalar("minus_one", -1.0), self.scalar("one", 1.0));
@@ -160,7 +160,7 @@ impl Writer {
         } else {
             let constant = self.scalar(&format!("{layer}.levels_a_unit"), per_unit);
             let scaled = self.graph.node(layer, "Mul", &[x, &constant], &[]);
-            let held = if self.float || ty.limits() != (range.min(), range.max()) {
+            let held = if self.float || !saturates {
                 let low = self.scalar(&format!("{layer}.lowest"), range.min() as f32);
                 let high = self.scalar(&format!("{layer}.highest"), range.max() as f32);
                 self.graph.node(layer, "Clip", &[&scaled, &low, &high], &[])
@@ -188,8 +188,7 @@ impl Writer {
             let floats: Vec<f32> = levels.iter().map(|&q| q as f32).collect();
             return self.graph.floats(&name, &shape, &floats);
         }
-        let ty = Type::of_levels(true, weight.range().bits());
-        let codes = self.graph.levels(&name, &shape, ty, &levels);
+        let codes = self.graph.levels(&name, &shape, Type::of_constant(weight.range()), &levels);
         let scale = self.scalar(&format!("{layer}.weight_level"), 1.0);
         self.graph.node(layer, "DequantizeLinear", &[&codes, &scale], &[])
     }
