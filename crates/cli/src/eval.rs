@@ -1,5 +1,6 @@
 //! `fixnet eval`: the test accuracy of a checkpoint.
 
+use crate::export::Packed;
 use crate::folder::checkpoint_path;
 use crate::machine::Machine;
 use crate::out::{note, say};
@@ -7,13 +8,14 @@ use crate::run::{Run, recipe_of};
 use anyhow::{Result, ensure};
 use fixnet::checkpoint::Checkpoint;
 use fixnet::prelude::*;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `fixnet eval`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The folder of a run, or a checkpoint
+    /// The folder of a run, a checkpoint, or a packed network
     run: PathBuf,
     /// Other data of the same shape
     #[arg(long, value_name = "KIND:PATH")]
@@ -30,7 +32,17 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn eval(args: &Args) -> Result<ExitCode> {
-    let (checkpoint, problem) = Checkpoint::open_or_previous(&checkpoint_path(&args.run))?;
+    let path = checkpoint_path(&args.run);
+    if let Some(mut packed) = Packed::open(&path)? {
+        let name = args.data.clone().unwrap_or_else(|| packed.recipe.data.clone());
+        let data = match &args.data {
+            Some(other) => other.parse().map_err(|e: fixnet::data::DataError| crate::usage(e.into()))?,
+            None => packed.recipe.resolve()?.data,
+        };
+        let result = packed.evaluate(&data.load()?.test)?;
+        return print(args, json!({ "packed": path, "data": name }), &result);
+    }
+    let (checkpoint, problem) = Checkpoint::open_or_previous(&path)?;
     if let Some(problem) = problem {
         note!("warning: {problem}");
         note!("warning: the previous checkpoint is evaluated, of step {}", checkpoint.step());
@@ -52,13 +64,18 @@ fn eval(args: &Args) -> Result<ExitCode> {
         data.test = test;
     }
     let result = Run::resumed(recipe, &data, &checkpoint)?.evaluate(|| false)?;
-    let Some(Evaluation { loss, accuracy, count }) = result else { unreachable!("nothing stops it") };
+    let Some(result) = result else { unreachable!("nothing stops it") };
+    print(args, json!({ "checkpoint": checkpoint.path(), "step": checkpoint.step(), "data": name }), &result)
+}
+
+/// Prints a result; `of` says in JSON of what it is.
+fn print(args: &Args, mut of: Value, result: &Evaluation) -> Result<ExitCode> {
+    let Evaluation { loss, accuracy, count } = result;
     if args.json {
-        let line = serde_json::json!({
-            "checkpoint": checkpoint.path(), "step": checkpoint.step(), "data": name, "images": count, "loss": loss,
-            "accuracy": accuracy,
-        });
-        say!("{line}");
+        of["images"] = json!(count);
+        of["loss"] = json!(loss);
+        of["accuracy"] = json!(accuracy);
+        say!("{of}");
     } else {
         say!("images    {count}");
         say!("loss      {loss:.4}");

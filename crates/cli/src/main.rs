@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod eval;
+mod export;
 mod folder;
+mod import;
 mod info;
 mod inspect;
 mod interrupt;
@@ -15,6 +17,7 @@ mod profile;
 mod recipe;
 mod recipes;
 mod run;
+mod summary;
 mod train;
 mod verify;
 
@@ -98,6 +101,34 @@ Examples:
   fixnet inspect runs/digits-4-4-4-s1
   fixnet inspect model.safetensors --json | jq '.tensors[].name'")]
     Inspect(inspect::Args),
+    /// Write a trained network for other programs: ONNX, or weights packed to their bits
+    #[command(after_help = "\
+Examples:
+  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx
+  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --float    no types but f32, for any runtime
+  fixnet export runs/digits-4-4-4-s1 --packed digits.safetensors   4-bit weights take half a byte; `fixnet eval` reads it
+  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --samples samples.safetensors
+
+The input of the ONNX file is `image`, float [batch, C, H, W] with pixels from 0 to 1; the normalization is in the file.
+Its output is `output`. The samples are test images with the logits of fixnet, to compare with what a runtime gives.")]
+    Export(export::Args),
+    /// Read weights that PyTorch has trained
+    #[command(after_help = "\
+Examples:
+  fixnet import resnet20.safetensors --model resnet20 --classes 10 --out resnet20-fixnet.safetensors
+  fixnet import resnet18.safetensors --model resnet18-imagenet --out start.safetensors
+  fixnet train cifar10-resnet20 --bits 2/2/32 --init resnet20-fixnet.safetensors
+
+The file is the state_dict of the network as safetensors, with the names of torchvision or of the common CIFAR networks.
+`fixnet train --init` reads such a file as it is, too.")]
+    Import(import::Args),
+    /// Print the layers of a network: shapes, parameters, bits and multiply-adds
+    #[command(after_help = "\
+Examples:
+  fixnet summary digits
+  fixnet summary runs/digits-4-4-4-s1 --json
+  fixnet summary cifar10-resnet20 --input 32x32x3 --classes 10    without the data")]
+    Summary(summary::Args),
     /// List the built-in recipes, or print one
     #[command(after_help = "\
 Examples:
@@ -161,6 +192,9 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Summary(args) => summary::run(args),
         Command::Recipes(args) => recipes::run(args),
         Command::Info(args) => info::run(args),
         Command::Kernels(args) => kernels::run(args),

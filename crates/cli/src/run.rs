@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The key of the recipe in the metadata of a checkpoint.
-const CONFIG: &str = "config";
+pub(crate) const CONFIG: &str = "config";
 
 /// What a step gave.
 pub(crate) struct Step {
@@ -112,6 +112,12 @@ impl<'a> Run<'a> {
         });
         let result = metrics::evaluate(&self.net, &mut self.store, batches)?;
         Ok((!stopped).then_some(result))
+    }
+
+    /// The operations of the network as it is now, with the normalization of its input.
+    pub(crate) fn plan(&mut self) -> Result<Plan> {
+        let plan = Plan::of(&self.net, &mut self.store, &self.data.train.shape())?;
+        Ok(plan.normalized(self.normalize.clone()))
     }
 
     /// Goes on to the next epoch.

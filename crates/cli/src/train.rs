@@ -8,7 +8,6 @@ use crate::recipe::Recipe;
 use crate::run::{Run, Step, recipe_of};
 use crate::{INTERRUPTED, usage};
 use anyhow::{Context, Result};
-use fixnet::checkpoint::Pretrained;
 use fixnet::kernel::Isa;
 use fixnet::quant::gammas;
 use fixnet::tensor::profile;
@@ -184,11 +183,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Path::new("runs").join(format!("{}-{}-s{}", recipe.name, recipe.bits.replace('/', "-"), recipe.seed))
     });
     args.options.machine.run(|isa| {
+        let parts = recipe.resolve()?;
+        let data = parts.data.load()?;
         let weights = match &recipe.init {
-            Some(init) => Some(Pretrained::open(&crate::folder::checkpoint_path(Path::new(init)))?),
+            Some(init) => Some(crate::import::weights(Path::new(init), &parts.model, &data)?),
             None => None,
         };
-        let data = recipe.resolve()?.data.load()?;
         let mut run = match &weights {
             Some(weights) => {
                 let (run, taken) = Run::pretrained(recipe, &data, weights)?;

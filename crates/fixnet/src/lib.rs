@@ -27,7 +27,8 @@
 #![forbid(unsafe_code)]
 
 pub use fixnet_autograd as autograd;
-pub use fixnet_nn::{Error, Result, checkpoint, data, layers, metrics, models, optim};
+pub use fixnet_export as export;
+pub use fixnet_nn::{Error, Result, checkpoint, data, layers, metrics, models, optim, plan};
 pub use fixnet_quant as quant;
 pub use fixnet_tensor as tensor;
 pub use fixnet_tensor::kernel;
@@ -37,14 +38,15 @@ pub mod prelude {
     pub use crate::checkpoint;
     pub use crate::data::{Augment, Batch, Dataset, Loader, Normalize, Source, Split};
     pub use crate::layers::{
-        AvgPool2d, BasicBlock, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, PixelShuffle,
-        Relu, Residual, Sequential,
+        AvgPool2d, BasicBlock, BatchNorm2d, Bottleneck, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d,
+        PixelShuffle, Relu, Residual, Sequential,
     };
     pub use crate::metrics::{self, Evaluation};
     pub use crate::models::{self, ModelSpec, Task};
     pub use crate::optim::{
         Optimizer, OptimizerConfig, Schedule, Scope, StepReport, TransitionConfig, UpdateRule, Warmup,
     };
+    pub use crate::plan::{Plan, Summary};
     pub use crate::{Error, Result};
     pub use fixnet_autograd::{Graph, Store, Var};
     pub use fixnet_quant::{

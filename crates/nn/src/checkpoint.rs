@@ -15,6 +15,7 @@ use crate::{Error, Problem, Result};
 use fixnet_autograd::{Array, Store};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Where a run stands: its place in the data, and the sums over the epoch that is running.
@@ -113,6 +114,28 @@ pub fn save(
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// Writes a file beside its place, waits until it is on the disk, and renames it: an earlier one is whole until the new one
+/// is.
+///
+/// # Errors
+/// The file cannot be written; one that was there stays as it is.
+pub fn write_atomically(path: &Path, data: &[u8]) -> std::io::Result<()> {
+    replace(path, |part| {
+        let mut file = fs::File::create(part)?;
+        file.write_all(data)?;
+        file.sync_all()
+    })
+}
+
+/// Puts what `write` writes in the place of `path`.
+fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+    let part = path.with_extension("part");
+    write(&part).and_then(|()| fs::rename(&part, path)).inspect_err(|_| {
+        // What was written of it would only fill the disk further.
+        let _ = fs::remove_file(&part);
+    })
 }
 
 /// Gives the checkpoint at `path`, if there is one, its second name. A link leaves no moment without a file at `path`;

@@ -8,6 +8,7 @@ pub mod layers;
 pub mod metrics;
 pub mod models;
 pub mod optim;
+pub mod plan;
 
 pub use error::{Error, Problem, Result};
 pub use layers::{Layer, Sequential};

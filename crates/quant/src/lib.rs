@@ -13,8 +13,8 @@ mod precision;
 pub mod transition;
 
 pub use config::{QuantConfig, Rounding, Scales, Scheme, WeightScales};
-pub use forward::{ActivationQuantizer, WeightQuantizer, requantize};
+pub use forward::{ActivationQuantizer, FixedInput, WeightQuantizer, requantize};
 pub use gradient::{Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, gammas};
-pub use ops::{QConv2d, QLinear};
+pub use ops::{FixedProduct, QConv2d, QLinear};
 pub use precision::Precision;
 pub use transition::{TalrRule, TransitionRate, Transitions};

@@ -46,6 +46,16 @@ impl Range {
         Ok(Self { bits, zero: 1 << (bits - 1), byte_max: ((1u16 << bits) - 1) as u8 })
     }
 
+    /// The range of `bits` bits whose smallest level is `min`, as [`bits`](Self::bits) and [`min`](Self::min) give them.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn from_bits_and_min(bits: u8, min: i32) -> Result<Self> {
+        let ranges = [Self::unsigned(bits), Self::symmetric(bits), Self::twos_complement(bits)];
+        let found = ranges.into_iter().flatten().find(|r| r.min() == min);
+        found.ok_or_else(|| Error::range("codes", "smallest level", format!("that of {bits} bits"), min))
+    }
+
     /// The width in bits.
     pub fn bits(self) -> u8 {
         self.bits
@@ -167,6 +177,12 @@ impl Codes {
         self.scale
     }
 
+    /// The same codes with another scale; storage is shared.
+    #[must_use]
+    pub fn with_scale(&self, scale: f32) -> Self {
+        Self { scale, ..self.clone() }
+    }
+
     /// The integer level of element `i`.
     pub fn level(&self, i: usize) -> i32 {
         i32::from(self.data[i]) - i32::from(self.range.zero)
@@ -204,6 +220,11 @@ mod tests {
         assert_eq!(r(Range::symmetric(8).unwrap()), (-127, 127, 254, 127));
         assert_eq!(r(Range::symmetric(1).unwrap()), (-1, 1, 2, 1));
         assert_eq!(r(Range::twos_complement(8).unwrap()), (-128, 127, 255, 128));
+        for range in [Range::unsigned(1), Range::symmetric(2), Range::twos_complement(8), Range::symmetric(1)] {
+            let range = range.unwrap();
+            assert_eq!(Range::from_bits_and_min(range.bits(), range.min()).unwrap(), range);
+        }
+        assert!(Range::from_bits_and_min(4, -3).is_err() && Range::from_bits_and_min(9, 0).is_err());
         assert!(Range::unsigned(9).is_err() && Range::symmetric(0).is_err() && Range::twos_complement(1).is_err());
     }
 

@@ -6,7 +6,7 @@
 //! of the input is written out: whoever needs them computes them from v.
 
 use crate::deferred::{self, BLOCK, Deferred, Gradient, Lazy, Real, Scratch};
-use crate::{Array, Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, State, Value, Var};
+use crate::{Array, Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, State, Store, Value, Var};
 use fixnet_tensor::{Buffer, Error as TensorError, Integers, Sums, Tensor, map, reduce};
 use std::sync::Arc;
 
@@ -56,6 +56,42 @@ pub struct BatchNorm {
     pub momentum: f32,
 }
 
+impl BatchNorm {
+    /// What evaluation computes: the parameters and running statistics as they are now.
+    pub fn fixed(&self, store: &Store) -> FixedNorm {
+        let (value, stats) = (|id| store.param(id).value.clone(), store.state(self.stats));
+        let (mean, var) = (stats.mean.clone(), stats.var.clone());
+        FixedNorm { weight: value(self.weight), bias: value(self.bias), mean, var, eps: self.eps }
+    }
+}
+
+/// The numbers of a batch normalization in evaluation, each [C].
+#[derive(Debug, Clone)]
+pub struct FixedNorm {
+    /// The factor of each channel.
+    pub weight: Tensor,
+    /// The offset of each channel.
+    pub bias: Tensor,
+    /// The mean of each channel.
+    pub mean: Tensor,
+    /// The variance of each channel.
+    pub var: Tensor,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+impl FixedNorm {
+    /// The factor and offset, `v · a + b`, of each channel of numbers `v` that count as `v · unit(channel)`.
+    pub fn factors(&self, unit: impl Fn(usize) -> f32) -> (Vec<f32>, Vec<f32>) {
+        let wide = |t: &Tensor, k: usize| f64::from(t.data()[k]);
+        let slope = |k| wide(&self.weight, k) * (1.0 / (wide(&self.var, k) + f64::from(self.eps)).sqrt());
+        let a = |k| (slope(k) * f64::from(unit(k))) as f32;
+        let b = |k| (wide(&self.bias, k) - slope(k) * wide(&self.mean, k)) as f32;
+        let channels = 0..self.weight.len();
+        (channels.clone().map(a).collect(), channels.map(b).collect())
+    }
+}
+
 /// The input of a normalization.
 #[derive(Clone)]
 enum Input {
@@ -80,6 +116,13 @@ macro_rules! numbers {
 }
 
 impl Input {
+    fn of(x: &Var) -> Self {
+        match x.value() {
+            Value::Sums(s) => Self::Sums(s.clone()),
+            other => Self::Float(other.tensor()),
+        }
+    }
+
     fn shape(&self) -> &[usize] {
         match self {
             Self::Float(x) => x.shape(),
@@ -325,31 +368,22 @@ impl Graph<'_> {
         if x.shape().len() < 2 || x.shape().last() != Some(&c) {
             return Err(TensorError::shape(OP, format!("[.., {c}]"), x.shape()).into());
         }
-        let training = self.training();
-        if training && rows < 2 {
+        if !self.training() {
+            return self.batch_norm_fixed(x, &bn.fixed(self.store()));
+        }
+        if rows < 2 {
             return Err(Error::setting("rows of a batch to normalize", "at least 2 in training", rows));
         }
-        let input = match x.value() {
-            Value::Sums(s) => Input::Sums(s.clone()),
-            other => Input::Float(other.tensor()),
-        };
-        let (mean, var) = if training {
-            statistics(&input, c)
-        } else {
-            let stats = self.store().state(bn.stats);
-            let wide = |t: &Tensor| t.data().iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
-            (wide(&stats.mean), wide(&stats.var))
-        };
-        if training {
-            let (keep, take) = (1.0 - f64::from(bn.momentum), f64::from(bn.momentum));
-            let unbiased = rows as f64 / (rows as f64 - 1.0);
-            let stats = self.store_mut().state_mut(bn.stats);
-            for (r, m) in stats.mean.data_mut().iter_mut().zip(&mean) {
-                *r = (keep * f64::from(*r) + take * m) as f32;
-            }
-            for (r, v) in stats.var.data_mut().iter_mut().zip(&var) {
-                *r = (keep * f64::from(*r) + take * v * unbiased) as f32;
-            }
+        let input = Input::of(x);
+        let (mean, var) = statistics(&input, c);
+        let (keep, take) = (1.0 - f64::from(bn.momentum), f64::from(bn.momentum));
+        let unbiased = rows as f64 / (rows as f64 - 1.0);
+        let stats = self.store_mut().state_mut(bn.stats);
+        for (r, m) in stats.mean.data_mut().iter_mut().zip(&mean) {
+            *r = (keep * f64::from(*r) + take * m) as f32;
+        }
+        for (r, v) in stats.var.data_mut().iter_mut().zip(&var) {
+            *r = (keep * f64::from(*r) + take * v * unbiased) as f32;
         }
         let inv: Vec<f64> = var.iter().map(|v| 1.0 / (v + f64::from(bn.eps)).sqrt()).collect();
         let unit = |k: usize| match &input {
@@ -371,13 +405,35 @@ impl Graph<'_> {
             slope: (0..c).map(|k| (wide(&wt, k) * inv[k]) as f32).collect(),
         }))
     }
+
+    /// [`batch_norm`](Self::batch_norm) with numbers that do not move. No gradient passes it: it is for evaluation.
+    ///
+    /// # Errors
+    /// The last axis is not as long as the parameters.
+    pub fn batch_norm_fixed(&mut self, x: &Var, norm: &FixedNorm) -> Result<Var> {
+        let c = norm.weight.len();
+        let of_channels = |t: &Tensor| t.len() == c;
+        if x.shape().len() < 2 || x.shape().last() != Some(&c) {
+            return Err(TensorError::shape("batch_norm", format!("[.., {c}]"), x.shape()).into());
+        }
+        if let Some(odd) = [&norm.bias, &norm.mean, &norm.var].into_iter().find(|t| !of_channels(t)) {
+            return Err(TensorError::shape("batch_norm", format!("[{c}]"), odd.shape()).into());
+        }
+        let input = Input::of(x);
+        let (a, b) = norm.factors(|k| match &input {
+            Input::Float(_) => 1.0,
+            Input::Sums(s) => s.unit(k),
+        });
+        let out = Lazy::new(Affine { input, a: Columns::new(&a), b: Columns::new(&b) });
+        Ok(self.record_value::<BatchNormBackward>(Value::Deferred(out), Vec::new(), || unreachable!("no input")))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Group;
     use crate::check::{gradient_error, sample};
-    use crate::{Group, Store};
     use fixnet_tensor::Sums;
 
     fn layer(store: &mut Store, c: usize) -> BatchNorm {

@@ -5,9 +5,10 @@ mod arithmetic;
 mod batch_norm;
 mod conv;
 mod loss;
+mod pad;
 mod pixel_shuffle;
 mod pool;
 mod relu;
 mod shape;
 
-pub use batch_norm::{BatchNorm, RunningStats};
+pub use batch_norm::{BatchNorm, FixedNorm, RunningStats};

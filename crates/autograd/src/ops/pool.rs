@@ -137,6 +137,23 @@ impl Graph<'_> {
         Ok(self.record(out, &[x], || MaxPool { windows, winner }))
     }
 
+    /// [`max_pool2d`](Self::max_pool2d) of the image with `padding` rows and columns on each side that never win.
+    ///
+    /// # Errors
+    /// As there; or a window would see padding alone.
+    pub fn max_pool2d_padded(&mut self, x: &Var, size: usize, stride: usize, padding: usize) -> Result<Var> {
+        if padding == 0 {
+            return self.max_pool2d(x, size, stride);
+        }
+        if padding >= size {
+            return Err(
+                Error::range("max_pool2d", "padding", format!("less than the window of {size}"), padding).into()
+            );
+        }
+        let padded = self.pad2d(x, padding, f32::NEG_INFINITY)?;
+        self.max_pool2d(&padded, size, stride)
+    }
+
     /// The mean of each window, summed in row order. Shapes: [N, H, W, C] to [N, H', W', C].
     ///
     /// # Errors
@@ -188,6 +205,9 @@ mod tests {
             let error =
                 gradient_error(std::slice::from_ref(&x), 1e-3, |g, v| g.max_pool2d(&v[0], size, stride)).unwrap();
             assert!(error < 5e-3, "max {size} {stride}: {error}");
+            let padded =
+                gradient_error(std::slice::from_ref(&x), 1e-3, |g, v| g.max_pool2d_padded(&v[0], size, stride, 1));
+            assert!(padded.unwrap() < 5e-3, "padded {size} {stride}");
             let error =
                 gradient_error(std::slice::from_ref(&x), 0.1, |g, v| g.avg_pool2d(&v[0], size, stride)).unwrap();
             assert!(error < 1e-3, "avg {size} {stride}: {error}");

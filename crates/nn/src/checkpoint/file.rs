@@ -162,6 +162,20 @@ impl TensorFile {
         }
     }
 
+    /// The bytes of one of its tensors, as they are in the file.
+    pub fn bytes(&self, entry: &TensorEntry) -> &[u8] {
+        self.data.get(entry.bytes.clone()).unwrap_or_default()
+    }
+
+    /// Writes a file of arrays and metadata, atomically and with a checksum. Equal input gives equal bytes.
+    ///
+    /// # Errors
+    /// The file cannot be written; one that was there stays as it is.
+    pub fn save(path: &Path, arrays: &[(String, Array)], metadata: &BTreeMap<String, String>) -> Result<()> {
+        super::replace(path, |part| write(part, arrays, metadata))
+            .map_err(|source| Error::Save { path: path.to_path_buf(), source })
+    }
+
     /// All `F32` tensors by name.
     pub fn floats(&self) -> BTreeMap<String, Tensor> {
         let float = |t: &TensorEntry| match self.array(&t.name) {

@@ -4,6 +4,8 @@ use super::TensorFile;
 use crate::Result;
 use fixnet_autograd::ops::RunningStats;
 use fixnet_autograd::{Array, Group, State, Store};
+use fixnet_tensor::Tensor;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The weights of a checkpoint, or of any other `safetensors` file, to start from.
@@ -36,7 +38,7 @@ use std::path::Path;
 /// ```
 #[derive(Debug)]
 pub struct Pretrained {
-    file: TensorFile,
+    floats: BTreeMap<String, Tensor>,
 }
 
 /// What a model found in pretrained weights.
@@ -54,32 +56,36 @@ impl Pretrained {
     /// # Errors
     /// The file cannot be read, is damaged, or is no `safetensors` file.
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Self { file: TensorFile::read(path)? })
+        Ok(Self::new(TensorFile::read(path)?.floats()))
+    }
+
+    /// Weights from elsewhere, under the names that the model gives them.
+    pub fn new(floats: BTreeMap<String, Tensor>) -> Self {
+        Self { floats }
     }
 
     /// Before the model is built: its parameters will start from these values, and its quantizers from those.
     #[must_use]
     pub fn begin(&self, store: Store) -> Store {
-        store.starting_from(self.file.floats())
+        store.starting_from(self.floats.clone())
     }
 
     /// After the model is built: takes the running statistics, and tells what was found.
     pub fn finish(&self, store: &mut Store) -> Taken {
         let mut taken = Taken { count: 0, missing: Vec::new() };
         for p in store.params().iter().filter(|p| p.group() != Group::Scale) {
-            let found = match self.file.array(p.name()) {
-                Some(Array::F32(t)) if t.shape() == p.value.shape() => {
+            let found = match self.floats.get(p.name()) {
+                Some(t) if t.shape() == p.value.shape() => {
                     taken.count += 1;
                     continue;
                 }
-                Some(Array::F32(t)) => format!("found {:?}", t.shape()),
-                Some(Array::U64(_)) => "found whole numbers".into(),
+                Some(t) => format!("found {:?}", t.shape()),
                 None => "found none".into(),
             };
             taken.missing.push(format!("{} {:?} ({found})", p.name(), p.value.shape()));
         }
         for (name, stats) in store.states_mut::<RunningStats>() {
-            match stats.load(&mut |key| self.file.array(&format!("{name}.{key}"))) {
+            match stats.load(&mut |key| self.floats.get(&format!("{name}.{key}")).cloned().map(Array::F32)) {
                 Ok(()) => taken.count += 1,
                 Err(expected) => taken.missing.push(format!("{name}: {expected}")),
             }

@@ -1,6 +1,7 @@
 //! Per-channel normalization: bytes to numbers of mean 0 and deviation 1 over the training set.
 
 use super::Dataset;
+use fixnet_tensor::Tensor;
 
 /// Mean and standard deviation of each channel, on the scale where 255 is 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,39 @@ impl Normalize {
         Self { std: std.collect(), mean }
     }
 
+    /// Given means and standard deviations, one of each a channel, on the scale where 255 is 1.
+    ///
+    /// # Errors
+    /// They are not as many, a number is not finite, or a deviation is not above 0.
+    pub fn new(mean: Vec<f32>, std: Vec<f32>) -> fixnet_autograd::Result<Self> {
+        let right = mean.len() == std.len() && mean.iter().all(|m| m.is_finite()) && std.iter().all(|s| *s > 0.0);
+        match right && std.iter().all(|s| s.is_finite()) {
+            true => Ok(Self { mean, std }),
+            false => {
+                let found = format!("{mean:?} and {std:?}");
+                let expected = "as many means as deviations, all finite, deviations above 0";
+                Err(fixnet_autograd::Error::setting("normalization", expected, found))
+            }
+        }
+    }
+
+    /// What a network sees of pixels from 0 to 1 in N, H, W, C order: `(x - mean) / std`, rounded twice, as the loader
+    /// computes it of bytes divided by 255.
+    ///
+    /// # Errors
+    /// The last axis is not that of the channels.
+    pub fn apply(&self, images: &Tensor) -> fixnet_tensor::Result<Tensor> {
+        let channels = self.mean.len();
+        if images.shape().last() != Some(&channels) {
+            return Err(fixnet_tensor::Error::shape("normalize", format!("[.., {channels}]"), images.shape()));
+        }
+        let mut out = images.clone();
+        for pixel in out.data_mut().chunks_exact_mut(channels.max(1)) {
+            pixel.iter_mut().zip(self.mean.iter().zip(&self.std)).for_each(|(x, (m, s))| *x = (*x - m) / s);
+        }
+        Ok(out)
+    }
+
     /// The mean of each channel.
     pub fn mean(&self) -> &[f32] {
         &self.mean
@@ -62,5 +96,9 @@ mod tests {
         assert_eq!((n.mean(), n.std()), (&[0.5, 0.2][..], &[0.5, 1.0][..]));
         let tables = n.tables();
         assert_eq!((tables[0][0], tables[0][255], tables[1][51]), (-1.0, 1.0, 0.0));
+        assert_eq!(Normalize::new(vec![0.5, 0.2], vec![0.5, 1.0]).unwrap(), n);
+        let x = Tensor::from_vec(&[2, 2], vec![1.0, 51.0 / 255.0, 7.0 / 255.0, 1.0]).unwrap();
+        assert_eq!(n.apply(&x).unwrap().data(), [1.0, 0.0, tables[0][7], tables[1][255]]);
+        assert!(Normalize::new(vec![0.0], vec![0.0]).is_err() && n.apply(&Tensor::zeros(&[2, 3])).is_err());
     }
 }

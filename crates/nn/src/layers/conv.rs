@@ -1,6 +1,7 @@
 //! `Conv2d`: a convolution, in floats or quantized.
 
 use super::Layer;
+use crate::plan::{Edge, Numbers, Op, Tracer, Weight};
 use fixnet_autograd::{Error, Graph, Group, ParamId, Result, Store, Var};
 use fixnet_quant::{Precision, QConv2d, QuantConfig};
 use fixnet_tensor::{Tensor, Window};
@@ -115,6 +116,20 @@ impl Layer for Conv2d {
             }
             None => Ok(y),
         }
+    }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        let weight = match &self.quantized {
+            Some(op) => Weight::Quantized(op.fixed(t.store())?),
+            None => Weight::Float(t.store().param(self.weight).value.clone()),
+        };
+        let bias = self.bias.map(|bias| t.store().param(bias).value.clone());
+        t.push(
+            &self.name,
+            Op::Conv2d { window: self.window },
+            &[x],
+            Numbers { weight: Some(weight), bias, ..Numbers::default() },
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! `Linear`: a fully connected layer with a bias, in floats or quantized.
 
 use super::Layer;
+use crate::plan::{Edge, Numbers, Op, Tracer, Weight};
 use fixnet_autograd::{Graph, Group, ParamId, Result, Store, Var};
 use fixnet_quant::{Precision, QLinear, QuantConfig};
 use fixnet_tensor::Tensor;
@@ -66,5 +67,14 @@ impl Layer for Linear {
         };
         let bias = g.param(self.bias);
         g.add_bias(&y, &bias).map_err(|e| e.in_layer(&self.name))
+    }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        let weight = match &self.quantized {
+            Some(op) => Weight::Quantized(op.fixed(t.store())?),
+            None => Weight::Float(t.store().param(self.weight).value.clone()),
+        };
+        let bias = Some(t.store().param(self.bias).value.clone());
+        t.push(&self.name, Op::Linear, &[x], Numbers { weight: Some(weight), bias, ..Numbers::default() })
     }
 }

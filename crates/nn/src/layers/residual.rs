@@ -1,6 +1,8 @@
-//! Residual connections: `BasicBlock`, the block of residual classifiers, and `Residual`, layers with a skip around them.
+//! Residual connections: `BasicBlock` and `Bottleneck`, the blocks of residual classifiers, and `Residual`, layers with a
+//! skip around them.
 
 use super::{BatchNorm2d, Conv2d, Layer, Sequential};
+use crate::plan::{Edge, Op, Tracer};
 use fixnet_autograd::{Graph, Result, Store, Var};
 use fixnet_quant::QuantConfig;
 
@@ -82,6 +84,101 @@ impl Layer for BasicBlock {
         let y = g.add(&y, &shortcut)?;
         g.relu(&y)
     }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        let y = self.conv1.describe(t, x)?;
+        let y = self.bn1.describe(t, y)?;
+        let y = t.apply(Op::Relu, y)?;
+        let y = self.conv2.describe(t, y)?;
+        let y = self.bn2.describe(t, y)?;
+        let shortcut = match &self.projection {
+            Some((conv, bn)) => {
+                let projected = conv.describe(t, x)?;
+                bn.describe(t, projected)?
+            }
+            None if self.keeps_size() => x,
+            None => t.apply(Op::Subsample { stride: self.stride, channels: self.channels[1] }, x)?,
+        };
+        let y = t.add(y, shortcut)?;
+        t.apply(Op::Relu, y)
+    }
+}
+
+/// `relu(bn(conv 1x1(relu(bn(conv 3x3(relu(bn(conv 1x1(x)))))))) + shortcut(x))`, the block of deep residual networks. The
+/// middle has a quarter of the output's channels and takes the stride; the shortcut is the identity or, where the size
+/// changes, a 1x1 convolution with a batch norm.
+#[derive(Debug, Clone)]
+pub struct Bottleneck {
+    /// Each but the last is followed by a ReLU.
+    path: [(Conv2d, BatchNorm2d); 3],
+    shortcut: Option<(Conv2d, BatchNorm2d)>,
+}
+
+impl Bottleneck {
+    /// A block from `channels[0]` to `channels[1]` channels; keys under `name.conv1`, `name.bn1` to `name.bn3`,
+    /// `name.shortcut` and `name.shortcut_bn`.
+    ///
+    /// # Errors
+    /// The name is taken or the precision makes no sense.
+    pub fn new(
+        store: &mut Store,
+        name: &str,
+        [c_in, c_out]: [usize; 2],
+        stride: usize,
+        config: &QuantConfig,
+    ) -> Result<Self> {
+        let middle = c_out / 4;
+        let mut part = |conv: &str, bn: &str, channels: [usize; 2], kernel, stride| -> Result<_> {
+            let conv = Conv2d::quantized(store, &format!("{name}.{conv}"), channels, kernel, stride, config, false)?;
+            Ok((conv, BatchNorm2d::new(store, &format!("{name}.{bn}"), channels[1])?))
+        };
+        let path = [
+            part("conv1", "bn1", [c_in, middle], 1, 1)?,
+            part("conv2", "bn2", [middle, middle], 3, stride)?,
+            part("conv3", "bn3", [middle, c_out], 1, 1)?,
+        ];
+        let resized = stride != 1 || c_in != c_out;
+        let shortcut = resized.then(|| part("shortcut", "shortcut_bn", [c_in, c_out], 1, stride)).transpose()?;
+        Ok(Self { path, shortcut })
+    }
+}
+
+impl Layer for Bottleneck {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        let mut y = x.clone();
+        for (i, (conv, bn)) in self.path.iter().enumerate() {
+            y = if i > 0 { g.relu(&y)? } else { y };
+            y = conv.forward(g, &y)?;
+            y = bn.forward(g, &y)?;
+        }
+        let shortcut = match &self.shortcut {
+            Some((conv, bn)) => {
+                let projected = conv.forward(g, x)?;
+                bn.forward(g, &projected)?
+            }
+            None => x.clone(),
+        };
+        let y = g.add(&y, &shortcut)?;
+        g.relu(&y)
+    }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        let mut y = x;
+        for (i, (conv, bn)) in self.path.iter().enumerate() {
+            y = if i > 0 { t.apply(Op::Relu, y)? } else { y };
+            y = conv.describe(t, y)?;
+            y = bn.describe(t, y)?;
+        }
+        let shortcut = match &self.shortcut {
+            Some((conv, bn)) => {
+                let projected = conv.describe(t, x)?;
+                bn.describe(t, projected)?
+            }
+            None => x,
+        };
+        let y = t.add(y, shortcut)?;
+        t.apply(Op::Relu, y)
+    }
 }
 
 /// `x + layers(x)`: a skip around layers that keep the shape.
@@ -91,5 +188,10 @@ impl Layer for Residual {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         let y = self.0.forward(g, x)?;
         g.add(&y, x)
+    }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        let y = self.0.describe(t, x)?;
+        t.add(y, x)
     }
 }

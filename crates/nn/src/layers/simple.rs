@@ -1,6 +1,7 @@
 //! Layers without parameters.
 
 use super::Layer;
+use crate::plan::{Edge, Op, Tracer};
 use fixnet_autograd::{Graph, Result, Var};
 
 /// `max(x, 0)`.
@@ -10,6 +11,10 @@ pub struct Relu;
 impl Layer for Relu {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.relu(x)
+    }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        t.apply(Op::Relu, x)
     }
 }
 
@@ -21,6 +26,10 @@ impl Layer for Flatten {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.flatten(x)
     }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        t.apply(Op::Flatten, x)
+    }
 }
 
 /// The mean of each channel over the image: [N, H, W, C] to [N, C].
@@ -31,6 +40,10 @@ impl Layer for GlobalAvgPool2d {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.global_avg_pool2d(x)
     }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        t.apply(Op::GlobalAvgPool2d, x)
+    }
 }
 
 /// The largest value of each window of `size`, every `stride`.
@@ -40,11 +53,17 @@ pub struct MaxPool2d {
     pub size: usize,
     /// Distance between windows.
     pub stride: usize,
+    /// Rows and columns around the image that never win; fewer than `size`.
+    pub padding: usize,
 }
 
 impl Layer for MaxPool2d {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
-        g.max_pool2d(x, self.size, self.stride)
+        g.max_pool2d_padded(x, self.size, self.stride, self.padding)
+    }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        t.apply(Op::MaxPool2d { size: self.size, stride: self.stride, padding: self.padding }, x)
     }
 }
 
@@ -61,6 +80,10 @@ impl Layer for AvgPool2d {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.avg_pool2d(x, self.size, self.stride)
     }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        t.apply(Op::AvgPool2d { size: self.size, stride: self.stride }, x)
+    }
 }
 
 /// Each group of `factor`² channels becomes a square of pixels: [N, H, W, C·factor²] to [N, H·factor, W·factor, C].
@@ -73,5 +96,9 @@ pub struct PixelShuffle {
 impl Layer for PixelShuffle {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.pixel_shuffle(x, self.factor)
+    }
+
+    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        t.apply(Op::PixelShuffle { factor: self.factor }, x)
     }
 }

@@ -4,7 +4,7 @@ mod edsr;
 mod resnet;
 
 pub use edsr::{EDSR_SCALE, edsr};
-pub use resnet::{resnet_cifar, resnet18};
+pub use resnet::{resnet_cifar, resnet_imagenet, resnet18};
 
 use crate::layers::{BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Relu, Sequential};
 use fixnet_autograd::{Error, Result, Store};
@@ -19,10 +19,12 @@ pub enum ModelSpec {
     Mlp(Vec<usize>),
     /// `lenet`: two 5x5 convolutions of 32 and 64 channels with max pooling, 128 features, the classifier.
     LeNet,
-    /// `resnet20`, `resnet32`, `resnet44`, `resnet56`: the CIFAR residual network of that depth.
+    /// `resnet8`, `resnet20`, `resnet32`, `resnet44`, `resnet56`: the CIFAR residual network of that depth.
     ResNet(usize),
     /// `resnet18`: ResNet-18 for small images.
     ResNet18,
+    /// `resnet18-imagenet`, `resnet34-imagenet`, `resnet50-imagenet`: the residual network of that depth for large images.
+    ImageNet(usize),
     /// `edsr`: an EDSR-like network that makes images twice as high and wide.
     Edsr,
 }
@@ -56,6 +58,7 @@ impl fmt::Display for ModelSpec {
             Self::LeNet => f.write_str("lenet"),
             Self::ResNet(depth) => write!(f, "resnet{depth}"),
             Self::ResNet18 => f.write_str("resnet18"),
+            Self::ImageNet(depth) => write!(f, "resnet{depth}-imagenet"),
             Self::Edsr => f.write_str("edsr"),
         }
     }
@@ -64,7 +67,8 @@ impl fmt::Display for ModelSpec {
 impl FromStr for ModelSpec {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self> {
-        const NAMES: &str = "mlp, mlp:WIDTH-WIDTH…, lenet, resnet18, resnet20, resnet32, resnet44, resnet56 or edsr";
+        const NAMES: &str = "mlp, mlp:WIDTH-WIDTH…, lenet, resnet8, resnet18, resnet20, resnet32, resnet44, resnet56, \
+                             resnet18-imagenet, resnet34-imagenet, resnet50-imagenet or edsr";
         let bad = || Error::setting("model", NAMES, s);
         if let Some(widths) = s.strip_prefix("mlp:") {
             let widths: Vec<usize> = widths.split('-').map(|w| w.parse().map_err(|_| bad())).collect::<Result<_>>()?;
@@ -73,8 +77,13 @@ impl FromStr for ModelSpec {
         match s {
             "mlp" => Ok(Self::Mlp(vec![512, 512])),
             "lenet" => Ok(Self::LeNet),
-            "resnet20" | "resnet32" | "resnet44" | "resnet56" => Ok(Self::ResNet(s[6..].parse().map_err(|_| bad())?)),
+            "resnet8" | "resnet20" | "resnet32" | "resnet44" | "resnet56" => {
+                Ok(Self::ResNet(s[6..].parse().map_err(|_| bad())?))
+            }
             "resnet18" => Ok(Self::ResNet18),
+            "resnet18-imagenet" => Ok(Self::ImageNet(18)),
+            "resnet34-imagenet" => Ok(Self::ImageNet(34)),
+            "resnet50-imagenet" => Ok(Self::ImageNet(50)),
             "edsr" => Ok(Self::Edsr),
             _ => Err(bad()),
         }
@@ -101,6 +110,7 @@ pub fn build(
         ModelSpec::LeNet => lenet(store, input, classes, config),
         ModelSpec::ResNet(depth) => resnet_cifar(store, *depth, input[2], classes, config),
         ModelSpec::ResNet18 => resnet18(store, input[2], classes, config),
+        ModelSpec::ImageNet(depth) => resnet_imagenet(store, *depth, input[2], classes, config),
         ModelSpec::Edsr => edsr(store, input[2], config),
     }
 }
@@ -137,7 +147,7 @@ pub fn lenet(store: &mut Store, [h, w, c]: [usize; 3], classes: usize, config: &
     }
     let edge = config.edge()?;
     let features = (h / 4) * (w / 4) * 64;
-    let pool = MaxPool2d { size: 2, stride: 2 };
+    let pool = MaxPool2d { size: 2, stride: 2, padding: 0 };
     Ok(Sequential::new()
         .push(Conv2d::quantized(store, "conv1", [c, 32], 5, 1, &edge, true)?)
         .push(BatchNorm2d::new(store, "bn1", 32)?)
@@ -168,7 +178,7 @@ mod tests {
 
     #[test]
     fn names_are_read_as_written() {
-        for text in ["mlp:64-32", "lenet", "resnet18", "resnet20", "resnet56", "edsr"] {
+        for text in ["mlp:64-32", "lenet", "resnet8", "resnet18", "resnet20", "resnet56", "resnet50-imagenet", "edsr"] {
             assert_eq!(text.parse::<ModelSpec>().unwrap().to_string(), text);
         }
         for text in ["resnet21", "mlp:", "mlp:0", "vgg"] {
@@ -212,6 +222,20 @@ mod tests {
         let mut g = Graph::train(&mut store);
         let x = g.input(Tensor::full(&[1, 16, 16, 3], 0.5));
         assert_eq!(net.forward(&mut g, &x).unwrap().shape(), [1, 10]);
+    }
+
+    #[test]
+    fn networks_for_large_images_have_the_published_sizes() {
+        // Parameters of the networks for 1000 classes, and multiply-adds of one image of 224 x 224, as published.
+        for (depth, parameters, macs) in
+            [(18, 11_689_512, 1_814_073_344), (34, 21_797_672, 3_663_761_408), (50, 25_557_032, 4_089_184_256u64)]
+        {
+            let mut store = Store::seeded(0);
+            let net =
+                build(&mut store, &ModelSpec::ImageNet(depth), [224, 224, 3], 1000, &QuantConfig::float()).unwrap();
+            let summary = crate::plan::Plan::of(&net, &mut store, &[224, 224, 3]).unwrap().summary();
+            assert_eq!((summary.parameters(), summary.macs()), (parameters, macs), "{depth}");
+        }
     }
 
     #[test]

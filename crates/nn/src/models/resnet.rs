@@ -1,6 +1,7 @@
-//! Residual networks for small images: the narrow CIFAR family, and ResNet-18 with its first layer for 32x32.
+//! Residual networks: the narrow CIFAR family, ResNet-18 with its first layer for 32x32, and ResNet-18, 34 and 50 as they
+//! are for ImageNet.
 
-use crate::layers::{BasicBlock, BatchNorm2d, Conv2d, GlobalAvgPool2d, Relu, Sequential};
+use crate::layers::{BasicBlock, BatchNorm2d, Bottleneck, Conv2d, GlobalAvgPool2d, Layer, MaxPool2d, Relu, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
 
@@ -19,8 +20,8 @@ pub fn resnet_cifar(
     if depth < 8 || !(depth - 2).is_multiple_of(6) {
         return Err(Error::setting("depth of a CIFAR residual network", "6n + 2, such as 20, 32, 44 or 56", depth));
     }
-    let net = stem(store, channels, 16, config)?;
-    let net = stages(store, net, &[16, 32, 64], (depth - 2) / 6, config, BasicBlock::new)?;
+    let net = stem(store, [channels, 16], 3, 1, config)?;
+    let net = stages(store, net, &[16, 32, 64], &[(depth - 2) / 6; 3], config, BasicBlock::new)?;
     let net = net.push(GlobalAvgPool2d).push(BatchNorm2d::new(store, "bn2", 64)?);
     Ok(net.push(super::classifier(store, [64, classes], &config.edge()?, true)?))
 }
@@ -32,32 +33,72 @@ pub fn resnet_cifar(
 /// # Errors
 /// Names in the store are taken.
 pub fn resnet18(store: &mut Store, channels: usize, classes: usize, config: &QuantConfig) -> Result<Sequential> {
-    let net = stem(store, channels, 64, config)?;
-    let net = stages(store, net, &[64, 128, 256, 512], 2, config, |store, name, channels, stride, config| {
-        BasicBlock::new(store, name, channels, stride, config)?.projected(store, config)
-    })?;
+    let net = stem(store, [channels, 64], 3, 1, config)?;
+    let net = stages(store, net, &[64, 128, 256, 512], &[2; 4], config, projected)?;
     Ok(net.push(GlobalAvgPool2d).push(super::classifier(store, [512, classes], &config.edge()?, false)?))
 }
 
+/// ResNet-18, 34 or 50 (He et al., CVPR 2016) for large images: the first convolution is 7x7 with stride 2, and a max
+/// pooling 3x3 with stride 2 follows; option-B shortcuts. In ResNet-50 the 3x3 convolution of a block has its stride, as in
+/// the pretrained networks that are commonly offered.
+///
+/// # Errors
+/// The depth is another one, or names in the store are taken.
+pub fn resnet_imagenet(
+    store: &mut Store,
+    depth: usize,
+    channels: usize,
+    classes: usize,
+    config: &QuantConfig,
+) -> Result<Sequential> {
+    let net = stem(store, [channels, 64], 7, 2, config)?.push(MaxPool2d { size: 3, stride: 2, padding: 1 });
+    let narrow = [64, 128, 256, 512];
+    let (net, width) = match depth {
+        18 => (stages(store, net, &narrow, &[2; 4], config, projected)?, 512),
+        34 => (stages(store, net, &narrow, &[3, 4, 6, 3], config, projected)?, 512),
+        50 => (stages(store, net, &narrow.map(|w| 4 * w), &[3, 4, 6, 3], config, Bottleneck::new)?, 2048),
+        _ => return Err(Error::setting("depth of an ImageNet residual network", "18, 34 or 50", depth)),
+    };
+    Ok(net.push(GlobalAvgPool2d).push(super::classifier(store, [width, classes], &config.edge()?, false)?))
+}
+
+/// A block with an option-B shortcut.
+fn projected(
+    store: &mut Store,
+    name: &str,
+    channels: [usize; 2],
+    stride: usize,
+    config: &QuantConfig,
+) -> Result<BasicBlock> {
+    BasicBlock::new(store, name, channels, stride, config)?.projected(store, config)
+}
+
 /// The first convolution, batch norm and ReLU.
-fn stem(store: &mut Store, channels: usize, width: usize, config: &QuantConfig) -> Result<Sequential> {
+fn stem(
+    store: &mut Store,
+    [channels, width]: [usize; 2],
+    kernel: usize,
+    stride: usize,
+    config: &QuantConfig,
+) -> Result<Sequential> {
     Ok(Sequential::new()
-        .push(Conv2d::quantized(store, "conv1", [channels, width], 3, 1, &config.edge()?, true)?)
+        .push(Conv2d::quantized(store, "conv1", [channels, width], kernel, stride, &config.edge()?, true)?)
         .push(BatchNorm2d::new(store, "bn1", width)?)
         .push(Relu))
 }
 
-/// Stages of `blocks` blocks each; each stage but the first halves the image. The first comes from its own width.
-fn stages(
+/// Stages of so many `blocks`; each stage but the first halves the image.
+fn stages<B: Layer + 'static>(
     store: &mut Store,
     mut net: Sequential,
     widths: &[usize],
-    blocks: usize,
+    blocks: &[usize],
     config: &QuantConfig,
-    new: impl Fn(&mut Store, &str, [usize; 2], usize, &QuantConfig) -> Result<BasicBlock>,
+    new: impl Fn(&mut Store, &str, [usize; 2], usize, &QuantConfig) -> Result<B>,
 ) -> Result<Sequential> {
-    let mut from = widths[0];
-    for (stage, &width) in widths.iter().enumerate() {
+    // What the first convolution gives: the middle of a first bottleneck, a quarter of 256, is as wide.
+    let mut from = widths[0].min(64);
+    for (stage, (&width, &blocks)) in widths.iter().zip(blocks).enumerate() {
         for block in 0..blocks {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
             net = net.push(new(store, &format!("layer{}.{block}", stage + 1), [from, width], stride, config)?);

@@ -1,10 +1,10 @@
 //! The quantizer of a layer's input.
 
-use super::levels::{Levels, Operand};
+use super::levels::{Levels, Operand, quantize};
 use crate::{Scales, Scheme};
 use fixnet_autograd::deferred::{self, Deferred, Through, map_blocks};
 use fixnet_autograd::{Error, Group, ParamId, Result, Store, Value};
-use fixnet_tensor::{Buffer, Codes, Tensor, map, reduce};
+use fixnet_tensor::{Buffer, Codes, Range, Tensor, map, reduce};
 
 /// The quantizer of a layer's input.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +43,17 @@ impl ActivationQuantizer {
         self.scale.filter(|_| self.learned)
     }
 
-    fn s(&self, store: &Store) -> f32 {
+    /// What it does with its scale as it is now, and the value of a level. Where the scale was never set, both are 0.
+    pub(crate) fn fixed(&self, store: &Store) -> (FixedInput, f32) {
+        let range = self.levels.range;
+        match self.s(store) {
+            s if s > 0.0 => (FixedInput { range, per_unit: self.levels.per_unit(s) }, self.levels.value(s)),
+            _ => (FixedInput { range, per_unit: 0.0 }, 0.0),
+        }
+    }
+
+    /// The scale as it is now, 1 if there is none.
+    pub(crate) fn s(&self, store: &Store) -> f32 {
         self.scale.map_or(1.0, |s| store.param(s).value.item())
     }
 
@@ -114,5 +124,27 @@ impl ActivationQuantizer {
         };
         let clip = deferred::Clip { scale: self.learned_scale(), ..self.levels.clip(s) };
         Through { value: x, d, clip: Some(clip), positive: false }
+    }
+}
+
+/// The quantizer of an input whose scale does not move: level `[clip(x · per_unit, min, max)]`, ties to even; of the two
+/// levels -1 and +1 the sign of x.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FixedInput {
+    /// The levels.
+    pub range: Range,
+    /// Levels a unit of x; 0 if no batch has set the scale.
+    pub per_unit: f32,
+}
+
+impl FixedInput {
+    /// The codes of `x`, with scale 1: they are levels alone.
+    ///
+    /// # Errors
+    /// None: the result keeps the form of its siblings.
+    pub fn quantize(&self, x: &Value) -> Result<Codes> {
+        let mut bytes = Buffer::take(x.shape().iter().product());
+        map_blocks(x, &mut bytes, |x, out| quantize(self.range, self.per_unit, x, out));
+        Ok(Codes::new(x.shape(), self.range, 1.0, bytes)?)
     }
 }

@@ -55,16 +55,8 @@ impl Levels {
         })
     }
 
-    fn low(&self) -> f32 {
-        self.range.min() as f32
-    }
-
-    fn top(&self) -> f32 {
-        self.range.max() as f32
-    }
-
     /// Levels a unit of x. One product in place of a division and a product: the result is the definition.
-    fn per_unit(&self, s: f32) -> f32 {
+    pub(super) fn per_unit(&self, s: f32) -> f32 {
         self.per_scale / s
     }
 
@@ -80,12 +72,7 @@ impl Levels {
 
     /// The codes of a block.
     pub(super) fn quantize(&self, x: &[f32], s: f32, out: &mut [u8]) {
-        if self.range.bits() == 1 && self.range.zero() == 1 {
-            // sign(x): the two levels -1 and +1 are the bytes 0 and 2.
-            map::map1(x, out, |&x| if x < 0.0 { 0 } else { 2 });
-        } else {
-            map::quantize(x, self.per_unit(s), self.low(), self.top(), self.range.zero(), out);
-        }
+        quantize(self.range, self.per_unit(s), x, out);
     }
 
     /// The straight-through estimator, for gradients that have the [`gain`](Self::gain) already: `dv/ds` over `dv/dx` is
@@ -93,6 +80,23 @@ impl Levels {
     pub(super) fn clip(&self, s: f32) -> Clip {
         let post = f32::from(u8::from(self.post_scaled));
         let factor = 1.0 / f64::from(self.per_scale);
-        Clip { per_unit: self.per_unit(s), low: self.low(), top: self.top(), post, factor, scale: None }
+        Clip {
+            per_unit: self.per_unit(s),
+            low: self.range.min() as f32,
+            top: self.range.max() as f32,
+            post,
+            factor,
+            scale: None,
+        }
+    }
+}
+
+/// The codes of a block: `[clip(x · per_unit, min, max)]`, ties to even; of the two levels -1 and +1 the sign of x.
+pub(super) fn quantize(range: Range, per_unit: f32, x: &[f32], out: &mut [u8]) {
+    if range.bits() == 1 && range.zero() == 1 {
+        // The two levels are the bytes 0 and 2.
+        map::map1(x, out, |&x| if x < 0.0 { 0 } else { 2 });
+    } else {
+        map::quantize(x, per_unit, range.min() as f32, range.max() as f32, range.zero(), out);
     }
 }

@@ -4,7 +4,7 @@ mod activation;
 mod levels;
 mod weight;
 
-pub use activation::ActivationQuantizer;
+pub use activation::{ActivationQuantizer, FixedInput};
 pub use weight::{WeightQuantizer, requantize};
 
 #[cfg(test)]

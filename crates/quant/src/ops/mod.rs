@@ -2,6 +2,10 @@
 //!
 //! Both are one operation: a matrix product is a 1x1 convolution of 1x1 images for the kernels as well.
 
+mod fixed;
+
+pub use fixed::FixedProduct;
+
 use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, Scales, WeightQuantizer, WeightScales};
 use fixnet_autograd::deferred::{Deferred, Gradient};
 use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, Group, ParamId, Result, Slot, Source, Store, Value, Var};
@@ -14,6 +18,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 struct Quantizers {
     name: String,
+    precision: Precision,
     weight: Slot<WeightQuantizer>,
     input: ActivationQuantizer,
     gradient: Option<Slot<GradientQuantizer>>,
@@ -113,7 +118,7 @@ impl Quantizers {
             }
             None => None,
         };
-        Ok(Self { name: name.to_string(), weight, input, gradient, output: None })
+        Ok(Self { name: name.to_string(), precision: p, weight, input, gradient, output: None })
     }
 
     fn output_scaled(mut self, store: &mut Store, config: &QuantConfig) -> Result<Self> {

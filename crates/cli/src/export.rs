@@ -1,0 +1,146 @@
+//! `fixnet export`: a trained network as ONNX or packed, with samples to check a runtime against; and packed networks for
+//! `fixnet eval`.
+
+use crate::folder::checkpoint_path;
+use crate::machine::Machine;
+use crate::out::{note, say};
+use crate::recipe::Recipe;
+use crate::run::{CONFIG, Run, recipe_of};
+use crate::usage;
+use anyhow::{Context, Result, anyhow};
+use fixnet::autograd::Array;
+use fixnet::checkpoint::{Checkpoint, Header, TensorFile};
+use fixnet::export::{onnx, packed};
+use fixnet::prelude::*;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Arguments of `fixnet export`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The folder of a run, or a checkpoint
+    run: PathBuf,
+    /// Write an ONNX file (opset 21)
+    #[arg(long, value_name = "FILE")]
+    onnx: Option<PathBuf>,
+    /// No types but f32 in the ONNX file: quantizers become Round and Clip
+    #[arg(long, requires = "onnx")]
+    float: bool,
+    /// Write the network with weights packed to their bits (safetensors)
+    #[arg(long, value_name = "FILE")]
+    packed: Option<PathBuf>,
+    /// Write the test images with their logits (safetensors: `images` [N, C, H, W] from 0 to 1, `logits`, `labels`)
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
+    #[command(flatten)]
+    machine: Machine,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    if args.onnx.is_none() && args.packed.is_none() && args.samples.is_none() {
+        return Err(usage(anyhow!("expected --onnx FILE, --packed FILE or --samples FILE, found none")));
+    }
+    args.machine.run(|_| export(&args))
+}
+
+fn export(args: &Args) -> Result<ExitCode> {
+    let (checkpoint, problem) = Checkpoint::open_or_previous(&checkpoint_path(&args.run))?;
+    if let Some(problem) = problem {
+        note!("warning: {problem}");
+        note!("warning: the previous checkpoint is exported, of step {}", checkpoint.step());
+    }
+    let mut recipe = recipe_of(&checkpoint)?;
+    let data = recipe.resolve()?.data.load()?;
+    let config = recipe.to_toml()?;
+    let mut run = Run::resumed(recipe, &data, &checkpoint)?;
+    let plan = run.plan()?;
+    let metadata = BTreeMap::from([
+        (CONFIG.to_string(), config),
+        ("digest".to_string(), run.digest()),
+        ("step".to_string(), checkpoint.step().to_string()),
+    ]);
+    let floats = 4 * plan.summary().parameters();
+    let mut written = Vec::new();
+    if let Some(path) = &args.onnx {
+        let options = onnx::Options { float: args.float, metadata: metadata.clone() };
+        written.push(("onnx", path, onnx::save(path, &plan, &options)? as u64));
+    }
+    if let Some(path) = &args.packed {
+        packed::save(path, &plan, &metadata)?;
+        written.push(("packed", path, bytes(path)?));
+    }
+    if let Some(path) = &args.samples {
+        samples(path, &plan, &data.test)?;
+        written.push(("samples", path, bytes(path)?));
+    }
+    if args.json {
+        let files: serde_json::Map<_, _> = written
+            .iter()
+            .map(|(kind, path, bytes)| ((*kind).into(), json!({ "file": path, "bytes": bytes })))
+            .collect();
+        say!("{}", json!({ "step": checkpoint.step(), "parameters_as_f32": floats, "files": files }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (kind, path, bytes) in written {
+        let share = if kind == "samples" { String::new() } else { format!(" ({floats} as f32)") };
+        say!("{kind:<8} {}  {bytes} bytes{share}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bytes(path: &Path) -> Result<u64> {
+    Ok(std::fs::metadata(path).with_context(|| path.display().to_string())?.len())
+}
+
+/// Images for a runtime and what fixnet makes of them.
+fn samples(path: &Path, plan: &Plan, data: &Dataset) -> Result<()> {
+    let normalize = plan.normalize().context("a plan of a run has its normalization")?;
+    let mut logits = Vec::new();
+    for batch in Loader::new(data, 256, normalize.clone()) {
+        logits.extend_from_slice(plan.run(batch.images)?.data());
+    }
+    let [h, w, c] = data.shape();
+    let mut images = Vec::with_capacity(data.images().len());
+    for image in data.images().chunks_exact(h * w * c) {
+        images.extend((0..c).flat_map(|k| image[k..].iter().step_by(c).map(|&v| f32::from(v) / 255.0)));
+    }
+    let arrays = [
+        ("images".to_string(), Array::F32(Tensor::from_vec(&[data.len(), c, h, w], images)?)),
+        ("logits".to_string(), Array::F32(Tensor::from_vec(&[data.len(), logits.len() / data.len()], logits)?)),
+        ("labels".to_string(), Array::U64(data.labels().iter().map(|&l| l.into()).collect())),
+    ];
+    Ok(TensorFile::save(path, &arrays, &BTreeMap::new())?)
+}
+
+/// A packed network with the recipe that it was trained by.
+pub(crate) struct Packed {
+    plan: Plan,
+    pub(crate) recipe: Recipe,
+}
+
+impl Packed {
+    /// Reads a file if it is a packed network; whatever else it is, others know.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
+        match Header::read(path) {
+            Ok(header) if header.metadata.contains_key(packed::PLAN) => {}
+            _ => return Ok(None),
+        }
+        let (plan, metadata) = packed::load(path)?;
+        let place = path.display().to_string();
+        let text = metadata
+            .get(CONFIG)
+            .with_context(|| format!("{place}: expected the recipe in its metadata, found none"))?;
+        Ok(Some(Self { plan, recipe: Recipe::from_toml(text, &place)? }))
+    }
+
+    /// Its accuracy on `data`.
+    pub(crate) fn evaluate(&self, data: &Dataset) -> Result<Evaluation> {
+        let normalize = self.plan.normalize().context("expected a normalization in the packed network, found none")?;
+        Ok(metrics::evaluate(&self.plan, &mut Store::seeded(0), Loader::new(data, 256, normalize.clone()))?)
+    }
+}

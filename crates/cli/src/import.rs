@@ -1,0 +1,80 @@
+//! `fixnet import`: weights that PyTorch has trained, as a file to start training from; and the same for `--init`.
+
+use crate::folder::checkpoint_path;
+use crate::out::{note, say};
+use crate::usage;
+use anyhow::{Result, anyhow};
+use fixnet::autograd::Array;
+use fixnet::checkpoint::{Header, Pretrained, TensorFile};
+use fixnet::export::{self, torch};
+use fixnet::prelude::*;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Arguments of `fixnet import`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A state_dict of PyTorch as safetensors
+    file: PathBuf,
+    /// The network: resnet20, resnet18, resnet18-imagenet, resnet50-imagenet, lenet, …
+    #[arg(long)]
+    model: String,
+    /// Height, width and channels of an image (default 224x224x3 for the networks of ImageNet, else 32x32x3)
+    #[arg(long, value_name = "HxWxC", value_parser = crate::summary::shape)]
+    input: Option<[usize; 3]>,
+    /// Classes (default 1000 for the networks of ImageNet, else 10)
+    #[arg(long)]
+    classes: Option<usize>,
+    /// The file to write, for `fixnet train --init`
+    #[arg(long)]
+    out: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let model: ModelSpec = args.model.parse().map_err(|e: fixnet::autograd::Error| usage(e.into()))?;
+    let (size, classes) = match model {
+        ModelSpec::ImageNet(_) => ([224, 224, 3], 1000),
+        _ => ([32, 32, 3], 10),
+    };
+    let plan = torch::plan_of(&model, args.input.unwrap_or(size), args.classes.unwrap_or(classes))?;
+    let imported = torch::read(&args.file, &plan)?;
+    if !imported.misfits.is_empty() {
+        let (path, model, misfits) = (args.file, args.model, imported.misfits);
+        return Err(export::Error::Misfit { path, model, misfits }.into());
+    }
+    let count = imported.tensors.len();
+    let arrays: Vec<_> = imported.tensors.into_iter().map(|(name, t)| (name, Array::F32(t))).collect();
+    let metadata = BTreeMap::from([
+        ("fixnet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        ("model".to_string(), args.model),
+    ]);
+    TensorFile::save(&args.out, &arrays, &metadata)?;
+    if args.json {
+        say!("{}", json!({ "file": args.out, "tensors": count, "identities": imported.identities }));
+    } else {
+        say!("{count} tensors written to {}", args.out.display());
+        imported.identities.iter().for_each(|name| note!("{name}: not in the file; it is the identity now"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The weights that `--init` names: of a run, of a file of fixnet, or of PyTorch.
+pub(crate) fn weights(init: &Path, model: &ModelSpec, data: &Split) -> Result<Pretrained> {
+    let path = checkpoint_path(init);
+    if Header::read(&path)?.checksum().is_some() {
+        return Ok(Pretrained::open(&path)?);
+    }
+    let plan = torch::plan_of(model, data.train.shape(), data.train.classes)?;
+    let imported = torch::read(&path, &plan)?;
+    imported.identities.iter().for_each(|name| note!("init: {name}: not in the file; it begins as the identity"));
+    imported.misfits.iter().for_each(|misfit| note!("init: {misfit}"));
+    if imported.tensors.is_empty() {
+        return Err(usage(anyhow!("--init: {}: expected weights of this model, found none", path.display())));
+    }
+    Ok(Pretrained::new(imported.tensors))
+}

@@ -1,0 +1,84 @@
+//! `fixnet summary`: the layers of a network with their shapes, parameters, bits and multiply-adds.
+
+use crate::folder::checkpoint_path;
+use crate::out::say;
+use crate::recipe::Recipe;
+use crate::run::recipe_of;
+use anyhow::Result;
+use fixnet::checkpoint::Checkpoint;
+use fixnet::prelude::*;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Arguments of `fixnet summary`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A recipe, the folder of a run, or a checkpoint
+    recipe: String,
+    /// Bits of weights/activations/gradients
+    #[arg(long)]
+    bits: Option<String>,
+    /// The network
+    #[arg(long)]
+    model: Option<String>,
+    /// Height, width and channels of an image, instead of those of the data
+    #[arg(long, value_name = "HxWxC", value_parser = shape)]
+    input: Option<[usize; 3]>,
+    /// Classes, instead of those of the data
+    #[arg(long)]
+    classes: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Three lengths such as `32x32x3`.
+pub(crate) fn shape(text: &str) -> Result<[usize; 3], String> {
+    let lengths: Option<Vec<usize>> =
+        text.split('x').map(|n| n.parse().ok().filter(|n| (1..=65_536).contains(n))).collect();
+    lengths
+        .and_then(|lengths| lengths.try_into().ok())
+        .ok_or_else(|| format!("expected three lengths from 1 to 65536 such as 32x32x3, found {text}"))
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let path = PathBuf::from(&args.recipe);
+    let is_run = path.is_dir() || path.extension().is_some_and(|e| e == "safetensors");
+    let mut recipe = match is_run {
+        true => recipe_of(&Checkpoint::open_or_previous(&checkpoint_path(Path::new(&path)))?.0)?,
+        false => Recipe::find(&args.recipe)?,
+    };
+    recipe.bits = args.bits.unwrap_or(recipe.bits);
+    recipe.model = args.model.unwrap_or(recipe.model);
+    let parts = recipe.resolve().map_err(crate::usage)?;
+    let (input, classes) = match (args.input, args.classes) {
+        (Some(input), Some(classes)) => (input, classes),
+        (input, classes) => {
+            let train = parts.data.load()?.train;
+            (input.unwrap_or(train.shape()), classes.unwrap_or(train.classes))
+        }
+    };
+    let mut store = Store::seeded(0);
+    let net = models::build(&mut store, &parts.model, input, classes, &parts.quant)?;
+    let summary = Plan::of(&net, &mut store, &input)?.summary();
+    if !args.json {
+        say!("{summary}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = |r: &fixnet::plan::Row| {
+        json!({
+            "layer": r.name, "kind": r.kind, "output": r.shape, "parameters": r.parameters, "bits": r.bits,
+            "multiply_adds": r.macs,
+        })
+    };
+    let layers: Vec<_> = summary.rows.iter().map(row).collect();
+    say!(
+        "{}",
+        json!({
+            "layers": layers, "parameters": summary.parameters(), "packed_bytes": summary.packed_bytes,
+            "multiply_adds": summary.macs(),
+        })
+    );
+    Ok(ExitCode::SUCCESS)
+}

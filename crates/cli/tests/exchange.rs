@@ -1,0 +1,95 @@
+//! Networks and weights that leave and enter: `export`, `import`, `summary`, `eval` of packed networks, `train --init` with
+//! weights of PyTorch. `scripts/onnx/run` holds the ONNX files to what a runtime makes of them.
+
+mod common;
+
+use common::{fixnet, json, refused, stderr, tiny};
+use std::path::Path;
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../export/tests/fixtures/resnet8.safetensors");
+
+/// A short run on tiny data; its folder.
+fn train(folder: &Path, name: &str, more: &[&str]) -> String {
+    tiny(folder, 24);
+    let (data, out) = (format!("mnist:{}", folder.display()), folder.join(name));
+    let out = out.to_str().unwrap().to_string();
+    let args = ["train", "digits", "--epochs", "1", "--batch-size", "8", "--data", &data, "--out", &out];
+    let done = fixnet(&[&args, more].concat());
+    assert!(done.status.success(), "{}", stderr(&done));
+    out
+}
+
+#[test]
+fn a_packed_network_evaluates_as_the_run_that_it_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let run = train(folder.path(), "run", &[]);
+    let (onnx, packed, samples) = (at("net.onnx"), at("net.safetensors"), at("samples.safetensors"));
+    let all = ["export", &run, "--onnx", &onnx, "--packed", &packed, "--samples", &samples, "--json"];
+    let line = json(&all);
+    let bytes = |kind: &str| line["files"][kind]["bytes"].as_u64().unwrap();
+    assert_eq!(bytes("onnx"), std::fs::metadata(&onnx).unwrap().len());
+    // 51,200 and 32,768 weights of four bits, and floats.
+    assert!((52_000..60_000).contains(&bytes("onnx")) && (52_000..60_000).contains(&bytes("packed")), "{line}");
+    let before = std::fs::read(&onnx).unwrap();
+    json(&all);
+    assert_eq!(std::fs::read(&onnx).unwrap(), before, "the same run gives the same file");
+    let float = json(&["export", &run, "--onnx", &onnx, "--float", "--json"]);
+    assert!(float["files"]["onnx"]["bytes"].as_u64() > float["parameters_as_f32"].as_u64());
+    let (of_run, of_packed) = (json(&["eval", &run, "--json"]), json(&["eval", &packed, "--json"]));
+    assert_eq!((&of_run["loss"], &of_run["accuracy"]), (&of_packed["loss"], &of_packed["accuracy"]));
+    assert_eq!(json(&["inspect", &samples, "--json"])["tensors"].as_array().unwrap().len(), 3);
+    let mut damaged = std::fs::read(&packed).unwrap();
+    *damaged.last_mut().unwrap() ^= 4;
+    std::fs::write(&packed, damaged).unwrap();
+    refused(1, &["eval", &packed], &["net.safetensors", "damaged"]);
+}
+
+#[test]
+fn exports_that_cannot_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = train(folder.path(), "run", &["--model", "mlp:8"]);
+    refused(2, &["export", &run], &["--onnx FILE"]);
+    refused(2, &["export", &run, "--float"], &["--onnx"]);
+    for kind in ["--onnx", "--packed", "--samples"] {
+        refused(1, &["export", &run, kind, "/nowhere/x"], &["/nowhere/x"]);
+    }
+    refused(1, &["export", "/nowhere", "--onnx", "x.onnx"], &["/nowhere"]);
+}
+
+#[test]
+fn the_table_of_a_recipe_and_of_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = train(folder.path(), "run", &["--model", "mlp:8"]);
+    let (a, b) = (json(&["summary", &run, "--json"]), json(&["summary", &run, "--bits", "2/2/4", "--json"]));
+    // 64 to 8 and 8 to 10 with biases, and a normalization.
+    assert_eq!((&a["parameters"], &a["multiply_adds"]), (&(64 * 8 + 8 + 16 + 80 + 10).into(), &(64 * 8 + 80).into()));
+    assert_eq!((&a["layers"][2]["bits"], &b["layers"][2]["bits"]), (&"4/4/4".into(), &"2/2/4".into()));
+    let size = ["--input", "224x224x3", "--classes", "1000"];
+    let large = json(&[&["summary", "cifar10-resnet20", "--model", "resnet50-imagenet", "--json"], &size[..]].concat());
+    assert_eq!(large["parameters"], 25_557_032);
+    refused(2, &["summary", "digits", "--input", "3x3"], &["32x32x3"]);
+    refused(2, &["summary", "digits", "--bits", "9/9/9"], &["9/9/9"]);
+}
+
+#[test]
+fn weights_of_pytorch_come_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("start.safetensors");
+    let out = out.to_str().unwrap();
+    let line = json(&["import", FIXTURE, "--model", "resnet8", "--out", out, "--json"]);
+    // 9 convolutions' worth of weights, 8 batch norms, one of which is the identity, and the classifier.
+    assert_eq!((&line["tensors"], &line["identities"]), (&(7 + 4 * 8 + 2).into(), &serde_json::json!(["bn2"])));
+    refused(1, &["import", FIXTURE, "--model", "resnet20", "--out", out], &["layer1.1.conv1.weight", "resnet8.safetensors"]);
+    refused(1, &["import", FIXTURE, "--model", "resnet8", "--classes", "7", "--out", out], &["[7, 64], found [10, 64]"]);
+    refused(2, &["import", FIXTURE, "--model", "resnet9", "--out", out], &["resnet9"]);
+    refused(1, &["import", FIXTURE, "--model", "resnet8", "--out", "/nowhere/x"], &["/nowhere/x"]);
+    // Both the file that was imported and the one of PyTorch serve as a start; these images have one channel, so the first
+    // convolution begins anew.
+    let more = |init| ["--model", "resnet8", "--bits", "2/2/32", "--init", init];
+    let (a, b) = (train(folder.path(), "a", &more(out)), train(folder.path(), "b", &more(FIXTURE)));
+    let loss = |run: &str| json(&["eval", run, "--json"])["loss"].clone();
+    assert_eq!(loss(&a), loss(&b));
+    let fresh = train(folder.path(), "c", &["--model", "resnet8", "--bits", "2/2/32"]);
+    assert_ne!(loss(&a), loss(&fresh));
+}

@@ -1,0 +1,17 @@
+//! Trained networks for other programs, and weights from them.
+//!
+//! | module | what | format |
+//! |---|---|---|
+//! | [`onnx`] | a network that any ONNX runtime computes | ONNX, opset 21 |
+//! | [`packed`] | a network that fixnet computes without its layers, weights packed to their bits | safetensors |
+//! | [`torch`] | weights that PyTorch has trained, under the names that are common there | safetensors |
+//!
+//! All start from a [`Plan`](fixnet_nn::plan::Plan), the list of operations that a network describes itself as.
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod onnx;
+pub mod packed;
+pub mod torch;
+
+pub use error::{Error, Result};

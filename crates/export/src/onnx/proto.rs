@@ -1,0 +1,75 @@
+//! The part of the protobuf encoding that an ONNX file needs: messages of numbers, texts and messages, written field by
+//! field. A field is a key, `number · 8 + wire type`, and its value: a varint (type 0), or a length and so many bytes (2).
+
+/// An encoded message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Message(Vec<u8>);
+
+impl Message {
+    /// Seven bits a byte, the lowest first; all bytes but the last have the high bit set.
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn key(&mut self, field: u32, wire: u64) {
+        self.varint(u64::from(field) << 3 | wire);
+    }
+
+    /// A whole number; negative ones in two's complement of 64 bits, as `int64` has them.
+    pub(super) fn int(mut self, field: u32, value: i64) -> Self {
+        self.key(field, 0);
+        self.varint(value as u64);
+        self
+    }
+
+    /// Bytes.
+    pub(super) fn bytes(mut self, field: u32, value: &[u8]) -> Self {
+        self.key(field, 2);
+        self.varint(value.len() as u64);
+        self.0.extend(value);
+        self
+    }
+
+    /// A text.
+    pub(super) fn text(self, field: u32, value: &str) -> Self {
+        self.bytes(field, value.as_bytes())
+    }
+
+    /// A message.
+    pub(super) fn message(self, field: u32, value: &Self) -> Self {
+        self.bytes(field, &value.0)
+    }
+
+    /// `f` for each item: repeated fields.
+    pub(super) fn each<T>(self, items: impl IntoIterator<Item = T>, f: impl Fn(Self, T) -> Self) -> Self {
+        items.into_iter().fold(self, f)
+    }
+
+    /// The encoded bytes.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_of_the_encoding_guide() {
+        // 150 is 96 01; the text "testing"; a message with 150; -2 takes ten bytes.
+        let inner = Message::default().int(1, 150);
+        assert_eq!(inner.clone().into_bytes(), [0x08, 0x96, 0x01]);
+        assert_eq!(Message::default().text(2, "testing").into_bytes(), b"\x12\x07testing");
+        assert_eq!(Message::default().message(3, &inner).into_bytes(), [0x1a, 0x03, 0x08, 0x96, 0x01]);
+        let minus_two = Message::default().int(1, -2).into_bytes();
+        assert_eq!(minus_two, [0x08, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        // Fields above 15 have keys of two bytes: 20 · 8 = 160.
+        assert_eq!(Message::default().int(20, 7).into_bytes(), [0xa0, 0x01, 0x07]);
+        assert_eq!(Message::default().each([1, 2], |m, v| m.int(8, v)).into_bytes(), [0x40, 1, 0x40, 2]);
+    }
+}

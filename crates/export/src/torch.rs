@@ -1,0 +1,278 @@
+//! Weights that PyTorch has trained: `safetensors` files of a `state_dict`, under the names of torchvision or of the common
+//! CIFAR residual networks.
+//!
+//! | here | there |
+//! |---|---|
+//! | `layer2.0.conv1.weight` [O, KH, KW, I] | the same name, [O, I, KH, KW] |
+//! | `layer2.0.shortcut`, `layer2.0.shortcut_bn` | `layer2.0.downsample.0`, `.1` or `layer2.0.shortcut.0`, `.1` |
+//! | `classifier` | `fc`, `linear` or `classifier` |
+//! | weights behind a flattened image, columns H, W, C | columns C, H, W |
+//! | batch norm over the pooled features (`bn2` of CIFAR networks) | often not there: it becomes the identity |
+//!
+//! Names may all begin with `module.` or `model.`; `num_batches_tracked` is left out. Numbers may be F32, F16, BF16 or F64.
+
+use crate::{Error, Result};
+use fixnet_autograd::Store;
+use fixnet_nn::checkpoint::{Pretrained, TensorEntry, TensorFile};
+use fixnet_nn::models::{self, ModelSpec};
+use fixnet_nn::plan::{Op, Plan};
+use fixnet_quant::QuantConfig;
+use fixnet_tensor::Tensor;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// What a file gave for a model.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// The weights by the names that the model has for them.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Batch norms that the file lacks and that are now the identity.
+    pub identities: Vec<String>,
+    /// Tensors that are missing, have another shape or are left over, one line each; empty if the file fits.
+    pub misfits: Vec<String>,
+}
+
+/// Reads weights for the model whose operations are `plan`, of any precision. What does not fit is told, not refused.
+///
+/// # Errors
+/// The file cannot be read or is damaged.
+pub fn read(path: &Path, plan: &Plan) -> Result<Imported> {
+    Ok(translate(&TensorFile::read(path)?, plan))
+}
+
+/// Reads weights for a model that is to be built with images of `input` = [H, W, C]. Every tensor must find its place.
+///
+/// ```no_run
+/// use fixnet_export::torch;
+/// use fixnet_nn::models;
+/// use fixnet_autograd::Store;
+/// use fixnet_quant::QuantConfig;
+///
+/// let model = "resnet18-imagenet".parse()?;
+/// let weights = torch::pretrained("resnet18.safetensors".as_ref(), &model, [224, 224, 3], 1000)?;
+/// let mut store = weights.begin(Store::seeded(1));
+/// let q = QuantConfig::new("4/4/32".parse()?);
+/// let net = models::build(&mut store, &model, [224, 224, 3], 1000, &q)?;
+/// weights.finish(&mut store);
+/// # Ok::<(), fixnet_export::Error>(())
+/// ```
+///
+/// # Errors
+/// The file cannot be read, is damaged, or does not fit: the message names all tensors that are missing, of another shape,
+/// or left over.
+pub fn pretrained(path: &Path, model: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Pretrained> {
+    let imported = read(path, &plan_of(model, input, classes)?)?;
+    if imported.misfits.is_empty() {
+        return Ok(Pretrained::new(imported.tensors));
+    }
+    Err(Error::Misfit { path: path.to_path_buf(), model: model.to_string(), misfits: imported.misfits })
+}
+
+/// The operations of a model in floats.
+///
+/// # Errors
+/// The images are too small for it.
+pub fn plan_of(model: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Plan> {
+    let mut store = Store::seeded(0);
+    let net = models::build(&mut store, model, input, classes, &QuantConfig::float())?;
+    Ok(Plan::of(&net, &mut store, &input)?)
+}
+
+/// The tensors of a file by name, without a prefix that all have.
+struct Source<'a> {
+    file: &'a TensorFile,
+    entries: BTreeMap<String, &'a TensorEntry>,
+    used: BTreeSet<String>,
+}
+
+impl<'a> Source<'a> {
+    fn new(file: &'a TensorFile) -> Self {
+        let tensors = &file.header().tensors;
+        let all_begin = |p: &&str| tensors.iter().all(|t| t.name.starts_with(*p));
+        let prefix = ["module.", "model."].into_iter().find(all_begin).unwrap_or("");
+        let entries = tensors
+            .iter()
+            .map(|t| (t.name[prefix.len()..].to_string(), t))
+            .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
+            .collect();
+        Self { file, entries, used: BTreeSet::new() }
+    }
+
+    /// The name of the first of `layers` that has `part`.
+    fn find(&self, layers: &[String], part: &str) -> Option<String> {
+        layers.iter().map(|layer| format!("{layer}.{part}")).find(|name| self.entries.contains_key(name))
+    }
+
+    /// A tensor as floats.
+    fn take(&mut self, name: &str) -> std::result::Result<Tensor, String> {
+        let entry = self.entries[name];
+        self.used.insert(name.to_string());
+        let bytes = self.file.bytes(entry);
+        let values: Vec<f32> = match entry.dtype.as_str() {
+            "F32" => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            "BF16" => bytes.chunks_exact(2).map(|b| f32::from_bits(u32::from_le_bytes([0, 0, b[0], b[1]]))).collect(),
+            "F16" => bytes.chunks_exact(2).map(|b| half(u16::from_le_bytes([b[0], b[1]]))).collect(),
+            "F64" => bytes
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+                .collect(),
+            other => return Err(format!("`{name}`: expected floats (F32, F16, BF16, F64), found {other}")),
+        };
+        Tensor::from_vec(&entry.shape, values).map_err(|e| format!("`{name}`: {e}"))
+    }
+}
+
+/// The value of a float of 16 bits: a sign, 5 bits of exponent with 15 taken off, 10 bits of fraction.
+fn half(bits: u16) -> f32 {
+    let (sign, exponent, fraction) = (u32::from(bits >> 15), u32::from(bits >> 10 & 31), u32::from(bits & 1023));
+    let magnitude = match exponent {
+        // Subnormal: fraction · 2^-24.
+        0 => fraction as f32 / 16_777_216.0,
+        31 => f32::from_bits(0x7f80_0000 | fraction << 13),
+        _ => f32::from_bits((exponent + 112) << 23 | fraction << 13),
+    };
+    f32::from_bits(magnitude.to_bits() | sign << 31)
+}
+
+/// What a layer may be called in a file.
+fn aliases(layer: &str) -> Vec<String> {
+    let others: &[&str] = match layer.rsplit_once('.').map_or(layer, |(_, last)| last) {
+        "classifier" => &["fc", "linear"],
+        "shortcut" => &["downsample.0", "shortcut.0"],
+        "shortcut_bn" => &["downsample.1", "shortcut.1"],
+        _ => &[],
+    };
+    let parent = layer.rsplit_once('.').map_or(String::new(), |(parent, _)| format!("{parent}."));
+    std::iter::once(layer.to_string()).chain(others.iter().map(|o| format!("{parent}{o}"))).collect()
+}
+
+/// The numbers of a weight [O, I, KH, KW] in the order [O, KH, KW, I].
+fn ohwi(t: &Tensor) -> Tensor {
+    let &[o, i, kh, kw] = t.shape() else { return t.clone() };
+    let (area, data) = (kh * kw, t.data());
+    let order = (0..t.len()).map(|k| data[(k / (area * i) * i + k % i) * area + k / i % area]);
+    Tensor::from_vec(&[o, kh, kw, i], order.collect()).expect("the same numbers")
+}
+
+/// Columns (the last axis) in the order C, H, W brought into the order H, W, C.
+fn hwc_columns(t: &Tensor, [h, w, c]: [usize; 3]) -> Tensor {
+    let (columns, data) = (h * w * c, t.data());
+    let order = (0..t.len()).map(|k| {
+        let (row, column) = (k / columns, k % columns);
+        data[row * columns + column % c * h * w + column / c]
+    });
+    Tensor::from_vec(t.shape(), order.collect()).expect("the same numbers")
+}
+
+/// The shape of the image that became the features that node `index` reads.
+fn flattened(plan: &Plan, index: usize) -> Option<[usize; 3]> {
+    let input = *plan.nodes()[index].inputs().first()?;
+    let node = &plan.nodes()[input];
+    match node.op() {
+        Op::Flatten => plan.nodes()[node.inputs()[0]].shape().try_into().ok(),
+        Op::BatchNorm | Op::Relu => flattened(plan, input),
+        _ => None,
+    }
+}
+
+fn translate(file: &TensorFile, plan: &Plan) -> Imported {
+    let mut source = Source::new(file);
+    let mut out = Imported { tensors: BTreeMap::new(), identities: Vec::new(), misfits: Vec::new() };
+    for (index, node) in plan.nodes().iter().enumerate() {
+        let (names, numbers) = (aliases(node.name()), node.numbers());
+        let image = flattened(plan, index);
+        let mut wanted: Vec<(&str, &[usize])> = Vec::new();
+        wanted.extend(numbers.weight.iter().map(|w| ("weight", w.shape())));
+        wanted.extend(numbers.bias.iter().map(|b| ("bias", b.shape())));
+        if let Some(norm) = &numbers.norm {
+            let parts = ["weight", "bias", "running_mean", "running_var"];
+            let pooled = matches!(plan.nodes()[node.inputs()[0]].op(), Op::GlobalAvgPool2d);
+            if pooled && parts.iter().all(|part| source.find(&names, part).is_none()) {
+                // With eps added, the variance is 1.
+                for (part, value) in parts.into_iter().zip([1.0, 0.0, 0.0, 1.0 - norm.eps]) {
+                    out.tensors.insert(format!("{}.{part}", node.name()), Tensor::full(norm.weight.shape(), value));
+                }
+                out.identities.push(node.name().into());
+                continue;
+            }
+            wanted.extend(parts.map(|part| (part, norm.weight.shape())));
+        }
+        for (part, shape) in wanted {
+            let own = format!("{}.{part}", node.name());
+            let Some(name) = source.find(&names, part) else {
+                let tried: Vec<String> = names.iter().map(|n| format!("{n}.{part}")).collect();
+                out.misfits.push(format!("`{own}` {shape:?}: expected {}, found none", tried.join(" or ")));
+                continue;
+            };
+            let tensor = match source.take(&name) {
+                Ok(tensor) => tensor,
+                Err(e) => {
+                    out.misfits.push(e);
+                    continue;
+                }
+            };
+            let theirs = tensor.shape().to_vec();
+            let mut tensor = ohwi(&tensor);
+            if tensor.shape() != shape {
+                let expected = match *shape {
+                    [o, kh, kw, i] => format!("{:?}", [o, i, kh, kw]),
+                    _ => format!("{shape:?}"),
+                };
+                out.misfits.push(format!("`{name}`: expected {expected}, found {theirs:?}"));
+                continue;
+            }
+            // Of a linear layer the columns are features; of a normalization its numbers are.
+            if let Some(image) = image.filter(|_| part == "weight" || numbers.norm.is_some()) {
+                tensor = hwc_columns(&tensor, image);
+            }
+            out.tensors.insert(own, tensor);
+        }
+    }
+    let left: Vec<&String> = source.entries.keys().filter(|name| !source.used.contains(*name)).collect();
+    for name in left {
+        out.misfits.push(format!("`{name}` {:?}: expected no such tensor", source.entries[name].shape));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_by_hand() {
+        // 1, -2, the largest 65504, the smallest 2^-24, the largest subnormal, infinity.
+        let cases = [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0001, 2f32.powi(-24)),
+            (0x03ff, 1023.0 / 16_777_216.0),
+            (0x7c00, f32::INFINITY),
+            (0x3555, 0.333_251_95),
+        ];
+        for (bits, value) in cases {
+            assert_eq!(half(bits), value);
+        }
+        assert!(half(0x7e00).is_nan() && half(0x8000).to_bits() == 0x8000_0000);
+    }
+
+    #[test]
+    fn orders_of_axes_by_hand() {
+        // One output, two channels, a row of three pixels: [O, I, KH, KW] = [1, 2, 1, 3].
+        let t = Tensor::from_vec(&[1, 2, 1, 3], vec![0.0, 1.0, 2.0, 10.0, 11.0, 12.0]).unwrap();
+        let u = ohwi(&t);
+        assert_eq!((u.shape(), u.data()), (&[1, 1, 3, 2][..], &[0.0, 10.0, 1.0, 11.0, 2.0, 12.0][..]));
+        // Two rows over an image of 1 x 2 pixels and 3 channels.
+        let t = Tensor::from_vec(&[2, 6], (0..12u8).map(f32::from).collect()).unwrap();
+        let rows = [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11].map(|v| v as f32);
+        assert_eq!(hwc_columns(&t, [1, 2, 3]).data(), rows);
+    }
+
+    #[test]
+    fn other_names_of_layers() {
+        assert_eq!(aliases("classifier"), ["classifier", "fc", "linear"]);
+        assert_eq!(aliases("layer2.0.shortcut_bn")[1..], ["layer2.0.downsample.1", "layer2.0.shortcut.1"]);
+        assert_eq!(aliases("layer1.0.conv1"), ["layer1.0.conv1"]);
+    }
+}

@@ -1,0 +1,132 @@
+//! Packed networks compute the bits of the network that they came from, are as small as they should be, and are refused by
+//! name where they are damaged or lie.
+
+use fixnet_autograd::check::sample;
+use fixnet_autograd::{Array, Graph, Store};
+use fixnet_export::packed;
+use fixnet_nn::Layer;
+use fixnet_nn::checkpoint::TensorFile;
+use fixnet_nn::data::Normalize;
+use fixnet_nn::layers::Sequential;
+use fixnet_nn::models::{ModelSpec, build};
+use fixnet_nn::plan::Plan;
+use fixnet_quant::{QuantConfig, Scheme, WeightScales};
+use fixnet_tensor::Tensor;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One batch in training sets all scales and moves the statistics.
+fn network(model: &str, input: [usize; 3], config: &QuantConfig) -> (Store, Sequential) {
+    let mut store = Store::seeded(3);
+    let net = build(&mut store, &model.parse::<ModelSpec>().unwrap(), input, 10, config).unwrap();
+    let mut g = Graph::train(&mut store);
+    let x = g.input(sample(&[&[4], &input[..]].concat(), 1));
+    net.forward(&mut g, &x).unwrap();
+    (store, net)
+}
+
+fn with(bits: &str) -> QuantConfig {
+    QuantConfig::new(bits.parse().unwrap())
+}
+
+#[test]
+fn what_is_read_computes_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    let channel = QuantConfig { weight_scales: WeightScales::Channel, edges: Some(6), ..with("3/5/4") };
+    let trs = QuantConfig { scheme: Scheme::Trs, edges: Some(8), ..with("2/2/4") };
+    for config in [with("32/32/32"), with("4/4/4"), with("8/8/8"), with("1/1/32"), channel, trs] {
+        for (model, input) in
+            [("lenet", [12, 8, 2]), ("mlp:24-9", [4, 4, 3]), ("resnet8", [8, 8, 3]), ("edsr", [6, 5, 1])]
+        {
+            let (mut store, net) = network(model, input, &config);
+            let normalize = Normalize::new(vec![0.3; input[2]], vec![0.7; input[2]]).unwrap();
+            let plan = Plan::of(&net, &mut store, &input).unwrap().normalized(normalize);
+            let metadata = BTreeMap::from([("config".to_string(), "name = 'x'".to_string())]);
+            packed::save(&path, &plan, &metadata).unwrap();
+            let (read, found) = packed::load(&path).unwrap();
+            assert_eq!((found["config"].as_str(), read.normalize()), ("name = 'x'", plan.normalize()));
+            assert_eq!(read.summary(), plan.summary());
+            let x = sample(&[&[3], &input[..]].concat(), 2);
+            let mut g = Graph::eval(&mut store);
+            let v = g.input(x.clone());
+            let (expected, found) = (net.forward(&mut g, &v).unwrap().tensor(), read.run(x).unwrap());
+            assert!(found.data().iter().zip(expected.data()).all(|(a, b)| a.to_bits() == b.to_bits()), "{model}");
+        }
+    }
+}
+
+#[test]
+fn four_bits_take_an_eighth_of_floats() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    let (mut store, net) = network("lenet", [28, 28, 1], &with("4/4/4"));
+    let plan = Plan::of(&net, &mut store, &[28, 28, 1]).unwrap();
+    packed::save(&path, &plan, &BTreeMap::new()).unwrap();
+    let bytes = std::fs::metadata(&path).unwrap().len() as usize;
+    // The numbers, running means and variances, and a header of a few kilobytes.
+    let least = plan.summary().packed_bytes;
+    assert!((least..least + 6_000).contains(&bytes), "{bytes}");
+    let share = bytes as f64 / (4 * plan.summary().parameters()) as f64;
+    assert!(share < 0.135, "{share}");
+}
+
+#[test]
+fn damaged_files_and_lies_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    let (mut store, net) = network("lenet", [8, 8, 1], &with("4/4/4"));
+    let plan = Plan::of(&net, &mut store, &[8, 8, 1]).unwrap();
+    packed::save(&path, &plan, &BTreeMap::new()).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let refused = |word: &str| {
+        let e = packed::load(&path).unwrap_err().to_string();
+        assert!(e.contains("net.safetensors") && e.contains(word), "{e}");
+    };
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &flipped).unwrap();
+    refused("damaged");
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    refused("cut short");
+
+    // A file whose checksum is right and whose content is not: each text of the plan changed in turn.
+    std::fs::write(&path, &whole).unwrap();
+    let file = TensorFile::read(&path).unwrap();
+    let names: Vec<String> = file.header().tensors.iter().map(|t| t.name.clone()).collect();
+    let arrays: Vec<(String, Array)> = names.iter().map(|n| (n.clone(), file.array(n).unwrap())).collect();
+    let text = &file.header().metadata[packed::PLAN];
+    for (from, to, word) in [
+        ("\"version\":1", "\"version\":9", "version"),
+        ("\"inputs\":[0]", "\"inputs\":[99]", "layer 1"),
+        ("\"inputs\":[0]", "\"inputs\":[]", "layer 1"),
+        ("\"inputs\":[1]", "\"inputs\":[1,1]", "layer 2"),
+        ("\"input\":[8,8,1]", "\"input\":[8,8,2]", "layer 1"),
+        ("\"input\":[8,8,1]", "\"input\":[70000,8,1]", "70000"),
+        ("\"stride\":[1,1]", "\"stride\":[0,1]", "layer 1"),
+        ("\"stride\":[1,1]", "\"stride\":[1,99999999]", "99999999"),
+        ("\"padding\":[2,2]", "\"padding\":[65536,2]", "layer 1"),
+        ("\"shape\":[64,5,5,32]", "\"shape\":[64,5,5,33]", "conv2"),
+        ("\"shape\":[64,5,5,32]", "\"shape\":[18446744073709551615,5,5,32]", "conv2"),
+        ("\"weight\":[4,-7]", "\"weight\":[9,-7]", "conv2"),
+        ("\"weight\":[4,-7]", "\"weight\":[2,-1]", "conv2"),
+        ("\"precision\":\"4/4/4\"", "\"precision\":\"4\"", "conv2"),
+        ("\"name\":\"bn1\"", "\"name\":\"bn0\"", "bn0.running_mean"),
+        ("\"name\":\"bn1\"", "\"name\":\"bn2\"", "layer 2"),
+        ("\"op\":\"relu\"", "\"op\":\"opaque\",\"kind\":\"x\",\"shape\":[1]", "layer 3"),
+        ("\"op\":\"relu\"", "\"op\":\"sin\"", "plan"),
+        ("\"normalized\":false", "\"normalized\":true", "input.mean"),
+        ("{", "", "plan"),
+    ] {
+        assert!(text.contains(from), "{from} in {text}");
+        let metadata = BTreeMap::from([(packed::PLAN.to_string(), text.replacen(from, to, 1))]);
+        TensorFile::save(&path, &arrays, &metadata).unwrap();
+        refused(word);
+    }
+    TensorFile::save(&path, &arrays, &BTreeMap::new()).unwrap();
+    refused("found none");
+
+    let e = packed::save(Path::new("/nowhere/net.safetensors"), &plan, &BTreeMap::new()).unwrap_err().to_string();
+    assert!(e.contains("/nowhere/net.safetensors"), "{e}");
+    assert!(plan.run(Tensor::zeros(&[1, 8, 8, 2])).unwrap_err().to_string().contains("a batch of [8, 8, 1]"));
+}

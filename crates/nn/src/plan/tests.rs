@@ -1,0 +1,121 @@
+//! A plan gives the bits of the layers that it describes, and its table the published numbers.
+
+use super::*;
+use crate::layers::{AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Relu, Sequential};
+use crate::models::{ModelSpec, build};
+use crate::optim::{Optimizer, OptimizerConfig};
+use fixnet_autograd::check::sample;
+use fixnet_quant::{QuantConfig, Scheme, WeightScales};
+use fixnet_tensor::Window;
+
+/// Three steps, so that scales, statistics and factors are no longer the first ones.
+fn train(net: &Sequential, store: &mut Store, input: &[usize], upscale: bool) {
+    let config = OptimizerConfig { lr: 0.01, total_steps: 3, ..OptimizerConfig::default() };
+    let mut optimizer = Optimizer::new(config).unwrap();
+    for step in 0..3 {
+        let mut g = Graph::train(store);
+        let x = g.input(sample(&[&[4], input].concat(), step));
+        let y = net.forward(&mut g, &x).unwrap();
+        let loss = if upscale {
+            let target = g.input(Tensor::zeros(y.shape()));
+            g.l1_loss(&y, &target).unwrap()
+        } else {
+            g.cross_entropy(&y, &[0, 1, 2, 0]).unwrap()
+        };
+        drop((x, y));
+        g.backward(loss).unwrap();
+        optimizer.step(store).unwrap();
+    }
+}
+
+fn layers_and_plan_agree(net: &Sequential, store: &mut Store, input: &[usize]) {
+    let plan = Plan::of(net, store, input).unwrap();
+    let x = sample(&[&[3], input].concat(), 9);
+    let mut g = Graph::eval(store);
+    let v = g.input(x.clone());
+    let expected = net.forward(&mut g, &v).unwrap().tensor();
+    let found = plan.run(x).unwrap();
+    assert_eq!(found.shape(), expected.shape());
+    assert_eq!(found.shape()[1..], *plan.output_shape());
+    assert!(found.data().iter().zip(expected.data()).all(|(a, b)| a.to_bits() == b.to_bits()));
+}
+
+#[test]
+fn a_plan_gives_the_bits_of_every_model_in_every_precision_and_scheme() {
+    let with = |bits: &str| QuantConfig::new(bits.parse().unwrap());
+    let channel = QuantConfig { weight_scales: WeightScales::Channel, ..with("3/5/4") };
+    let trs = QuantConfig { scheme: Scheme::Trs, edges: Some(8), ..with("2/2/4") };
+    let both = QuantConfig { weight_scales: WeightScales::Channel, ..trs.clone() };
+    for config in [with("32/32/32"), with("4/4/4"), with("1/1/32"), channel, trs, both] {
+        for (model, input) in [
+            ("lenet", [12, 12, 1]),
+            ("mlp:9", [4, 4, 2]),
+            ("resnet8", [8, 8, 3]),
+            ("resnet18-imagenet", [32, 32, 3]),
+            ("resnet50-imagenet", [32, 32, 3]),
+            ("edsr", [6, 5, 3]),
+        ] {
+            if model.ends_with("imagenet") && config != with("4/4/4") {
+                continue;
+            }
+            let model: ModelSpec = model.parse().unwrap();
+            let mut store = Store::seeded(1);
+            let net = build(&mut store, &model, input, 3, &config).unwrap();
+            train(&net, &mut store, &input, model == ModelSpec::Edsr);
+            layers_and_plan_agree(&net, &mut store, &input);
+        }
+    }
+}
+
+#[test]
+fn grouped_convolutions_and_every_pooling_are_described() {
+    let q = QuantConfig::new("4/4/4".parse().unwrap());
+    let mut store = Store::seeded(2);
+    let window = Window { padding: [2, 1], dilation: [2, 1], stride: [1, 2], groups: 2 };
+    let net = Sequential::new()
+        .push(Conv2d::windowed(&mut store, "a", [4, 6], [3, 3], window, &q, true).unwrap().biased(&mut store).unwrap())
+        .push(AvgPool2d { size: 2, stride: 2 })
+        .push(Relu)
+        .push(MaxPool2d { size: 3, stride: 2, padding: 1 })
+        .push(BatchNorm2d::new(&mut store, "n", 6).unwrap())
+        .push(Flatten)
+        .push(Linear::new(&mut store, "b", 2 * 2 * 6, 3).unwrap());
+    train(&net, &mut store, &[8, 12, 4], false);
+    layers_and_plan_agree(&net, &mut store, &[8, 12, 4]);
+}
+
+#[test]
+fn a_layer_of_ones_own_shows_in_the_table() {
+    struct Halve;
+    impl Layer for Halve {
+        fn forward(&self, g: &mut Graph<'_>, x: &Var) -> fixnet_autograd::Result<Var> {
+            g.scale(x, 0.5)
+        }
+    }
+    let mut store = Store::seeded(1);
+    let net = Sequential::new().push(Linear::new(&mut store, "fc1", 8, 16).unwrap()).push(Halve);
+    let plan = Plan::of(&net, &mut store, &[8]).unwrap();
+    let text = plan.summary().to_string();
+    assert!(text.contains("Halve"), "{text}");
+    let e = plan.run(Tensor::zeros(&[1, 8])).unwrap_err().to_string();
+    assert_eq!(e, "a layer: expected one that describes itself, found Halve");
+}
+
+#[test]
+fn the_table_of_lenet() {
+    let mut store = Store::seeded(1);
+    let q = QuantConfig::new("4/4/4".parse().unwrap());
+    let net = build(&mut store, &ModelSpec::LeNet, [28, 28, 1], 10, &q).unwrap();
+    let plan = Plan::of(&net, &mut store, &[28, 28, 1]).unwrap();
+    let text = plan.summary().to_string();
+    let line = text.lines().find(|l| l.starts_with("conv2 ")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words, ["conv2", "conv2d", "14x14x64", "51,200", "4/4/4", "10,035,200"]);
+    // conv 800 + 51,200, fc 401,408 + 1,280 and biases 138, norms 448; a byte holds two of conv2's and fc1's weights.
+    let (floats, halves) = (800 + 1_280 + 138 + 448, 51_200 + 401_408);
+    assert_eq!(plan.summary().packed_bytes, 4 * floats + halves / 2);
+    assert!(text.contains("455,274 parameters (1,821,096 bytes as f32, 236,968 with codes packed)"), "{text}");
+    // Before a batch has set the scales, shapes are known and values are not.
+    let e = plan.run(Tensor::zeros(&[1, 28, 28, 1])).unwrap_err().to_string();
+    assert_eq!(e, "layer `conv2`: scale of an input: expected one that a training batch has set, found none");
+}
