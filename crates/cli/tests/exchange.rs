@@ -80,8 +80,16 @@ fn weights_of_pytorch_come_in() {
     let line = json(&["import", FIXTURE, "--model", "resnet8", "--out", out, "--json"]);
     // 9 convolutions' worth of weights, 8 batch norms, one of which is the identity, and the classifier.
     assert_eq!((&line["tensors"], &line["identities"]), (&(7 + 4 * 8 + 2).into(), &serde_json::json!(["bn2"])));
-    refused(1, &["import", FIXTURE, "--model", "resnet20", "--out", out], &["layer1.1.conv1.weight", "resnet8.safetensors"]);
-    refused(1, &["import", FIXTURE, "--model", "resnet8", "--classes", "7", "--out", out], &["[7, 64], found [10, 64]"]);
+    refused(
+        1,
+        &["import", FIXTURE, "--model", "resnet20", "--out", out],
+        &["layer1.1.conv1.weight", "resnet8.safetensors"],
+    );
+    refused(
+        1,
+        &["import", FIXTURE, "--model", "resnet8", "--classes", "7", "--out", out],
+        &["[7, 64], found [10, 64]"],
+    );
     refused(2, &["import", FIXTURE, "--model", "resnet9", "--out", out], &["resnet9"]);
     refused(1, &["import", FIXTURE, "--model", "resnet8", "--out", "/nowhere/x"], &["/nowhere/x"]);
     // Both the file that was imported and the one of PyTorch serve as a start; these images have one channel, so the first
