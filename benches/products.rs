@@ -2,8 +2,8 @@
 //! library and matrixmultiply's sgemm on the matrices that the product amounts to. One thread.
 //!
 //! `cargo bench --bench products` for all, `-- resnet20` for some; `benches/record.py` writes the medians to a dated
-//! record. Every result is compared with the scalar row's before anything is timed;
-//! the scalar row itself is timed on small layers only.
+//! record. Every result is compared with the scalar row's before anything is timed; the scalar row itself is timed on
+//! small layers only.
 
 use criterion::{
     BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main, measurement::WallTime,
