@@ -3,9 +3,9 @@
 use crate::folder::checkpoint_path;
 use crate::out::{note, say};
 use crate::usage;
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use fixnet::autograd::Array;
-use fixnet::checkpoint::{Header, Pretrained, TensorFile};
+use fixnet::checkpoint::{Pretrained, TensorFile};
 use fixnet::export::{self, torch};
 use fixnet::prelude::*;
 use serde_json::json;
@@ -42,7 +42,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         _ => ([32, 32, 3], 10),
     };
     let plan = torch::plan_of(&model, args.input.unwrap_or(size), args.classes.unwrap_or(classes))?;
-    let imported = torch::read(&args.file, &plan)?;
+    let imported = torch::translate(&TensorFile::read(&args.file)?, &plan);
     if !imported.misfits.is_empty() {
         let (path, model, misfits) = (args.file, args.model, imported.misfits);
         return Err(export::Error::Misfit { path, model, misfits }.into());
@@ -63,18 +63,19 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The weights that `--init` names: of a run, of a file of fixnet, or of PyTorch.
-pub(crate) fn weights(init: &Path, model: &ModelSpec, data: &Split) -> Result<Pretrained> {
-    let path = checkpoint_path(init);
-    if Header::read(&path)?.checksum().is_some() {
-        return Ok(Pretrained::open(&path)?);
+/// The file that `--init` names: of a run, of fixnet, or of PyTorch.
+pub(crate) fn open(init: &str) -> Result<TensorFile> {
+    Ok(TensorFile::read(&checkpoint_path(Path::new(init)))?)
+}
+
+/// The weights in it for a model and its data.
+pub(crate) fn weights(file: &TensorFile, model: &ModelSpec, data: &Split) -> Result<Pretrained> {
+    if file.header().checksum().is_some() {
+        return Ok(Pretrained::new(file.floats()));
     }
     let plan = torch::plan_of(model, data.train.shape(), data.train.classes)?;
-    let imported = torch::read(&path, &plan)?;
+    let imported = torch::translate(file, &plan);
     imported.identities.iter().for_each(|name| note!("init: {name}: not in the file; it begins as the identity"));
     imported.misfits.iter().for_each(|misfit| note!("init: {misfit}"));
-    if imported.tensors.is_empty() {
-        return Err(usage(anyhow!("--init: {}: expected weights of this model, found none", path.display())));
-    }
     Ok(Pretrained::new(imported.tensors))
 }

@@ -183,12 +183,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Path::new("runs").join(format!("{}-{}-s{}", recipe.name, recipe.bits.replace('/', "-"), recipe.seed))
     });
     args.options.machine.run(|isa| {
+        // Before the data: a wrong name should not cost the time to load them.
+        let init = recipe.init.as_deref().map(crate::import::open).transpose()?;
         let parts = recipe.resolve()?;
         let data = parts.data.load()?;
-        let weights = match &recipe.init {
-            Some(init) => Some(crate::import::weights(Path::new(init), &parts.model, &data)?),
-            None => None,
-        };
+        let weights = init.map(|file| crate::import::weights(&file, &parts.model, &data)).transpose()?;
         let mut run = match &weights {
             Some(weights) => {
                 let (run, taken) = Run::pretrained(recipe, &data, weights)?;

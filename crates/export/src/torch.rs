@@ -32,14 +32,6 @@ pub struct Imported {
     pub misfits: Vec<String>,
 }
 
-/// Reads weights for the model whose operations are `plan`, of any precision. What does not fit is told, not refused.
-///
-/// # Errors
-/// The file cannot be read or is damaged.
-pub fn read(path: &Path, plan: &Plan) -> Result<Imported> {
-    Ok(translate(&TensorFile::read(path)?, plan))
-}
-
 /// Reads weights for a model that is to be built with images of `input` = [H, W, C]. Every tensor must find its place.
 ///
 /// ```no_run
@@ -61,7 +53,7 @@ pub fn read(path: &Path, plan: &Plan) -> Result<Imported> {
 /// The file cannot be read, is damaged, or does not fit: the message names all tensors that are missing, of another shape,
 /// or left over.
 pub fn pretrained(path: &Path, model: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Pretrained> {
-    let imported = read(path, &plan_of(model, input, classes)?)?;
+    let imported = translate(&TensorFile::read(path)?, &plan_of(model, input, classes)?);
     if imported.misfits.is_empty() {
         return Ok(Pretrained::new(imported.tensors));
     }
@@ -175,7 +167,8 @@ fn flattened(plan: &Plan, index: usize) -> Option<[usize; 3]> {
     }
 }
 
-fn translate(file: &TensorFile, plan: &Plan) -> Imported {
+/// The weights of `file` for the model whose operations are `plan`, of any precision. What does not fit is told, not refused.
+pub fn translate(file: &TensorFile, plan: &Plan) -> Imported {
     let mut source = Source::new(file);
     let mut out = Imported { tensors: BTreeMap::new(), identities: Vec::new(), misfits: Vec::new() };
     for (index, node) in plan.nodes().iter().enumerate() {

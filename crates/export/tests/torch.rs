@@ -100,7 +100,7 @@ fn a_file_that_pytorch_saved_gives_its_logits() {
     assert!(error < 1e-5, "{error}");
     // The batch norm over the pooled features is not in such files.
     let plan = torch::plan_of(&"resnet8".parse().unwrap(), input, 10).unwrap();
-    assert_eq!(torch::read(&path, &plan).unwrap().identities, ["bn2"]);
+    assert_eq!(torch::translate(&TensorFile::read(&path).unwrap(), &plan).identities, ["bn2"]);
 }
 
 #[test]

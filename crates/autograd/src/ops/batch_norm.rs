@@ -65,7 +65,7 @@ impl BatchNorm {
     }
 }
 
-/// The numbers of a batch normalization in evaluation, each [C].
+/// The numbers of a batch normalization in evaluation, one for each channel.
 #[derive(Debug, Clone)]
 pub struct FixedNorm {
     /// The factor of each channel.

@@ -1,6 +1,6 @@
 //! `Plan`: a network as a list of operations with their numbers, with no layers and no store behind it.
 //!
-//! Every [`Layer`](crate::Layer) can describe itself to a [`Tracer`], which notes the operations, checks and infers their
+//! Every [`Layer`] can describe itself to a [`Tracer`], which notes the operations, checks and infers their
 //! shapes and takes the numbers as they are. One list then serves whoever must look into a network: the table of
 //! [`Plan::summary`], the exporters, and [`Plan::run`], which computes what the layers compute in evaluation, bit for
 //! bit, also where the list was read from a file.
@@ -47,7 +47,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of `net` for values of `input` = [H, W, C] or [F], without the axis of the batch. It shares the numbers
+    /// The plan of `net` for values of `input` = `[H, W, C]` or `[F]`, without the axis of the batch. It shares the numbers
     /// with the store as long as neither changes.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Plan {
         Ok(tracer.plan)
     }
 
-    /// A plan that has only its input, for values of `shape` = [H, W, C] or [F].
+    /// A plan that has only its input, for values of `shape` = `[H, W, C]` or `[F]`.
     pub fn with_input(shape: &[usize]) -> Self {
         let numbers = Numbers::default();
         let input = Node { name: "input".into(), op: Op::Input, inputs: Vec::new(), shape: shape.to_vec(), numbers };
@@ -124,7 +124,7 @@ impl Plan {
         Summary::of(self)
     }
 
-    /// What the network gives in evaluation for normalized values, [N, H, W, C] or [N, F]: the same bits as its layers.
+    /// What the network gives in evaluation for normalized values, `[N, H, W, C]` or `[N, F]`: the same bits as its layers.
     ///
     /// # Errors
     /// The shape is another one; no batch has set the scale of a quantizer; or a layer did not describe itself.

@@ -22,13 +22,13 @@ struct WindowForm {
 pub enum Op {
     /// What the network is given.
     Input,
-    /// A convolution with a weight [O, KH, KW, I / groups] and perhaps a bias [O]: [H, W, I] to [H', W', O].
+    /// A convolution with a weight `[O, KH, KW, I / groups]` and perhaps a bias `[O]`: `[H, W, I]` to `[H', W', O]`.
     Conv2d {
         /// How the window moves.
         #[serde(with = "WindowForm")]
         window: Window,
     },
-    /// A product with a weight [O, I], and perhaps a bias [O]: [I] to [O].
+    /// A product with a weight `[O, I]` and perhaps a bias `[O]`: `[I]` to `[O]`.
     Linear,
     /// A normalization of the last axis.
     BatchNorm,
@@ -52,9 +52,9 @@ pub enum Op {
         /// Distance between windows.
         stride: usize,
     },
-    /// The mean of each channel: [H, W, C] to [C].
+    /// The mean of each channel: `[H, W, C]` to `[C]`.
     GlobalAvgPool2d,
-    /// Any shape to [product].
+    /// Any shape to its product.
     Flatten,
     /// Every `stride`-th pixel, with zero channels on both sides: [H, W, C] to [H / stride, W / stride, channels].
     Subsample {

@@ -16,8 +16,8 @@ pub struct FixedProduct {
 }
 
 impl FixedProduct {
-    /// A product of an input that `input` quantizes and of the levels of `weight` ([O, KH, KW, I] or [O, I]). `units` are
-    /// the real value of a sum of one: [] for all output channels or [O].
+    /// A product of an input that `input` quantizes and of the levels of `weight` (`[O, KH, KW, I]` or `[O, I]`). `units`
+    /// are the real value of a sum of one: `[]` for all output channels or `[O]`.
     ///
     /// # Errors
     /// There is not one unit, or one for each output channel.
@@ -44,7 +44,7 @@ impl FixedProduct {
         &self.weight
     }
 
-    /// The real value of a sum of one: [] for all output channels, or [O].
+    /// The real value of a sum of one: `[]` for all output channels, or `[O]`.
     pub fn units(&self) -> &Tensor {
         &self.units
     }
