@@ -18,19 +18,19 @@ use std::path::Path;
 /// use fixnet_autograd::Store;
 /// use fixnet_nn::checkpoint::{self, Pretrained, Progress};
 /// use fixnet_nn::{models, optim::{Optimizer, OptimizerConfig}};
-/// use fixnet_quant::{GradientRule, QuantConfig};
+/// use fixnet_quant::QuantConfig;
 ///
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("float.safetensors");
 /// let model = "mlp:16".parse()?;
 /// let mut float = Store::seeded(1);
-/// models::build(&mut float, &model, [8, 8, 1], 10, &QuantConfig::FLOAT)?;
+/// models::build(&mut float, &model, [8, 8, 1], 10, &QuantConfig::float())?;
 /// let optimizer = Optimizer::new(OptimizerConfig::default())?;
 /// checkpoint::save(&path, &float, &optimizer, &Progress::default(), &Default::default())?;
 ///
 /// let weights = Pretrained::open(&path)?;
 /// let mut store = weights.begin(Store::seeded(2));
-/// let q = QuantConfig { precision: "2/2/32".parse()?, rule: GradientRule::LBT, edges: None };
+/// let q = QuantConfig::new("2/2/32".parse()?);
 /// models::build(&mut store, &model, [8, 8, 1], 10, &q)?;
 /// let taken = weights.finish(&mut store);
 /// assert!(taken.missing.is_empty());
