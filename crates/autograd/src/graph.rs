@@ -118,15 +118,21 @@ impl Cx<'_> {
     }
 }
 
+/// Operations in the order of their running; boxed, so that the list itself stays small.
+type Tape = Vec<Box<Node>>;
+
+/// An operation on the tape.
 struct Node {
     op: Box<dyn Backward>,
     inputs: Vec<Source>,
+    /// What has come for its output so far on the way back.
+    grad: Option<Gradient>,
 }
 
 /// One training or evaluation step over a store.
 pub struct Graph<'s> {
     store: &'s mut Store,
-    tape: Option<Vec<Node>>,
+    tape: Option<Tape>,
     eager: bool,
 }
 
@@ -194,7 +200,7 @@ impl<'s> Graph<'s> {
             Some(tape) if inputs.iter().any(|s| *s != Source::Const) => {
                 let op = op();
                 profile::mark(op.name());
-                tape.push(Node { op: Box::new(op), inputs });
+                tape.push(Box::new(Node { op: Box::new(op), inputs, grad: None }));
                 Source::Node(tape.len() - 1)
             }
             _ => Source::Const,
@@ -230,13 +236,12 @@ impl<'s> Graph<'s> {
     }
 }
 
-fn walk(store: &mut Store, tape: Vec<Node>, loss: &Var, eager: bool) -> Result<()> {
-    let mut grads: Vec<Option<Gradient>> = tape.iter().map(|_| None).collect();
+fn walk(store: &mut Store, mut tape: Tape, loss: &Var, eager: bool) -> Result<()> {
     if let Source::Node(i) = loss.source {
-        grads[i] = Some(Tensor::full(loss.shape(), 1.0).into());
+        tape[i].grad = Some(Tensor::full(loss.shape(), 1.0).into());
     }
-    for (i, node) in tape.into_iter().enumerate().rev() {
-        let Some(grad) = grads[i].take() else { continue };
+    while let Some(node) = tape.pop() {
+        let Some(grad) = node.grad else { continue };
         let needs: Vec<bool> = node.inputs.iter().map(|s| *s != Source::Const).collect();
         let name = node.op.name();
         let given = node.op.backward_deferred(grad, &mut Cx { store, needs: &needs })?;
@@ -246,7 +251,8 @@ fn walk(store: &mut Store, tape: Vec<Node>, loss: &Var, eager: bool) -> Result<(
             let grad = if eager { grad.into_tensor(store).into() } else { grad };
             match source {
                 Source::Node(i) => {
-                    grads[*i] = Some(match grads[*i].take() {
+                    let to = &mut tape[*i].grad;
+                    *to = Some(match to.take() {
                         Some(sum) => sum.plus(grad, store),
                         None => grad,
                     });

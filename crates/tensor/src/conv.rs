@@ -14,7 +14,7 @@ use crate::kernel::{BitKernel, COLUMNS, Job, Kernel, QUAD, Start, pack, select, 
 use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums, map, reduce};
 use plan::{NONE, Phase, Plan, check};
 use rayon::prelude::*;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 pub use weight_grad::{conv2d_weight_grad, conv2d_weight_grad_with};
 
 /// Weights laid out for the tiles of one direction of a convolution: build once, use for any number of batches.
@@ -24,7 +24,7 @@ pub struct PackedWeights {
     geo: Conv2dGeometry,
     range: Range,
     scale: f32,
-    plan: Plan,
+    plan: Arc<Plan>,
     /// One a phase.
     panels: Vec<Panels>,
     /// Whether its products sum their columns.
@@ -36,7 +36,7 @@ struct Panels {
     /// [panel][step][column][k of the step], as signed levels.
     bytes: Buffer<u8>,
     /// The sum of each column, all panels.
-    sums: Vec<i32>,
+    sums: Buffer<i32>,
     /// A bound of the sum of the positive weights of a column, and of the negative ones without their sign.
     positive: i64,
     negative: i64,
@@ -59,7 +59,7 @@ impl PackedWeights {
         Self::new("conv2d_input_grad", w, geo, Plan::input_grad(geo, QUAD), false)
     }
 
-    fn new(op: &'static str, w: &Codes, geo: &Conv2dGeometry, plan: Plan, moments: bool) -> Result<Self> {
+    fn new(op: &'static str, w: &Codes, geo: &Conv2dGeometry, plan: Arc<Plan>, moments: bool) -> Result<Self> {
         check(op, "weight", &geo.weight_shape(), w.shape())?;
         check_right(op, w)?;
         one_group(op, geo)?;
@@ -147,7 +147,7 @@ impl Panels {
         };
         run_chunks(&mut bytes, length, count * length, body);
         // The sum of each column, and of its magnitudes.
-        let mut both = vec![[0i32; 2]; count * COLUMNS];
+        let mut both = Buffer::<[i32; 2]>::zeroed(count * COLUMNS);
         if length > 0 {
             let add = |(p, both): (usize, &mut [[i32; 2]])| {
                 let (mut sums, mut magnitudes) = ([0i32; COLUMNS], [0i32; COLUMNS]);
@@ -245,9 +245,9 @@ pub fn conv2d_packed_with(kernel: &Kernel, x: &Codes, w: &PackedWeights) -> Resu
     let [ho, wo, columns] = plan.result;
     // What the kernel subtracts from each left byte, less what the byte holds above the level.
     let shift = i32::from(kernel.lhs_bias) - i32::from(x.zero());
-    let starts: Vec<Vec<i32>> =
+    let starts: Vec<Buffer<i32>> =
         w.panels.iter().map(|p| p.sums.iter().map(|s| s.wrapping_mul(shift)).collect()).collect();
-    let bases: Vec<Vec<u32>> = plan.phases.iter().map(|p| plan.bases(p, group)).collect();
+    let bases: Vec<Buffer<u32>> = plan.phases.iter().map(|p| plan.bases(p, group)).collect();
     let compute = |index: usize, out: &mut [i32]| {
         let first = index * group;
         let count = group.min(n - first);
@@ -290,7 +290,7 @@ fn collect(
 ) -> Result<Sums> {
     let len = shape.iter().product();
     let columns = shape.last().copied().unwrap_or(1);
-    let total = Mutex::new(vec![(0, 0); if moments { columns } else { 0 }]);
+    let total = Mutex::new(Buffer::zeroed(if moments { columns } else { 0 }));
     let add = |part: &[(i64, i128)]| reduce::add_moments(&mut total.lock().unwrap_or_else(|e| e.into_inner()), part);
     let sums = if reach <= i64::from(i16::MAX) {
         let mut out: Buffer<i16> = Buffer::take(len);

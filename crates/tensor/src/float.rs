@@ -117,8 +117,8 @@ fn product(op: &'static str, kernel: &FloatKernel, x: &[f32], w: &[f32], plan: &
         return Ok(out);
     }
     let panels: Vec<Buffer<f32>> = plan.phases.iter().map(|p| pack_panels(w, plan, p)).collect();
-    let bases: Vec<Vec<u32>> = plan.phases.iter().map(|p| plan.bases(p, group)).collect();
-    let zeros = vec![0f32; columns.next_multiple_of(COLUMNS)];
+    let bases: Vec<Buffer<u32>> = plan.phases.iter().map(|p| plan.bases(p, group)).collect();
+    let zeros = Buffer::<f32>::zeroed(columns.next_multiple_of(COLUMNS));
     let work = n * ho * wo * columns * plan.phases.iter().map(|p| p.koff.len()).max().unwrap_or(0);
     run_chunks(out.data_mut(), group * plan.result_len(), work, |(index, out)| {
         let first = index * group;
@@ -185,7 +185,7 @@ pub fn conv2d_weight_grad_with(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo
     // Several images at once where they are small, so that a call of the tile has steps enough.
     let together = STEPS.div_ceil(pixels).min(images);
     plan.group(OP, 1, 4, 1)?;
-    let koff: Vec<u32> = plan.bases(&plan.phases[0], together);
+    let koff: Buffer<u32> = plan.bases(&plan.phases[0], together);
     let weights = geo.kernel[0] * geo.kernel[1] * geo.c_in;
     // The rows of the tile are the steps of a forward pass. Threads may share them: no chain is cut.
     let share = if geo.n > images { weights } else { weights.div_ceil(8).next_multiple_of(COLUMNS).max(256) };
@@ -197,10 +197,10 @@ pub fn conv2d_weight_grad_with(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo
         // their channels are laid out in blocks of 16 first.
         let blocked = plan.image_len() == geo.c_in && geo.c_in > COLUMNS;
         let (rows, koff) = if blocked {
-            let rows = (0..end - row).map(|r| (r / COLUMNS * together * COLUMNS + r % COLUMNS) as u32).collect();
-            (rows, (0..together).map(|i| (i * COLUMNS) as u32).collect())
+            let place = |r: usize| (r / COLUMNS * together * COLUMNS + r % COLUMNS) as u32;
+            ((0..end - row).map(place).collect::<Buffer<_>>(), (0..together).map(|i| (i * COLUMNS) as u32).collect())
         } else {
-            (plan.phases[0].koff[row..end].to_vec(), koff.clone())
+            (plan.phases[0].koff[row..end].iter().copied().collect(), koff.clone())
         };
         let blocks = (end - row).div_ceil(COLUMNS);
         let mut dense: Buffer<f32> = Buffer::zeroed(if blocked { blocks * together * COLUMNS } else { 0 });

@@ -23,7 +23,7 @@ impl Default for Window {
 }
 
 /// Sizes of a convolution of [N, H, W, C_in] with [C_out, KH, KW, C_in / groups] to [N, H_out, W_out, C_out].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Conv2dGeometry {
     /// Images.
     pub n: usize,

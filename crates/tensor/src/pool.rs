@@ -51,7 +51,7 @@ macro_rules! element {
         }
     )*};
 }
-element!(f32, f64, i16, i32, i64, u8, i8, u32, u64);
+element!(f32, f64, i16, i32, i64, u8, i8, u32, u64, usize, [i32; 2], (i64, i64), (i64, i128));
 
 /// The size class of a length: its index and its capacity. Classes grow by steps of 1.5 and 1.33, so at most a third of
 /// a buffer lies idle.
@@ -63,7 +63,7 @@ fn class(len: usize) -> (usize, usize) {
 }
 
 /// A pooled vector. Dereferences to a slice; dropping it returns the memory to the pool.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Buffer<T: Element>(Vec<T>);
 
 impl<T: Element> Buffer<T> {
@@ -132,6 +132,16 @@ impl<T: Element> Clone for Buffer<T> {
 impl<T: Element> From<Vec<T>> for Buffer<T> {
     fn from(v: Vec<T>) -> Self {
         Self(v)
+    }
+}
+
+impl<T: Element> FromIterator<T> for Buffer<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let items = items.into_iter();
+        let mut buffer = Self::take(items.size_hint().0);
+        buffer.0.clear();
+        buffer.0.extend(items);
+        buffer
     }
 }
 

@@ -42,8 +42,9 @@ pub fn sum_by(len: usize, f: impl Fn(usize) -> f32 + Sync) -> f64 {
     if blocks <= 8 {
         return (0..blocks).map(block).fold(0.0, |sum, b| sum + b);
     }
-    let parts: Vec<f64> = (0..blocks).into_par_iter().map(block).collect();
-    parts.into_iter().fold(0.0, |sum, b| sum + b)
+    let mut parts = Buffer::take(blocks);
+    parts.par_iter_mut().enumerate().for_each(|(b, part)| *part = block(b));
+    parts.iter().fold(0.0, |sum, b| sum + b)
 }
 
 /// The sum of `x`.
@@ -81,26 +82,30 @@ pub fn row_pass<U: Send>(
     columns: usize,
     width: usize,
     block: impl Fn(std::ops::Range<usize>, &mut [U], &mut [f32]) + Sync,
-) -> Vec<f64> {
+) -> Buffer<f64> {
     let length = row_block(columns);
-    let part = |b: usize, out: &mut [U]| {
-        let mut sums = Buffer::zeroed(width);
+    let part = |b: usize, out: &mut [U], sums: &mut [f32]| {
         dispatch(
             #[inline(always)]
-            || block(b * length..rows.min((b + 1) * length), out, &mut sums),
+            || block(b * length..rows.min((b + 1) * length), out, sums),
         );
-        sums
     };
     let blocks = rows.div_ceil(length);
-    let parts: Vec<Buffer<f32>> = match (out.is_empty(), blocks) {
-        (_, 0) => Vec::new(),
-        (_, 1) => vec![part(0, out)],
-        (true, _) => (0..blocks).into_par_iter().map(|b| part(b, &mut [])).collect(),
-        (false, _) => out.par_chunks_mut(length * columns).enumerate().map(|(b, out)| part(b, out)).collect(),
-    };
-    let mut total = vec![0f64; width];
-    for part in parts {
-        total.iter_mut().zip(&*part).for_each(|(t, &p)| *t += f64::from(p));
+    // One chunk a block even where nothing is summed.
+    let stride = width.max(1);
+    let mut parts = Buffer::zeroed(blocks * stride);
+    let each = parts.par_chunks_mut(stride).enumerate();
+    match (out.is_empty(), blocks) {
+        (_, 0) => {}
+        (_, 1) => part(0, out, &mut parts[..width]),
+        (true, _) => each.for_each(|(b, sums)| part(b, &mut [], &mut sums[..width])),
+        (false, _) => {
+            each.zip(out.par_chunks_mut(length * columns)).for_each(|((b, sums), out)| part(b, out, &mut sums[..width]))
+        }
+    }
+    let mut total = Buffer::zeroed(width);
+    for part in parts.chunks_exact(stride) {
+        total.iter_mut().zip(part).for_each(|(t, &p)| *t += f64::from(p));
     }
     total
 }
@@ -117,13 +122,13 @@ pub fn row_sums(
     columns: usize,
     width: usize,
     block: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
-) -> Vec<f64> {
+) -> Buffer<f64> {
     row_pass(&mut [] as &mut [f32], rows, columns, width, |rows, _, sums| block(rows, sums))
 }
 
 /// Sums of [`span`] numbers, one of each position, as sums of columns: repeats are added in order.
-pub fn fold_span(sums: &[f64], columns: usize) -> Vec<f64> {
-    let mut total = vec![0f64; columns];
+pub fn fold_span(sums: &[f64], columns: usize) -> Buffer<f64> {
+    let mut total = Buffer::zeroed(columns);
     for row in sums.chunks_exact(columns.max(1)) {
         total.iter_mut().zip(row).for_each(|(t, s)| *t += s);
     }
@@ -131,12 +136,14 @@ pub fn fold_span(sums: &[f64], columns: usize) -> Vec<f64> {
 }
 
 /// One number a column, repeated to the length of [`span`].
-pub fn spread(columns: &[f32]) -> Vec<f32> {
-    columns.iter().copied().cycle().take(span(columns.len())).collect()
+pub fn spread(columns: &[f32]) -> Buffer<f32> {
+    let mut out = Buffer::take(span(columns.len()));
+    out.chunks_exact_mut(columns.len().max(1)).for_each(|out| out.copy_from_slice(columns));
+    out
 }
 
 /// The sum of each column of a [rows, columns] matrix.
-pub fn column_sums(x: &[f32], columns: usize) -> Vec<f64> {
+pub fn column_sums(x: &[f32], columns: usize) -> Buffer<f64> {
     let span = span(columns);
     let sums = row_sums(x.len() / columns.max(1), columns, span, |rows, sums| {
         for x in x[rows.start * columns..rows.end * columns].chunks(span) {
@@ -147,9 +154,9 @@ pub fn column_sums(x: &[f32], columns: usize) -> Vec<f64> {
 }
 
 /// The exact sum and sum of squares of each column of a [rows, columns] matrix of integers.
-pub fn column_moments(x: &[i32], columns: usize) -> Vec<(i64, i128)> {
+pub fn column_moments(x: &[i32], columns: usize) -> Buffer<(i64, i128)> {
     let columns = columns.max(1);
-    let zero = || vec![(0, 0); columns];
+    let zero = || Buffer::zeroed(columns);
     x.par_chunks(row_block(columns) * columns).map(|x| moments_of_block(x, columns)).reduce(zero, |mut a, b| {
         add_moments(&mut a, &b);
         a
@@ -162,7 +169,7 @@ pub(crate) fn add_moments(total: &mut [(i64, i128)], part: &[(i64, i128)]) {
 }
 
 /// [`moments_of_block`] of numbers whose magnitudes are at most `reach`, copied to `narrow` in 16 bits on the way.
-pub(crate) fn narrow_moments(x: &[i32], columns: usize, reach: i64, narrow: &mut [i16]) -> Vec<(i64, i128)> {
+pub(crate) fn narrow_moments(x: &[i32], columns: usize, reach: i64, narrow: &mut [i16]) -> Buffer<(i64, i128)> {
     assert_eq!(x.len(), narrow.len());
     // Rows of a span whose squares add up in 32 bits.
     let few = usize::try_from(i64::from(i32::MAX) / (reach * reach).max(1)).unwrap_or(usize::MAX).min(1024);
@@ -174,8 +181,8 @@ pub(crate) fn narrow_moments(x: &[i32], columns: usize, reach: i64, narrow: &mut
         return moments_of_block(x, columns);
     }
     let span = span(columns);
-    let (mut sums, mut squares) = (vec![0i32; span], vec![0i32; span]);
-    let mut total = vec![(0i64, 0i64); span];
+    let (mut sums, mut squares) = (Buffer::take(span), Buffer::take(span));
+    let mut total = Buffer::<(i64, i64)>::zeroed(span);
     dispatch(
         #[inline(always)]
         || {
@@ -183,19 +190,19 @@ pub(crate) fn narrow_moments(x: &[i32], columns: usize, reach: i64, narrow: &mut
                 sums.fill(0);
                 squares.fill(0);
                 for (x, narrow) in x.chunks(span).zip(narrow.chunks_mut(span)) {
-                    for (((&x, n), sum), square) in x.iter().zip(narrow).zip(&mut sums).zip(&mut squares) {
+                    for (((&x, n), sum), square) in x.iter().zip(narrow).zip(&mut *sums).zip(&mut *squares) {
                         *n = x as i16;
                         *sum += x;
                         *square += x * x;
                     }
                 }
-                for ((total, &sum), &square) in total.iter_mut().zip(&sums).zip(&squares) {
+                for ((total, &sum), &square) in total.iter_mut().zip(&*sums).zip(&*squares) {
                     *total = (total.0 + i64::from(sum), total.1 + i64::from(square));
                 }
             }
         },
     );
-    let mut moments = vec![(0i64, 0i128); columns];
+    let mut moments = Buffer::<(i64, i128)>::zeroed(columns);
     for total in total.chunks_exact(columns) {
         for (moments, total) in moments.iter_mut().zip(total) {
             *moments = (moments.0 + total.0, moments.1 + i128::from(total.1));
@@ -205,10 +212,10 @@ pub(crate) fn narrow_moments(x: &[i32], columns: usize, reach: i64, narrow: &mut
 }
 
 /// [`column_moments`] on this thread.
-pub(crate) fn moments_of_block(x: &[i32], columns: usize) -> Vec<(i64, i128)> {
+pub(crate) fn moments_of_block(x: &[i32], columns: usize) -> Buffer<(i64, i128)> {
     let span = span(columns);
-    let mut total = vec![(0i64, 0i128); columns];
-    let (mut sums, mut squares) = (vec![0i64; span], vec![0i64; span]);
+    let mut total = Buffer::<(i64, i128)>::zeroed(columns);
+    let (mut sums, mut squares) = (Buffer::<i64>::take(span), Buffer::<i64>::take(span));
     // Below 2^26, the squares of 1024 spans stay below 2^62; above it every span is widened at once.
     let large = map::fold(x, || 0, |x| x.iter().fold(0u32, |m, x| m.max(x.unsigned_abs())), u32::max) >= 1 << 26;
     for x in x.chunks(if large { 1 } else { 1024 } * span) {
@@ -218,7 +225,7 @@ pub(crate) fn moments_of_block(x: &[i32], columns: usize) -> Vec<(i64, i128)> {
             #[inline(always)]
             || {
                 for x in x.chunks(span) {
-                    for ((sum, square), &x) in sums.iter_mut().zip(&mut squares).zip(x) {
+                    for ((sum, square), &x) in sums.iter_mut().zip(&mut *squares).zip(x) {
                         let x = i64::from(x);
                         *sum += x;
                         *square += x * x;
@@ -258,15 +265,15 @@ mod tests {
     fn moments_by_hand() {
         let (mean, std) = mean_std(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
         assert_eq!((mean, std), (5.0, 2.0));
-        assert_eq!(column_moments(&[1, -2, 3, 4, -5, 6], 2), vec![(-1, 35), (8, 56)]);
+        assert_eq!(*column_moments(&[1, -2, 3, 4, -5, 6], 2), [(-1, 35), (8, 56)]);
         for (len, columns, reach) in [(6, 2, 6), (6 * 300, 6, 1000), (5 * 700, 5, 32_767), (16 * 64, 16, 1)] {
             let span = 2 * reach as i32 + 1;
             let x: Vec<i32> = (0..len).map(|i| (i * 7919) % span - reach as i32).collect();
             let mut narrow = vec![0; x.len()];
-            assert_eq!(narrow_moments(&x, columns, reach, &mut narrow), column_moments(&x, columns));
+            assert_eq!(*narrow_moments(&x, columns, reach, &mut narrow), *column_moments(&x, columns));
             assert!(narrow.iter().zip(&x).all(|(&n, &x)| i32::from(n) == x));
         }
         let extreme = vec![i32::MIN; 4096];
-        assert_eq!(column_moments(&extreme, 1), vec![(-(4096i64 << 31), 4096i128 << 62)]);
+        assert_eq!(*column_moments(&extreme, 1), [(-(4096i64 << 31), 4096i128 << 62)]);
     }
 }

@@ -25,10 +25,10 @@ pub struct Sums {
     shape: Vec<usize>,
     scale: f32,
     /// The real value of one in each column of the last axis, where columns differ.
-    units: Option<Arc<[f32]>>,
+    units: Option<Arc<Buffer<f32>>>,
     storage: Storage,
     /// Where the product that made them has summed its columns on the way.
-    moments: Option<Arc<[(i64, i128)]>>,
+    moments: Option<Arc<Buffer<(i64, i128)>>>,
 }
 
 impl Sums {
@@ -112,7 +112,7 @@ impl Sums {
     /// The same sums times `factor`; the integers stay as they are.
     #[must_use]
     pub fn scaled(self, factor: f32) -> Self {
-        let units = self.units.map(|u| u.iter().map(|u| u * factor).collect());
+        let units = self.units.map(|u| Arc::new(u.iter().map(|u| u * factor).collect()));
         Self { scale: self.scale * factor, units, ..self }
     }
 
@@ -125,7 +125,7 @@ impl Sums {
             return Err(Error::shape("sums", format!("a last axis of {}", factors.len()), &self.shape));
         }
         let units = factors.iter().enumerate().map(|(k, f)| self.unit(k) * f).collect();
-        Ok(Self { units: Some(units), ..self })
+        Ok(Self { units: Some(Arc::new(units)), ..self })
     }
 
     /// The same sums under another shape; storage is shared.
@@ -145,17 +145,20 @@ impl Sums {
     }
 
     /// The exact sum and sum of squares of each of `columns` columns.
-    pub fn moments(&self, columns: usize) -> Vec<(i64, i128)> {
+    pub fn moments(&self, columns: usize) -> Buffer<(i64, i128)> {
         match (&self.moments, &self.storage) {
-            (Some(moments), _) if moments.len() == columns => moments.to_vec(),
+            (Some(moments), _) if moments.len() == columns => Buffer::clone(moments),
             (_, Storage::Wide(data)) => reduce::column_moments(data, columns),
-            _ => reduce::column_moments(&self.to_vec(), columns),
+            (_, Storage::Narrow(data)) => {
+                let wide: Buffer<i32> = data.iter().map(|&v| v.into()).collect();
+                reduce::column_moments(&wide, columns)
+            }
         }
     }
 
     /// Attaches what [`moments`](Self::moments) gives for the last axis.
-    pub(crate) fn with_moments(self, moments: Vec<(i64, i128)>) -> Self {
-        Self { moments: Some(moments.into()), ..self }
+    pub(crate) fn with_moments(self, moments: Buffer<(i64, i128)>) -> Self {
+        Self { moments: Some(Arc::new(moments)), ..self }
     }
 
     /// Writes the real values of the sums from `first` on, `sum as f32 · unit`: one rounding to f32 (ties to even), one
@@ -190,7 +193,7 @@ mod tests {
         let narrow = Sums::narrow(&[3, 2], 0.25, values.map(|v| v as i16).to_vec().into()).unwrap();
         assert_eq!(wide.to_vec(), narrow.to_vec());
         assert_eq!(wide.to_tensor().data(), narrow.to_tensor().data());
-        assert_eq!(wide.moments(2), narrow.moments(2));
+        assert_eq!(*wide.moments(2), *narrow.moments(2));
         assert_eq!(wide.moments(2)[1], (32767 - 1 + 100, i128::from(32767 * 32767 + 1 + 10_000)));
         assert!(Sums::narrow(&[4], 1.0, vec![0i16; 3].into()).is_err());
     }

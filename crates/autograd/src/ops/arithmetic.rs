@@ -67,7 +67,7 @@ impl Backward for AddBias {
     fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
         let columns = *grad.shape().last().expect("checked when recorded");
         let sums = cx.needs(1).then(|| {
-            let sums = reduce::column_sums(grad.data(), columns).into_iter().map(|s| s as f32).collect();
+            let sums = reduce::column_sums(grad.data(), columns).iter().map(|&s| s as f32).collect();
             Tensor::from_vec(&[columns], sums).expect("one sum a column")
         });
         Ok(vec![cx.needs(0).then_some(grad), sums])

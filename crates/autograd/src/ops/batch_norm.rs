@@ -323,7 +323,8 @@ fn statistics(x: &Input, c: usize) -> (Vec<f64>, Vec<f64>) {
     match x {
         Input::Sums(x) => {
             let rows = (x.len() / c) as i128;
-            let moments = x.moments(c).into_iter().enumerate().map(|(k, (sum, square))| {
+            let moments = x.moments(c);
+            let moments = moments.iter().enumerate().map(|(k, &(sum, square))| {
                 let scale = f64::from(x.unit(k));
                 let sum = i128::from(sum);
                 // n Σv² - (Σv)² is exact in 128 bits, so nothing cancels.
@@ -334,12 +335,12 @@ fn statistics(x: &Input, c: usize) -> (Vec<f64>, Vec<f64>) {
         }
         Input::Float(x) => {
             let rows = (x.len() / c) as f64;
-            let mean: Vec<f64> = reduce::column_sums(x.data(), c).into_iter().map(|s| s / rows).collect();
+            let mean: Vec<f64> = reduce::column_sums(x.data(), c).iter().map(|s| s / rows).collect();
             let centre: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
             let (x, wide, span) = (x.data(), reduce::spread(&centre), reduce::span(c));
             let squares = reduce::row_sums(x.len() / c, c, span, |rows, sums| {
                 for x in x[rows.start * c..rows.end * c].chunks(span) {
-                    for ((s, &x), &m) in sums.iter_mut().zip(x).zip(&wide) {
+                    for ((s, &x), &m) in sums.iter_mut().zip(x).zip(&*wide) {
                         let d = x - m;
                         *s += d * d;
                     }

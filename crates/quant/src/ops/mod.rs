@@ -10,7 +10,7 @@ use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, Scal
 use fixnet_autograd::deferred::{Deferred, Gradient};
 use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, Group, ParamId, Result, Slot, Source, Store, Value, Var};
 use fixnet_tensor::profile::{self, Work};
-use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Sums, Tensor, Window, float, map, reduce};
+use fixnet_tensor::{self as tensor, Buffer, Codes, Conv2dGeometry, Sums, Tensor, Window, float, map, reduce};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ impl OutputScale {
 struct Scaled {
     d: Arc<dyn Deferred>,
     /// Repeated, so that narrow rows fill vectors too.
-    factors: Vec<f32>,
+    factors: Buffer<f32>,
 }
 
 impl Deferred for Scaled {

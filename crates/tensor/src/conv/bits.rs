@@ -73,7 +73,7 @@ pub(super) fn forward(kernel: &BitKernel, x: &Codes, w: &Codes, geo: &Conv2dGeom
     let panels = panels(&weights, &plan, phase);
     let group = plan.group("conv2d", geo.n, 4, kernel.mr)?;
     let [ho, wo, columns] = plan.result;
-    let zeros = vec![0i32; columns.next_multiple_of(COLUMNS)];
+    let zeros = Buffer::<i32>::zeroed(columns.next_multiple_of(COLUMNS));
     let base = plan.bases(phase, group);
     let compute = |index: usize, out: &mut [i32]| {
         let (first, count) = (index * group, out.len() / plan.result_len());

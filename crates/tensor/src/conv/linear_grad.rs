@@ -43,7 +43,8 @@ pub(crate) fn integers(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv2dGeomet
 
     // Missing images are level 0 of g, and whatever of x.
     let mut left = Buffer::take(blocks * steps * COLUMNS * QUAD);
-    let filler = vec![g.zero(); outputs];
+    let mut filler = Buffer::take(outputs);
+    filler.fill(g.zero());
     run_chunks(&mut left, steps * COLUMNS * QUAD, work, |(block, to)| {
         let first = block * COLUMNS;
         let valid = COLUMNS.min(outputs - first);
@@ -57,7 +58,8 @@ pub(crate) fn integers(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv2dGeomet
         }
     });
     let mut right = Buffer::take(panels * steps * COLUMNS * QUAD);
-    let empty = vec![shift; inputs];
+    let mut empty = Buffer::take(inputs);
+    empty.fill(shift);
     run_chunks(&mut right, steps * COLUMNS * QUAD, work, |(panel, to)| {
         let first = panel * COLUMNS;
         let valid = COLUMNS.min(inputs - first);
@@ -73,8 +75,8 @@ pub(crate) fn integers(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv2dGeomet
     // Σ_n of what the right operand holds, a column; of the levels of g, a row.
     let rhs = pack::as_signed(&right);
     let bias = i32::from(kernel.lhs_bias) - i32::from(g.zero());
-    let mut start = vec![0i32; panels * COLUMNS];
-    let mut rows = vec![0i32; outputs];
+    let mut start = Buffer::<i32>::zeroed(panels * COLUMNS);
+    let mut rows = Buffer::<i32>::zeroed(outputs);
     map::dispatch(
         #[inline(always)]
         || {
@@ -93,14 +95,14 @@ pub(crate) fn integers(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv2dGeomet
             }
         },
     );
-    let koff: Vec<u32> = (0..steps).map(|q| (q * COLUMNS * QUAD) as u32).collect();
+    let koff: Buffer<u32> = (0..steps).map(|q| (q * COLUMNS * QUAD) as u32).collect();
     let scale = x.scale() * g.scale();
     let width = panels * COLUMNS;
     let mut out = Tensor::take(&geo.weight_shape());
     run_chunks(out.data_mut(), BAND * inputs, work, |(band, out)| {
         let first = band * BAND;
         let count = out.len() / inputs;
-        let base: Vec<u32> =
+        let base: Buffer<u32> =
             (first..first + count).map(|o| ((o / COLUMNS * steps * COLUMNS + o % COLUMNS) * QUAD) as u32).collect();
         let mut sums: Buffer<i32> = Buffer::take(count * width);
         kernel.run(Job {
@@ -144,14 +146,15 @@ pub(crate) fn floats(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo: &Conv2dG
         to
     };
     let (left, right) = (blocked(g.data(), outputs), blocked(x.data(), inputs));
-    let koff: Vec<u32> = (0..n).map(|i| (i * COLUMNS) as u32).collect();
+    let koff: Buffer<u32> = (0..n).map(|i| (i * COLUMNS) as u32).collect();
     let width = inputs.next_multiple_of(COLUMNS);
-    let zeros = vec![0f32; width];
+    let zeros = Buffer::<f32>::zeroed(width);
     let mut out = Tensor::take(&geo.weight_shape());
     run_chunks(out.data_mut(), BAND * inputs, work, |(band, out)| {
         let first = band * BAND;
         let count = out.len() / inputs;
-        let base: Vec<u32> = (first..first + count).map(|o| (o / COLUMNS * n * COLUMNS + o % COLUMNS) as u32).collect();
+        let base: Buffer<u32> =
+            (first..first + count).map(|o| (o / COLUMNS * n * COLUMNS + o % COLUMNS) as u32).collect();
         let run = |out: &mut [f32], out_stride| {
             kernel.run(Job {
                 lhs: &left,

@@ -7,6 +7,8 @@
 
 use crate::pool::{Buffer, Element};
 use crate::{Conv2dGeometry, Error, Result};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// No weight: a filler k of a step.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -42,12 +44,42 @@ pub(crate) struct Plan {
     slack: usize,
 }
 
+/// Plans by direction, geometry (of one image) and elements a step. A network has few; should a program make very many,
+/// all are dropped and begin anew.
+type Kept = BTreeMap<(bool, Conv2dGeometry, usize), Arc<Plan>>;
+const KEPT: usize = 1024;
+
+/// The plan of a geometry, made once.
+fn kept(forward: bool, geo: &Conv2dGeometry, kr: usize, make: fn(&Conv2dGeometry, usize) -> Plan) -> Arc<Plan> {
+    static PLANS: Mutex<Kept> = Mutex::new(Kept::new());
+    let key = (forward, Conv2dGeometry { n: 1, ..*geo }, kr);
+    let mut plans = PLANS.lock().unwrap_or_else(|e| e.into_inner());
+    if let Some(plan) = plans.get(&key) {
+        return plan.clone();
+    }
+    if plans.len() == KEPT {
+        plans.clear();
+    }
+    let plan = Arc::new(make(geo, kr));
+    plans.insert(key, plan.clone());
+    plan
+}
+
 /// The taps of one axis: (position in the prepared image relative to the pixel's, tap), in memory order.
 type Axis = Vec<(usize, usize)>;
 
 impl Plan {
     /// Output pixels from input pixels; `kr` elements a step.
-    pub(crate) fn forward(geo: &Conv2dGeometry, kr: usize) -> Self {
+    pub(crate) fn forward(geo: &Conv2dGeometry, kr: usize) -> Arc<Self> {
+        kept(true, geo, kr, Self::make_forward)
+    }
+
+    /// Input pixels from output pixels; `kr` elements a step.
+    pub(crate) fn input_grad(geo: &Conv2dGeometry, kr: usize) -> Arc<Self> {
+        kept(false, geo, kr, Self::make_input_grad)
+    }
+
+    fn make_forward(geo: &Conv2dGeometry, kr: usize) -> Self {
         let [ho, wo] = [geo.out_h(), geo.out_w()];
         let axis = |d: usize| (0..geo.kernel[d]).map(|k| (k * geo.dilation[d], k)).collect::<Axis>();
         let size = |d: usize, out: usize| (out - 1) * geo.stride[d] + (geo.kernel[d] - 1) * geo.dilation[d] + 1;
@@ -67,8 +99,7 @@ impl Plan {
         plan
     }
 
-    /// Input pixels from output pixels; `kr` elements a step.
-    pub(crate) fn input_grad(geo: &Conv2dGeometry, kr: usize) -> Self {
+    fn make_input_grad(geo: &Conv2dGeometry, kr: usize) -> Self {
         let size = [geo.h, geo.w];
         // With t = (i + padding) / stride, tap k of phase p reads output t - (k·dilation - p) / stride, which stands at
         // that plus `margin` in the prepared image.
@@ -166,8 +197,12 @@ impl Plan {
     }
 
     /// The offsets of the output pixels of `images` images of phase `p`.
-    pub(crate) fn bases(&self, p: &Phase, images: usize) -> Vec<u32> {
-        (0..images).flat_map(|i| p.base.iter().map(move |b| b + (i * self.image_len()) as u32)).collect()
+    pub(crate) fn bases(&self, p: &Phase, images: usize) -> Buffer<u32> {
+        let mut bases = Buffer::take(images * p.base.len());
+        for (i, bases) in bases.chunks_exact_mut(p.base.len().max(1)).enumerate() {
+            bases.iter_mut().zip(&p.base).for_each(|(to, b)| *to = b + (i * self.image_len()) as u32);
+        }
+        bases
     }
 
     /// Images `first..first + count` of `data` as the tiles read them: in place if they lie right, else copied into a

@@ -8,7 +8,7 @@
 use super::plan::check;
 use super::{check_admits, check_right, linear_grad, max_products, run_chunks};
 use crate::kernel::{COLUMNS, Job, Kernel, QUAD, Start, pack, select};
-use crate::{Buffer, Codes, Conv2dGeometry, Error, Result, Tensor};
+use crate::{Buffer, Codes, Conv2dGeometry, Element, Error, Result, Tensor};
 use rayon::prelude::*;
 use std::ops::{AddAssign, Range};
 
@@ -121,8 +121,7 @@ impl Layout {
         let mut ranges: Vec<&Range<usize>> = tasks.iter().map(|t| &t.blocks).collect();
         ranges.sort_by_key(|r| r.start);
         ranges.dedup();
-        let places: Vec<Vec<usize>> =
-            ranges.iter().map(|r| self.rows((*r).clone(), 1).map(|r| r.1).collect()).collect();
+        let places: Vec<Buffer<usize>> = ranges.iter().map(|r| self.rows((*r).clone(), 1, |_, place| place)).collect();
         let body = |(panel, out): (usize, &mut [f32])| {
             for (&range, places) in ranges.iter().zip(&places) {
                 let parts: Vec<_> = tasks
@@ -190,20 +189,25 @@ impl Layout {
         Ok(tasks)
     }
 
-    /// The tile rows of some channel blocks: (offset in the interleaved images, place in the weights of one output).
-    fn rows(&self, blocks: Range<usize>, together: usize) -> impl Iterator<Item = (u32, usize)> + '_ {
+    /// The tile rows of some channel blocks, by `pick` of their offset in the interleaved images and their place in the
+    /// weights of one output.
+    fn rows<T: Element>(&self, blocks: Range<usize>, together: usize, pick: fn(u32, usize) -> T) -> Buffer<T> {
         let Conv2dGeometry { kernel: [kh, kw], dilation: [dh, dw], c_in, .. } = self.geo;
         let [hp, wp] = self.padded;
         let first = blocks.start;
-        blocks.flat_map(move |b| {
-            (0..kh * kw).flat_map(move |tap| {
-                (0..self.channels.min(c_in - b * self.channels)).map(move |c| {
-                    let pixel = ((b - first) * together * hp + tap / kw * dh) * wp + tap % kw * dw;
+        let mut rows = Buffer::take(kh * kw * (c_in.min(blocks.end * self.channels) - first * self.channels));
+        let mut slots = rows.iter_mut();
+        for b in blocks {
+            for tap in 0..kh * kw {
+                let pixel = ((b - first) * together * hp + tap / kw * dh) * wp + tap % kw * dw;
+                let channels = self.channels.min(c_in - b * self.channels);
+                for (c, slot) in slots.by_ref().take(channels).enumerate() {
                     let offset = (pixel * self.channels + c) * QUAD;
-                    (offset as u32, tap * c_in + b * self.channels + c)
-                })
-            })
-        })
+                    *slot = pick(offset as u32, tap * c_in + b * self.channels + c);
+                }
+            }
+        }
+        rows
     }
 
     /// The sums of a task, [tile row][column], and a last row of no use to the caller.
@@ -215,7 +219,7 @@ impl Layout {
         // Several groups of images together, so that a call of the tile has steps enough.
         let total = task.images.len().div_ceil(QUAD);
         let together = STEPS.div_ceil(pixels).min(total);
-        let base: Vec<u32> = self.rows(task.blocks.clone(), together).map(|r| r.0).collect();
+        let base = self.rows(task.blocks.clone(), together, |offset, _| offset);
         let mut sums = Buffer::take((base.len() + 1) * width);
         let zeros = [0; 2 * COLUMNS];
         let image = hp * wp * self.channels * QUAD;
@@ -224,13 +228,11 @@ impl Layout {
         left[..ones].fill(x.zero());
         left[ones..].fill(1u8.wrapping_add(kernel.lhs_bias));
         let mut right: Buffer<u8> = Buffer::take(self.panels * together * pixels * COLUMNS * QUAD);
-        let mut koff = Vec::with_capacity(together * pixels);
-        for group in 0..together {
-            for oh in task.rows.clone() {
-                for ow in 0..self.out[1] {
-                    koff.push((group * image + (oh * sh * wp + ow * sw) * self.channels * QUAD) as u32);
-                }
-            }
+        let mut koff = Buffer::take(together * pixels);
+        for (i, offset) in koff.iter_mut().enumerate() {
+            let (group, pixel) = (i / pixels, i % pixels);
+            let (oh, ow) = (task.rows.start + pixel / self.out[1], pixel % self.out[1]);
+            *offset = (group * image + (oh * sh * wp + ow * sw) * self.channels * QUAD) as u32;
         }
         let nowhere = [0u32; STEPS];
         let need_sums = kernel.lhs_bias != x.zero();
@@ -289,7 +291,8 @@ impl Layout {
         let Conv2dGeometry { h, w, c_in, padding: [ph, pw], .. } = self.geo;
         let [hp, wp] = self.padded;
         let size = h * w * c_in;
-        let filler = if images.len() < QUAD { vec![x.zero(); size] } else { Vec::new() };
+        let mut filler = Buffer::take(if images.len() < QUAD { size } else { 0 });
+        filler.fill(x.zero());
         let mut source = [&filler[..]; QUAD];
         for (source, i) in source.iter_mut().zip(images) {
             *source = &x.bytes()[i * size..][..size];
@@ -319,7 +322,8 @@ impl Layout {
         let from = task.rows.start * self.out[1] * columns;
         let size = task.rows.len() * self.out[1] * columns;
         let image = self.out[0] * self.out[1] * columns;
-        let filler = if images.len() < QUAD { vec![g.zero(); size] } else { Vec::new() };
+        let mut filler = Buffer::take(if images.len() < QUAD { size } else { 0 });
+        filler.fill(g.zero());
         let mut source = [&filler[..]; QUAD];
         for (source, i) in source.iter_mut().zip(images) {
             *source = &g.bytes()[i * image + from..][..size];
