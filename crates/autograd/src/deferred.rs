@@ -269,35 +269,50 @@ pub struct Clip {
     pub scale: Option<ParamId>,
 }
 
-/// A gradient on its way through a quantizer and a ReLU: `d` where `value` lies inside, else 0.
-#[derive(Debug, Clone)]
+/// A gradient on its way through a quantizer and a ReLU: `d` where `value` lies inside, else 0, and what else comes in.
+#[derive(Clone)]
 pub struct Through {
     /// The value that was quantized, or came out of the ReLU.
     pub value: Value,
     /// The gradient of what was made of the value.
     pub d: Value,
-    /// The interval outside of which nothing passes.
+    /// The interval outside of which nothing of `d` passes.
     pub clip: Option<Clip>,
-    /// Whether only positive values pass: the value came out of a ReLU.
+    /// What the value received from elsewhere.
+    pub plus: Option<Arc<dyn Deferred>>,
+    /// Whether only positive values pass anything: the value came out of a ReLU.
     pub positive: bool,
 }
 
-/// `d` where y lies inside, else 0; only where y is positive if `POSITIVE`.
+/// `d` where y lies inside, else 0; `plus` added if `PLUS`; 0 where y is not positive if `POSITIVE`.
 #[inline(always)]
-fn mask<T: Real, const POSITIVE: bool>(y: &[f32], d: &[T], scale: f32, clip: &Clip, out: &mut [f32]) {
+fn mask<T: Real, const POSITIVE: bool, const PLUS: bool>(
+    [y, plus]: [&[f32]; 2],
+    d: &[T],
+    scale: f32,
+    clip: &Clip,
+    out: &mut [f32],
+) {
     let Clip { per_unit, low, top, .. } = *clip;
-    for ((out, &y), &d) in out.iter_mut().zip(y).zip(d) {
+    for (((out, &y), &d), &plus) in out.iter_mut().zip(y).zip(d).zip(plus) {
         let level = y * per_unit;
-        let inside = (level >= low) & (level <= top) & (!POSITIVE | (y > 0.0));
+        let inside = (level >= low) & (level <= top) & (PLUS | !POSITIVE | (y > 0.0));
         let d = d.real() * scale;
-        *out = if inside { d } else { 0.0 };
+        let d = if inside { d } else { 0.0 };
+        *out = if !PLUS {
+            d
+        } else if !POSITIVE | (y > 0.0) {
+            d + plus
+        } else {
+            0.0
+        };
     }
 }
 
 /// [`mask`], adding to `slopes` (repeating) what the scale needs.
 #[inline(always)]
-fn mask_sloped<T: Real, const POSITIVE: bool>(
-    y: &[f32],
+fn mask_sloped<T: Real, const POSITIVE: bool, const PLUS: bool>(
+    [y, plus]: [&[f32]; 2],
     d: &[T],
     scale: f32,
     clip: &Clip,
@@ -306,31 +321,51 @@ fn mask_sloped<T: Real, const POSITIVE: bool>(
 ) {
     let Clip { per_unit, low, top, post, .. } = *clip;
     let span = slopes.len();
-    for ((out, y), d) in out.chunks_mut(span).zip(y.chunks(span)).zip(d.chunks(span)) {
-        for (((out, &y), &d), slope) in out.iter_mut().zip(y).zip(d).zip(slopes.iter_mut()) {
+    let blocks = out.chunks_mut(span).zip(y.chunks(span)).zip(d.chunks(span)).zip(plus.chunks(span));
+    for (((out, y), d), plus) in blocks {
+        for ((((out, &y), &d), &plus), slope) in out.iter_mut().zip(y).zip(d).zip(plus).zip(slopes.iter_mut()) {
             let level = y * per_unit;
             let held = if level < low { low } else { level };
             let held = if held > top { top } else { held };
             let within = (level >= low) & (level <= top);
             let d = d.real() * scale;
             *slope += d * (post * map::round_even(held) - if within { level } else { 0.0 });
-            *out = if within & (!POSITIVE | (y > 0.0)) { d } else { 0.0 };
+            let d = if within & (PLUS | !POSITIVE | (y > 0.0)) { d } else { 0.0 };
+            *out = if !PLUS {
+                d
+            } else if !POSITIVE | (y > 0.0) {
+                d + plus
+            } else {
+                0.0
+            };
         }
     }
 }
 
 impl Through {
-    /// The gradient of a block from its values `y` and gradients `d`.
-    fn mask<T: Real>(&self, y: &[f32], d: &[T], scale: f32, out: &mut [f32], slopes: Option<&mut [f32]>) {
+    /// The gradient of a block from its values `y`, gradients `d` and what else comes in.
+    fn mask<T: Real>(
+        &self,
+        y: &[f32],
+        d: &[T],
+        scale: f32,
+        plus: Option<&[f32]>,
+        out: &mut [f32],
+        slopes: Option<&mut [f32]>,
+    ) {
         let none = Clip { per_unit: 1.0, low: f32::MIN, top: f32::MAX, post: 0.0, factor: 0.0, scale: None };
-        let clip = self.clip.unwrap_or(none);
+        let (clip, both) = (self.clip.unwrap_or(none), [y, plus.unwrap_or(y)]);
         map::dispatch(
             #[inline(always)]
-            || match (slopes, self.positive) {
-                (None, false) => mask::<T, false>(y, d, scale, &clip, out),
-                (None, true) => mask::<T, true>(y, d, scale, &clip, out),
-                (Some(slopes), false) => mask_sloped::<T, false>(y, d, scale, &clip, out, slopes),
-                (Some(slopes), true) => mask_sloped::<T, true>(y, d, scale, &clip, out, slopes),
+            || match (slopes, self.positive, plus.is_some()) {
+                (None, false, false) => mask::<T, false, false>(both, d, scale, &clip, out),
+                (None, true, false) => mask::<T, true, false>(both, d, scale, &clip, out),
+                (None, false, true) => mask::<T, false, true>(both, d, scale, &clip, out),
+                (None, true, true) => mask::<T, true, true>(both, d, scale, &clip, out),
+                (Some(slopes), false, false) => mask_sloped::<T, false, false>(both, d, scale, &clip, out, slopes),
+                (Some(slopes), true, false) => mask_sloped::<T, true, false>(both, d, scale, &clip, out, slopes),
+                (Some(slopes), false, true) => mask_sloped::<T, false, true>(both, d, scale, &clip, out, slopes),
+                (Some(slopes), true, true) => mask_sloped::<T, true, true>(both, d, scale, &clip, out, slopes),
             },
         );
     }
@@ -339,10 +374,11 @@ impl Through {
     ///
     /// With slopes, `first` must be the start of a row.
     pub fn fill_sloped(&self, first: usize, out: &mut [f32], mut slopes: Option<&mut [f32]>) {
-        let (mut of_value, mut of_d) = (Scratch::new(), Scratch::new());
+        let (mut of_value, mut of_d, mut of_plus) = (Scratch::new(), Scratch::new(), Scratch::new());
         for (i, out) in out.chunks_mut(BLOCK).enumerate() {
             let range = first + i * BLOCK..first + i * BLOCK + out.len();
             let y = block(&self.value, range.clone(), &mut of_value);
+            let plus = self.plus.as_ref().map(|p| block(&**p, range.clone(), &mut of_plus));
             let slopes = slopes.as_deref_mut().map(|s| match s.len() {
                 // A span of more than a block is one row: each block has its part of it.
                 long if long > BLOCK => {
@@ -353,10 +389,10 @@ impl Through {
             });
             match &self.d {
                 Value::Sums(d) if !d.has_columns() => match d.integers(range) {
-                    Integers::Narrow(v) => self.mask(y, v, d.scale(), out, slopes),
-                    Integers::Wide(v) => self.mask(y, v, d.scale(), out, slopes),
+                    Integers::Narrow(v) => self.mask(y, v, d.scale(), plus, out, slopes),
+                    Integers::Wide(v) => self.mask(y, v, d.scale(), plus, out, slopes),
                 },
-                d => self.mask(y, block(d, range, &mut of_d), 1.0, out, slopes),
+                d => self.mask(y, block(d, range, &mut of_d), 1.0, plus, out, slopes),
             }
         }
     }
@@ -380,8 +416,8 @@ impl Through {
         (len(self) / columns, columns)
     }
 
-    /// The gradient as a tensor, `plus` added; the scale receives its own.
-    fn write(self, plus: Option<Tensor>, store: &mut Store) -> Tensor {
+    /// The gradient as a tensor; the scale receives its own.
+    fn write(self, store: &mut Store) -> Tensor {
         let (rows, columns) = self.matrix();
         let span = reduce::span(columns);
         let sloped = self.scale().is_some();
@@ -390,11 +426,7 @@ impl Through {
             let mut sums = sloped.then_some(sums);
             let length = (BLOCK / span).max(1) * span;
             for (i, out) in out.chunks_mut(length).enumerate() {
-                let first = rows.start * columns + i * length;
-                self.fill_sloped(first, out, sums.as_deref_mut());
-                if let Some(plus) = &plus {
-                    map::update1(out, &plus.data()[first..][..out.len()], |o, p| *o += p);
-                }
+                self.fill_sloped(rows.start * columns + i * length, out, sums.as_deref_mut());
             }
         });
         self.give_slope(&sums, store);
@@ -426,7 +458,7 @@ impl Deferred for Through {
         self.fill_sloped(first, out, None);
     }
     fn size(&self) -> usize {
-        self.value.size() + self.d.size()
+        self.value.size() + self.d.size() + self.plus.as_ref().map_or(0, |p| p.size())
     }
 }
 
@@ -436,8 +468,8 @@ impl Deferred for Through {
 pub enum Gradient {
     /// A tensor.
     Float(Tensor),
-    /// What passes a quantizer or a ReLU, perhaps with another gradient added.
-    Through(Through, Option<Tensor>),
+    /// What passes a quantizer or a ReLU.
+    Through(Through),
     /// Anything else that can be computed.
     Deferred(Arc<dyn Deferred>),
 }
@@ -450,7 +482,7 @@ impl From<Tensor> for Gradient {
 
 impl From<Through> for Gradient {
     fn from(t: Through) -> Self {
-        Self::Through(t, None)
+        Self::Through(t)
     }
 }
 
@@ -459,16 +491,20 @@ impl Gradient {
     pub fn into_tensor(self, store: &mut Store) -> Tensor {
         match self {
             Self::Float(t) => t,
-            Self::Through(t, plus) => t.write(plus, store),
+            Self::Through(t) => t.write(store),
             Self::Deferred(d) => write(&*d),
         }
     }
 
-    /// Adds another gradient of the same value: in the order of arrival, at most one quantizer deferred.
+    /// Adds another gradient of the same value: what passes a quantizer takes it along, anything else is written.
     pub(crate) fn plus(self, other: Self, store: &mut Store) -> Self {
         match (self, other) {
-            (Self::Through(t, None), Self::Float(f)) | (Self::Float(f), Self::Through(t, None)) => {
-                Self::Through(t, Some(f))
+            (Self::Through(t), other) | (other, Self::Through(t)) if t.plus.is_none() && !t.positive => {
+                let plus: Arc<dyn Deferred> = match other {
+                    Self::Deferred(d) => d,
+                    other => Arc::new(other.into_tensor(store)),
+                };
+                Self::Through(Through { plus: Some(plus), ..t })
             }
             (a, b) => {
                 let (mut a, b) = (a.into_tensor(store), b.into_tensor(store));

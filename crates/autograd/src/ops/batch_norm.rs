@@ -272,7 +272,8 @@ impl Backward for BatchNormBackward {
         let rows = input.shape().iter().product::<usize>() / c;
         // What passed a quantizer gives the quantizer's scale its gradient in the same pass over the numbers.
         let (through, dy): (_, Arc<dyn Deferred>) = match grad {
-            Gradient::Through(t, None) => (Some(t.clone()), Arc::new(t)),
+            // What has more than one source is cheaper to write once than to compute in each of three passes.
+            Gradient::Through(t) if t.plus.is_none() => (Some(t.clone()), Arc::new(t)),
             Gradient::Deferred(d) => (None, d),
             grad => (None, Arc::new(grad.into_tensor(cx.store))),
         };

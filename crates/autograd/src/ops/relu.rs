@@ -16,7 +16,7 @@ struct Relu {
 
 impl Relu {
     fn through(self, d: Tensor) -> Through {
-        Through { value: self.out, d: Value::Float(d), clip: None, positive: true }
+        Through { value: self.out, d: Value::Float(d), clip: None, plus: None, positive: true }
     }
 }
 
@@ -30,7 +30,7 @@ impl Backward for Relu {
     fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
         let through = match grad {
             // The value that was quantized is this output: one look at it decides both.
-            Gradient::Through(t, None) => Through { positive: true, ..t },
+            Gradient::Through(t) if !t.positive => Through { positive: true, ..t },
             grad => self.through(grad.into_tensor(cx.store)),
         };
         Ok(vec![Some(through.into())])

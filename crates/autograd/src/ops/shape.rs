@@ -1,7 +1,9 @@
 //! Changes of shape: `reshape`, `flatten`, and the parameter-free shortcut of CIFAR residual networks.
 
+use crate::deferred::{self, Deferred, Gradient};
 use crate::{Backward, Cx, Grads, Graph, Result, Var};
 use fixnet_tensor::{Error, Tensor, map};
+use std::sync::Arc;
 
 struct Reshape {
     shape: Vec<usize>,
@@ -21,29 +23,53 @@ struct Subsample {
     stride: usize,
 }
 
-/// Applies `f(index in the large image, index in the small one)` for each pixel that the shortcut keeps.
-fn kept_pixels([n, h, w, _]: [usize; 4], stride: usize, mut f: impl FnMut(usize, usize)) {
-    let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
-    for i in 0..n * oh * ow {
-        let (image, y, x) = (i / (oh * ow), i / ow % oh, i % ow);
-        f((image * h + y * stride) * w + x * stride, i);
-    }
-}
-
 impl Backward for Subsample {
     fn name(&self) -> &'static str {
         "subsample"
     }
     fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
-        let c = self.shape[3];
-        let wide = *grad.shape().last().expect("four axes");
+        Ok(vec![Some(deferred::write(&Spread { of: *self, grad }))])
+    }
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let grad = grad.into_tensor(cx.store);
+        Ok(vec![Some(Gradient::Deferred(Arc::new(Spread { of: *self, grad })))])
+    }
+}
+
+/// The gradient of the large image: that of the small one where pixels were kept, zeros between. Mostly zeros, so it is
+/// made where it is added.
+struct Spread {
+    of: Subsample,
+    grad: Tensor,
+}
+
+impl Deferred for Spread {
+    fn shape(&self) -> &[usize] {
+        &self.of.shape
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        let Subsample { shape: [_, h, w, c], stride } = self.of;
+        let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
+        let wide = self.grad.shape()[3];
         let before = (wide - c) / 2;
-        let mut dx = Tensor::zeros(&self.shape);
-        let (d, g) = (dx.data_mut(), grad.data());
-        kept_pixels(self.shape, self.stride, |large, small| {
-            d[large * c..][..c].copy_from_slice(&g[small * wide + before..][..c]);
-        });
-        Ok(vec![Some(dx)])
+        out.fill(0.0);
+        let end = first + out.len();
+        // Lines of the large image that `out` has a part of.
+        for line in first / (w * c)..end.div_ceil(w * c) {
+            let (image, y) = (line / h, line % h);
+            if y % stride != 0 {
+                continue;
+            }
+            let small = (image * oh + y / stride) * ow;
+            for x in 0..ow {
+                let at = (line * w + x * stride) * c;
+                let (from, to) = (at.max(first), (at + c).min(end));
+                if from < to {
+                    let grad = &self.grad.data()[(small + x) * wide + before + from - at..][..to - from];
+                    out[from - first..to - first].copy_from_slice(grad);
+                }
+            }
+        }
     }
 }
 
@@ -84,10 +110,17 @@ impl Graph<'_> {
             );
         }
         let before = (channels - c) / 2;
-        let mut out = Tensor::zeros(&[n, h.div_ceil(stride), w.div_ceil(stride), channels]);
-        let (o, d) = (out.data_mut(), t.data());
-        kept_pixels(shape, stride, |large, small| {
-            o[small * channels + before..][..c].copy_from_slice(&d[large * c..][..c]);
+        let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
+        let mut out = Tensor::take(&[n, oh, ow, channels]);
+        map::rows(out.data_mut(), channels, |first, out| {
+            for (i, out) in out.chunks_exact_mut(channels).enumerate() {
+                let small = first + i;
+                let (image, y, x) = (small / (oh * ow), small / ow % oh, small % ow);
+                let large = (image * h + y * stride) * w + x * stride;
+                out[..before].fill(0.0);
+                out[before..before + c].copy_from_slice(&t.data()[large * c..][..c]);
+                out[before + c..].fill(0.0);
+            }
         });
         Ok(self.record(out, &[x], || Subsample { shape, stride }))
     }
@@ -116,7 +149,9 @@ impl Graph<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::{Spread, Subsample};
     use crate::check::{gradient_error, sample};
+    use crate::deferred::{self, Deferred};
     use crate::{Graph, Store};
 
     #[test]
@@ -125,6 +160,19 @@ mod tests {
         assert!(gradient_error(std::slice::from_ref(&x), 0.1, |g, v| g.flatten(&v[0])).unwrap() < 1e-3);
         assert!(gradient_error(std::slice::from_ref(&x), 0.1, |g, v| g.subsample(&v[0], 2, 8)).unwrap() < 1e-3);
         assert!(gradient_error(&[x], 0.1, |g, v| g.scale(&v[0], -2.5)).unwrap() < 1e-3);
+    }
+
+    #[test]
+    fn the_shortcuts_gradient_is_the_same_in_pieces() {
+        let spread = Spread { of: Subsample { shape: [2, 5, 4, 3], stride: 2 }, grad: sample(&[2, 3, 2, 8], 1) };
+        let whole = deferred::write(&spread);
+        for length in [1, 2, 5, 7, 13, 60] {
+            let mut pieces = vec![9.0; whole.len()];
+            pieces.chunks_mut(length).enumerate().for_each(|(i, out)| spread.fill(i * length, out));
+            assert_eq!(pieces, whole.data());
+        }
+        assert_eq!(whole.view()[[1, 4, 2, 1]], spread.grad.view()[[1, 2, 1, 3]]);
+        assert_eq!(whole.data().iter().filter(|v| **v != 0.0).count(), 2 * 3 * 2 * 3);
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl ActivationQuantizer {
             }
         };
         let clip = deferred::Clip { scale: self.learned_scale(), ..self.levels.clip(s) };
-        Through { value: x, d, clip: Some(clip), positive: false }
+        Through { value: x, d, clip: Some(clip), plus: None, positive: false }
     }
 }
 
