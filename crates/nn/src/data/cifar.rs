@@ -116,14 +116,14 @@ mod tests {
         let split = folder(&files, cifar10).unwrap();
         assert_eq!((split.train.labels(), split.test.labels()), (&[4, 5, 7][..], &[9][..]));
         assert_eq!((split.train.shape(), split.train.classes), ([32, 32, 3], 10));
-        assert_eq!(split.train.image(2)[..9], [10, 20, 30, 11, 21, 31, 10, 20, 30]);
+        assert_eq!(split.train.image(2).unwrap()[..9], [10, 20, 30, 11, 21, 31, 10, 20, 30]);
     }
 
     #[test]
     fn cifar100_takes_the_fine_label() {
         let split = folder(&[("train.bin", record(&[19, 99])), ("test.bin", record(&[0, 42]))], cifar100).unwrap();
         assert_eq!((split.train.labels(), split.test.labels(), split.train.classes), (&[99][..], &[42][..], 100));
-        assert_eq!(split.test.image(0)[..6], [10, 20, 30, 11, 21, 31]);
+        assert_eq!(split.test.image(0).unwrap()[..6], [10, 20, 30, 11, 21, 31]);
         let coarse = folder(&[("train.bin", record(&[20, 1])), ("test.bin", record(&[0, 0]))], cifar100).unwrap_err();
         assert_eq!(coarse, "DIR/train.bin: label 0: expected 0..=19, found 20");
     }

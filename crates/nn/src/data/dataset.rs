@@ -1,8 +1,11 @@
-//! Labelled images in memory.
+//! Labelled images, in memory or decoded from their files on demand.
 
-use super::{DataError, Result};
+use super::{DataError, Result, folder::Files};
+use fixnet_tensor::rng::{Stream, domain};
+use rayon::prelude::*;
+use std::{borrow::Cow, sync::Arc};
 
-/// Images of bytes in N, H, W, C order with one label each.
+/// Images of bytes in N, H, W, C order with one label each. A clone shares the images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
     /// What it is, for messages: `digits train`.
@@ -15,9 +18,27 @@ pub struct Dataset {
     pub channels: usize,
     /// The number of classes; every label is below it.
     pub classes: usize,
-    images: Vec<u8>,
-    labels: Vec<u16>,
+    pixels: Pixels,
+    labels: Arc<[u16]>,
 }
+
+/// Where the bytes of the images are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Pixels {
+    Memory(Arc<Vec<u8>>),
+    /// The moments are there because a pass over the files may fail, which [`Dataset::moments`] does not.
+    Files(Arc<Files>, Moments),
+}
+
+/// Sums and sums of squares of each channel, and how many pixels they are of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Moments {
+    pub(super) sums: Vec<[u64; 2]>,
+    pub(super) count: u64,
+}
+
+/// The moments of files that are not held in memory are those of no more than this many images, evenly spread.
+const SAMPLED: usize = 4096;
 
 impl Dataset {
     /// A data set of images of `shape` (height, width, channels).
@@ -46,7 +67,53 @@ impl Dataset {
             return Err(DataError::Counts { images_in, images: count, labels_in, labels: labels.len() });
         }
         check_labels(&name, &labels, classes)?;
-        Ok(Self { name, height, width, channels, classes, images, labels })
+        let (pixels, labels) = (Pixels::Memory(Arc::new(images)), labels.into());
+        Ok(Self { name, height, width, channels, classes, pixels, labels })
+    }
+
+    /// A data set of images that are decoded when they are asked for; `labels` are below `classes`, one a file.
+    pub(super) fn streamed(name: String, files: Files, classes: usize, labels: Vec<u16>) -> Result<Self> {
+        let [height, width, channels] = files.shape();
+        let pixels = Pixels::Files(Arc::new(files), Moments { sums: Vec::new(), count: 0 });
+        Self { name, height, width, channels, classes, pixels, labels: labels.into() }.sampled()
+    }
+
+    /// Takes the moments of streamed images.
+    fn sampled(mut self) -> Result<Self> {
+        let (len, count) = (self.len(), self.len().min(SAMPLED));
+        let found = match &self.pixels {
+            Pixels::Memory(_) => return Ok(self),
+            Pixels::Files(..) => (0..count)
+                .into_par_iter()
+                .map(|i| Ok(self.moments_of(&self.image((i as u128 * len as u128 / count as u128) as usize)?)))
+                .try_reduce(|| self.moments_of(&[]), |a, b| Ok(a.add(b)))?,
+        };
+        if let Pixels::Files(_, moments) = &mut self.pixels {
+            *moments = found;
+        }
+        Ok(self)
+    }
+
+    fn moments_of(&self, bytes: &[u8]) -> Moments {
+        let mut sums = vec![[0; 2]; self.channels];
+        for pixel in bytes.chunks_exact(self.channels) {
+            for (sum, &v) in sums.iter_mut().zip(pixel) {
+                *sum = [sum[0] + u64::from(v), sum[1] + u64::from(v) * u64::from(v)];
+            }
+        }
+        Moments { sums, count: (bytes.len() / self.channels) as u64 }
+    }
+
+    /// The moments of all images in memory; of streamed ones those of a sample.
+    pub(super) fn moments(&self) -> Moments {
+        match &self.pixels {
+            Pixels::Files(_, moments) => moments.clone(),
+            // Sums of integers: any order gives the same.
+            Pixels::Memory(bytes) => bytes
+                .par_chunks(self.channels << 16)
+                .map(|part| self.moments_of(part))
+                .reduce(|| self.moments_of(&[]), Moments::add),
+        }
     }
 
     /// The number of images.
@@ -64,15 +131,26 @@ impl Dataset {
         [self.height, self.width, self.channels]
     }
 
-    /// The bytes of all images, N, H, W, C.
-    pub fn images(&self) -> &[u8] {
-        &self.images
+    /// The bytes of image `index`, H, W, C.
+    ///
+    /// # Errors
+    /// The image is streamed and its file no longer decodes to the shape of the others.
+    ///
+    /// # Panics
+    /// There is no image `index`.
+    pub fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        match &self.pixels {
+            Pixels::Memory(bytes) => {
+                let len = bytes.len() / self.labels.len();
+                Ok(Cow::Borrowed(&bytes[index * len..][..len]))
+            }
+            Pixels::Files(files, _) => files.decode(index).map(Cow::Owned),
+        }
     }
 
-    /// The bytes of image `index`, H, W, C.
-    pub fn image(&self, index: usize) -> &[u8] {
-        let len = self.images.len() / self.labels.len();
-        &self.images[index * len..][..len]
+    /// Whether images are decoded when they are asked for, because all of them would not fit in memory.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self.pixels, Pixels::Files(..))
     }
 
     /// The labels.
@@ -81,10 +159,52 @@ impl Dataset {
     }
 
     /// The first `count` images (all if there are fewer, one if `count` is 0), for quick trials.
-    pub fn first(&self, count: usize) -> Self {
-        let (count, len) = (count.clamp(1, self.len()), self.images.len() / self.len());
-        let (images, labels) = (self.images[..count * len].to_vec(), self.labels[..count].to_vec());
-        Self { name: self.name.clone(), images, labels, ..*self }
+    ///
+    /// # Errors
+    /// Images are streamed and one of them no longer decodes.
+    pub fn first(&self, count: usize) -> Result<Self> {
+        self.select(self.name.clone(), &(0..count.clamp(1, self.len())).collect::<Vec<_>>())
+    }
+
+    /// The images of these indices, in their order.
+    pub(super) fn select(&self, name: String, indices: &[usize]) -> Result<Self> {
+        let pixels = match &self.pixels {
+            Pixels::Memory(bytes) => {
+                let len = bytes.len() / self.len();
+                let mut chosen = Vec::with_capacity(indices.len() * len);
+                indices.iter().for_each(|&i| chosen.extend_from_slice(&bytes[i * len..][..len]));
+                Pixels::Memory(Arc::new(chosen))
+            }
+            Pixels::Files(files, moments) => Pixels::Files(Arc::new(files.select(indices)), moments.clone()),
+        };
+        let labels = indices.iter().map(|&i| self.labels[i]).collect();
+        Self { name, pixels, labels, ..*self }.sampled()
+    }
+
+    /// Sets a share of the images apart, drawn by `seed`: (the rest, the share), each in the order of the data set. At
+    /// least one image goes to either side.
+    ///
+    /// # Errors
+    /// There are fewer than two images; images are streamed and one of them no longer decodes.
+    pub(super) fn apart(&self, share: f64, seed: u64, name: &str) -> Result<(Self, Self)> {
+        if self.len() < 2 {
+            let expected = format!("at least two images, of which one goes to {name}");
+            return Err(DataError::Unexpected { place: self.name.clone(), expected, found: "one".into() });
+        }
+        let count = ((self.len() as f64 * share).round() as usize).clamp(1, self.len() - 1);
+        let mut order = Stream::new(seed, domain::SPLIT, 0, 0).permutation(self.len());
+        order[..count].sort_unstable();
+        order[count..].sort_unstable();
+        Ok((self.select(self.name.clone(), &order[count..])?, self.select(name.into(), &order[..count])?))
+    }
+}
+
+impl Moments {
+    fn add(mut self, other: Self) -> Self {
+        for (sum, more) in self.sums.iter_mut().zip(other.sums) {
+            *sum = [sum[0] + more[0], sum[1] + more[1]];
+        }
+        Self { count: self.count + other.count, ..self }
     }
 }
 
@@ -93,8 +213,10 @@ impl Dataset {
 pub struct Split {
     /// For learning.
     pub train: Dataset,
-    /// For measuring.
+    /// For measuring at the end.
     pub test: Dataset,
+    /// For measuring on the way, if a share of the training images was set apart.
+    pub validation: Option<Dataset>,
 }
 
 impl Split {
@@ -107,7 +229,23 @@ impl Split {
             let say = |d: &Dataset| format!("{:?} and {} classes", d.shape(), d.classes);
             return Err(DataError::Mismatch { train: say(&train), test: say(&test), place: test.name });
         }
-        Ok(Self { train, test })
+        Ok(Self { train, test, validation: None })
+    }
+
+    /// Sets a share of the training images apart for validation, drawn by `seed` alone; 0 leaves all as it is.
+    ///
+    /// # Errors
+    /// `share` is not between 0 and 1, or there are fewer than two training images.
+    pub fn with_validation(mut self, share: f64, seed: u64) -> Result<Self> {
+        if !(0.0..1.0).contains(&share) {
+            return Err(DataError::setting("validation", "a share of the training images from 0 to below 1", share));
+        }
+        if share > 0.0 {
+            let name = format!("{}, set apart for validation", self.train.name);
+            let (train, validation) = self.train.apart(share, seed, &name)?;
+            (self.train, self.validation) = (train, Some(validation));
+        }
+        Ok(self)
     }
 }
 
@@ -151,8 +289,30 @@ mod tests {
     #[test]
     fn first_keeps_images_with_their_labels() {
         let a = Dataset::new("a", [1, 2, 1], 9, vec![1, 2, 3, 4, 5, 6], vec![7, 8, 6]).unwrap();
-        let b = a.first(2);
-        assert_eq!((b.images(), b.labels(), b.image(1)), (&[1, 2, 3, 4][..], &[7, 8][..], &[3, 4][..]));
-        assert_eq!((a.first(100).len(), a.first(0).len()), (3, 1));
+        let b = a.first(2).unwrap();
+        assert_eq!((b.len(), b.labels(), &*b.image(1).unwrap()), (2, &[7, 8][..], &[3, 4][..]));
+        assert_eq!((a.first(100).unwrap().len(), a.first(0).unwrap().len()), (3, 1));
+    }
+
+    #[test]
+    fn validation_is_a_share_of_the_training_images_by_seed() {
+        let a = Dataset::new("a", [1, 1, 1], 50, (0..50).collect(), (0..50).collect()).unwrap();
+        let split = |share, seed| Split::new(a.clone(), a.clone()).unwrap().with_validation(share, seed).unwrap();
+        let (one, other) = (split(0.2, 1), split(0.2, 2));
+        let apart = one.validation.clone().unwrap();
+        assert_eq!((one.train.len(), apart.len(), one.test.len()), (40, 10, 50));
+        let mut all = [one.train.labels(), apart.labels()].concat();
+        assert!(one.train.labels().is_sorted() && apart.labels().is_sorted());
+        all.sort_unstable();
+        assert_eq!(all, a.labels());
+        assert!((0..10).all(|i| u16::from(apart.image(i).unwrap()[0]) == apart.labels()[i]));
+        assert_eq!(one, split(0.2, 1));
+        assert_ne!(apart, other.validation.unwrap());
+        assert_eq!(split(0.0, 1), Split::new(a.clone(), a.clone()).unwrap());
+        assert_eq!(split(0.999, 1).train.len(), 1);
+        for share in [-0.1, 1.0, f64::NAN] {
+            let e = Split::new(a.clone(), a.clone()).unwrap().with_validation(share, 1).unwrap_err().to_string();
+            assert!(e.starts_with("validation: expected a share"), "{e}");
+        }
     }
 }

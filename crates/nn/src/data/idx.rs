@@ -194,7 +194,7 @@ mod tests {
         let split = folder(|_| ()).unwrap();
         assert_eq!((split.train.shape(), split.train.classes, split.train.len()), ([3, 2, 1], 10, 4));
         assert_eq!((split.train.labels(), split.test.labels()), (&[3, 1, 4, 9][..], &[0, 5][..]));
-        assert_eq!(split.train.image(1), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(*split.train.image(1).unwrap(), [6, 7, 8, 9, 10, 11]);
     }
 
     #[test]
