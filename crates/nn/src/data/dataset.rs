@@ -1,9 +1,12 @@
-//! Labelled images, in memory or decoded from their files on demand.
+//! Labelled images, in memory or read from their files on demand.
 
-use super::{DataError, Result, folder::Files};
-use fixnet_tensor::rng::{Stream, domain};
+use super::{DataError, Result};
+use fixnet_tensor::{
+    Buffer,
+    rng::{Stream, domain},
+};
 use rayon::prelude::*;
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// Images of bytes in N, H, W, C order with one label each. A clone shares the images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +26,43 @@ pub struct Dataset {
 }
 
 /// Where the bytes of the images are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Pixels {
     Memory(Arc<Vec<u8>>),
-    /// The moments are there because a pass over the files may fail, which [`Dataset::moments`] does not.
-    Files(Arc<Files>, Moments),
+    Streamed {
+        from: Arc<dyn OnDemand>,
+        /// Which of its images these are.
+        order: Arc<[u32]>,
+        /// Taken beforehand, because a pass over the files may fail, which [`Dataset::moments`] does not.
+        moments: Moments,
+    },
 }
+
+impl PartialEq for Pixels {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Memory(a), Self::Memory(b)) => a == b,
+            (Self::Streamed { from: a, order: x, .. }, Self::Streamed { from: b, order: y, .. }) => {
+                Arc::ptr_eq(a, b) && x == y
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Pixels {}
+
+/// Images that are read from their files when they are asked for.
+pub(super) trait OnDemand: fmt::Debug + Send + Sync {
+    /// Height, width and channels of every image.
+    fn shape(&self) -> [usize; 3];
+
+    /// Writes the bytes of image `index`, H, W, C, to `out`.
+    fn read(&self, index: usize, out: &mut [u8]) -> Result<()>;
+}
+
+/// Images of a set that take more bytes than this are streamed.
+pub(super) const IN_MEMORY: u64 = 512 << 20;
 
 /// Sums and sums of squares of each channel, and how many pixels they are of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +71,7 @@ pub(super) struct Moments {
     pub(super) count: u64,
 }
 
-/// The moments of files that are not held in memory are those of no more than this many images, evenly spread.
+/// The moments of streamed images are those of no more than this many images, evenly spread.
 const SAMPLED: usize = 4096;
 
 impl Dataset {
@@ -71,25 +105,31 @@ impl Dataset {
         Ok(Self { name, height, width, channels, classes, pixels, labels })
     }
 
-    /// A data set of images that are decoded when they are asked for; `labels` are below `classes`, one a file.
-    pub(super) fn streamed(name: String, files: Files, classes: usize, labels: Vec<u16>) -> Result<Self> {
-        let [height, width, channels] = files.shape();
-        let pixels = Pixels::Files(Arc::new(files), Moments { sums: Vec::new(), count: 0 });
+    /// A data set of images that are read when they are asked for; `labels` are below `classes`, one an image.
+    pub(super) fn streamed(name: String, from: Arc<dyn OnDemand>, classes: usize, labels: Vec<u16>) -> Result<Self> {
+        let [height, width, channels] = from.shape();
+        let order = (0..labels.len()).map(|i| u32::try_from(i).ok()).collect::<Option<_>>();
+        let order = order.ok_or_else(|| DataError::Unexpected {
+            place: name.clone(),
+            expected: "at most 2^32 images".into(),
+            found: labels.len().to_string(),
+        })?;
+        let pixels = Pixels::Streamed { from, order, moments: Moments { sums: Vec::new(), count: 0 } };
         Self { name, height, width, channels, classes, pixels, labels: labels.into() }.sampled()
     }
 
     /// Takes the moments of streamed images.
     fn sampled(mut self) -> Result<Self> {
-        let (len, count) = (self.len(), self.len().min(SAMPLED));
-        let found = match &self.pixels {
-            Pixels::Memory(_) => return Ok(self),
-            Pixels::Files(..) => (0..count)
-                .into_par_iter()
-                .map(|i| Ok(self.moments_of(&self.image((i as u128 * len as u128 / count as u128) as usize)?)))
-                .try_reduce(|| self.moments_of(&[]), |a, b| Ok(a.add(b)))?,
-        };
-        if let Pixels::Files(_, moments) = &mut self.pixels {
-            *moments = found;
+        if self.is_streamed() {
+            let (len, count) = (self.len(), self.len().min(SAMPLED));
+            let index = |i: usize| (i as u128 * len as u128 / count as u128) as usize;
+            let found = (0..count).into_par_iter().map(|i| self.with_image(index(i), |bytes| self.moments_of(bytes)));
+            // Each in its place: of several errors it is always the first.
+            let found = found.collect::<Vec<_>>();
+            let sum = found.into_iter().try_fold(self.moments_of(&[]), |sum, more| Ok(sum.add(more?)))?;
+            if let Pixels::Streamed { moments, .. } = &mut self.pixels {
+                *moments = sum;
+            }
         }
         Ok(self)
     }
@@ -107,7 +147,7 @@ impl Dataset {
     /// The moments of all images in memory; of streamed ones those of a sample.
     pub(super) fn moments(&self) -> Moments {
         match &self.pixels {
-            Pixels::Files(_, moments) => moments.clone(),
+            Pixels::Streamed { moments, .. } => moments.clone(),
             // Sums of integers: any order gives the same.
             Pixels::Memory(bytes) => bytes
                 .par_chunks(self.channels << 16)
@@ -134,23 +174,44 @@ impl Dataset {
     /// The bytes of image `index`, H, W, C.
     ///
     /// # Errors
-    /// The image is streamed and its file no longer decodes to the shape of the others.
+    /// The image is streamed and its file is no longer what it was.
     ///
     /// # Panics
     /// There is no image `index`.
     pub fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
         match &self.pixels {
-            Pixels::Memory(bytes) => {
-                let len = bytes.len() / self.labels.len();
-                Ok(Cow::Borrowed(&bytes[index * len..][..len]))
+            Pixels::Memory(bytes) => Ok(Cow::Borrowed(self.slice(bytes, index))),
+            Pixels::Streamed { from, order, .. } => {
+                let mut bytes = vec![0; self.image_len()];
+                from.read(order[index] as usize, &mut bytes)?;
+                Ok(Cow::Owned(bytes))
             }
-            Pixels::Files(files, _) => files.decode(index).map(Cow::Owned),
         }
     }
 
-    /// Whether images are decoded when they are asked for, because all of them would not fit in memory.
+    /// The same without an allocation: hands the bytes of image `index` on.
+    pub(super) fn with_image<T>(&self, index: usize, to: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        match &self.pixels {
+            Pixels::Memory(bytes) => Ok(to(self.slice(bytes, index))),
+            Pixels::Streamed { from, order, .. } => {
+                let mut bytes = Buffer::take(self.image_len());
+                from.read(order[index] as usize, &mut bytes)?;
+                Ok(to(&bytes))
+            }
+        }
+    }
+
+    fn image_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    fn slice<'a>(&self, bytes: &'a [u8], index: usize) -> &'a [u8] {
+        &bytes[index * self.image_len()..][..self.image_len()]
+    }
+
+    /// Whether images are read from their files when they are asked for, because all of them are more than 512 MiB.
     pub fn is_streamed(&self) -> bool {
-        matches!(self.pixels, Pixels::Files(..))
+        matches!(self.pixels, Pixels::Streamed { .. })
     }
 
     /// The labels.
@@ -161,7 +222,7 @@ impl Dataset {
     /// The first `count` images (all if there are fewer, one if `count` is 0), for quick trials.
     ///
     /// # Errors
-    /// Images are streamed and one of them no longer decodes.
+    /// Images are streamed and the file of one of them is no longer what it was.
     pub fn first(&self, count: usize) -> Result<Self> {
         self.select(self.name.clone(), &(0..count.clamp(1, self.len())).collect::<Vec<_>>())
     }
@@ -170,12 +231,15 @@ impl Dataset {
     pub(super) fn select(&self, name: String, indices: &[usize]) -> Result<Self> {
         let pixels = match &self.pixels {
             Pixels::Memory(bytes) => {
-                let len = bytes.len() / self.len();
-                let mut chosen = Vec::with_capacity(indices.len() * len);
-                indices.iter().for_each(|&i| chosen.extend_from_slice(&bytes[i * len..][..len]));
+                let mut chosen = Vec::with_capacity(indices.len() * self.image_len());
+                indices.iter().for_each(|&i| chosen.extend_from_slice(self.slice(bytes, i)));
                 Pixels::Memory(Arc::new(chosen))
             }
-            Pixels::Files(files, moments) => Pixels::Files(Arc::new(files.select(indices)), moments.clone()),
+            Pixels::Streamed { from, order, moments } => Pixels::Streamed {
+                from: Arc::clone(from),
+                order: indices.iter().map(|&i| order[i]).collect(),
+                moments: moments.clone(),
+            },
         };
         let labels = indices.iter().map(|&i| self.labels[i]).collect();
         Self { name, pixels, labels, ..*self }.sampled()
@@ -185,7 +249,7 @@ impl Dataset {
     /// least one image goes to either side.
     ///
     /// # Errors
-    /// There are fewer than two images; images are streamed and one of them no longer decodes.
+    /// There are fewer than two images; images are streamed and the file of one of them is no longer what it was.
     pub(super) fn apart(&self, share: f64, seed: u64, name: &str) -> Result<(Self, Self)> {
         if self.len() < 2 {
             let expected = format!("at least two images, of which one goes to {name}");

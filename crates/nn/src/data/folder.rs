@@ -6,7 +6,10 @@
 //!
 //! JPEG is decoded by zune-jpeg without its SIMD routines, so that every machine sees the same bytes.
 
-use super::{DataError, Dataset, Result, Split};
+use super::{
+    DataError, Dataset, Result, Split,
+    dataset::{IN_MEMORY, OnDemand},
+};
 use image::{DynamicImage, ImageDecoder, codecs::png::PngDecoder, imageops::FilterType};
 use rayon::prelude::*;
 use std::{
@@ -14,14 +17,13 @@ use std::{
     io::{BufRead, BufReader, Cursor, Read, Seek},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use zune_jpeg::{
     JpegDecoder,
     zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
 };
 
-/// Decoded images of a set that take more bytes than this are streamed.
-const IN_MEMORY: u64 = 512 << 20;
 /// The longest side of an image.
 pub(super) const MAX_SIDE: usize = 1 << 14;
 /// The share of test images where no folder holds them.
@@ -31,7 +33,7 @@ const TEST_SHARE: f64 = 0.1;
 /// sub-folder a class, of which a tenth of all images, drawn by `seed`, is for testing. Classes are numbered in the order
 /// of their names, and so are images within a class. Files whose names begin with a dot do not count.
 ///
-/// With `size` each image is scaled, and the middle of it cut out, to so many rows and columns; without, all have to be of
+/// With `size` the middle square of each image is scaled to so many rows and columns; without, all have to be of
 /// one size. If all images are grey there is one channel, else three; transparency is left out.
 ///
 /// # Errors
@@ -115,7 +117,9 @@ impl Listing {
         if paths.is_empty() {
             return Err(unexpected(folder, "one folder of images a class", "none"));
         }
-        let heads = paths.par_iter().map(|path| Head::of_file(path)).collect::<Result<Vec<_>>>()?;
+        // Each in its place: of several errors it is always the first.
+        let heads = paths.par_iter().map(|path| Head::of_file(path)).collect::<Vec<_>>();
+        let heads = heads.into_iter().collect::<Result<Vec<_>>>()?;
         let colour = heads.iter().any(|head| head.colour);
         let sizes = heads.iter().map(|head| head.size).collect();
         Ok(Self { classes, paths, labels, sizes, colour })
@@ -135,41 +139,37 @@ impl Listing {
         let files = Files { paths: self.paths, shape, resize: size.is_some() };
         let (count, len) = (files.paths.len(), shape.iter().product::<usize>());
         if (count as u64).saturating_mul(len as u64) > in_memory {
-            return Dataset::streamed(name, files, self.classes.len(), self.labels);
+            return Dataset::streamed(name, Arc::new(files), self.classes.len(), self.labels);
         }
         let mut images = vec![0; count * len];
-        images.par_chunks_exact_mut(len).enumerate().try_for_each(|(i, out)| {
-            out.copy_from_slice(&files.decode(i)?);
-            Ok(())
-        })?;
+        let failed = images.par_chunks_exact_mut(len).enumerate();
+        let failed = failed.filter_map(|(i, out)| files.read(i, out).err().map(|e| (i, e)));
+        if let Some((_, e)) = failed.min_by_key(|&(i, _)| i) {
+            return Err(e);
+        }
         Dataset::new(name, shape, self.classes.len(), images, self.labels)
     }
 }
 
 /// Files that are decoded when their image is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Files {
+#[derive(Debug)]
+struct Files {
     paths: Vec<PathBuf>,
     shape: [usize; 3],
     resize: bool,
 }
 
-impl Files {
-    pub(super) fn shape(&self) -> [usize; 3] {
+impl OnDemand for Files {
+    fn shape(&self) -> [usize; 3] {
         self.shape
     }
 
-    /// The files of these indices.
-    pub(super) fn select(&self, indices: &[usize]) -> Self {
-        Self { paths: indices.iter().map(|&i| self.paths[i].clone()).collect(), ..*self }
-    }
-
-    /// The bytes of image `index`, H, W, C.
-    pub(super) fn decode(&self, index: usize) -> Result<Vec<u8>> {
+    fn read(&self, index: usize, out: &mut [u8]) -> Result<()> {
         let path = &self.paths[index];
         let bytes =
             std::fs::read(path).map_err(|source| DataError::Io { place: path.display().to_string(), source })?;
-        decode(path, &bytes, self.shape, self.resize)
+        out.copy_from_slice(&decode(path, &bytes, self.shape, self.resize)?);
+        Ok(())
     }
 }
 
@@ -307,7 +307,11 @@ fn decode(path: &Path, bytes: &[u8], shape: [usize; 3], resize: bool) -> Result<
     guarded(path, || {
         let mut image = head.kind.decode(bytes, head.size, channels == 3)?;
         if resize && head.size != [height, width] {
-            image = image.resize_to_fill(width as u32, height as u32, FilterType::Triangle);
+            // The middle first, so that no image on the way is larger than the one in the file.
+            let [h, w] = head.size.map(|side| side as u32);
+            let side = h.min(w);
+            let middle = image.crop_imm((w - side) / 2, (h - side) / 2, side, side);
+            image = middle.resize_exact(width as u32, height as u32, FilterType::Triangle);
         }
         let bytes = if channels == 3 { image.into_rgb8().into_raw() } else { image.into_luma8().into_raw() };
         if bytes.len() == height * width * channels { Ok(bytes) } else { Err("not all pixels".into()) }
@@ -317,7 +321,7 @@ fn decode(path: &Path, bytes: &[u8], shape: [usize; 3], resize: bool) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Augment, Loader, Normalize};
+    use crate::data::{Augment, Loader, Normalize, fuzz};
     use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
     use proptest::prelude::*;
     use std::fs;
@@ -394,7 +398,7 @@ mod tests {
             let (y, x) = (i as u32 / 17, i as u32 % 17);
             assert!(pixel[0].abs_diff((x * 15) as u8) < 48 && pixel[1].abs_diff((y * 20) as u8) < 48, "{y}, {x}");
         }
-        assert_eq!(crate::data::checksum(&set), 0);
+        assert_eq!(crate::data::checksum(&set), 0x8817_5cf9_5255_35cb);
         let dir = folder_of(&[("train/a/1.jpg", GREY), ("test/a/1.jpg", GREY)]);
         assert_eq!(folder(dir.path(), None, 1).unwrap().train.shape(), [9, 9, 1]);
     }
@@ -410,6 +414,14 @@ mod tests {
         let e = folder(dir.path(), None, 1).unwrap_err().to_string();
         assert!(e.contains("train/a/2.jpg: expected 4x8 (height, width) as of") && e.ends_with("found 12x17"), "{e}");
         assert!(folder(dir.path(), Some(0), 1).unwrap_err().to_string().starts_with("image_size: "));
+    }
+
+    /// An image of one row of 16384 pixels must not become 16384 rows on the way.
+    #[test]
+    fn a_long_strip_is_scaled_without_growing() {
+        let strip = png(RgbImage::from_fn(16384, 1, |x, _| Rgb([if x == 8191 { 90 } else { 0 }; 3])));
+        let image = decode(Path::new("strip"), &strip, [64, 64, 3], true).unwrap();
+        assert_eq!(image, vec![90; 64 * 64 * 3]);
     }
 
     #[test]
@@ -498,18 +510,44 @@ mod tests {
         }
     }
 
+    /// The PNG with the check sums of its chunks put right, as far as they can be found.
+    fn signed(mut file: Vec<u8>) -> Vec<u8> {
+        let mut at = 8;
+        while let Some(&[a, b, c, d]) = file.get(at..at + 4) {
+            let end = (at + 8).saturating_add(u32::from_be_bytes([a, b, c, d]) as usize);
+            let (Some(chunk), true) = (file.get(at + 4..end), end + 4 <= file.len()) else { break };
+            let mut sum = flate2::Crc::new();
+            sum.update(chunk);
+            file[end..end + 4].copy_from_slice(&sum.sum().to_be_bytes());
+            at = end + 4;
+        }
+        file
+    }
+
+    fn check(file: &[u8], shape: [usize; 3], size: bool) -> std::result::Result<(), TestCaseError> {
+        let shape = if size { [5, 5, 3] } else { shape };
+        if let Ok(image) = decode(Path::new("file"), file, shape, size) {
+            prop_assert_eq!(image.len(), shape.iter().product::<usize>());
+        }
+        Ok(())
+    }
+
     proptest! {
+        #![proptest_config(fuzz::config())]
+
         #[test]
-        fn damaged_images_never_panic(
-            which in 0usize..3, at in any::<prop::sample::Index>(), bytes in prop::collection::vec(any::<u8>(), 1..5), size: bool,
+        fn damaged_images_never_panic(which in 0usize..3, damage in fuzz::damage(), size: bool, sign: bool) {
+            let file = fuzz::damaged([colour(9), COLOUR.to_vec(), GREY.to_vec()][which].clone(), &damage);
+            let file = if sign && which == 0 { signed(file) } else { file };
+            check(&file, [[2, 3, 3], [12, 17, 3], [9, 9, 1]][which], size)?;
+        }
+
+        #[test]
+        fn random_bytes_never_panic(
+            file in fuzz::random(&[b"", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0", b"\xff\xd8\xff", b"\xff\xd8\xff\xc0"]),
+            sign: bool,
         ) {
-            let mut file = [colour(9), COLOUR.to_vec(), GREY.to_vec()][which].clone();
-            let shape = [[2, 3, 3], [12, 17, 3], [9, 9, 1]][which];
-            let at = at.index(file.len());
-            file.splice(at..(at + bytes.len()).min(file.len()), bytes);
-            if let Ok(image) = decode(Path::new("file"), &file, if size { [5, 5, 3] } else { shape }, size) {
-                prop_assert_eq!(image.len(), if size { 75 } else { shape.iter().product() });
-            }
+            check(&if sign { signed(file) } else { file }, [2, 3, 3], false)?;
         }
     }
 }

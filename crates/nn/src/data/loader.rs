@@ -3,7 +3,7 @@
 use super::{Augment, Dataset, Normalize, Result, augment::Variation};
 use fixnet_autograd::{Graph, Var};
 use fixnet_tensor::{
-    Tensor,
+    Buffer, Tensor,
     rng::{Stream, domain},
 };
 use rayon::prelude::*;
@@ -130,8 +130,7 @@ impl Plan {
         let shape = self.data.shape();
         let draw = |(augment, seed, epoch): (Augment, u64, u32)| augment.draw(seed, epoch, index, shape);
         let variation = self.augment.map_or(Variation::NONE, draw);
-        variation.write(&self.data.image(index)?, shape, &self.tables, out);
-        Ok(())
+        self.data.with_image(index, |image| variation.write(image, shape, &self.tables, out))
     }
 
     /// With what image `index` is mixed, and its own share.
@@ -145,16 +144,22 @@ impl Plan {
         let [height, width, channels] = self.data.shape();
         let len = height * width * channels;
         let mut images = Tensor::take(&[count, height, width, channels]);
-        images.data_mut().par_chunks_exact_mut(len).with_min_len(8).enumerate().try_for_each(|(i, out)| {
+        let write = |i: usize, out: &mut [f32]| {
             self.image(index(i), out)?;
             if let Some((other, share)) = self.partner(index(i)) {
-                let mut mixed = Tensor::take(&[len]);
-                self.image(other, mixed.data_mut())?;
+                let mut mixed = Buffer::<f32>::take(len);
+                self.image(other, &mut mixed)?;
                 let rest = 1.0 - share;
-                out.iter_mut().zip(mixed.data()).for_each(|(a, &b)| *a = *a * share + b * rest);
+                out.iter_mut().zip(&*mixed).for_each(|(a, &b)| *a = *a * share + b * rest);
             }
             Ok(())
-        })?;
+        };
+        let chunks = images.data_mut().par_chunks_exact_mut(len).with_min_len(8).enumerate();
+        let failed = chunks.filter_map(|(i, out)| write(i, out).err().map(|e| (i, e)));
+        // Of several errors always the first of the batch.
+        if let Some((_, e)) = failed.min_by_key(|&(i, _)| i) {
+            return Err(e);
+        }
         let labels: Vec<usize> = (0..count).map(|i| label(index(i))).collect();
         let mixed = self.augment.is_some_and(|(augment, ..)| augment.mixup > 0.0);
         let targets = mixed.then(|| {

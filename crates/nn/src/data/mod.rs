@@ -8,11 +8,14 @@ mod dataset;
 mod digits;
 mod error;
 mod folder;
+#[cfg(test)]
+mod fuzz;
 mod idx;
 mod loader;
 mod normalize;
 mod npz;
 mod photo_digits;
+mod records;
 mod source;
 mod vary;
 

@@ -4,6 +4,7 @@
 //! byte becomes. All else is done on bytes before, in integers.
 
 use super::augment::Variation;
+use fixnet_tensor::Buffer;
 
 /// A turn and a shift in fixed point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,10 +135,10 @@ impl Variation {
         if self.affine.is_none() && self.colour.is_none() {
             self.frame(image, shape, out, normal);
         } else {
-            let mut bytes = vec![0; image.len()];
+            let mut bytes = Buffer::<u8>::take(image.len());
             self.frame(image, shape, &mut bytes, |_, v| v);
             if let Some(affine) = self.affine {
-                let framed = std::mem::replace(&mut bytes, vec![0; image.len()]);
+                let framed = std::mem::replace(&mut bytes, Buffer::take(image.len()));
                 affine.write(&framed, shape, &mut bytes);
             }
             if let Some(factors) = self.colour {
