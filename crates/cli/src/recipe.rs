@@ -461,6 +461,28 @@ mod tests {
     }
 
     #[test]
+    fn every_key_of_data_arrives() {
+        let text = "crop_padding = 1\nflip = true\nrotation = 15\nshift = 0.1\nbrightness = 0.2\ncontrast = 0.3\n\
+                    saturation = 0.4\ncutout = 8\nmixup = 0.5\ndata = 'folder:x'\nimage_size = 32\nvalidation = 0.1\n\
+                    seed = 7";
+        let resolved = recipe(text).resolve().unwrap();
+        let expected = Augment {
+            crop_padding: 1,
+            flip: true,
+            rotation: 15.0,
+            shift: 0.1,
+            brightness: 0.2,
+            contrast: 0.3,
+            saturation: 0.4,
+            cutout: 8,
+            mixup: 0.5,
+        };
+        assert_eq!(resolved.augment, expected);
+        let source = "folder:x".parse().unwrap();
+        assert_eq!(resolved.data, DataConfig { source, image_size: Some(32), validation: 0.1, seed: 7 });
+    }
+
+    #[test]
     fn what_is_left_out_is_filled_in_and_survives_the_round_trip() {
         for name in ["sgdt", "adam", "adamw", "nadamt", "adamax", "rmsprop", "adagrad"] {
             let mut short = recipe("");
