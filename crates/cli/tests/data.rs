@@ -77,7 +77,8 @@ fn a_folder_of_images_is_learned() {
 fn numpy_arrays_are_learned() {
     let place = tempfile::tempdir().unwrap();
     let labels: Vec<u8> = (0..16).map(|i| i % 2).collect();
-    let pixels: Vec<u8> = (0..16 * 16).map(|i: u32| if i / 16 % 2 == 0 { 20 } else { 230 - (i % 16) as u8 }).collect();
+    let pixels: Vec<u8> =
+        (0..16 * 16).map(|i: u32| if (i / 16).is_multiple_of(2) { 20 } else { 230 - (i % 16) as u8 }).collect();
     for (name, bytes) in [("x", npy("|u1", "(16, 4, 4)", &pixels)), ("y", npy("|u1", "(16,)", &labels))] {
         for part in ["train", "test"] {
             fs::write(place.path().join(format!("{name}_{part}.npy")), &bytes).unwrap();
