@@ -12,6 +12,7 @@ fn main() -> Result<()> {
         Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 2 * 94, ..OptimizerConfig::default() })?;
     for epoch in 0..2 {
         for batch in Loader::new(&data.train, 64, normalize.clone()).shuffled(store.seed(), epoch) {
+            let batch = batch?;
             let mut g = Graph::train(&mut store);
             let x = g.input(batch.images);
             let logits = net.forward(&mut g, &x)?;

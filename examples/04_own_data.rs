@@ -1,4 +1,7 @@
-//! Data of your own: any bytes in N, H, W, C order with labels become a data set, here rings and crosses drawn on the fly.
+//! Data of your own: any bytes in N, H, W, C order with labels become a data set, here rings and crosses drawn on the fly. A
+//! part is set apart for validation, and training images are varied.
+//!
+//! Image folders, NumPy arrays, MNIST's and CIFAR's files need no code: `DataConfig` with `"folder:PATH".parse()?` loads them.
 
 use fixnet::prelude::*;
 use fixnet::tensor::rng::{Stream, domain};
@@ -27,24 +30,36 @@ fn dataset(name: &str, indices: std::ops::Range<u32>) -> Result<Dataset> {
 }
 
 fn main() -> Result<()> {
-    let data = Split::new(dataset("train", 0..512)?, dataset("test", 512..768)?)?;
+    let data = Split::new(dataset("train", 0..640)?, dataset("test", 640..896)?)?.with_validation(0.2, 3)?;
     let mut store = Store::seeded(3);
     let q = QuantConfig::new("2/2/4".parse()?);
     let net = models::build(&mut store, &ModelSpec::LeNet, data.train.shape(), data.train.classes, &q)?;
     let normalize = Normalize::of(&data.train);
     let mut optimizer =
         Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 4 * 16, ..OptimizerConfig::default() })?;
+    let augment = Augment { flip: true, rotation: 10.0, mixup: 0.1, ..Augment::default() };
     for epoch in 0..4 {
-        for batch in Loader::new(&data.train, 32, normalize.clone()).shuffled(store.seed(), epoch) {
+        let batches = Loader::new(&data.train, 32, normalize.clone()).shuffled(store.seed(), epoch);
+        for batch in batches.augmented(augment, store.seed(), epoch) {
+            let batch = batch?;
             let mut g = Graph::train(&mut store);
-            let x = g.input(batch.images);
+            let x = g.input(batch.images.clone());
             let logits = net.forward(&mut g, &x)?;
-            let loss = g.cross_entropy(&logits, &batch.labels)?;
+            // Mixed images have shares of classes instead of labels.
+            let loss = batch.loss(&mut g, &logits)?;
             g.backward(loss)?;
             optimizer.step(&mut store)?;
         }
-        let test = metrics::evaluate(&net, &mut store, Loader::new(&data.test, 256, normalize.clone()))?;
-        println!("epoch {epoch}: test accuracy {:.2} %", 100.0 * test.accuracy);
+        let mut accuracy = |set| -> Result<f64> {
+            let batches = Loader::new(set, 256, normalize.clone());
+            Ok(100.0 * metrics::evaluate(&net, &mut store, batches)?.accuracy)
+        };
+        if let Some(validation) = &data.validation {
+            println!("epoch {epoch}: validation accuracy {:.2} %", accuracy(validation)?);
+        }
+        if epoch == 3 {
+            println!("test accuracy {:.2} %", accuracy(&data.test)?);
+        }
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let normalize = Normalize::of(&data.train);
     let mut optimizer = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 94, ..OptimizerConfig::default() })?;
     for batch in Loader::new(&data.train, 64, normalize.clone()).shuffled(store.seed(), 0) {
+        let batch = batch?;
         let mut g = Graph::train(&mut store);
         let x = g.input(batch.images);
         let logits = net.forward(&mut g, &x)?;

@@ -35,10 +35,10 @@ fn eval(args: &Args) -> Result<ExitCode> {
     let path = checkpoint_path(&args.run);
     if let Some(mut packed) = Packed::open(&path)? {
         let name = args.data.clone().unwrap_or_else(|| packed.recipe.data.clone());
-        let data = match &args.data {
-            Some(other) => other.parse().map_err(|e: fixnet::data::DataError| crate::usage(e.into()))?,
-            None => packed.recipe.resolve()?.data,
-        };
+        let mut data = packed.recipe.resolve()?.data;
+        if let Some(other) = &args.data {
+            data.source = other.parse().map_err(|e: fixnet::data::DataError| crate::usage(e.into()))?;
+        }
         let result = packed.evaluate(&data.load()?.test)?;
         return print(args, json!({ "packed": path, "data": name }), &result);
     }
@@ -49,10 +49,11 @@ fn eval(args: &Args) -> Result<ExitCode> {
     }
     let mut recipe = recipe_of(&checkpoint)?;
     let name = args.data.clone().unwrap_or_else(|| recipe.data.clone());
-    let mut data = recipe.resolve()?.data.load()?;
+    let mut config = recipe.resolve()?.data;
+    let mut data = config.load()?;
     if let Some(other) = &args.data {
-        let source: Source = other.parse().map_err(|e: fixnet::data::DataError| crate::usage(e.into()))?;
-        let test = source.load()?.test;
+        config.source = other.parse().map_err(|e: fixnet::data::DataError| crate::usage(e.into()))?;
+        let test = config.load()?.test;
         ensure!(
             (test.shape(), test.classes) == (data.test.shape(), data.test.classes),
             "--data: expected images {:?} of {} classes, found {:?} of {}",

@@ -102,11 +102,12 @@ fn samples(path: &Path, plan: &Plan, data: &Dataset) -> Result<()> {
     let normalize = plan.normalize().context("a plan of a run has its normalization")?;
     let mut logits = Vec::new();
     for batch in Loader::new(data, 256, normalize.clone()) {
-        logits.extend_from_slice(plan.run(batch.images)?.data());
+        logits.extend_from_slice(plan.run(batch?.images)?.data());
     }
     let [h, w, c] = data.shape();
-    let mut images = Vec::with_capacity(data.images().len());
-    for image in data.images().chunks_exact(h * w * c) {
+    let mut images = Vec::with_capacity(data.len() * h * w * c);
+    for i in 0..data.len() {
+        let image = data.image(i)?;
         images.extend((0..c).flat_map(|k| image[k..].iter().step_by(c).map(|&v| f32::from(v) / 255.0)));
     }
     let arrays = [

@@ -27,8 +27,13 @@ pub(crate) fn names() -> String {
 pub(crate) struct Recipe {
     /// The name of the run; a file's stem if it is not given.
     pub(crate) name: String,
-    /// digits, photo-digits, mnist:PATH, cifar10:PATH or cifar100:PATH.
+    /// digits, photo-digits, mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH or npz:PATH.
     pub(crate) data: String,
+    /// Rows and columns to which the images of a folder are scaled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image_size: Option<usize>,
+    /// Share of the training images that is set apart and evaluated after each epoch.
+    pub(crate) validation: f64,
     /// mlp, mlp:W-W, lenet, resnet20, …
     pub(crate) model: String,
     /// Bits of weights/activations/gradients.
@@ -99,6 +104,20 @@ pub(crate) struct Recipe {
     pub(crate) crop_padding: usize,
     /// Random horizontal flips.
     pub(crate) flip: bool,
+    /// Random rotation by at most so many degrees.
+    pub(crate) rotation: f64,
+    /// Random shift by at most this share of height and width.
+    pub(crate) shift: f64,
+    /// Random brightness: factors from 1 - this to 1 + this; contrast and saturation alike.
+    pub(crate) brightness: f64,
+    /// Random contrast.
+    pub(crate) contrast: f64,
+    /// Random saturation.
+    pub(crate) saturation: f64,
+    /// The side of a square of pixels that is blanked at a random place.
+    pub(crate) cutout: usize,
+    /// alpha of mixup; 0 is off.
+    pub(crate) mixup: f64,
     /// The run folder or safetensors file whose weights the model starts from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) init: Option<String>,
@@ -109,6 +128,8 @@ impl Default for Recipe {
         Self {
             name: String::new(),
             data: "digits".into(),
+            image_size: None,
+            validation: 0.0,
             model: "lenet".into(),
             bits: "4/4/4".into(),
             scheme: Scheme::default().to_string(),
@@ -144,6 +165,13 @@ impl Default for Recipe {
             seed: 1,
             crop_padding: 0,
             flip: false,
+            rotation: 0.0,
+            shift: 0.0,
+            brightness: 0.0,
+            contrast: 0.0,
+            saturation: 0.0,
+            cutout: 0,
+            mixup: 0.0,
             init: None,
         }
     }
@@ -198,8 +226,27 @@ impl Recipe {
         let optimizer = self.optimizer_config()?;
         // The optimizer checks its own ranges.
         Optimizer::new(optimizer.clone())?;
+        let augment = Augment {
+            crop_padding: self.crop_padding,
+            flip: self.flip,
+            rotation: self.rotation,
+            shift: self.shift,
+            brightness: self.brightness,
+            contrast: self.contrast,
+            saturation: self.saturation,
+            cutout: self.cutout,
+            mixup: self.mixup,
+        };
+        augment.check()?;
+        let data = DataConfig {
+            source: self.data.parse()?,
+            image_size: self.image_size,
+            validation: self.validation,
+            seed: self.seed,
+        };
+        data.check()?;
         Ok(Resolved {
-            data: self.data.parse()?,
+            data,
             model,
             quant: QuantConfig {
                 precision: self.bits.parse()?,
@@ -210,7 +257,7 @@ impl Recipe {
                 scales: self.scales.parse()?,
                 edges,
             },
-            augment: Augment { crop_padding: self.crop_padding, flip: self.flip },
+            augment,
             optimizer,
         })
     }
@@ -337,7 +384,7 @@ impl Recipe {
 
 /// The parts of a recipe in their own types.
 pub(crate) struct Resolved {
-    pub(crate) data: Source,
+    pub(crate) data: DataConfig,
     pub(crate) model: ModelSpec,
     pub(crate) quant: QuantConfig,
     pub(crate) augment: Augment,
@@ -414,6 +461,28 @@ mod tests {
     }
 
     #[test]
+    fn every_key_of_data_arrives() {
+        let text = "crop_padding = 1\nflip = true\nrotation = 15\nshift = 0.1\nbrightness = 0.2\ncontrast = 0.3\n\
+                    saturation = 0.4\ncutout = 8\nmixup = 0.5\ndata = 'folder:x'\nimage_size = 32\nvalidation = 0.1\n\
+                    seed = 7";
+        let resolved = recipe(text).resolve().unwrap();
+        let expected = Augment {
+            crop_padding: 1,
+            flip: true,
+            rotation: 15.0,
+            shift: 0.1,
+            brightness: 0.2,
+            contrast: 0.3,
+            saturation: 0.4,
+            cutout: 8,
+            mixup: 0.5,
+        };
+        assert_eq!(resolved.augment, expected);
+        let source = "folder:x".parse().unwrap();
+        assert_eq!(resolved.data, DataConfig { source, image_size: Some(32), validation: 0.1, seed: 7 });
+    }
+
+    #[test]
     fn what_is_left_out_is_filled_in_and_survives_the_round_trip() {
         for name in ["sgdt", "adam", "adamw", "nadamt", "adamax", "rmsprop", "adagrad"] {
             let mut short = recipe("");
@@ -467,6 +536,11 @@ mod tests {
             ("warmup = 1.5", ["warmup", "whole steps"]),
             ("warmup = -1", ["warmup", "whole steps"]),
             ("lr = -1", ["learning rate", "at least 0"]),
+            ("rotation = 200.0", ["rotation", "0 to 180"]),
+            ("mixup = 1.5", ["mixup", "0 to 1"]),
+            ("validation = 1.0", ["validation", "below 1"]),
+            ("image_size = 32", ["image_size", "digits"]),
+            ("data = 'folder:x'\nimage_size = 0", ["image_size", "16384"]),
         ] {
             let e = format!("{:#}", recipe(text).resolve().err().unwrap());
             assert!(words.iter().all(|w| e.contains(w)), "{text}: {e}");

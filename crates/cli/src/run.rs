@@ -31,7 +31,7 @@ pub(crate) struct Run<'a> {
     normalize: Normalize,
     augment: Augment,
     progress: Progress,
-    loader: Loader<'a>,
+    loader: Loader,
 }
 
 impl<'a> Run<'a> {
@@ -74,7 +74,7 @@ impl<'a> Run<'a> {
     }
 
     /// What is left of the running epoch.
-    fn epoch(&self) -> Loader<'a> {
+    fn epoch(&self) -> Loader {
         let (seed, epoch) = (self.recipe.seed, self.progress.epoch);
         Loader::new(&self.data.train, self.recipe.batch_size, self.normalize.clone())
             .shuffled(seed, epoch)
@@ -84,12 +84,12 @@ impl<'a> Run<'a> {
 
     /// Takes a step; `None` if the epoch has no batch left.
     pub(crate) fn step(&mut self) -> Result<Option<Step>> {
-        let Some(batch) = self.loader.next() else { return Ok(None) };
+        let Some(batch) = self.loader.next().transpose()? else { return Ok(None) };
         profile::mark("load data");
         let mut g = Graph::train(&mut self.store);
-        let x = g.input(batch.images);
+        let x = g.input(batch.images.clone());
         let logits = self.net.forward(&mut g, &x)?;
-        let loss = g.cross_entropy(&logits, &batch.labels)?;
+        let loss = batch.loss(&mut g, &logits)?;
         let value = f64::from(loss.tensor().item());
         let hits = metrics::correct(&logits.tensor(), &batch.labels);
         drop((x, logits));
@@ -105,8 +105,20 @@ impl<'a> Run<'a> {
 
     /// Evaluates on the test images, until `stop` says so: then there is no result.
     pub(crate) fn evaluate(&mut self, stop: impl Fn() -> bool) -> Result<Option<Evaluation>> {
+        self.evaluate_on(&self.data.test, stop)
+    }
+
+    /// The same on the images set apart for validation; `None` too if there are none.
+    pub(crate) fn validate(&mut self, stop: impl Fn() -> bool) -> Result<Option<Evaluation>> {
+        match &self.data.validation {
+            Some(data) => self.evaluate_on(data, stop),
+            None => Ok(None),
+        }
+    }
+
+    fn evaluate_on(&mut self, data: &'a Dataset, stop: impl Fn() -> bool) -> Result<Option<Evaluation>> {
         let mut stopped = false;
-        let batches = Loader::new(&self.data.test, 256, self.normalize.clone()).take_while(|_| {
+        let batches = Loader::new(data, 256, self.normalize.clone()).take_while(|_| {
             stopped = stop();
             !stopped
         });

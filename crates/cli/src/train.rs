@@ -42,9 +42,12 @@ pub(crate) struct Args {
     /// Seed of all randomness
     #[arg(long)]
     seed: Option<u64>,
-    /// digits, photo-digits, mnist:PATH, cifar10:PATH or cifar100:PATH
+    /// digits, photo-digits, mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG) or npz:PATH
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
+    /// Set this share of the training images apart and evaluate on it after each epoch
+    #[arg(long, value_name = "SHARE")]
+    validation: Option<f64>,
     /// The model: mlp, mlp:512-512, lenet, resnet18, resnet20, resnet32, resnet44, resnet56
     #[arg(long)]
     model: Option<String>,
@@ -157,6 +160,7 @@ impl Args {
         set(&mut recipe.batch_size, &self.batch_size);
         set(&mut recipe.seed, &self.seed);
         set(&mut recipe.data, &self.data);
+        set(&mut recipe.validation, &self.validation);
         set(&mut recipe.model, &self.model);
         set(&mut recipe.scheme, &self.scheme);
         set(&mut recipe.weight_scales, &self.weight_scales);
@@ -352,18 +356,28 @@ fn after_step(run: &Run<'_>, folder: &mut Folder, step: &Step) -> Result<()> {
 /// Evaluates, logs, saves and goes on to the next epoch; false, with nothing done, if that was interrupted.
 fn after_epoch(run: &mut Run<'_>, folder: &mut Folder, bar: &ProgressBar) -> Result<bool> {
     let Some(test) = run.evaluate(interrupt::requested)? else { return Ok(false) };
+    let validation = run.validate(interrupt::requested)?;
+    if validation.is_none() && interrupt::requested() {
+        return Ok(false);
+    }
     let p = *run.progress();
     let (epoch, train_loss) = (p.epoch + 1, p.loss_sum / p.seen as f64);
-    folder.log_epoch(&json!({
+    let mut line = json!({
         "kind": "epoch", "epoch": epoch, "step": run.store().step(), "train_loss": train_loss,
         "train_accuracy": p.hits as f64 / p.seen as f64, "test_loss": test.loss, "test_accuracy": test.accuracy,
-    }))?;
+    });
+    if let Some(v) = &validation {
+        line["validation_loss"] = v.loss.into();
+        line["validation_accuracy"] = v.accuracy.into();
+    }
+    folder.log_epoch(&line)?;
     run.next_epoch();
     folder.save(run)?;
     folder.draw(&run.recipe().name)?;
     if !bar.is_hidden() {
         let accuracy = 100.0 * test.accuracy;
-        bar.println(format!("epoch {epoch:>3}  train loss {train_loss:.4}  test accuracy {accuracy:.2} %"));
+        let validated = validation.map_or(String::new(), |v| format!("  validation {:.2} %", 100.0 * v.accuracy));
+        bar.println(format!("epoch {epoch:>3}  train loss {train_loss:.4}{validated}  test accuracy {accuracy:.2} %"));
     }
     Ok(true)
 }

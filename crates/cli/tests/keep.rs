@@ -94,7 +94,8 @@ fn wait_for(child: &mut Child, mut there: impl FnMut() -> bool) {
 fn killed_at_twenty_moments_on_other_threads_and_instruction_sets() {
     let place = Place::new(64);
     let whole = place.path("whole");
-    let every = ["--checkpoint-every", "2steps", "--epochs", "8"];
+    let varied = ["--set", "rotation=15", "--set", "shift=0.1", "--set", "cutout=3", "--set", "mixup=0.4"];
+    let every = [&["--checkpoint-every", "2steps", "--epochs", "8", "--validation", "0.1"], &varied[..]].concat();
     let start = Instant::now();
     let expected = json(&place.train(&whole, &every));
     let length = start.elapsed();
@@ -141,7 +142,7 @@ fn killed_at_twenty_moments_on_other_threads_and_instruction_sets() {
     refused(1, &resume(&place.path("none"), &[]), &["none", "fixnet train"]);
     println!("{kills} kills in {runs} runs of {length:?}");
     let verified = json(&["verify", whole.to_str().unwrap(), "--isa", "scalar", "--threads", "1", "--json"]);
-    assert_eq!((&verified["equal"], &verified["steps"]), (&true.into(), &128.into()));
+    assert_eq!((&verified["equal"], &verified["steps"]), (&true.into(), &120.into()));
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! let normalize = Normalize::of(&data.train);
 //! let mut optimizer = Optimizer::new(OptimizerConfig { total_steps: 3, ..OptimizerConfig::default() })?;
 //! for batch in Loader::new(&data.train, 64, normalize).shuffled(store.seed(), 0).take(3) {
+//!     let batch = batch?;
 //!     let mut g = Graph::train(&mut store);
 //!     let x = g.input(batch.images); // [N, 28, 28, 1]
 //!     let logits = net.forward(&mut g, &x)?; // [N, 10]
@@ -36,7 +37,7 @@ pub use fixnet_tensor::kernel;
 /// What a training program needs, in one line: `use fixnet::prelude::*;`.
 pub mod prelude {
     pub use crate::checkpoint;
-    pub use crate::data::{Augment, Batch, Dataset, Loader, Normalize, Source, Split};
+    pub use crate::data::{Augment, Batch, DataConfig, Dataset, Loader, Normalize, Source, Split};
     pub use crate::layers::{
         AvgPool2d, BasicBlock, BatchNorm2d, Bottleneck, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d,
         PixelShuffle, Relu, Residual, Sequential,

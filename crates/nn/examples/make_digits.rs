@@ -27,7 +27,10 @@ fn write(data: &Dataset, count: usize, folder: &Path, stem: &str) -> Result<(), 
         chosen.extend((0..count).map(|j| of_class[j * of_class.len() / count]));
     }
     chosen.sort_unstable();
-    let images = chosen.iter().flat_map(|&i| data.image(i)).copied().collect();
+    let mut images = Vec::new();
+    for &i in &chosen {
+        images.extend_from_slice(&data.image(i)?);
+    }
     let labels = chosen.iter().map(|&i| data.labels()[i] as u8).collect();
     let shape = vec![chosen.len(), data.height, data.width];
     zip(&folder.join(format!("{stem}-images-idx3-ubyte.gz")), &Idx { shape, data: images })?;

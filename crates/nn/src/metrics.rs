@@ -1,6 +1,6 @@
 //! Evaluation: mean loss and top-1 accuracy.
 
-use crate::data::Batch;
+use crate::data::{self, Batch};
 use crate::{Layer, Result};
 use fixnet_autograd::{Graph, Store};
 use fixnet_tensor::Tensor;
@@ -26,10 +26,15 @@ pub fn correct(logits: &Tensor, labels: &[usize]) -> usize {
 /// Runs the model over all batches in evaluation.
 ///
 /// # Errors
-/// A batch does not fit the model.
-pub fn evaluate(net: &dyn Layer, store: &mut Store, batches: impl Iterator<Item = Batch>) -> Result<Evaluation> {
+/// A batch could not be read, or does not fit the model.
+pub fn evaluate(
+    net: &dyn Layer,
+    store: &mut Store,
+    batches: impl Iterator<Item = data::Result<Batch>>,
+) -> Result<Evaluation> {
     let (mut loss, mut hits, mut count) = (0.0, 0, 0);
     for batch in batches {
+        let batch = batch?;
         let mut g = Graph::eval(store);
         let x = g.input(batch.images);
         let logits = net.forward(&mut g, &x)?;

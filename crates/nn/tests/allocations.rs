@@ -1,6 +1,8 @@
-//! From the third step on, training takes no buffer above 4 KiB from the system's allocator: it finds them in the pool.
+//! From the third step on, training and its batches take no buffer above 4 KiB from the system's allocator: they find them in
+//! the pool.
 
 use fixnet_autograd::{Graph, Store};
+use fixnet_nn::data::{Augment, Loader, Normalize, Source};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
 use fixnet_nn::{Layer, models};
 use fixnet_quant::QuantConfig;
@@ -45,11 +47,7 @@ fn steps(model: &str, bits: &str, shape: [usize; 3]) -> Vec<(usize, usize)> {
     )
     .unwrap();
     let labels: Vec<_> = (0..batch).map(|i| i % 10).collect();
-    let mut counts = Vec::new();
-    for _ in 0..5 {
-        LARGE.store(0, Ordering::Relaxed);
-        LARGEST.store(0, Ordering::Relaxed);
-        COUNTING.store(true, Ordering::Relaxed);
+    let step = || {
         let mut g = Graph::train(&mut store);
         let x = g.input(images.clone());
         let logits = net.forward(&mut g, &x).unwrap();
@@ -57,10 +55,41 @@ fn steps(model: &str, bits: &str, shape: [usize; 3]) -> Vec<(usize, usize)> {
         drop((x, logits));
         g.backward(loss).unwrap();
         optimizer.step(&mut store).unwrap();
+    };
+    count(step)
+}
+
+/// How many large blocks each of five calls takes, and the largest.
+fn count(mut call: impl FnMut()) -> Vec<(usize, usize)> {
+    let mut counts = Vec::new();
+    for _ in 0..5 {
+        LARGE.store(0, Ordering::Relaxed);
+        LARGEST.store(0, Ordering::Relaxed);
+        COUNTING.store(true, Ordering::Relaxed);
+        call();
         COUNTING.store(false, Ordering::Relaxed);
         counts.push((LARGE.load(Ordering::Relaxed), LARGEST.load(Ordering::Relaxed)));
     }
     counts
+}
+
+/// The same for batches with every kind of augmentation.
+fn batches() -> Vec<(usize, usize)> {
+    let data = Source::PhotoDigits.load().unwrap();
+    let augment = Augment {
+        crop_padding: 4,
+        flip: true,
+        rotation: 10.0,
+        shift: 0.1,
+        brightness: 0.2,
+        contrast: 0.2,
+        saturation: 0.2,
+        cutout: 8,
+        mixup: 0.2,
+    };
+    let normalize = Normalize::of(&data.train);
+    let mut loader = Loader::new(&data.train, 64, normalize).shuffled(1, 0).augmented(augment, 1, 0);
+    count(|| drop(loader.next().unwrap().unwrap()))
 }
 
 #[test]
@@ -76,5 +105,7 @@ fn steps_from_the_third_on_take_no_large_buffer() {
                 assert!(counts[2..].iter().all(|c| c.0 == 0), "{model} at {bits}: {counts:?}");
             }
         }
+        let counts = batches();
+        assert!(counts[2..].iter().all(|c| c.0 == 0), "batches: {counts:?}");
     });
 }

@@ -39,6 +39,7 @@ fn recorded() -> Vec<Vec<f32>> {
     let mut sgd = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 12, ..OptimizerConfig::default() }).unwrap();
     let mut kept = Vec::new();
     for (step, batch) in Loader::new(&data.train, 16, Normalize::of(&data.train)).shuffled(3, 0).take(12).enumerate() {
+        let batch = batch.unwrap();
         let mut g = Graph::train(&mut store);
         let x = g.input(batch.images);
         let logits = net.forward(&mut g, &x).unwrap();
@@ -137,7 +138,7 @@ fn a_learning_rate_factor_scales_the_step_of_its_layer() {
         let rule = UpdateRule::Sgd { momentum: 0.0, nesterov: false };
         let config = OptimizerConfig { weight_decay: 0.0, total_steps: 1, ..rule.into() };
         let mut sgd = Optimizer::new(config).unwrap();
-        let batch = Loader::new(&data.train, 16, Normalize::of(&data.train)).next().unwrap();
+        let batch = Loader::new(&data.train, 16, Normalize::of(&data.train)).next().unwrap().unwrap();
         let mut g = Graph::train(&mut store);
         let x = g.input(batch.images);
         let logits = net.forward(&mut g, &x).unwrap();

@@ -41,6 +41,7 @@ fn steps_as(store: &mut Store, net: &dyn Layer, sgd: &mut Optimizer, steps: Rang
     let data = Source::Digits.load().unwrap();
     let loader = Loader::new(&data.train, 6, Normalize::of(&data.train)).shuffled(5, 0);
     for batch in loader.skip_batches(steps.start).take(steps.len()) {
+        let batch = batch.unwrap();
         let mut g = if eager { Graph::train(store).eager() } else { Graph::train(store) };
         let x = g.input(batch.images);
         let logits = net.forward(&mut g, &x).unwrap();

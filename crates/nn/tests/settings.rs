@@ -58,7 +58,7 @@ impl Run {
     /// Trains on the same few images over and over.
     fn steps(&mut self, data: &Dataset, count: usize, eager: bool) {
         for _ in 0..count {
-            let batch = Loader::new(data, 4, Normalize::of(data)).next().unwrap();
+            let batch = Loader::new(data, 4, Normalize::of(data)).next().unwrap().unwrap();
             let mut g = Graph::train(&mut self.store);
             if eager {
                 g = g.eager();
@@ -121,6 +121,7 @@ fn a_network_learns_with_every_setting() {
         let mut sgd = Optimizer::new(settings).unwrap();
         let mut losses = Vec::new();
         for batch in Loader::new(&data, 64, Normalize::of(&data)).shuffled(5, 0).take(60) {
+            let batch = batch.unwrap();
             let mut g = Graph::train(&mut store);
             let x = g.input(batch.images);
             let logits = net.forward(&mut g, &x).unwrap();

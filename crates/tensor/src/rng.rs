@@ -18,6 +18,8 @@ pub mod domain {
     pub const AUGMENT: u32 = 4;
     /// Data sets that are made on the fly.
     pub const DATA: u32 = 5;
+    /// Which images are set apart for validation or testing.
+    pub const SPLIT: u32 = 6;
 }
 
 const M0: u64 = 0xD251_1F53;

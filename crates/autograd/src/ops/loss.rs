@@ -4,7 +4,7 @@ use crate::{Backward, Cx, Error, Grads, Graph, Result, Var};
 use fixnet_tensor::{Error as TensorError, Tensor, map, reduce};
 
 struct CrossEntropy {
-    /// Softmax of the logits; the labels' entries less one.
+    /// Softmax of the logits less the shares of the classes.
     error: Tensor,
     rows: usize,
 }
@@ -49,18 +49,60 @@ impl Graph<'_> {
     /// The logits are no matrix of as many rows as there are labels, the batch is empty, or a label is no class.
     pub fn cross_entropy(&mut self, logits: &Var, labels: &[usize]) -> Result<Var> {
         const OP: &str = "cross_entropy";
-        let t = logits.tensor();
-        let [n, classes] = t.matrix(OP)?;
-        if n != labels.len() || n == 0 {
-            return Err(TensorError::shape(OP, format!("[{}, classes], not empty", labels.len()), t.shape()).into());
-        }
+        let [_, classes] = logits.tensor().matrix(OP)?;
         if let Some((position, &found)) = labels.iter().enumerate().find(|(_, l)| **l >= classes) {
             return Err(Error::Label { op: OP, found, position, last: classes.saturating_sub(1) });
         }
+        self.softmax_loss(OP, logits, labels.len(), |i, row, top, log_sum, out| {
+            out[labels[i]] -= 1.0;
+            f64::from(log_sum - (row[labels[i]] - top))
+        })
+    }
+
+    /// Mean over the batch of `-sum over classes of target * ln softmax(logits)`: cross-entropy with shares of classes, as of
+    /// mixed images. Shapes: logits and targets [N, classes], result a scalar. The shares of a row are taken to sum to 1;
+    /// the targets get no gradient.
+    ///
+    /// # Errors
+    /// The shapes differ or are no matrices, or the batch is empty.
+    pub fn cross_entropy_soft(&mut self, logits: &Var, targets: &Tensor) -> Result<Var> {
+        const OP: &str = "cross_entropy_soft";
+        let [rows, classes] = targets.matrix(OP)?;
+        if logits.shape() != targets.shape() {
+            return Err(TensorError::shape(OP, format!("{:?}", targets.shape()), logits.shape()).into());
+        }
+        self.softmax_loss(OP, logits, rows, |i, row, top, log_sum, out| {
+            let targets = &targets.data()[i * classes..][..classes];
+            let mut total = 0f64;
+            for ((o, &v), &share) in out.iter_mut().zip(row).zip(targets) {
+                *o -= share;
+                // A class of no share adds nothing, however far off its logit is.
+                if share != 0.0 {
+                    total += f64::from(share) * f64::from(log_sum - (v - top));
+                }
+            }
+            total
+        })
+    }
+
+    /// A mean over rows of losses of the softmax. `of(row index, logits, their largest, ln of the sum of exp(logits -
+    /// largest), softmax)` gives the loss of a row and turns its softmax into the derivative.
+    fn softmax_loss(
+        &mut self,
+        op: &'static str,
+        logits: &Var,
+        rows: usize,
+        of: impl Fn(usize, &[f32], f32, f32, &mut [f32]) -> f64,
+    ) -> Result<Var> {
+        let t = logits.tensor();
+        let [n, classes] = t.matrix(op)?;
+        if n != rows || n == 0 {
+            return Err(TensorError::shape(op, format!("[{rows}, classes], not empty"), t.shape()).into());
+        }
         let mut error = Tensor::take(&[n, classes]);
         let mut total = 0f64;
-        for ((row, out), &label) in
-            t.data().chunks_exact(classes).zip(error.data_mut().chunks_exact_mut(classes)).zip(labels)
+        for (i, (row, out)) in
+            t.data().chunks_exact(classes).zip(error.data_mut().chunks_exact_mut(classes)).enumerate()
         {
             let top = row.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
             let mut sum = 0f32;
@@ -69,8 +111,7 @@ impl Graph<'_> {
                 sum += *o;
             }
             out.iter_mut().for_each(|o| *o /= sum);
-            total += f64::from(libm::logf(sum) - (row[label] - top));
-            out[label] -= 1.0;
+            total += of(i, row, top, libm::logf(sum), out);
         }
         let loss = Tensor::scalar((total / n as f64) as f32);
         Ok(self.record(loss, &[logits], || CrossEntropy { error, rows: n }))
@@ -132,6 +173,11 @@ mod tests {
         let (x, y) = (sample(&[4, 5], 1), sample(&[4, 5], 2));
         let labels = [0, 4, 2, 2];
         assert!(gradient_error(std::slice::from_ref(&x), 0.01, |g, v| g.cross_entropy(&v[0], &labels)).unwrap() < 1e-3);
+        let shares =
+            [[0.75, 0.0, 0.25, 0.0, 0.0], [0.5, 0.0, 0.0, 0.0, 0.5], [0.0, 1.0, 0.0, 0.0, 0.0], [0.2; 5]].concat();
+        let shares = Tensor::from_vec(&[4, 5], shares).unwrap();
+        let soft = gradient_error(std::slice::from_ref(&x), 0.01, |g, v| g.cross_entropy_soft(&v[0], &shares));
+        assert!(soft.unwrap() < 1e-3);
         assert!(gradient_error(&[x.clone(), y.clone()], 0.01, |g, v| g.mse_loss(&v[0], &v[1])).unwrap() < 1e-3);
         assert!(gradient_error(&[x, y], 1e-3, |g, v| g.l1_loss(&v[0], &v[1])).unwrap() < 1e-3);
     }
@@ -143,6 +189,15 @@ mod tests {
         let x = g.input(Tensor::from_vec(&[1, 2], vec![0.0, 3f32.ln()]).unwrap());
         // softmax = (1/4, 3/4)
         approx::assert_relative_eq!(g.cross_entropy(&x, &[0]).unwrap().tensor().item(), 4f32.ln(), epsilon = 1e-6);
+        // 1/4 of ln 4 and 3/4 of ln 4/3.
+        let shares = Tensor::from_vec(&[1, 2], vec![0.25, 0.75]).unwrap();
+        let soft = g.cross_entropy_soft(&x, &shares).unwrap().tensor().item();
+        approx::assert_relative_eq!(soft, 0.25 * 4f32.ln() + 0.75 * (4f32 / 3.0).ln(), epsilon = 1e-6);
+        let hard = Tensor::from_vec(&[1, 2], vec![0.0, 1.0]).unwrap();
+        let both = [g.cross_entropy_soft(&x, &hard).unwrap(), g.cross_entropy(&x, &[1]).unwrap()];
+        assert_eq!(both[0].tensor().item().to_bits(), both[1].tensor().item().to_bits());
+        let e = g.cross_entropy_soft(&x, &Tensor::zeros(&[2, 2])).unwrap_err().to_string();
+        assert!(e.starts_with("cross_entropy_soft: ") && e.contains("[2, 2]") && e.contains("[1, 2]"), "{e}");
         let zero = g.input(Tensor::zeros(&[1, 2]));
         let two = g.input(Tensor::from_vec(&[1, 2], vec![1.0, -3.0]).unwrap());
         assert_eq!(g.mse_loss(&two, &zero).unwrap().tensor().item(), 5.0);

@@ -1,12 +1,21 @@
 //! CIFAR-10 and CIFAR-100 in their binary form: records of one or two label bytes and three 32x32 planes.
 
-use super::{DataError, Dataset, Result, Split};
-use std::path::{Path, PathBuf};
+use super::{
+    DataError, Dataset, Result, Split,
+    dataset::IN_MEMORY,
+    records::{Form, Part, Records},
+};
+use std::{
+    fs::File,
+    io::{BufReader, Read},
+    path::{Path, PathBuf},
+};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 
-/// Reads CIFAR-10: every `data_batch_*.bin` of the folder in the order of their names, and `test_batch.bin`.
+/// Reads CIFAR-10: every `data_batch_*.bin` of the folder in the order of their names, and `test_batch.bin`. More than 512
+/// MiB are streamed.
 ///
 /// # Errors
 /// A file is missing, empty, no whole number of records (1 + 3072 bytes), or holds a label above 9.
@@ -26,8 +35,8 @@ pub fn cifar10(folder: &Path) -> Result<Split> {
     }
     batches.sort();
     Split::new(
-        read("cifar10 train", &batches, &[10])?,
-        read("cifar10 test", &[existing(folder, "test_batch.bin")?], &[10])?,
+        read("cifar10 train", &batches, &[10], IN_MEMORY)?,
+        read("cifar10 test", &[existing(folder, "test_batch.bin")?], &[10], IN_MEMORY)?,
     )
 }
 
@@ -38,8 +47,8 @@ pub fn cifar10(folder: &Path) -> Result<Split> {
 /// above 99.
 pub fn cifar100(folder: &Path) -> Result<Split> {
     Split::new(
-        read("cifar100 train", &[existing(folder, "train.bin")?], &[20, 100])?,
-        read("cifar100 test", &[existing(folder, "test.bin")?], &[20, 100])?,
+        read("cifar100 train", &[existing(folder, "train.bin")?], &[20, 100], IN_MEMORY)?,
+        read("cifar100 test", &[existing(folder, "test.bin")?], &[20, 100], IN_MEMORY)?,
     )
 }
 
@@ -52,39 +61,50 @@ fn existing(folder: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// Reads files of records that begin with one label for each number of classes in `classes`; the last one counts.
-fn read(name: &str, paths: &[PathBuf], classes: &[usize]) -> Result<Dataset> {
-    let record = classes.len() + 3 * PLANE;
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
+fn read(name: &str, paths: &[PathBuf], classes: &[usize], in_memory: u64) -> Result<Dataset> {
+    let (mut parts, mut labels) = (Vec::new(), Vec::new());
     for path in paths {
-        let place = || path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|source| DataError::Io { place: place(), source })?;
-        if bytes.is_empty() {
-            return Err(DataError::Empty { place: place() });
-        }
-        if !bytes.len().is_multiple_of(record) {
-            return Err(DataError::Records { place: place(), found: bytes.len(), record });
-        }
-        images.reserve_exact(bytes.len() / record * 3 * PLANE);
-        for (index, record) in bytes.chunks_exact(record).enumerate() {
-            let (head, planes) = record.split_at(classes.len());
-            for (&label, &classes) in head.iter().zip(classes) {
-                let found = usize::from(label);
-                if found >= classes {
-                    return Err(DataError::Label { place: place(), index, found, classes });
-                }
-            }
-            labels.push(u16::from(head[head.len() - 1]));
-            let (red, rest) = planes.split_at(PLANE);
-            let (green, blue) = rest.split_at(PLANE);
-            images.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
-        }
+        let count = read_labels(path, classes, &mut labels)?;
+        let (start, stride) = (classes.len() as u64, (classes.len() + 3 * PLANE) as u64);
+        parts.push(Part { path: path.clone(), place: path.display().to_string(), start, stride, count });
     }
-    Dataset::new(name, [SIDE, SIDE, 3], classes[classes.len() - 1], images, labels)
+    let records = Records::new(parts, [SIDE, SIDE, 3], Form::Planes)?;
+    records.dataset(name.into(), classes[classes.len() - 1], labels, in_memory)
+}
+
+/// Appends the last label of each record of a file; the number of records.
+fn read_labels(path: &Path, classes: &[usize], labels: &mut Vec<u16>) -> Result<usize> {
+    let place = || path.display().to_string();
+    let io = |source| DataError::Io { place: place(), source };
+    let file = File::open(path).map_err(io)?;
+    let (len, record) = (file.metadata().map_err(io)?.len(), classes.len() + 3 * PLANE);
+    if len == 0 {
+        return Err(DataError::Empty { place: place() });
+    }
+    if !len.is_multiple_of(record as u64) {
+        return Err(DataError::Records { place: place(), found: len as usize, record });
+    }
+    let (mut file, mut head, count) = (BufReader::new(file), [0; 2], (len / record as u64) as usize);
+    let head = &mut head[..classes.len()];
+    for index in 0..count {
+        file.read_exact(head).map_err(io)?;
+        for (&label, &classes) in head.iter().zip(classes) {
+            let found = usize::from(label);
+            if found >= classes {
+                return Err(DataError::Label { place: place(), index, found, classes });
+            }
+        }
+        labels.push(u16::from(head[head.len() - 1]));
+        file.seek_relative(3 * PLANE as i64).map_err(io)?;
+    }
+    Ok(count)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::fuzz;
+    use proptest::prelude::*;
     use std::fs;
 
     /// A record whose planes are filled with 10, 20, 30, but for the second pixel: 11, 21, 31.
@@ -116,14 +136,32 @@ mod tests {
         let split = folder(&files, cifar10).unwrap();
         assert_eq!((split.train.labels(), split.test.labels()), (&[4, 5, 7][..], &[9][..]));
         assert_eq!((split.train.shape(), split.train.classes), ([32, 32, 3], 10));
-        assert_eq!(split.train.image(2)[..9], [10, 20, 30, 11, 21, 31, 10, 20, 30]);
+        assert_eq!(split.train.image(2).unwrap()[..9], [10, 20, 30, 11, 21, 31, 10, 20, 30]);
+    }
+
+    #[test]
+    fn long_files_are_streamed() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| dir.path().join(name));
+        fs::write(&paths[0], [record(&[4]), record(&[5])].concat()).unwrap();
+        let mut last = record(&[7]);
+        last[1] = 99;
+        fs::write(&paths[1], last).unwrap();
+        let set = |in_memory| read("d", &paths, &[10], in_memory).unwrap();
+        let (memory, streamed) = (set(3 * 3072), set(3 * 3072 - 1));
+        assert!(streamed.is_streamed() && !memory.is_streamed());
+        assert_eq!(
+            (streamed.labels(), streamed.image(2).unwrap()[..4].to_vec()),
+            (memory.labels(), vec![99, 20, 30, 11])
+        );
+        assert!((0..3).all(|i| streamed.image(i).unwrap() == memory.image(i).unwrap()));
     }
 
     #[test]
     fn cifar100_takes_the_fine_label() {
         let split = folder(&[("train.bin", record(&[19, 99])), ("test.bin", record(&[0, 42]))], cifar100).unwrap();
         assert_eq!((split.train.labels(), split.test.labels(), split.train.classes), (&[99][..], &[42][..], 100));
-        assert_eq!(split.test.image(0)[..6], [10, 20, 30, 11, 21, 31]);
+        assert_eq!(split.test.image(0).unwrap()[..6], [10, 20, 30, 11, 21, 31]);
         let coarse = folder(&[("train.bin", record(&[20, 1])), ("test.bin", record(&[0, 0]))], cifar100).unwrap_err();
         assert_eq!(coarse, "DIR/train.bin: label 0: expected 0..=19, found 20");
     }
@@ -142,5 +180,29 @@ mod tests {
         let e = folder(&[("data_batch_1.bin", record(&[1]))], cifar10).unwrap_err();
         assert_eq!(e, "DIR: expected a file test_batch.bin, found none");
         assert!(cifar10(Path::new("no-such-folder")).unwrap_err().to_string().starts_with("no-such-folder: "));
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn damaged_files_never_panic(
+            records in 0usize..3, fine: bool, streamed: bool, damage in fuzz::damage(), restored: bool,
+            noise in prop::option::of(fuzz::random(&[b""])),
+        ) {
+            let classes: &[usize] = if fine { &[20, 100] } else { &[10] };
+            let mut file = record(&vec![1; classes.len()]).repeat(records);
+            let len = file.len();
+            file = fuzz::damaged(file, &damage);
+            if restored {
+                file.resize(len, 3); // whole records, so that more than the length is looked at
+            }
+            let path = tempfile::NamedTempFile::new().unwrap();
+            fs::write(&path, noise.unwrap_or(file)).unwrap();
+            if let Ok(set) = read("d", &[path.path().into()], classes, if streamed { 0 } else { IN_MEMORY }) {
+                prop_assert!((0..set.len()).all(|i| set.image(i).unwrap().len() == 3 * PLANE));
+                prop_assert!(set.labels().iter().all(|&l| usize::from(l) < set.classes));
+            }
+        }
     }
 }

@@ -1,8 +1,14 @@
-//! Labelled images in memory.
+//! Labelled images, in memory or read from their files on demand.
 
 use super::{DataError, Result};
+use fixnet_tensor::{
+    Buffer,
+    rng::{Stream, domain},
+};
+use rayon::prelude::*;
+use std::{borrow::Cow, fmt, sync::Arc};
 
-/// Images of bytes in N, H, W, C order with one label each.
+/// Images of bytes in N, H, W, C order with one label each. A clone shares the images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
     /// What it is, for messages: `digits train`.
@@ -15,9 +21,58 @@ pub struct Dataset {
     pub channels: usize,
     /// The number of classes; every label is below it.
     pub classes: usize,
-    images: Vec<u8>,
-    labels: Vec<u16>,
+    pixels: Pixels,
+    labels: Arc<[u16]>,
 }
+
+/// Where the bytes of the images are.
+#[derive(Debug, Clone)]
+enum Pixels {
+    Memory(Arc<Vec<u8>>),
+    Streamed {
+        from: Arc<dyn OnDemand>,
+        /// Which of its images these are.
+        order: Arc<[u32]>,
+        /// Taken beforehand, because a pass over the files may fail, which [`Dataset::moments`] does not.
+        moments: Moments,
+    },
+}
+
+impl PartialEq for Pixels {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Memory(a), Self::Memory(b)) => a == b,
+            (Self::Streamed { from: a, order: x, .. }, Self::Streamed { from: b, order: y, .. }) => {
+                Arc::ptr_eq(a, b) && x == y
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Pixels {}
+
+/// Images that are read from their files when they are asked for.
+pub(super) trait OnDemand: fmt::Debug + Send + Sync {
+    /// Height, width and channels of every image.
+    fn shape(&self) -> [usize; 3];
+
+    /// Writes the bytes of image `index`, H, W, C, to `out`.
+    fn read(&self, index: usize, out: &mut [u8]) -> Result<()>;
+}
+
+/// Images of a set that take more bytes than this are streamed.
+pub(super) const IN_MEMORY: u64 = 512 << 20;
+
+/// Sums and sums of squares of each channel, and how many pixels they are of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Moments {
+    pub(super) sums: Vec<[u64; 2]>,
+    pub(super) count: u64,
+}
+
+/// The moments of streamed images are those of no more than this many images, evenly spread.
+const SAMPLED: usize = 4096;
 
 impl Dataset {
     /// A data set of images of `shape` (height, width, channels).
@@ -46,7 +101,59 @@ impl Dataset {
             return Err(DataError::Counts { images_in, images: count, labels_in, labels: labels.len() });
         }
         check_labels(&name, &labels, classes)?;
-        Ok(Self { name, height, width, channels, classes, images, labels })
+        let (pixels, labels) = (Pixels::Memory(Arc::new(images)), labels.into());
+        Ok(Self { name, height, width, channels, classes, pixels, labels })
+    }
+
+    /// A data set of images that are read when they are asked for; `labels` are below `classes`, one an image.
+    pub(super) fn streamed(name: String, from: Arc<dyn OnDemand>, classes: usize, labels: Vec<u16>) -> Result<Self> {
+        let [height, width, channels] = from.shape();
+        let order = (0..labels.len()).map(|i| u32::try_from(i).ok()).collect::<Option<_>>();
+        let order = order.ok_or_else(|| DataError::Unexpected {
+            place: name.clone(),
+            expected: "at most 2^32 images".into(),
+            found: labels.len().to_string(),
+        })?;
+        let pixels = Pixels::Streamed { from, order, moments: Moments { sums: Vec::new(), count: 0 } };
+        Self { name, height, width, channels, classes, pixels, labels: labels.into() }.sampled()
+    }
+
+    /// Takes the moments of streamed images.
+    fn sampled(mut self) -> Result<Self> {
+        if self.is_streamed() {
+            let (len, count) = (self.len(), self.len().min(SAMPLED));
+            let index = |i: usize| (i as u128 * len as u128 / count as u128) as usize;
+            let found = (0..count).into_par_iter().map(|i| self.with_image(index(i), |bytes| self.moments_of(bytes)));
+            // Each in its place: of several errors it is always the first.
+            let found = found.collect::<Vec<_>>();
+            let sum = found.into_iter().try_fold(self.moments_of(&[]), |sum, more| Ok(sum.add(more?)))?;
+            if let Pixels::Streamed { moments, .. } = &mut self.pixels {
+                *moments = sum;
+            }
+        }
+        Ok(self)
+    }
+
+    fn moments_of(&self, bytes: &[u8]) -> Moments {
+        let mut sums = vec![[0; 2]; self.channels];
+        for pixel in bytes.chunks_exact(self.channels) {
+            for (sum, &v) in sums.iter_mut().zip(pixel) {
+                *sum = [sum[0] + u64::from(v), sum[1] + u64::from(v) * u64::from(v)];
+            }
+        }
+        Moments { sums, count: (bytes.len() / self.channels) as u64 }
+    }
+
+    /// The moments of all images in memory; of streamed ones those of a sample.
+    pub(super) fn moments(&self) -> Moments {
+        match &self.pixels {
+            Pixels::Streamed { moments, .. } => moments.clone(),
+            // Sums of integers: any order gives the same.
+            Pixels::Memory(bytes) => bytes
+                .par_chunks(self.channels << 16)
+                .map(|part| self.moments_of(part))
+                .reduce(|| self.moments_of(&[]), Moments::add),
+        }
     }
 
     /// The number of images.
@@ -64,15 +171,47 @@ impl Dataset {
         [self.height, self.width, self.channels]
     }
 
-    /// The bytes of all images, N, H, W, C.
-    pub fn images(&self) -> &[u8] {
-        &self.images
+    /// The bytes of image `index`, H, W, C.
+    ///
+    /// # Errors
+    /// The image is streamed and its file is no longer what it was.
+    ///
+    /// # Panics
+    /// There is no image `index`.
+    pub fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        match &self.pixels {
+            Pixels::Memory(bytes) => Ok(Cow::Borrowed(self.slice(bytes, index))),
+            Pixels::Streamed { from, order, .. } => {
+                let mut bytes = vec![0; self.image_len()];
+                from.read(order[index] as usize, &mut bytes)?;
+                Ok(Cow::Owned(bytes))
+            }
+        }
     }
 
-    /// The bytes of image `index`, H, W, C.
-    pub fn image(&self, index: usize) -> &[u8] {
-        let len = self.images.len() / self.labels.len();
-        &self.images[index * len..][..len]
+    /// The same without an allocation: hands the bytes of image `index` on.
+    pub(super) fn with_image<T>(&self, index: usize, to: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        match &self.pixels {
+            Pixels::Memory(bytes) => Ok(to(self.slice(bytes, index))),
+            Pixels::Streamed { from, order, .. } => {
+                let mut bytes = Buffer::take(self.image_len());
+                from.read(order[index] as usize, &mut bytes)?;
+                Ok(to(&bytes))
+            }
+        }
+    }
+
+    fn image_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    fn slice<'a>(&self, bytes: &'a [u8], index: usize) -> &'a [u8] {
+        &bytes[index * self.image_len()..][..self.image_len()]
+    }
+
+    /// Whether images are read from their files when they are asked for, because all of them are more than 512 MiB.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self.pixels, Pixels::Streamed { .. })
     }
 
     /// The labels.
@@ -81,10 +220,55 @@ impl Dataset {
     }
 
     /// The first `count` images (all if there are fewer, one if `count` is 0), for quick trials.
-    pub fn first(&self, count: usize) -> Self {
-        let (count, len) = (count.clamp(1, self.len()), self.images.len() / self.len());
-        let (images, labels) = (self.images[..count * len].to_vec(), self.labels[..count].to_vec());
-        Self { name: self.name.clone(), images, labels, ..*self }
+    ///
+    /// # Errors
+    /// Images are streamed and the file of one of them is no longer what it was.
+    pub fn first(&self, count: usize) -> Result<Self> {
+        self.select(self.name.clone(), &(0..count.clamp(1, self.len())).collect::<Vec<_>>())
+    }
+
+    /// The images of these indices, in their order.
+    pub(super) fn select(&self, name: String, indices: &[usize]) -> Result<Self> {
+        let pixels = match &self.pixels {
+            Pixels::Memory(bytes) => {
+                let mut chosen = Vec::with_capacity(indices.len() * self.image_len());
+                indices.iter().for_each(|&i| chosen.extend_from_slice(self.slice(bytes, i)));
+                Pixels::Memory(Arc::new(chosen))
+            }
+            Pixels::Streamed { from, order, moments } => Pixels::Streamed {
+                from: Arc::clone(from),
+                order: indices.iter().map(|&i| order[i]).collect(),
+                moments: moments.clone(),
+            },
+        };
+        let labels = indices.iter().map(|&i| self.labels[i]).collect();
+        Self { name, pixels, labels, ..*self }.sampled()
+    }
+
+    /// Sets a share of the images apart, drawn by `seed`: (the rest, the share), each in the order of the data set. At
+    /// least one image goes to either side.
+    ///
+    /// # Errors
+    /// There are fewer than two images; images are streamed and the file of one of them is no longer what it was.
+    pub(super) fn apart(&self, share: f64, seed: u64, name: &str) -> Result<(Self, Self)> {
+        if self.len() < 2 {
+            let expected = format!("at least two images, of which one goes to {name}");
+            return Err(DataError::Unexpected { place: self.name.clone(), expected, found: "one".into() });
+        }
+        let count = ((self.len() as f64 * share).round() as usize).clamp(1, self.len() - 1);
+        let mut order = Stream::new(seed, domain::SPLIT, 0, 0).permutation(self.len());
+        order[..count].sort_unstable();
+        order[count..].sort_unstable();
+        Ok((self.select(self.name.clone(), &order[count..])?, self.select(name.into(), &order[..count])?))
+    }
+}
+
+impl Moments {
+    fn add(mut self, other: Self) -> Self {
+        for (sum, more) in self.sums.iter_mut().zip(other.sums) {
+            *sum = [sum[0] + more[0], sum[1] + more[1]];
+        }
+        Self { count: self.count + other.count, ..self }
     }
 }
 
@@ -93,8 +277,10 @@ impl Dataset {
 pub struct Split {
     /// For learning.
     pub train: Dataset,
-    /// For measuring.
+    /// For measuring at the end.
     pub test: Dataset,
+    /// For measuring on the way, if a share of the training images was set apart.
+    pub validation: Option<Dataset>,
 }
 
 impl Split {
@@ -107,7 +293,23 @@ impl Split {
             let say = |d: &Dataset| format!("{:?} and {} classes", d.shape(), d.classes);
             return Err(DataError::Mismatch { train: say(&train), test: say(&test), place: test.name });
         }
-        Ok(Self { train, test })
+        Ok(Self { train, test, validation: None })
+    }
+
+    /// Sets a share of the training images apart for validation, drawn by `seed` alone; 0 leaves all as it is.
+    ///
+    /// # Errors
+    /// `share` is not between 0 and 1, or there are fewer than two training images.
+    pub fn with_validation(mut self, share: f64, seed: u64) -> Result<Self> {
+        if !(0.0..1.0).contains(&share) {
+            return Err(DataError::setting("validation", "a share of the training images from 0 to below 1", share));
+        }
+        if share > 0.0 {
+            let name = format!("{}, set apart for validation", self.train.name);
+            let (train, validation) = self.train.apart(share, seed, &name)?;
+            (self.train, self.validation) = (train, Some(validation));
+        }
+        Ok(self)
     }
 }
 
@@ -151,8 +353,30 @@ mod tests {
     #[test]
     fn first_keeps_images_with_their_labels() {
         let a = Dataset::new("a", [1, 2, 1], 9, vec![1, 2, 3, 4, 5, 6], vec![7, 8, 6]).unwrap();
-        let b = a.first(2);
-        assert_eq!((b.images(), b.labels(), b.image(1)), (&[1, 2, 3, 4][..], &[7, 8][..], &[3, 4][..]));
-        assert_eq!((a.first(100).len(), a.first(0).len()), (3, 1));
+        let b = a.first(2).unwrap();
+        assert_eq!((b.len(), b.labels(), &*b.image(1).unwrap()), (2, &[7, 8][..], &[3, 4][..]));
+        assert_eq!((a.first(100).unwrap().len(), a.first(0).unwrap().len()), (3, 1));
+    }
+
+    #[test]
+    fn validation_is_a_share_of_the_training_images_by_seed() {
+        let a = Dataset::new("a", [1, 1, 1], 50, (0..50).collect(), (0..50).collect()).unwrap();
+        let split = |share, seed| Split::new(a.clone(), a.clone()).unwrap().with_validation(share, seed).unwrap();
+        let (one, other) = (split(0.2, 1), split(0.2, 2));
+        let apart = one.validation.clone().unwrap();
+        assert_eq!((one.train.len(), apart.len(), one.test.len()), (40, 10, 50));
+        let mut all = [one.train.labels(), apart.labels()].concat();
+        assert!(one.train.labels().is_sorted() && apart.labels().is_sorted());
+        all.sort_unstable();
+        assert_eq!(all, a.labels());
+        assert!((0..10).all(|i| u16::from(apart.image(i).unwrap()[0]) == apart.labels()[i]));
+        assert_eq!(one, split(0.2, 1));
+        assert_ne!(apart, other.validation.unwrap());
+        assert_eq!(split(0.0, 1), Split::new(a.clone(), a.clone()).unwrap());
+        assert_eq!(split(0.999, 1).train.len(), 1);
+        for share in [-0.1, 1.0, f64::NAN] {
+            let e = Split::new(a.clone(), a.clone()).unwrap().with_validation(share, 1).unwrap_err().to_string();
+            assert!(e.starts_with("validation: expected a share"), "{e}");
+        }
     }
 }

@@ -123,10 +123,30 @@ pub enum DataError {
         /// Shape and classes of the test set.
         test: String,
     },
+    /// A file, an array or a setting that is not what it has to be.
+    #[error("{place}: expected {expected}, found {found}")]
+    Unexpected {
+        /// The file (and the array in it) or the setting.
+        place: String,
+        /// What would do.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
     /// A data source that is not known.
-    #[error("data: expected digits, photo-digits, mnist:PATH, cifar10:PATH or cifar100:PATH, found '{found}'")]
+    #[error(
+        "data: expected digits, photo-digits, mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH or npz:PATH, found \
+         '{found}'"
+    )]
     Source {
         /// The text.
         found: String,
     },
+}
+
+impl DataError {
+    /// A setting out of its range.
+    pub(super) fn setting(key: &str, expected: &str, found: impl ToString) -> Self {
+        Self::Unexpected { place: key.into(), expected: expected.into(), found: found.to_string() }
+    }
 }

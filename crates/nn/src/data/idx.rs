@@ -1,6 +1,10 @@
 //! IDX files, the form of MNIST: a magic number, the lengths of the axes (big-endian), then bytes; plain or gzip.
 
-use super::{DataError, Dataset, Result, Split, dataset::check_labels};
+use super::{
+    DataError, Dataset, Result, Split,
+    dataset::{IN_MEMORY, check_labels},
+    records::{Form, Part, Records},
+};
 use flate2::read::MultiGzDecoder;
 use std::{
     fs::File,
@@ -27,7 +31,7 @@ impl Idx {
     ///
     /// # Errors
     /// The file cannot be read, is not an IDX file of bytes in `axes` axes, ends early, goes on after its data, holds no
-    /// data, or is gzip and corrupt.
+    /// data, or is gzip and corrupt or more than 512 MiB when unpacked.
     pub fn open(path: &Path, axes: usize) -> Result<Self> {
         let place = path.display().to_string();
         match File::open(path) {
@@ -47,9 +51,9 @@ impl Idx {
         let zipped = head == [0x1f, 0x8b];
         let whole = head.as_slice().chain(from);
         if !zipped {
-            return Self::read_plain(place, whole, axes, |_, e| plain(e));
+            return Self::read_plain(place, whole, axes, u128::MAX, |_, e| plain(e));
         }
-        Self::read_plain(place, MultiGzDecoder::new(whole), axes, |read, e| match e.kind() {
+        Self::read_plain(place, MultiGzDecoder::new(whole), axes, IN_MEMORY.into(), |read, e| match e.kind() {
             // The decoder reports a stream that stops midway so; the header may not be known yet.
             ErrorKind::UnexpectedEof => DataError::Compression {
                 place: place.into(),
@@ -59,16 +63,17 @@ impl Idx {
         })
     }
 
-    fn read_plain(
+    /// The lengths of the axes of a plain file, and their product, which is not 0.
+    fn header(
         place: &str,
-        mut from: impl Read,
+        from: impl Read,
         axes: usize,
         error: impl Fn(usize, std::io::Error) -> DataError,
-    ) -> Result<Self> {
+    ) -> Result<(Vec<usize>, u128)> {
         let place = || place.to_string();
         let mut head = Vec::new();
         let header = 4 + 4 * axes;
-        if let Err(e) = from.by_ref().take(header as u64).read_to_end(&mut head) {
+        if let Err(e) = from.take(header as u64).read_to_end(&mut head) {
             return Err(error(head.len(), e));
         }
         let mut words = head.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
@@ -80,9 +85,24 @@ impl Idx {
             return Err(DataError::Truncated { place: place(), found: head.len() as u64, expected: header as u128 });
         }
         let shape: Vec<usize> = words.map(|w| w as usize).collect();
-        let size = shape.iter().fold(1u128, |n, &axis| n.saturating_mul(axis as u128));
-        if size == 0 {
-            return Err(DataError::Empty { place: place() });
+        match shape.iter().fold(1u128, |n, &axis| n.saturating_mul(axis as u128)) {
+            0 => Err(DataError::Empty { place: place() }),
+            size => Ok((shape, size)),
+        }
+    }
+
+    fn read_plain(
+        place: &str,
+        mut from: impl Read,
+        axes: usize,
+        most: u128,
+        error: impl Fn(usize, std::io::Error) -> DataError,
+    ) -> Result<Self> {
+        let (shape, size) = Self::header(place, from.by_ref(), axes, &error)?;
+        let (place, header) = (|| place.to_string(), 4 + 4 * axes);
+        if size > most {
+            let expected = format!("at most {most} bytes in a compressed file (plain ones may be longer)");
+            return Err(DataError::Unexpected { place: place(), expected, found: size.to_string() });
         }
         // One byte more than announced tells whether there is more; nothing is allocated on the header's word alone.
         let mut data = Vec::new();
@@ -110,17 +130,29 @@ impl Idx {
 }
 
 /// Reads MNIST, or another set in its form (28x28 is not required), from the four usual files of a folder, each plain or
-/// with `.gz`: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`.
+/// with `.gz`: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`. Images in a plain file of more
+/// than 512 MiB are streamed.
 ///
 /// # Errors
 /// A file is missing or broken (see [`Idx::open`]), counts of images and labels disagree, a label is above 9, or training
 /// and test images differ in shape.
 pub fn mnist(folder: &Path) -> Result<Split> {
+    read(folder, IN_MEMORY)
+}
+
+fn read(folder: &Path, in_memory: u64) -> Result<Split> {
     let half = |stem: &str, name: &str| {
         let images = find(folder, &format!("{stem}-images-idx3-ubyte"))?;
         let labels = find(folder, &format!("{stem}-labels-idx1-ubyte"))?;
         let named = |path: &Path| path.display().to_string();
-        pair(name, (&named(&images), Idx::open(&images, 3)?), (&named(&labels), Idx::open(&labels, 1)?))
+        let (images_in, labels_in) = (named(&images), named(&labels));
+        match long(&images, in_memory)? {
+            None => pair(name, (&images_in, Idx::open(&images, 3)?), (&labels_in, Idx::open(&labels, 1)?)),
+            Some((count, records)) => {
+                let labels = classes((&images_in, count), (&labels_in, Idx::open(&labels, 1)?))?;
+                records.dataset(name.into(), 10, labels, in_memory)
+            }
+        }
     };
     Split::new(half("train", "mnist train")?, half("t10k", "mnist test")?)
 }
@@ -132,21 +164,51 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf> {
     })
 }
 
+/// The images of a plain file and how many they are, if they take more than `in_memory` bytes.
+fn long(path: &Path, in_memory: u64) -> Result<Option<(usize, Records)>> {
+    let place = path.display().to_string();
+    let io = |source| DataError::Io { place: place.clone(), source };
+    let file = File::open(path).map_err(io)?;
+    let found = file.metadata().map_err(io)?.len();
+    // A compressed file has another magic number, and what is wrong with a short one is told by who reads it.
+    let Ok((shape, size)) = Idx::header(&place, file, 3, |_, e| io(e)) else { return Ok(None) };
+    if size <= u128::from(in_memory) {
+        return Ok(None);
+    }
+    let (start, expected) = (16, size.saturating_add(16));
+    match u128::from(found).cmp(&expected) {
+        std::cmp::Ordering::Less => return Err(DataError::Truncated { place, found, expected }),
+        std::cmp::Ordering::Greater => return Err(DataError::Trailing { place, expected }),
+        std::cmp::Ordering::Equal => {}
+    }
+    let (count, stride) = (shape[0], shape[1] as u64 * shape[2] as u64);
+    let part = Part { path: path.into(), place, start, stride, count };
+    Ok(Some((count, Records::new(vec![part], [shape[1], shape[2], 1], Form::Bytes)?)))
+}
+
 /// A data set of ten classes from the contents of an image file and a label file and their places.
-pub(super) fn pair(name: &str, (images_in, images): (&str, Idx), (labels_in, labels): (&str, Idx)) -> Result<Dataset> {
-    if images.shape[0] != labels.shape[0] {
+pub(super) fn pair(name: &str, (images_in, images): (&str, Idx), labels: (&str, Idx)) -> Result<Dataset> {
+    let classes = classes((images_in, images.shape[0]), labels)?;
+    Dataset::new(name, [images.shape[1], images.shape[2], 1], 10, images.data, classes)
+}
+
+/// The labels of so many images, below 10.
+fn classes((images_in, images): (&str, usize), (labels_in, labels): (&str, Idx)) -> Result<Vec<u16>> {
+    if images != labels.shape[0] {
         let (images_in, labels_in) = (images_in.to_string(), labels_in.to_string());
-        return Err(DataError::Counts { images_in, images: images.shape[0], labels_in, labels: labels.shape[0] });
+        return Err(DataError::Counts { images_in, images, labels_in, labels: labels.shape[0] });
     }
     let classes: Vec<u16> = labels.data.into_iter().map(u16::from).collect();
     check_labels(labels_in, &classes, 10)?;
-    Dataset::new(name, [images.shape[1], images.shape[2], 1], 10, images.data, classes)
+    Ok(classes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::fuzz;
     use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
     use std::{fs, io::Write};
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -194,7 +256,37 @@ mod tests {
         let split = folder(|_| ()).unwrap();
         assert_eq!((split.train.shape(), split.train.classes, split.train.len()), ([3, 2, 1], 10, 4));
         assert_eq!((split.train.labels(), split.test.labels()), (&[3, 1, 4, 9][..], &[0, 5][..]));
-        assert_eq!(split.train.image(1), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(*split.train.image(1).unwrap(), [6, 7, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn a_long_file_is_streamed() {
+        let memory = folder(|_| ()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
+        write("train-images-idx3-ubyte", &images(4));
+        write("train-labels-idx1-ubyte", &labels(&[3, 1, 4, 9]));
+        write("t10k-images-idx3-ubyte.gz", &gzip(&images(2)));
+        write("t10k-labels-idx1-ubyte", &labels(&[0, 5]));
+        let split = super::read(dir.path(), 23).unwrap();
+        assert!(split.train.is_streamed() && !split.test.is_streamed());
+        assert!(!super::read(dir.path(), 24).unwrap().train.is_streamed());
+        assert!((0..4).all(|i| split.train.image(i).unwrap() == memory.train.image(i).unwrap()));
+        assert_eq!((split.train.labels(), split.test), (memory.train.labels(), memory.test));
+        let message = || super::read(dir.path(), 23).unwrap_err().to_string();
+        write("train-images-idx3-ubyte", &images(4)[..39]);
+        assert!(message().ends_with("train-images-idx3-ubyte: truncated: expected 40 bytes, found 39"));
+        write("train-images-idx3-ubyte", &[images(4), vec![0]].concat());
+        assert!(message().ends_with("train-images-idx3-ubyte: expected 40 bytes, found more after them"));
+        write("train-images-idx3-ubyte", &images(5));
+        assert!(message().contains("expected 5 labels"));
+    }
+
+    #[test]
+    fn a_bomb_is_refused_by_its_header() {
+        let bomb = Idx { shape: vec![600, 1 << 10, 1 << 10], data: vec![0; 8] }.to_bytes();
+        let e = read(&gzip(&bomb), 3).unwrap_err();
+        assert!(e.starts_with("file: expected at most 536870912 bytes in a compressed file"), "{e}");
     }
 
     #[test]
@@ -249,5 +341,32 @@ mod tests {
         assert!(shapes.contains("[3, 2, 1]") && shapes.contains("[2, 2, 1]"), "{shapes}");
         let path = Path::new("no-such-folder/file");
         assert!(Idx::open(path, 1).unwrap_err().to_string().starts_with("no-such-folder/file: "));
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn damaged_files_never_panic(zipped: bool, axes in 1usize..4, damage in fuzz::damage()) {
+            let file = if axes == 1 { labels(&[1, 2, 3]) } else { images(3) };
+            let whole = fuzz::damaged(if zipped { gzip(&file) } else { file }, &damage);
+            if let Ok(idx) = Idx::read("file", &*whole, axes) {
+                prop_assert_eq!(idx.shape.iter().product::<usize>(), idx.data.len());
+            }
+        }
+
+        /// Of a compressed file the contents, so that its check sum is right.
+        #[test]
+        fn damaged_contents_never_panic(damage in fuzz::damage()) {
+            let _ = Idx::read("file", &*gzip(&fuzz::damaged(images(3), &damage)), 3);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(
+            file in fuzz::random(&[b"", b"\0\0\x08\x03", b"\0\0\x08\x01\0\0\0", b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\0"]),
+            axes in 1usize..4,
+        ) {
+            let _ = Idx::read("file", &*file, axes);
+        }
     }
 }

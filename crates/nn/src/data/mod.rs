@@ -7,27 +7,36 @@ mod cifar;
 mod dataset;
 mod digits;
 mod error;
+mod folder;
+#[cfg(test)]
+mod fuzz;
 mod idx;
 mod loader;
 mod normalize;
+mod npz;
 mod photo_digits;
+mod records;
 mod source;
+mod vary;
 
 pub use augment::Augment;
 pub use cifar::{cifar10, cifar100};
 pub use dataset::{Dataset, Split};
 pub use digits::digits;
 pub use error::{DataError, Result};
+pub use folder::folder;
 pub use idx::{Idx, mnist};
 pub use loader::{Batch, Loader};
 pub use normalize::Normalize;
+pub use npz::npz;
 pub use photo_digits::photo_digits;
-pub use source::Source;
+pub use source::{DataConfig, Source};
 
 /// FNV-1a of all images and labels, for tests that hold the embedded sets to their first release.
 #[cfg(test)]
 fn checksum(data: &Dataset) -> u64 {
-    let labels = data.labels().iter().flat_map(|l| l.to_le_bytes());
-    let bytes = data.images().iter().copied().chain(labels);
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let images =
+        (0..data.len()).fold(0xcbf2_9ce4_8422_2325, |sum, i| data.image(i).unwrap().iter().copied().fold(sum, hash));
+    data.labels().iter().flat_map(|l| l.to_le_bytes()).fold(images, hash)
 }

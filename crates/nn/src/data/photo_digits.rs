@@ -51,11 +51,12 @@ fn half(name: &str, digits: &Dataset, photos: &[(&str, &[u8])], part: u32) -> Re
         photo.unwrap_or_else(|e| panic!("the embedded photograph {file} decodes: {e}")).into_rgb8()
     };
     let photos: Vec<RgbImage> = photos.iter().map(decode).collect();
+    let inks: Vec<_> = (0..digits.len()).map(|i| digits.image(i)).collect::<Result<_>>()?;
     let mut images = vec![0; digits.len() * SIDE * SIDE * 3];
     images.par_chunks_exact_mut(SIDE * SIDE * 3).enumerate().for_each(|(i, out)| {
         let draws = Stream::new(SEED, domain::DATA, part, i as u32);
         background(&photos[draws.below(0, photos.len() as u32) as usize], &draws, out);
-        let ink = place(digits.image(i), digits.height, &draws);
+        let ink = place(&inks[i], digits.height, &draws);
         let colour = colour(&ink, out, &draws);
         for (pixel, &ink) in out.chunks_exact_mut(3).zip(&ink) {
             for (value, &colour) in pixel.iter_mut().zip(&colour) {
@@ -199,8 +200,8 @@ mod tests {
             let size = (SIZES.start() + draws.below(5, SIZES.end() - SIZES.start() + 1)) as usize;
             let total = |ink: &[u8]| ink.iter().map(|&v| u32::from(v)).sum::<u32>();
             assert_eq!(
-                total(&place(digits.image(i), 28, &draws)),
-                total(&scale(digits.image(i), 28, size)),
+                total(&place(&digits.image(i).unwrap(), 28, &draws)),
+                total(&scale(&digits.image(i).unwrap(), 28, size)),
                 "digit {i} at size {size}"
             );
         }

@@ -1,6 +1,6 @@
 //! Data sets by name.
 
-use super::{DataError, Result, Split, cifar10, cifar100, digits, mnist, photo_digits};
+use super::{DataError, Result, Split, cifar10, cifar100, digits, folder, folder::MAX_SIDE, mnist, npz, photo_digits};
 use std::{fmt, path::PathBuf, str::FromStr};
 
 /// Where data come from, as written in recipes and on the command line: `digits`, `mnist:FOLDER`.
@@ -16,10 +16,65 @@ pub enum Source {
     Cifar10(PathBuf),
     /// A folder with the binary files of CIFAR-100.
     Cifar100(PathBuf),
+    /// A folder of PNG and JPEG images, one class a sub-folder.
+    Folder(PathBuf),
+    /// A NumPy archive with `x_train`, `y_train`, `x_test` and `y_test`.
+    Npz(PathBuf),
+}
+
+/// A source with what else decides which images are seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataConfig {
+    /// Where the data come from.
+    pub source: Source,
+    /// Rows and columns to which images of a folder are scaled; `None` takes them as they are.
+    pub image_size: Option<usize>,
+    /// The share of the training images that is set apart for validation, 0 to below 1.
+    pub validation: f64,
+    /// Draws the validation images, and the test images of a folder that has none.
+    pub seed: u64,
+}
+
+impl DataConfig {
+    /// Checks what can be checked without data.
+    ///
+    /// # Errors
+    /// A setting is out of its range or does not fit the source.
+    pub fn check(&self) -> Result<()> {
+        match (&self.source, self.image_size) {
+            (Source::Folder(_), Some(size)) if !(1..=MAX_SIDE).contains(&size) => {
+                Err(DataError::setting("image_size", "1 to 16384", size))
+            }
+            (source, Some(size)) if !matches!(source, Source::Folder(_)) => {
+                let expected = format!("left out, since images of {source} have one size");
+                Err(DataError::setting("image_size", &expected, size))
+            }
+            _ if !(0.0..1.0).contains(&self.validation) => Err(DataError::setting(
+                "validation",
+                "a share of the training images from 0 to below 1",
+                self.validation,
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads or makes the data.
+    ///
+    /// # Errors
+    /// A file is missing or broken, or a setting does not fit ([`DataConfig::check`]).
+    pub fn load(&self) -> Result<Split> {
+        self.check()?;
+        let split = match &self.source {
+            Source::Folder(path) => folder(path, self.image_size, self.seed)?,
+            source => source.load()?,
+        };
+        split.with_validation(self.validation, self.seed)
+    }
 }
 
 impl Source {
-    /// Reads or makes the data.
+    /// Reads or makes the data; of a folder its images as they are, test images drawn by seed 1 where it has none.
+    /// [`DataConfig::load`] has settings.
     ///
     /// # Errors
     /// A file is missing or broken.
@@ -30,6 +85,8 @@ impl Source {
             Self::Mnist(folder) => mnist(folder),
             Self::Cifar10(folder) => cifar10(folder),
             Self::Cifar100(folder) => cifar100(folder),
+            Self::Folder(path) => folder(path, None, 1),
+            Self::Npz(path) => npz(path),
         }
     }
 }
@@ -44,6 +101,8 @@ impl FromStr for Source {
             Some(("mnist", path)) if !path.is_empty() => Ok(Self::Mnist(path.into())),
             Some(("cifar10", path)) if !path.is_empty() => Ok(Self::Cifar10(path.into())),
             Some(("cifar100", path)) if !path.is_empty() => Ok(Self::Cifar100(path.into())),
+            Some(("folder", path)) if !path.is_empty() => Ok(Self::Folder(path.into())),
+            Some(("npz", path)) if !path.is_empty() => Ok(Self::Npz(path.into())),
             _ => Err(DataError::Source { found: text.into() }),
         }
     }
@@ -57,6 +116,8 @@ impl fmt::Display for Source {
             Self::Mnist(folder) => write!(f, "mnist:{}", folder.display()),
             Self::Cifar10(folder) => write!(f, "cifar10:{}", folder.display()),
             Self::Cifar100(folder) => write!(f, "cifar100:{}", folder.display()),
+            Self::Folder(path) => write!(f, "folder:{}", path.display()),
+            Self::Npz(path) => write!(f, "npz:{}", path.display()),
         }
     }
 }
@@ -67,16 +128,26 @@ mod tests {
 
     #[test]
     fn texts_survive_the_round_trip() {
-        for text in ["digits", "photo-digits", "mnist:a/b", "cifar10:C:/x", "cifar100:../y"] {
+        for text in ["digits", "photo-digits", "mnist:a/b", "cifar10:C:/x", "cifar100:../y", "folder:a b", "npz:x.npz"]
+        {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn unknown_sources_are_named() {
-        for text in ["", "digit", "mnist", "mnist:", "digits:here", "cifar10", "CIFAR10:x"] {
+        for text in ["", "digit", "mnist", "mnist:", "digits:here", "cifar10", "CIFAR10:x", "folder:", "npz"] {
             let e = text.parse::<Source>().unwrap_err().to_string();
-            assert!(e.contains("cifar100:PATH") && e.ends_with(&format!("found '{text}'")), "{e}");
+            assert!(e.contains("npz:PATH") && e.ends_with(&format!("found '{text}'")), "{e}");
         }
+    }
+
+    #[test]
+    fn settings_are_held_to_the_source() {
+        let config = |image_size, validation| DataConfig { source: Source::Digits, image_size, validation, seed: 4 };
+        let split = config(None, 0.1).load().unwrap();
+        assert_eq!((split.train.len(), split.validation.unwrap().len(), split.test.len()), (5400, 600, 1000));
+        let e = config(Some(32), 0.0).load().unwrap_err().to_string();
+        assert_eq!(e, "image_size: expected left out, since images of digits have one size, found 32");
     }
 }

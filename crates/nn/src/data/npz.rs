@@ -1,0 +1,481 @@
+//! NumPy arrays `x_train`, `y_train`, `x_test` and `y_test`: in one `.npz` file, as `np.savez` and `np.savez_compressed`
+//! write it, or as four `.npy` files in a folder.
+//!
+//! The zip crate opens the archive. The header of an array is read here: it is one line, and the crates that read it
+//! allocate what it announces before they look for it.
+
+use super::{
+    DataError, Dataset, Result, Split,
+    dataset::{IN_MEMORY, check_labels},
+    records::{Form, Part, Records, out_of_range},
+};
+use fixnet_tensor::Buffer;
+use std::{
+    fs::File,
+    io::{BufReader, Read, Seek},
+    path::{Path, PathBuf},
+};
+use zip::{CompressionMethod, ZipArchive};
+
+/// The longest header, far beyond those of plain arrays.
+const HEADER: usize = 1 << 16;
+
+/// Reads images `x_train` and `x_test` [N, H, W] or [N, H, W, C], `u8` or `f32` from 0 to 1 (kept in 256 steps), and labels
+/// `y_train` and `y_test` [N] or [N, 1] of any integer type, from an `.npz` file or a folder of `.npy` files. There are as many
+/// classes as the largest training label says. Images of more than 512 MiB are streamed; they must not be compressed.
+///
+/// # Errors
+/// The file is no zip archive, an array is missing, damaged, of another type or shape, or holds numbers out of range; counts
+/// of images and labels disagree; training and test images differ in shape.
+pub fn npz(path: &Path) -> Result<Split> {
+    read(path, IN_MEMORY)
+}
+
+fn read(path: &Path, in_memory: u64) -> Result<Split> {
+    let open =
+        |path: &Path| File::open(path).map_err(|source| DataError::Io { place: path.display().to_string(), source });
+    if path.is_dir() {
+        return split(&path.display().to_string(), in_memory, |name, take| {
+            let path = path.join(name);
+            let file = open(&path)?;
+            take(&mut BufReader::new(file), Some((path, 0)))
+        });
+    }
+    archive(path, BufReader::new(open(path)?), in_memory)
+}
+
+fn archive(path: &Path, from: impl Read + Seek, in_memory: u64) -> Result<Split> {
+    let place = path.display().to_string();
+    let mut zip = ZipArchive::new(from).map_err(|e| unexpected(&place, "a zip archive of NumPy arrays", e))?;
+    split(&place, in_memory, |name, take| {
+        let wrong = |e| unexpected(&place, format!("an array {name}"), e);
+        let mut file = zip.by_name(name).map_err(wrong)?;
+        let stored = file.compression() == CompressionMethod::Stored && !file.encrypted();
+        let start = file.data_start().filter(|_| stored);
+        take(&mut file, start.map(|start| (path.to_path_buf(), start)))
+    })
+}
+
+/// Where an array lies as it is: a file and the place in it.
+type Lies = Option<(PathBuf, u64)>;
+/// What is done with the bytes of an array.
+type Take<'a> = dyn FnMut(&mut dyn Read, Lies) -> Result<()> + 'a;
+
+/// A split from whoever opens an array by the name of its file.
+fn split(place: &str, in_memory: u64, mut open: impl FnMut(&str, &mut Take<'_>) -> Result<()>) -> Result<Split> {
+    let mut half = |name: &str, classes: Option<usize>| {
+        let [x, y] = ["x", "y"].map(|kind| (format!("{kind}_{name}.npy"), format!("{place}: {kind}_{name}")));
+        let (mut images, mut labels) = (None, Vec::new());
+        open(&x.0, &mut |from, lies| {
+            images = Some(Array::read(&x.1, from)?.images(from, lies, in_memory)?);
+            Ok(())
+        })?;
+        open(&y.0, &mut |from, _| {
+            labels = Array::read(&y.1, from)?.labels(from)?;
+            Ok(())
+        })?;
+        let Some((count, images)) = images else { return Err(DataError::Empty { place: x.1 }) };
+        if labels.len() != count {
+            return Err(DataError::Counts { images_in: x.1, images: count, labels_in: y.1, labels: labels.len() });
+        }
+        let most = usize::from(labels.iter().copied().max().unwrap_or(0)) + 1;
+        let classes = classes.unwrap_or(most);
+        check_labels(&y.1, &labels, classes)?;
+        match images {
+            Images::Memory(shape, bytes) => Dataset::new(y.1, shape, classes, bytes, labels),
+            Images::Files(records) => records.dataset(x.1, classes, labels, in_memory),
+        }
+    };
+    let train = half("train", None)?;
+    let test = half("test", Some(train.classes))?;
+    Split::new(train, test)
+}
+
+fn unexpected(place: &str, expected: impl ToString, found: impl ToString) -> DataError {
+    DataError::Unexpected { place: place.into(), expected: expected.to_string(), found: found.to_string() }
+}
+
+/// The images of an array.
+enum Images {
+    /// Their shape and bytes.
+    Memory([usize; 3], Vec<u8>),
+    Files(Records),
+}
+
+/// The header of an array.
+#[derive(Debug)]
+struct Array {
+    place: String,
+    shape: Vec<usize>,
+    /// Type and bytes of a number: `f4`.
+    kind: [u8; 2],
+    big_endian: bool,
+    /// The length of the header.
+    start: u64,
+    /// Bytes of all numbers.
+    len: u128,
+}
+
+/// What follows `'key':` in the dictionary of a header.
+fn value<'a>(header: &'a str, key: &str) -> Option<&'a str> {
+    let rest = header.split_once(&format!("'{key}'"))?.1;
+    Some(rest.trim_start().strip_prefix(':')?.trim_start())
+}
+
+impl Array {
+    fn read(place: &str, from: &mut dyn Read) -> Result<Self> {
+        let damaged = |e: std::io::Error| unexpected(place, "a whole array", format!("a damaged one ({e})"));
+        let mut start = [0; 8];
+        from.read_exact(&mut start).map_err(damaged)?;
+        let mut len = [0; 4];
+        let bytes = match start {
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _] => 2,
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, _] => 4,
+            _ => return Err(unexpected(place, "a NumPy array of format 1 to 3", "another kind of file")),
+        };
+        from.read_exact(&mut len[..bytes]).map_err(damaged)?;
+        let len = u32::from_le_bytes(len) as usize;
+        if len > HEADER {
+            return Err(unexpected(place, format!("a header of at most {HEADER} bytes"), len));
+        }
+        let mut header = vec![0; len];
+        from.read_exact(&mut header).map_err(damaged)?;
+        let start = (8 + bytes + header.len()) as u64;
+        let header = String::from_utf8_lossy(&header);
+        let wrong = |expected: &str| unexpected(place, expected, header.trim());
+        let descr =
+            value(&header, "descr").and_then(|v| v.strip_prefix('\'')?.split_once('\'')).map(|v| v.0.as_bytes());
+        let Some(&[order @ (b'<' | b'>' | b'|'), kind @ (b'u' | b'i' | b'f'), size @ (b'1' | b'2' | b'4' | b'8')]) =
+            descr
+        else {
+            return Err(wrong("numbers u1 to u8, i1 to i8 or f4"));
+        };
+        if !value(&header, "fortran_order").is_some_and(|v| v.starts_with("False")) {
+            return Err(wrong("'fortran_order': False"));
+        }
+        let shape = value(&header, "shape").and_then(|v| v.strip_prefix('(')?.split_once(')')).and_then(|(axes, _)| {
+            let axes = axes.split(',').map(str::trim).filter(|axis| !axis.is_empty());
+            axes.map(|axis| axis.parse().ok()).collect::<Option<Vec<usize>>>()
+        });
+        let shape = shape.ok_or_else(|| wrong("'shape': (…)"))?;
+        let len = shape.iter().fold(u128::from(size - b'0'), |n, &axis| n.saturating_mul(axis as u128));
+        Ok(Self { place: place.into(), shape, kind: [kind, size], big_endian: order == b'>', start, len })
+    }
+
+    /// The bytes of the numbers, of which `most` are allowed.
+    fn bytes(&self, from: &mut dyn Read, most: u64) -> Result<Vec<u8>> {
+        if self.len > u128::from(most) {
+            return self.wrong(&format!("an array of at most {most} bytes"), self.len);
+        }
+        // One byte more than announced tells whether there is more; nothing is allocated on the header's word alone.
+        let mut bytes = Vec::new();
+        from.take(self.len as u64 + 1).read_to_end(&mut bytes).map_err(|e| self.damaged(e))?;
+        match (bytes.len() as u128).cmp(&self.len) {
+            std::cmp::Ordering::Equal => Ok(bytes),
+            std::cmp::Ordering::Less => self.incomplete(bytes.len()),
+            std::cmp::Ordering::Greater => self.incomplete("more"),
+        }
+    }
+
+    fn incomplete<T>(&self, found: impl ToString) -> Result<T> {
+        self.wrong(&format!("{} bytes of numbers {:?}", self.len, self.shape), found)
+    }
+
+    fn damaged(&self, e: std::io::Error) -> DataError {
+        unexpected(&self.place, "a whole array", format!("a damaged one ({e})"))
+    }
+
+    fn wrong<T>(&self, expected: &str, found: impl ToString) -> Result<T> {
+        Err(unexpected(&self.place, expected, found))
+    }
+
+    fn kind(&self) -> String {
+        format!("{}{}", char::from(self.kind[0]), char::from(self.kind[1]))
+    }
+
+    /// How many images, and they themselves: in memory, or where they lie if they take more than `in_memory` bytes.
+    fn images(self, from: &mut dyn Read, lies: Lies, in_memory: u64) -> Result<(usize, Images)> {
+        let (count, shape) = match self.shape[..] {
+            [n, h, w] => (n, [h, w, 1]),
+            [n, h, w, c] => (n, [h, w, c]),
+            _ => return self.wrong("images [N, H, W] or [N, H, W, C]", format!("{:?}", self.shape)),
+        };
+        let form = match &self.kind {
+            b"u1" => Form::Bytes,
+            b"f4" => Form::Floats { big_endian: self.big_endian },
+            _ => return self.wrong("images as u1 or f4", self.kind()),
+        };
+        if self.len == 0 {
+            return Err(DataError::Empty { place: self.place });
+        }
+        if self.len / form.size() as u128 <= u128::from(in_memory) {
+            let raw = self.bytes(from, in_memory.saturating_mul(form.size() as u64))?;
+            if matches!(form, Form::Bytes) {
+                return Ok((count, Images::Memory(shape, raw)));
+            }
+            let mut out = vec![0; raw.len() / form.size()];
+            form.convert(&raw, shape[2], &mut out).map_err(|(at, v)| out_of_range(&self.place, at, v))?;
+            return Ok((count, Images::Memory(shape, out)));
+        }
+        let Some((path, offset)) = lies else {
+            let most = format!("at most {in_memory} bytes in a compressed array (others may be longer)");
+            return self.wrong(&most, self.len / form.size() as u128);
+        };
+        // Beyond what a file may hold the sizes of an image need not fit their types.
+        let Ok(len) = i64::try_from(self.len) else { return self.incomplete("fewer") };
+        let (start, stride) = (offset.saturating_add(self.start), len as u64 / count as u64);
+        let part = Part { path, place: self.place.clone(), start, stride, count };
+        let records = Records::new(vec![part], shape, form)?;
+        // One pass now, so that what is damaged or out of range is known before the first step.
+        let (len, image) = (stride as usize, stride as usize / form.size());
+        let (mut raw, mut out) = (Buffer::<u8>::take(len), Buffer::<u8>::take(image));
+        for i in 0..count {
+            from.read_exact(&mut raw).map_err(|e| self.damaged(e))?;
+            form.convert(&raw, shape[2], &mut out).map_err(|(at, v)| out_of_range(&self.place, i * image + at, v))?;
+        }
+        match from.read(&mut [0]).map_err(|e| self.damaged(e))? {
+            0 => Ok((count, Images::Files(records))),
+            _ => self.incomplete("more"),
+        }
+    }
+
+    fn labels(self, from: &mut dyn Read) -> Result<Vec<u16>> {
+        match self.shape[..] {
+            [_] | [_, 1] => {}
+            _ => return self.wrong("labels [N] or [N, 1]", format!("{:?}", self.shape)),
+        }
+        if self.kind[0] == b'f' {
+            return self.wrong("labels of an integer type", self.kind());
+        }
+        let size = usize::from(self.kind[1] - b'0');
+        let bytes = self.bytes(from, IN_MEMORY)?;
+        let mut labels = Vec::with_capacity(bytes.len() / size);
+        for (i, number) in bytes.chunks_exact(size).enumerate() {
+            // Little-endian in 16 bytes, the sign carried on.
+            let mut wide = [0; 16];
+            wide[..size].copy_from_slice(number);
+            if self.big_endian {
+                wide[..size].reverse();
+            }
+            if self.kind[0] == b'i' && wide[size - 1] >= 128 {
+                wide[size..].fill(255);
+            }
+            let v = i128::from_le_bytes(wide);
+            match u16::try_from(v) {
+                Ok(label) if label < u16::MAX => labels.push(label),
+                _ => return self.wrong("labels from 0 to 65534", format!("{v} at {i}")),
+            }
+        }
+        Ok(labels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fuzz;
+    use proptest::prelude::*;
+    use std::io::{Cursor, Write};
+    use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+
+    fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    type Entry = (&'static str, Vec<u8>);
+
+    /// Two training images of 1x2 and one test image, with `change` put in.
+    fn arrays(change: Option<Entry>) -> [Entry; 4] {
+        let mut entries: [Entry; 4] = [
+            ("x_train", npy("|u1", "(2, 1, 2)", &[1, 2, 3, 4])),
+            ("y_train", npy("<i8", "(2,)", &[[2, 0, 0, 0, 0, 0, 0, 0], [0; 8]].concat())),
+            ("x_test", npy("|u1", "(1, 1, 2)", &[5, 6])),
+            ("y_test", npy("|u1", "(1, 1)", &[1])),
+        ];
+        if let Some((name, bytes)) = change {
+            entries.iter_mut().filter(|e| e.0 == name).for_each(|e| e.1.clone_from(&bytes));
+        }
+        entries
+    }
+
+    fn zipped(change: Option<Entry>, method: CompressionMethod) -> Vec<u8> {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in &arrays(change) {
+            zip.start_file(format!("{name}.npy"), SimpleFileOptions::default().compression_method(method)).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    fn load(file: impl AsRef<[u8]>) -> Result<Split> {
+        archive(Path::new("f"), Cursor::new(file), IN_MEMORY)
+    }
+
+    fn with(name: &'static str, bytes: Vec<u8>) -> std::result::Result<Split, String> {
+        load(zipped(Some((name, bytes)), CompressionMethod::Deflated)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn stored_and_deflated_arrays_and_folders_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in arrays(None) {
+            std::fs::write(dir.path().join(format!("{name}.npy")), bytes).unwrap();
+        }
+        for split in [
+            load(zipped(None, CompressionMethod::Stored)).unwrap(),
+            load(zipped(None, CompressionMethod::Deflated)).unwrap(),
+            npz(dir.path()).unwrap(),
+        ] {
+            assert_eq!((split.train.shape(), split.train.classes), ([1, 2, 1], 3));
+            assert_eq!((split.train.labels(), split.test.labels()), (&[2, 0][..], &[1][..]));
+            assert_eq!(*split.train.image(1).unwrap(), [3, 4]);
+        }
+        std::fs::remove_file(dir.path().join("y_test.npy")).unwrap();
+        assert!(npz(dir.path()).unwrap_err().to_string().contains("y_test.npy: "));
+    }
+
+    #[test]
+    fn long_arrays_are_streamed_unless_they_are_compressed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.npz");
+        let read = |change: Option<Entry>, method, in_memory| {
+            std::fs::write(&path, zipped(change, method)).unwrap();
+            super::read(&path, in_memory).map_err(|e| e.to_string().replace(&path.display().to_string(), "f"))
+        };
+        let floats = || ("x_train", npy("<f4", "(2, 1, 2)", &[0.0, 0.2, 0.4, 1.0f32].map(f32::to_le_bytes).concat()));
+        for change in [None, Some(floats())] {
+            let memory = read(change.clone(), CompressionMethod::Stored, 4).unwrap();
+            let streamed = read(change.clone(), CompressionMethod::Stored, 3).unwrap();
+            assert!(streamed.train.is_streamed() && !streamed.test.is_streamed() && !memory.train.is_streamed());
+            assert!((0..2).all(|i| streamed.train.image(i).unwrap() == memory.train.image(i).unwrap()));
+            let e = read(change, CompressionMethod::Deflated, 3).unwrap_err();
+            assert!(e.starts_with("f: x_train: expected at most 3 bytes in a compressed array"), "{e}");
+        }
+        let streamed = |name, bytes| read(Some((name, bytes)), CompressionMethod::Stored, 3).unwrap_err();
+        let e = streamed("x_train", npy("<f4", "(1, 2, 2)", &[0.0, 0.5, 1.5, 0.0f32].map(f32::to_le_bytes).concat()));
+        assert_eq!(e, "f: x_train: expected f4 from 0 to 1, found 1.5 at 2");
+        let e = streamed("x_train", npy("|u1", "(2, 1, 2)", &[0; 5]));
+        assert_eq!(e, "f: x_train: expected 4 bytes of numbers [2, 1, 2], found more");
+        let e = streamed("x_train", npy("|u1", "(20, 1, 2)", &[0; 9]));
+        assert!(e.starts_with("f: x_train: expected a whole array"), "{e}");
+        let e = streamed("x_train", npy("|u1", "(9999999, 1, 2)", &[0; 9]));
+        assert!(e.starts_with("f: x_train: truncated"), "{e}");
+        let e = streamed("x_train", npy("|u1", "(1, 9999999999999, 9999999999999)", &[0; 9]));
+        assert!(e.ends_with("found fewer"), "{e}");
+        // The check sum of the archive counts too.
+        let mut file = zipped(None, CompressionMethod::Stored);
+        let at = file.windows(4).position(|w| w == [1, 2, 3, 4]).unwrap();
+        file[at] = 9;
+        std::fs::write(&path, file).unwrap();
+        assert!(super::read(&path, 3).unwrap_err().to_string().contains("a damaged one"));
+    }
+
+    #[test]
+    fn floats_channels_and_byte_orders() {
+        let floats = |to: fn(f32) -> [u8; 4]| [0.0, 0.5, 1.0, 51.0 / 255.0].map(to).concat();
+        for (descr, data) in [("<f4", floats(f32::to_le_bytes)), (">f4", floats(f32::to_be_bytes))] {
+            let split = with("x_train", npy(descr, "(2, 1, 2, 1)", &data)).unwrap();
+            assert_eq!([&*split.train.image(0).unwrap(), &*split.train.image(1).unwrap()].concat(), [0, 128, 255, 51]);
+        }
+        let split = with("y_train", npy(">i2", "(2,)", &[0, 7, 1, 0])).unwrap();
+        assert_eq!((split.train.labels(), split.train.classes), (&[7, 256][..], 257));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        for (name, bytes, words) in [
+            (
+                "x_train",
+                npy("<f4", "(1, 1, 1)", &2f32.to_le_bytes()),
+                "f: x_train: expected f4 from 0 to 1, found 2 at 0",
+            ),
+            ("x_train", npy("<f4", "(1, 1, 1)", &f32::NAN.to_le_bytes()), "found NaN at 0"),
+            ("x_train", npy("<f8", "(1, 1, 1)", &[0; 8]), "expected images as u1 or f4, found f8"),
+            ("x_train", npy("<U1", "(1, 1, 1)", &[0; 4]), "expected numbers u1 to u8"),
+            ("x_train", npy("|u1", "(2, 2)", &[0; 4]), "[N, H, W, C], found [2, 2]"),
+            ("x_train", npy("|u1", "(2, 1, 2)", &[0; 3]), "expected 4 bytes of numbers [2, 1, 2], found 3"),
+            ("x_train", npy("|u1", "(2, 1, 2)", &[0; 5]), "expected 4 bytes of numbers [2, 1, 2], found more"),
+            ("x_train", npy("|u1", "(0, 1, 2)", &[]), "at least one image"),
+            ("x_train", npy("|u1", "(99999, 9999, 9999)", &[0; 5]), "at most 536870912 bytes in a compressed array"),
+            ("y_train", npy("|u1", "(99999999999,)", &[0; 5]), "expected an array of at most 536870912 bytes"),
+            ("x_train", npy("|u1", "(-1, 1, 2)", &[0; 5]), "expected 'shape': (…)"),
+            (
+                "x_train",
+                b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(),
+                "a header of at most 65536 bytes, found 4294967295",
+            ),
+            ("x_train", b"GIF89a and more".to_vec(), "f: x_train: expected a NumPy array of format 1 to 3"),
+            ("x_train", b"GIF".to_vec(), "f: x_train: expected a whole array"),
+            ("y_train", npy("|i1", "(2,)", &[1, 255]), "f: y_train: expected labels from 0 to 65534, found -1 at 1"),
+            ("y_train", npy("<u8", "(1,)", &[255; 8]), "found 18446744073709551615 at 0"),
+            ("y_train", npy("<f4", "(1,)", &[0; 4]), "expected labels of an integer type, found f4"),
+            (
+                "y_train",
+                npy("|u1", "(3,)", &[0; 3]),
+                "f: y_train: expected 2 labels, one for each image in f: x_train, found 3",
+            ),
+            ("y_train", npy("|u1", "(1, 2)", &[0; 2]), "expected labels [N] or [N, 1], found [1, 2]"),
+            ("y_test", npy("|u1", "(1,)", &[3]), "f: y_test: label 0: expected 0..=2, found 3"),
+            ("x_test", npy("|u1", "(1, 2, 1)", &[0; 2]), "as in training"),
+        ] {
+            let e = with(name, bytes).unwrap_err();
+            assert!(e.contains(words), "{e}\n{words}");
+        }
+        let mut fortran = npy("|u1", "(2, 1, 2)", &[0; 4]);
+        let at = fortran.windows(5).position(|w| w == b"False").unwrap();
+        fortran.splice(at..at + 5, *b"True ");
+        assert!(with("x_train", fortran).unwrap_err().contains("expected 'fortran_order': False"));
+        assert!(npz(Path::new("no-such.npz")).unwrap_err().to_string().starts_with("no-such.npz: "));
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+            let whole = zipped(None, method);
+            for len in 0..whole.len() {
+                assert!(load(&whole[..len]).is_err(), "{len} of {}", whole.len());
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn damaged_archives_never_panic(deflated: bool, streamed: bool, damage in fuzz::damage()) {
+            let method = if deflated { CompressionMethod::Deflated } else { CompressionMethod::Stored };
+            let file = fuzz::damaged(zipped(None, method), &damage);
+            match streamed {
+                true => {
+                    let path = tempfile::NamedTempFile::new().unwrap();
+                    std::fs::write(&path, &file).unwrap();
+                    let _ = super::read(path.path(), 0);
+                }
+                false => { let _ = load(&file); }
+            }
+        }
+
+        #[test]
+        fn archives_of_damaged_arrays_never_panic(which in 0usize..4, damage in fuzz::damage()) {
+            let (name, array) = arrays(None)[which].clone();
+            let _ = with(name, fuzz::damaged(array, &damage));
+        }
+
+        #[test]
+        fn random_bytes_never_panic(
+            file in fuzz::random(&[b"", b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x02\x00\x10\x00\x00\x00"]),
+            images: bool,
+        ) {
+            let _ = load(&file);
+            let mut from = &*file;
+            if let Ok(array) = Array::read("f", &mut from) {
+                let _ = if images { array.images(&mut from, None, 9).map(|_| ()) } else { array.labels(&mut from).map(|_| ()) };
+            }
+        }
+    }
+}
