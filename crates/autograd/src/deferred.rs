@@ -186,7 +186,12 @@ impl fmt::Debug for Lazy {
 impl Lazy {
     /// A value that nobody has written.
     pub fn new(inner: impl Deferred + 'static) -> Self {
-        Self { inner: Arc::new(inner), written: Arc::default() }
+        Self::of(Arc::new(inner))
+    }
+
+    /// As [`new`](Self::new), of what is shared already.
+    pub fn of(inner: Arc<dyn Deferred>) -> Self {
+        Self { inner, written: Arc::default() }
     }
 
     /// The value as a tensor, written once.
@@ -195,7 +200,7 @@ impl Lazy {
     }
 
     /// Whether a pass over all should write the value on the way: later ones will read it, and it is not written yet.
-    fn wants_writing(&self) -> bool {
+    pub(crate) fn wants_writing(&self) -> bool {
         self.inner.keep() && self.written.get().is_none()
     }
 }

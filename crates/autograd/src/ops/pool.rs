@@ -1,8 +1,10 @@
 //! Pooling: `max_pool2d`, `avg_pool2d`, `global_avg_pool2d`. Windows of `size`, moved by `stride`, no padding; rows and
 //! columns that fill no window are left out, as is usual.
 
-use crate::{Backward, Cx, Grads, Graph, Result, Var};
+use crate::deferred::{self, Deferred, Gradient};
+use crate::{Backward, Cx, Grads, Graph, Result, Value, Var};
 use fixnet_tensor::{Buffer, Error, Tensor, map};
+use std::sync::Arc;
 
 /// Sizes of a pooling operation.
 #[derive(Clone, Copy)]
@@ -14,13 +16,14 @@ struct Windows {
 }
 
 impl Windows {
-    fn new(op: &'static str, x: &Tensor, size: [usize; 2], stride: usize) -> Result<Self> {
-        let input @ [n, h, w, c] = x.nhwc(op)?;
+    fn new(op: &'static str, shape: &[usize], size: [usize; 2], stride: usize) -> Result<Self> {
+        let &[n, h, w, c] = shape else { return Err(Error::shape(op, "[N, H, W, C]", shape).into()) };
+        let input = [n, h, w, c];
         if size.contains(&0) || stride == 0 || h < size[0] || w < size[1] {
             return Err(Error::shape(
                 op,
                 format!("an image of at least {size:?} pixels, stride {stride} above 0"),
-                x.shape(),
+                shape,
             )
             .into());
         }
@@ -32,6 +35,11 @@ impl Windows {
         let [_, h, w, _] = self.input;
         let [_, oh, ow, _] = self.out;
         (i / (oh * ow) * h + i / ow % oh * self.stride) * w + i % ow * self.stride
+    }
+
+    /// Whether no pixel lies in two windows.
+    fn apart(&self) -> bool {
+        self.size.iter().all(|&s| s <= self.stride)
     }
 
     /// The distances from the corner to the pixels of a window.
@@ -68,9 +76,13 @@ impl Backward for MaxPool {
         "max_pool2d"
     }
     fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
-        let (taps, c) = (self.windows.taps(), self.windows.input[3]);
-        let (grad, winner) = (grad.data(), &*self.winner);
-        Ok(vec![Some(self.windows.scatter(|i, offset, dx| {
+        let Self { windows, winner } = *self;
+        if windows.apart() {
+            return Ok(vec![Some(deferred::write(&ToWinner { windows, winner, grad }))]);
+        }
+        let (taps, c) = (windows.taps(), windows.input[3]);
+        let (grad, winner) = (grad.data(), &*winner);
+        Ok(vec![Some(windows.scatter(|i, offset, dx| {
             let (grad, winner) = (&grad[i * c..][..c], &winner[i * c..][..c]);
             for (tap, at) in taps.iter().enumerate() {
                 let dx = &mut dx[(offset + at) * c..][..c];
@@ -79,6 +91,60 @@ impl Backward for MaxPool {
                 }
             }
         }))])
+    }
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let grad = grad.into_tensor(cx.store);
+        if !self.windows.apart() {
+            return Ok(self.backward(grad, cx)?.into_iter().map(|g| g.map(Gradient::Float)).collect());
+        }
+        let Self { windows, winner } = *self;
+        Ok(vec![Some(Gradient::Deferred(Arc::new(ToWinner { windows, winner, grad })))])
+    }
+}
+
+/// The gradient of the input where windows do not overlap: that of the window for its winner, 0 for the others. It has
+/// more numbers than it is made of, so it is made where it is needed.
+struct ToWinner {
+    windows: Windows,
+    winner: Buffer<u8>,
+    grad: Tensor,
+}
+
+impl Deferred for ToWinner {
+    fn shape(&self) -> &[usize] {
+        &self.windows.input
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        let Windows { input: [_, h, w, c], out: [_, oh, ow, _], size, stride } = self.windows;
+        let grad = self.grad.data();
+        map::dispatch(
+            #[inline(always)]
+            || {
+                let mut at = first;
+                let end = first + out.len();
+                // Pixel by pixel of the input, of the first and the last perhaps a part.
+                while at < end {
+                    let (pixel, from) = (at / c, at % c);
+                    let length = (c - from).min(end - at);
+                    let out = &mut out[at - first..][..length];
+                    at += length;
+                    let (line, x) = (pixel / w, pixel % w);
+                    let (image, y) = (line / h, line % h);
+                    let (oy, ox, row, column) = (y / stride, x / stride, y % stride, x % stride);
+                    if oy >= oh || ox >= ow || row >= size[0] || column >= size[1] {
+                        out.fill(0.0);
+                        continue;
+                    }
+                    let window = ((image * oh + oy) * ow + ox) * c + from;
+                    let tap = (row * size[1] + column) as u8;
+                    let both = grad[window..][..length].iter().zip(&self.winner[window..][..length]);
+                    out.iter_mut().zip(both).for_each(|(o, (&g, &who))| *o = if who == tap { g } else { 0.0 });
+                }
+            },
+        );
+    }
+    fn size(&self) -> usize {
+        2
     }
 }
 
@@ -109,27 +175,43 @@ impl Graph<'_> {
     /// # Errors
     /// The value is no image, or the window (at most 15 x 15) does not fit.
     pub fn max_pool2d(&mut self, x: &Var, size: usize, stride: usize) -> Result<Var> {
-        let t = x.tensor();
-        let windows = Windows::new("max_pool2d", &t, [size; 2], stride)?;
+        let windows = Windows::new("max_pool2d", x.shape(), [size; 2], stride)?;
         if size > 15 {
             return Err(Error::range("max_pool2d", "window", "at most 15", size).into());
         }
-        let (taps, c) = (windows.taps(), windows.input[3]);
-        let data = t.data();
+        let Windows { input: [_, h, w, c], out: [_, oh, ow, _], .. } = windows;
+        let taps = windows.taps();
+        let value: &dyn Deferred = match x.value() {
+            Value::Deferred(lazy) if lazy.wants_writing() => &lazy.tensor(),
+            value => value,
+        };
         let mut out = Tensor::take(&windows.out);
         let mut winner = Buffer::<u8>::take(out.len());
-        map::rows2(out.data_mut(), &mut winner, c, |first, out, winner| {
-            for (i, (out, winner)) in out.chunks_exact_mut(c).zip(winner.chunks_exact_mut(c)).enumerate() {
-                let corner = windows.corner(first + i);
-                out.copy_from_slice(&data[corner * c..][..c]);
-                winner.fill(0);
-                for (tap, offset) in taps.iter().enumerate().skip(1) {
-                    let values = &data[(corner + offset) * c..][..c];
-                    for ((best, who), &v) in out.iter_mut().zip(winner.iter_mut()).zip(values) {
-                        // A NaN wins and stays, so that it is found.
-                        let wins = (v > *best) | v.is_nan();
-                        *best = if wins { v } else { *best };
-                        *who = if wins { tap as u8 } else { *who };
+        // By lines of the result: the lines that they see are computed in the cache if they are not written.
+        map::rows2(out.data_mut(), &mut winner, ow * c, |first, out, winner| {
+            let mut scratch = Buffer::take(size * w * c);
+            let lines = out.chunks_exact_mut(ow * c).zip(winner.chunks_exact_mut(ow * c));
+            for (line, (out, winner)) in (first..).zip(lines) {
+                let from = (line / oh * h + line % oh * stride) * w * c;
+                let seen = match value.slice(from..from + size * w * c) {
+                    Some(seen) => seen,
+                    None => {
+                        value.fill(from, &mut scratch);
+                        &scratch
+                    }
+                };
+                for (ox, (out, winner)) in out.chunks_exact_mut(c).zip(winner.chunks_exact_mut(c)).enumerate() {
+                    let corner = &seen[ox * stride * c..];
+                    out.copy_from_slice(&corner[..c]);
+                    winner.fill(0);
+                    for (tap, offset) in taps.iter().enumerate().skip(1) {
+                        let values = &corner[offset * c..][..c];
+                        for ((best, who), &v) in out.iter_mut().zip(winner.iter_mut()).zip(values) {
+                            // A NaN wins and stays, so that it is found.
+                            let wins = (v > *best) | v.is_nan();
+                            *best = if wins { v } else { *best };
+                            *who = if wins { tap as u8 } else { *who };
+                        }
                     }
                 }
             }
@@ -175,7 +257,7 @@ impl Graph<'_> {
 
     fn average(&mut self, op: &'static str, x: &Var, size: [usize; 2], stride: usize) -> Result<Var> {
         let t = x.tensor();
-        let windows = Windows::new(op, &t, size, stride)?;
+        let windows = Windows::new(op, t.shape(), size, stride)?;
         let (taps, c) = (windows.taps(), windows.input[3]);
         let share = 1.0 / taps.len() as f32;
         let mut out = Tensor::take(&windows.out);
@@ -196,7 +278,10 @@ impl Graph<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::{ToWinner, Windows};
     use crate::check::{gradient_error, sample};
+    use crate::deferred::{self, Deferred};
+    use fixnet_tensor::Buffer;
 
     #[test]
     fn gradients_match_finite_differences() {
@@ -213,5 +298,24 @@ mod tests {
             assert!(error < 1e-3, "avg {size} {stride}: {error}");
         }
         assert!(gradient_error(&[sample(&[2, 3, 5, 4], 1)], 0.1, |g, v| g.global_avg_pool2d(&v[0])).unwrap() < 1e-3);
+    }
+
+    #[test]
+    fn the_gradient_of_a_maximum_is_the_same_in_pieces() {
+        let windows = Windows::new("test", &[2, 7, 5, 3], [2; 2], 3).unwrap();
+        let grad = sample(&windows.out, 1);
+        let winner: Buffer<u8> = (0..grad.len()).map(|i| (i * 7 % 4) as u8).collect();
+        let gradient = ToWinner { windows, winner, grad };
+        let whole = deferred::write(&gradient);
+        for length in [1, 2, 5, 7, 16, 100] {
+            let mut pieces = vec![9.0; whole.len()];
+            pieces.chunks_mut(length).enumerate().for_each(|(i, out)| gradient.fill(i * length, out));
+            assert_eq!(pieces, whole.data());
+        }
+        // Each window gives its gradient to one pixel; the second one begins at column 3.
+        let sum = |t: &fixnet_tensor::Tensor| t.data().iter().map(|&v| f64::from(v)).sum::<f64>();
+        assert!((sum(&whole) - sum(&gradient.grad)).abs() < 1e-5);
+        assert_eq!(gradient.winner[4], 0);
+        assert_eq!(whole.view()[[0, 0, 3, 1]], gradient.grad.view()[[0, 0, 1, 1]]);
     }
 }

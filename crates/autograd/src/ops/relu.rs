@@ -15,8 +15,8 @@ struct Relu {
 }
 
 impl Relu {
-    fn through(self, d: Tensor) -> Through {
-        Through { value: self.out, d: Value::Float(d), clip: None, plus: None, positive: true }
+    fn through(self, d: Value) -> Through {
+        Through { value: self.out, d, clip: None, plus: None, positive: true }
     }
 }
 
@@ -25,13 +25,14 @@ impl Backward for Relu {
         "relu"
     }
     fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        Ok(vec![Some(Gradient::from(self.through(grad)).into_tensor(cx.store))])
+        Ok(vec![Some(Gradient::from(self.through(Value::Float(grad))).into_tensor(cx.store))])
     }
     fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
         let through = match grad {
             // The value that was quantized is this output: one look at it decides both.
             Gradient::Through(t) if !t.positive => Through { positive: true, ..t },
-            grad => self.through(grad.into_tensor(cx.store)),
+            Gradient::Deferred(d) => self.through(Value::Deferred(Lazy::of(d))),
+            grad => self.through(Value::Float(grad.into_tensor(cx.store))),
         };
         Ok(vec![Some(through.into())])
     }
