@@ -467,6 +467,54 @@ impl Deferred for Through {
     }
 }
 
+/// A gradient that several passes compute, of which the first gives a quantizer's scale its own.
+pub(crate) struct Source {
+    /// What passed a quantizer whose scale still wants its gradient.
+    sloped: Option<Through>,
+    pub(crate) grad: Arc<dyn Deferred>,
+}
+
+impl Source {
+    /// A [`reduce::row_sums`] over the gradient, `width` sums of `block(numbers, their range, sums)`; numbers are whole
+    /// rows, of spans where they are more than one.
+    pub(crate) fn sums(
+        &self,
+        width: usize,
+        store: &mut Store,
+        block: impl Fn(&[f32], Range<usize>, &mut [f32]) + Sync,
+    ) -> Buffer<f64> {
+        let columns = self.grad.shape().last().copied().unwrap_or(1).max(1);
+        let span = reduce::span(columns);
+        let slopes = if self.sloped.is_some() { span } else { 0 };
+        let sums = reduce::row_sums(len(&*self.grad) / columns, columns, width + slopes, |rows, sums| {
+            let (sums, slopes) = sums.split_at_mut(width);
+            let length = (BLOCK / span).max(1) * span;
+            let mut scratch = Buffer::take(length);
+            let range = rows.start * columns..rows.end * columns;
+            for first in range.clone().step_by(length) {
+                let part = first..range.end.min(first + length);
+                let scratch = &mut scratch[..part.len()];
+                let grad = match (&self.sloped, self.grad.slice(part.clone())) {
+                    (Some(t), _) => {
+                        t.fill_sloped(first, scratch, Some(slopes));
+                        scratch
+                    }
+                    (None, Some(grad)) => grad,
+                    (None, None) => {
+                        self.grad.fill(first, scratch);
+                        scratch
+                    }
+                };
+                block(grad, part, sums);
+            }
+        });
+        if let Some(t) = &self.sloped {
+            t.give_slope(&sums[width..], store);
+        }
+        sums
+    }
+}
+
 /// A gradient: written, or a note of how to compute it.
 #[derive(Clone)]
 #[allow(clippy::large_enum_variant, reason = "few exist at a time, and each is moved a few times only")]
@@ -498,6 +546,19 @@ impl Gradient {
             Self::Float(t) => t,
             Self::Through(t) => t.write(store),
             Self::Deferred(d) => write(&*d),
+        }
+    }
+
+    /// The gradient for a pass that sums and for later ones.
+    pub(crate) fn source(self, store: &mut Store) -> Source {
+        match self {
+            // What has more than one source is cheaper to write once than to compute in each of several passes.
+            Self::Through(t) if t.plus.is_none() => {
+                let sloped = t.scale().is_some().then(|| t.clone());
+                Source { sloped, grad: Arc::new(t) }
+            }
+            Self::Deferred(grad) => Source { sloped: None, grad },
+            grad => Source { sloped: None, grad: Arc::new(grad.into_tensor(store)) },
         }
     }
 

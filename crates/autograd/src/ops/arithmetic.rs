@@ -1,6 +1,7 @@
 //! Sums and products: `add`, `mul`, `add_bias`, `matmul`, `linear`.
 
-use crate::deferred::{BLOCK, Deferred, Lazy, Scratch, block};
+use super::batch_norm::Affine;
+use crate::deferred::{BLOCK, Deferred, Gradient, Lazy, Scratch, block};
 use crate::{Backward, Cx, Grads, Graph, Result, Value, Var};
 use fixnet_tensor::{Error, Tensor, float, map, reduce};
 
@@ -65,12 +66,26 @@ impl Backward for AddBias {
         "add_bias"
     }
     fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        let columns = *grad.shape().last().expect("checked when recorded");
-        let sums = cx.needs(1).then(|| {
-            let sums = reduce::column_sums(grad.data(), columns).iter().map(|&s| s as f32).collect();
-            Tensor::from_vec(&[columns], sums).expect("one sum a column")
+        let grads = self.backward_deferred(grad.into(), cx)?;
+        Ok(grads.into_iter().map(|g| g.map(|g| g.into_tensor(cx.store))).collect())
+    }
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let dy = grad.source(cx.store);
+        let columns = *dy.grad.shape().last().expect("checked when recorded");
+        let span = reduce::span(columns);
+        let sums = dy.sums(span, cx.store, |dy, _, sums| {
+            map::dispatch(
+                #[inline(always)]
+                || {
+                    for dy in dy.chunks(span) {
+                        sums.iter_mut().zip(dy).for_each(|(s, dy)| *s += dy);
+                    }
+                },
+            );
         });
-        Ok(vec![cx.needs(0).then_some(grad), sums])
+        let sums = reduce::fold_span(&sums[..span], columns).iter().map(|&s| s as f32).collect();
+        let sums = Tensor::from_vec(&[columns], sums).expect("one sum a column");
+        Ok(vec![Some(Gradient::Deferred(dy.grad)), Some(sums.into())])
     }
 }
 
@@ -149,15 +164,9 @@ impl Graph<'_> {
         if x.shape().last() != Some(&columns) || bias.shape().len() != 1 {
             return Err(Error::shape("add_bias", format!("a last axis of {:?}", bias.shape()), x.shape()).into());
         }
-        let (xt, bt) = (x.tensor(), bias.tensor());
-        let mut out = Tensor::take(x.shape());
-        let (xs, bs) = (xt.data(), bt.data());
-        map::rows(out.data_mut(), columns, |first, out| {
-            for (out, x) in out.chunks_exact_mut(columns).zip(xs[first * columns..].chunks_exact(columns)) {
-                out.iter_mut().zip(x.iter().zip(bs)).for_each(|(o, (x, b))| *o = x + b);
-            }
-        });
-        Ok(self.record(out, &[x, bias], || AddBias))
+        let out = Value::Deferred(Lazy::new(Affine::offset(x, bias.tensor().data())));
+        let inputs = vec![self.source(x), self.source(bias)];
+        Ok(self.record_value(out, inputs, || AddBias))
     }
 
     /// The matrix product [M, K] x [K, N] in floats.

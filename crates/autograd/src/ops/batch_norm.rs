@@ -7,7 +7,7 @@
 
 use crate::deferred::{self, BLOCK, Deferred, Gradient, Lazy, Real, Scratch};
 use crate::{Array, Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, State, Store, Value, Var};
-use fixnet_tensor::{Buffer, Error as TensorError, Integers, Sums, Tensor, map, reduce};
+use fixnet_tensor::{Error as TensorError, Integers, Sums, Tensor, map, reduce};
 use std::sync::Arc;
 
 /// Running mean and variance of each channel: `r <- (1 - momentum) · r + momentum · batch`, the variance unbiased.
@@ -158,7 +158,7 @@ impl Columns {
 }
 
 /// `v · a + b`.
-struct Affine {
+pub(super) struct Affine {
     input: Input,
     a: Columns,
     b: Columns,
@@ -175,6 +175,19 @@ fn affine<T: Real>(v: &[T], a: &[f32], b: &[f32], out: &mut [f32]) {
             }
         },
     );
+}
+
+impl Affine {
+    /// Each column of `x` plus its own number.
+    pub(super) fn offset(x: &Var, b: &[f32]) -> Self {
+        let input = Input::of(x);
+        let unit = |k: usize| match &input {
+            Input::Float(_) => 1.0,
+            Input::Sums(s) => s.unit(k),
+        };
+        let a: Vec<f32> = (0..b.len()).map(unit).collect();
+        Self { input, a: Columns::new(&a), b: Columns::new(b) }
+    }
 }
 
 impl Deferred for Affine {
@@ -270,41 +283,12 @@ impl Backward for BatchNormBackward {
         let c = a.len();
         let span = reduce::span(c);
         let rows = input.shape().iter().product::<usize>() / c;
-        // What passed a quantizer gives the quantizer's scale its gradient in the same pass over the numbers.
-        let (through, dy): (_, Arc<dyn Deferred>) = match grad {
-            // What has more than one source is cheaper to write once than to compute in each of three passes.
-            Gradient::Through(t) if t.plus.is_none() => (Some(t.clone()), Arc::new(t)),
-            Gradient::Deferred(d) => (None, d),
-            grad => (None, Arc::new(grad.into_tensor(cx.store))),
-        };
-        let sloped = through.as_ref().filter(|t| t.scale().is_some());
+        let dy = grad.source(cx.store);
         let (wide_a, wide_b) = (reduce::spread(&a), reduce::spread(&b));
-        let sums = reduce::row_sums(rows, c, 3 * span, |rows, sums| {
-            let (s1, rest) = sums.split_at_mut(span);
-            let (s2, s3) = rest.split_at_mut(span);
-            let length = (BLOCK / span).max(1) * span;
-            let mut scratch = Buffer::take(length);
-            let range = rows.start * c..rows.end * c;
-            for first in range.clone().step_by(length) {
-                let part = first..range.end.min(first + length);
-                let scratch = &mut scratch[..part.len()];
-                let dy = match (sloped, dy.slice(part.clone())) {
-                    (Some(t), _) => {
-                        t.fill_sloped(first, scratch, Some(s3));
-                        scratch
-                    }
-                    (None, Some(dy)) => dy,
-                    (None, None) => {
-                        dy.fill(first, scratch);
-                        scratch
-                    }
-                };
-                numbers!(&input, part, v => add_sums(dy, v, &wide_a, &wide_b, s1, s2));
-            }
+        let sums = dy.sums(2 * span, cx.store, |dy, part, sums| {
+            let (s1, s2) = sums.split_at_mut(span);
+            numbers!(&input, part, v => add_sums(dy, v, &wide_a, &wide_b, s1, s2));
         });
-        if let Some(t) = sloped {
-            t.give_slope(&sums[2 * span..], cx.store);
-        }
         let (s1, s2) = (reduce::fold_span(&sums[..span], c), reduce::fold_span(&sums[span..2 * span], c));
         let dx = cx.needs(0).then(|| {
             let rows = rows as f64;
@@ -312,7 +296,7 @@ impl Backward for BatchNormBackward {
             let k3: Vec<f32> =
                 (0..c).map(|k| (-f64::from(slope[k]) * (s1[k] + f64::from(b[k]) * s2[k]) / rows) as f32).collect();
             let (k1, k2, k3) = (Columns::new(&slope), Columns::new(&k2), Columns::new(&k3));
-            Gradient::Deferred(Arc::new(InputGradient { dy, input, k1, k2, k3 }))
+            Gradient::Deferred(Arc::new(InputGradient { dy: dy.grad, input, k1, k2, k3 }))
         });
         let vector = |s: &[f64]| Tensor::from_vec(&[c], s.iter().map(|&s| s as f32).collect()).expect("one a channel");
         Ok(vec![dx, Some(vector(&s2).into()), Some(vector(&s1).into())])
