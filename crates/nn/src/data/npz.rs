@@ -20,8 +20,8 @@ use zip::{CompressionMethod, ZipArchive};
 /// The longest header, far beyond those of plain arrays.
 const HEADER: usize = 1 << 16;
 
-/// Reads images `x_train` and `x_test` [N, H, W] or [N, H, W, C], `u8` or `f32` from 0 to 1 (kept in 256 steps), and labels
-/// `y_train` and `y_test` [N] or [N, 1] of any integer type, from an `.npz` file or a folder of `.npy` files. There are as many
+/// Reads images `x_train` and `x_test` `[N, H, W]` or `[N, H, W, C]`, `u8` or `f32` from 0 to 1 (kept in 256 steps), and labels
+/// `y_train` and `y_test` `[N]` or `[N, 1]` of any integer type, from an `.npz` file or a folder of `.npy` files. There are as many
 /// classes as the largest training label says. Images of more than 512 MiB are streamed; they must not be compressed.
 ///
 /// # Errors
