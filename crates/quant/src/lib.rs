@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod diagnostics;
 pub mod forward;
 pub mod gradient;
 pub mod ops;

@@ -31,7 +31,7 @@ pub(super) enum Operand {
 pub(super) struct Levels {
     pub(super) range: Range,
     /// m: levels in the interval from 0 to s.
-    per_scale: f32,
+    pub(super) per_scale: f32,
     /// Whether there is a scale other than 1.
     pub(super) scaled: bool,
     /// Whether a quantized value is the level times the scale.

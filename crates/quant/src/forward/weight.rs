@@ -68,6 +68,22 @@ impl WeightQuantizer {
         self.scale.map_or(&[1.0], |s| store.param(s).value.data())
     }
 
+    /// Levels a unit of x, `m / s`, for each row of `row` elements.
+    pub(crate) fn per_unit(&self, store: &Store, row: usize) -> Vec<f32> {
+        let (rows, scales) = (store.param(self.weight).value.len().div_ceil(row), self.scales(store));
+        (0..rows).map(|r| self.levels.per_unit(scales[r % scales.len()])).collect()
+    }
+
+    /// m: levels in the interval from 0 to the scale.
+    pub fn levels_per_scale(&self) -> f32 {
+        self.levels.per_scale
+    }
+
+    /// The smallest and the largest level.
+    pub fn level_range(&self) -> (i32, i32) {
+        (self.levels.range.min(), self.levels.range.max())
+    }
+
     /// The factors of a product's columns that the codes leave out.
     pub fn columns(&self, store: &Store) -> Option<Vec<f32>> {
         (self.by_channel && self.levels.post_scaled).then(|| self.scales(store).to_vec())

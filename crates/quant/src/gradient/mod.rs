@@ -18,6 +18,7 @@ pub use mse::Mse;
 pub use observed::Observed;
 
 use crate::Rounding;
+use crate::diagnostics::GradientReport;
 use fixnet_autograd::deferred::{self, BLOCK, Deferred, Scratch};
 use fixnet_autograd::{Array, Error, Result, State, Store};
 use fixnet_tensor::profile::{self, Work};
@@ -132,6 +133,17 @@ impl PartialEq for Rule {
     }
 }
 
+impl Rule {
+    /// The gamma of a rule that has seen nothing but this gradient: that of its first step.
+    pub fn first_gamma(&self, g: &Observed<'_>) -> f32 {
+        let mut rule = self.0.boxed();
+        if rule.needs_gradient() {
+            rule.observe(g);
+        }
+        rule.gamma()
+    }
+}
+
 /// Makes a rule from the words after its name; `None` where they make no sense.
 type Parse = fn(&[&str]) -> Option<Rule>;
 
@@ -189,6 +201,9 @@ pub struct GradientQuantizer {
     rule: Rule,
     rounding: Rounding,
     range: Range,
+    /// Whether the next gradient is looked at, and what was seen. Neither reaches a result, so neither is saved.
+    watched: bool,
+    seen: Option<GradientReport>,
 }
 
 impl GradientQuantizer {
@@ -200,7 +215,7 @@ impl GradientQuantizer {
         if !(2..=8).contains(&bits) {
             return Err(Error::setting("gradient bits", "2 to 8", bits));
         }
-        Ok(Self { rule: rule.clone(), rounding, range: Range::symmetric(bits)? })
+        Ok(Self { rule: rule.clone(), rounding, range: Range::symmetric(bits)?, watched: false, seen: None })
     }
 
     /// The clipping factor, in (0, 1].
@@ -211,6 +226,17 @@ impl GradientQuantizer {
     /// What the learning rate of the layer's weight is multiplied by.
     pub fn lr_factor(&self) -> f32 {
         self.rule.0.lr_factor()
+    }
+
+    /// From now on, or no longer, gradients are looked at while they are quantized: it takes a multiple of the time and
+    /// changes no bit.
+    pub fn watch(&mut self, on: bool) {
+        self.watched = on;
+    }
+
+    /// What was seen of the last gradient since [`watch`](Self::watch). A gradient of zeros has nothing to see.
+    pub fn take_report(&mut self) -> Option<GradientReport> {
+        self.seen.take()
     }
 
     /// Quantizes `g`; `name` is the layer's, for messages. `noise` serves stochastic rounding.
@@ -239,6 +265,10 @@ impl GradientQuantizer {
         let gamma = rule.gamma();
         if !(gamma > 0.0 && gamma <= 1.0) {
             return Err(Error::setting("gamma of a gradient rule", "a number in (0, 1]", gamma).in_layer(name));
+        }
+        if self.watched && top > 0.0 {
+            let written = deferred::write(g);
+            self.seen = Some(GradientReport::new(&Observed::new(written.data(), bits, rounding), gamma));
         }
         let limit = gamma * top;
         let per_unit = f32::from(levels) / limit;

@@ -37,6 +37,11 @@ impl<'a> Observed<'a> {
         self.bits
     }
 
+    /// How codes are rounded.
+    pub fn rounding(&self) -> Rounding {
+        self.rounding
+    }
+
     /// R(G_out): the share of gradients with `|g| > gamma · max |g|`.
     pub fn share_outside(&self, gamma: f32) -> f64 {
         map::count_above(self.g, gamma * self.top) as f64 / self.g.len() as f64
@@ -46,6 +51,40 @@ impl<'a> Observed<'a> {
     fn levels(&self, gamma: f32) -> (f32, f32) {
         let top = ((1u32 << (self.bits - 1)) - 1) as f32;
         (top, top / (gamma * self.top))
+    }
+
+    /// E(G): the mean of `|g - Q(g)|` (expected), in units of `max |g|` (METHOD 2.4); 0 for a gradient of zeros.
+    pub fn mean_error(&self, gamma: f32) -> f64 {
+        if self.top == 0.0 {
+            return 0.0;
+        }
+        let (top, per_unit) = self.levels(gamma);
+        let sum = match self.rounding {
+            Rounding::Nearest => reduce::sum_by(self.g.len(), |i| {
+                let x = self.g[i] * per_unit;
+                (x - map::round_even(hold(x, top))).abs()
+            }),
+            // At the fraction f between two levels: the distance f with probability 1 - f, and the other way round.
+            Rounding::Stochastic => reduce::sum_by(self.g.len(), |i| {
+                let x = self.g[i] * per_unit;
+                let held = hold(x, top);
+                (x - held).abs() + 2.0 * spread(held)
+            }),
+        };
+        sum * f64::from(gamma) / f64::from(top) / self.g.len() as f64
+    }
+
+    /// The magnitudes of G_L, the share `alpha` of largest gradients, at least one of them, in descending order. An
+    /// `Observed` of these has the same maximum, and E(G_L) as its mean error.
+    pub fn largest(&self, alpha: f64) -> Vec<f32> {
+        let mut all: Vec<f32> = self.g.iter().map(|g| g.abs()).collect();
+        let count = ((alpha * all.len() as f64).round() as usize).clamp(1, all.len().max(1));
+        if count < all.len() {
+            all.select_nth_unstable_by(count, |a, b| b.total_cmp(a));
+            all.truncate(count);
+        }
+        all.sort_unstable_by(|a, b| b.total_cmp(a));
+        all
     }
 
     /// `Σ (g - Q(g))^2` (expected), in squared units of `max |g|`.
@@ -138,6 +177,13 @@ mod tests {
         );
         let cosine = (18.0 + 2.25 + 0.09) / ((36.0 + 2.25 + 0.09) * (9.0 + (2.25 + 0.25) + (0.09 + 0.21f64))).sqrt();
         approx::assert_relative_eq!(stochastic.cosine_distance(0.5), 1.0 - cosine, max_relative = 1e-6);
+        // In levels: 3 outside, then 0.5 and 0.3 by rounding; by stochastic rounding 2 · 0.5 · 0.5 and 2 · 0.3 · 0.7. A
+        // level is 0.5 / 3 of the largest gradient.
+        approx::assert_relative_eq!(nearest.mean_error(0.5), 3.8 / 3.0 * level, max_relative = 1e-6);
+        approx::assert_relative_eq!(stochastic.mean_error(0.5), 3.92 / 3.0 * level, max_relative = 1e-6);
+        assert_eq!(nearest.largest(0.67), [2.0, 0.5]);
+        assert_eq!((nearest.largest(0.0), nearest.largest(1.0)), (vec![2.0], vec![2.0, 0.5, 0.1]));
+        assert_eq!(Observed::new(&[0.0; 3], 3, Rounding::Nearest).mean_error(0.5), 0.0);
         assert_eq!(Observed::new(&[1.0, 0.0], 2, Rounding::Nearest).cosine_distance(1.0), 0.0);
     }
 }

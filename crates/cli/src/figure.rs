@@ -1,0 +1,266 @@
+//! Figures: panels of lines with bands, drawn as SVG. A PNG is the same SVG, rendered with a font that the program
+//! carries, so that it looks the same on every machine.
+
+use anyhow::{Context, Result, anyhow};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use resvg::{tiny_skia, usvg};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+/// The size of a panel, and the height of a row of the legend.
+const PANEL: (u32, u32) = (420, 300);
+const LEGEND: u32 = 22;
+/// Pixels of a PNG for one unit of the SVG.
+const SCALE: f32 = 2.0;
+/// Colours that people with colour-blindness tell apart (Okabe and Ito).
+const COLORS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
+    RGBColor(148, 103, 60),
+];
+
+/// A line. Those of one label share their place in the legend.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Line {
+    pub(crate) label: String,
+    /// An index of colours, which repeat.
+    pub(crate) color: usize,
+    pub(crate) dashed: bool,
+    pub(crate) points: Vec<(f64, f64)>,
+    /// Where given: the lower and the upper border at the place of each point.
+    pub(crate) band: Vec<(f64, f64)>,
+}
+
+/// Axes with lines.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Panel {
+    pub(crate) title: String,
+    pub(crate) x: &'static str,
+    pub(crate) y: &'static str,
+    /// Powers of ten on the vertical axis; what is not above 0 is left out.
+    pub(crate) log: bool,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// Rows of panels with one legend below.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Figure {
+    pub(crate) rows: Vec<Vec<Panel>>,
+}
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+impl Panel {
+    /// The lines as they are drawn.
+    fn shown(&self) -> Vec<Line> {
+        let log = |v: f64| if self.log { v.log10() } else { v };
+        let finite = |p: &(f64, f64)| p.0.is_finite() && p.1.is_finite();
+        let line = |line: &Line| {
+            let points = line.points.iter().map(|&(x, y)| (x, log(y))).filter(finite).collect();
+            let band = line.band.iter().map(|&(low, high)| (log(low), log(high))).collect();
+            Line { points, band, ..line.clone() }
+        };
+        self.lines.iter().map(line).collect()
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
+    where
+        B::ErrorType: 'static,
+    {
+        let lines = self.shown();
+        let points = lines.iter().flat_map(|line| line.points.iter().copied());
+        let borders = lines.iter().flat_map(|line| line.band.iter().flat_map(|&(low, high)| [low, high]));
+        let (left, right) = ends(points.clone().map(|p| p.0), 0.0);
+        let (low, high) = ends(points.map(|p| p.1).chain(borders.filter(|v| v.is_finite())), 0.05);
+        let mut chart = ChartBuilder::on(area)
+            .caption(&self.title, ("sans-serif", 15))
+            .margin(8)
+            .x_label_area_size(34)
+            .y_label_area_size(58)
+            .build_cartesian_2d(left..right, low..high)?;
+        let number = |v: &f64| short(if self.log { 10f64.powf(*v) } else { *v });
+        chart
+            .configure_mesh()
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .x_labels(6)
+            .y_labels(6)
+            .x_label_formatter(&|v| short(*v))
+            .y_label_formatter(&number)
+            .light_line_style(WHITE)
+            .bold_line_style(BLACK.mix(0.1))
+            .draw()?;
+        for line in &lines {
+            let color = COLORS[line.color % COLORS.len()];
+            if line.band.len() == line.points.len() && line.points.len() > 1 {
+                let upper = line.points.iter().zip(&line.band).map(|(p, b)| (p.0, b.1));
+                let lower = line.points.iter().zip(&line.band).map(|(p, b)| (p.0, b.0)).rev();
+                chart.draw_series([Polygon::new(upper.chain(lower).collect::<Vec<_>>(), color.mix(0.18))])?;
+            }
+        }
+        for line in &lines {
+            let color = COLORS[line.color % COLORS.len()];
+            let points = line.points.iter().copied();
+            if line.dashed {
+                chart.draw_series(DashedLineSeries::new(points.clone(), 5, 4, color.stroke_width(1)))?;
+            } else {
+                chart.draw_series(LineSeries::new(points.clone(), color.stroke_width(2)))?;
+            }
+            if line.points.len() < 3 {
+                chart.draw_series(points.map(|p| Circle::new(p, 3, color.filled())))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ends of an axis that holds `values`, with a margin.
+fn ends(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
+    match high - low {
+        wide if wide > 0.0 => (low - margin * wide, high + margin * wide),
+        0.0 => (low - 0.05 * low.abs().max(1e-3), high + 0.05 * high.abs().max(1e-3)),
+        _ => (0.0, 1.0),
+    }
+}
+
+/// A number on an axis, in few letters.
+fn short(v: f64) -> String {
+    let tidy = |text: String| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
+        false => text,
+    };
+    match v.abs() {
+        0.0 => "0".into(),
+        1e6.. => format!("{v:.1e}"),
+        1e4.. => format!("{}k", tidy(format!("{:.1}", v / 1e3))),
+        10.0.. => tidy(format!("{v:.1}")),
+        0.01.. => tidy(format!("{v:.3}")),
+        small if small < 1e-12 => "0".into(),
+        _ => format!("{v:.1e}"),
+    }
+}
+
+impl Figure {
+    /// The label, colour and dashes of each kind of line, once.
+    fn legend(&self) -> Vec<(String, usize, bool)> {
+        let mut seen = Vec::new();
+        for line in self.rows.iter().flatten().flat_map(|panel| &panel.lines) {
+            let entry = (line.label.clone(), line.color, line.dashed);
+            if !line.label.is_empty() && !seen.contains(&entry) {
+                seen.push(entry);
+            }
+        }
+        seen
+    }
+
+    /// The figure as SVG.
+    pub(crate) fn svg(&self) -> Result<String> {
+        let mut svg = String::new();
+        self.draw(&mut svg).map_err(|e| anyhow!("drawing: {e}"))?;
+        Ok(svg)
+    }
+
+    fn draw(&self, svg: &mut String) -> Drawn {
+        let width = PANEL.0 * self.rows.iter().map(Vec::len).max().unwrap_or(1).max(1) as u32;
+        let legend = self.legend();
+        // Rows of the legend that hold its entries; letters of this size are 7 units wide or less.
+        let (mut x, mut row, mut places) = (12, 0, Vec::new());
+        for (label, ..) in &legend {
+            let wide = 40 + 7 * label.chars().count() as u32;
+            if x > 12 && x + wide > width {
+                (x, row) = (12, row + 1);
+            }
+            places.push((x as i32, row * LEGEND));
+            x += wide;
+        }
+        let panels = PANEL.1 * self.rows.len().max(1) as u32;
+        let below = if legend.is_empty() { 0 } else { (row + 1) * LEGEND + 4 };
+        let root = SVGBackend::with_string(svg, (width, panels + below)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let (top, bottom) = root.split_vertically(panels);
+        for (area, row) in top.split_evenly((self.rows.len().max(1), 1)).iter().zip(&self.rows) {
+            for (area, panel) in area.split_evenly((1, row.len().max(1))).iter().zip(row) {
+                panel.draw(area)?;
+            }
+        }
+        for ((label, color, dashed), (x, y)) in legend.iter().zip(places) {
+            let (color, y) = (COLORS[color % COLORS.len()], y as i32 + 10);
+            let pieces: &[(i32, i32)] = if *dashed { &[(0, 6), (9, 15), (18, 24)] } else { &[(0, 24)] };
+            for (from, to) in pieces {
+                bottom.draw(&PathElement::new([(x + from, y), (x + to, y)], color.stroke_width(2)))?;
+            }
+            bottom.draw(&Text::new(label.clone(), (x + 30, y - 6), ("sans-serif", 13)))?;
+        }
+        root.present()?;
+        drop((top, bottom));
+        Ok(())
+    }
+
+    /// Writes `stem.svg` and `stem.png`.
+    pub(crate) fn write(&self, stem: &Path) -> Result<[PathBuf; 2]> {
+        let svg = self.svg()?;
+        // Not `with_extension`: a stem may have dots of its own.
+        let path = |end: &str| PathBuf::from(format!("{}.{end}", stem.display()));
+        let paths = [path("svg"), path("png")];
+        for (path, data) in paths.iter().zip([svg.as_bytes(), &png(&svg)?]) {
+            std::fs::write(path, data).with_context(|| path.display().to_string())?;
+        }
+        Ok(paths)
+    }
+}
+
+/// An SVG as PNG.
+fn png(svg: &str) -> Result<Vec<u8>> {
+    static FONTS: LazyLock<Arc<usvg::fontdb::Database>> = LazyLock::new(|| {
+        let mut fonts = usvg::fontdb::Database::new();
+        fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
+        let family = fonts.faces().next().and_then(|face| face.families.first()).map(|(name, _)| name.clone());
+        fonts.set_sans_serif_family(family.unwrap_or_default());
+        Arc::new(fonts)
+    });
+    let options = usvg::Options { fontdb: Arc::clone(&FONTS), ..usvg::Options::default() };
+    let tree = usvg::Tree::from_str(svg, &options).context("rendering")?;
+    let size = tree.size();
+    let pixels = |units: f32| (units * SCALE).ceil() as u32;
+    let mut image = tiny_skia::Pixmap::new(pixels(size.width()), pixels(size.height()))
+        .with_context(|| format!("rendering: an image of {} x {}", size.width(), size.height()))?;
+    resvg::render(&tree, tiny_skia::Transform::from_scale(SCALE, SCALE), &mut image.as_mut());
+    image.encode_png().context("rendering")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_on_axes_are_short() {
+        for (v, text) in [(0.0, "0"), (0.25, "0.25"), (12.0, "12"), (20_000.0, "20k"), (0.001, "1.0e-3"), (1e-17, "0")] {
+            assert_eq!(short(v), text);
+        }
+    }
+
+    #[test]
+    fn a_figure_of_odd_lines_is_drawn() {
+        let line = |points: &[(f64, f64)]| Line { label: "a < b & c".into(), points: points.to_vec(), ..Line::default() };
+        let lines = vec![line(&[]), line(&[(1.0, 0.0)]), line(&[(1.0, f64::NAN), (2.0, 3.0), (3.0, 3.0)])];
+        for log in [false, true] {
+            let panel = Panel { title: "γ".into(), x: "step", y: "y", log, lines: lines.clone() };
+            let figure = Figure { rows: vec![vec![panel.clone(), Panel::default()], vec![panel]] };
+            let svg = figure.svg().unwrap();
+            assert!(svg.starts_with("<svg") && svg.contains("a &lt; b &amp; c") && svg.trim_end().ends_with("</svg>"));
+            let png = png(&svg).unwrap();
+            let image = tiny_skia::Pixmap::decode_png(&png).unwrap();
+            assert_eq!(image.width(), 2 * 2 * PANEL.0);
+            // Letters are there: some pixels are neither white nor of a line.
+            assert!(image.pixels().iter().any(|p| (p.red(), p.green(), p.blue()) == (0, 0, 0)));
+        }
+        assert!(Figure::default().svg().unwrap().contains("<svg"));
+    }
+}

@@ -1,0 +1,292 @@
+//! What the papers look at in a training step: errors of gradient quantizers, steps of weights, histograms.
+//!
+//! [`Watch`] is put around a step. It changes no bit of it: gradients are read where they are quantized, weights are
+//! compared before and after.
+//!
+//! ```
+//! use fixnet_autograd::Store;
+//! use fixnet_quant::diagnostics::Watch;
+//! # let mut store = Store::seeded(1);
+//! let watch = Watch::begin(&mut store)?;
+//! // … forward, backward, the optimizer's step …
+//! for layer in watch.finish(&mut store) {
+//!     println!("{}: E(G_L) {:?}", layer.name, layer.gradient.map(|g| g.error.large));
+//! }
+//! # Ok::<(), fixnet_autograd::Error>(())
+//! ```
+
+use crate::{GradientQuantizer, Observed, Rule, WeightQuantizer};
+use fixnet_autograd::{Result, Store};
+use fixnet_tensor::{Codes, Tensor, reduce};
+
+/// The share of gradients that counts as large, G_L: LBT's alpha as the authors set it.
+pub const ALPHA: f64 = 1e-3;
+
+/// The rules whose errors are told for each gradient besides that in force: what each would have chosen for it.
+pub const RIVALS: [&str; 6] = ["lbt", "min-max", "fixed:0.8", "fixed:0.6", "mse", "dsgc"];
+
+/// The bins of a histogram over gradients in units of the largest one. Ends take what is beyond.
+pub const GRADIENT_BINS: Bins = Bins { low: -1.0, high: 1.0, count: 80 };
+
+/// The bins of a histogram over latent weights in units of their scale.
+pub const LATENT_BINS: Bins = Bins { low: -1.5, high: 1.5, count: 96 };
+
+/// Bins of equal width.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bins {
+    /// Where the first begins.
+    pub low: f32,
+    /// Where the last ends.
+    pub high: f32,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Bins {
+    /// How many of `values` lie in each bin, `[low, next)`; the first and the last take what is beyond.
+    pub fn count(&self, values: impl Iterator<Item = f32>) -> Vec<u64> {
+        let mut counts = vec![0; self.count];
+        let per_unit = self.count as f32 / (self.high - self.low);
+        for v in values {
+            // Below 0 it saturates.
+            let i = ((v - self.low) * per_unit) as usize;
+            counts[i.min(self.count - 1)] += 1;
+        }
+        counts
+    }
+}
+
+/// What a clipping factor does to one gradient, in units of `max |g|` (METHOD 2.4). With stochastic rounding errors are
+/// expectations.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Errors {
+    /// gamma.
+    pub gamma: f32,
+    /// E(G): the mean of `|g - Q(g)|`.
+    pub all: f64,
+    /// E(G_L): the same over the largest gradients, a share of [`ALPHA`].
+    pub large: f64,
+}
+
+/// What a gradient quantizer met in a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GradientReport {
+    /// `max |g|`.
+    pub top: f32,
+    /// R(G_out): the share of gradients outside the interval.
+    pub outside: f64,
+    /// The errors with the gamma in force.
+    pub error: Errors,
+    /// The errors that each of [`RIVALS`] would have made.
+    pub rivals: Vec<(&'static str, Errors)>,
+    /// Over [`GRADIENT_BINS`].
+    pub histogram: Vec<u64>,
+}
+
+impl GradientReport {
+    /// A look at the gradient `g`, which is quantized with `gamma`.
+    pub fn new(g: &Observed<'_>, gamma: f32) -> Self {
+        let large = g.largest(ALPHA);
+        let large = Observed::new(&large, g.bits(), g.rounding());
+        let errors = |gamma| Errors { gamma, all: g.mean_error(gamma), large: large.mean_error(gamma) };
+        let rival = |name| {
+            let rule: Rule = str::parse(name).expect("a rule of this crate");
+            (name, errors(rule.first_gamma(g)))
+        };
+        let unit = g.top();
+        Self {
+            top: g.top(),
+            outside: g.share_outside(gamma),
+            error: errors(gamma),
+            rivals: RIVALS.map(rival).into(),
+            histogram: GRADIENT_BINS.count(g.values().iter().map(|v| v / unit)),
+        }
+    }
+}
+
+/// What a step did to one quantized weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightReport {
+    /// Weights.
+    pub weights: u64,
+    /// Those whose level changed.
+    pub changed: u64,
+    /// The mean effective step of latent weights, `|x_t - x_(t-1)| / s`.
+    pub latent_step: f64,
+    /// The mean effective step of quantized weights in the same unit, `|q_t - q_(t-1)| / m`.
+    pub quantized_step: f64,
+    /// The mean distance of latent weights after the step to the nearest transition point, in levels (METHOD 3).
+    pub distance: f64,
+    /// Latent weights after the step in units of their scale, over [`LATENT_BINS`].
+    pub histogram: Vec<u64>,
+}
+
+impl WeightReport {
+    /// The weight of `q` in `store` against what it was before, latents and codes.
+    fn new(q: &WeightQuantizer, store: &Store, before: (&Tensor, &Codes)) -> Self {
+        let (m, (min, max)) = (q.levels_per_scale(), q.level_range());
+        let param = store.param(q.weight());
+        let (now, then) = (param.value.data(), before.0.data());
+        let len = now.len();
+        let mean = |sum: f64| sum / len.max(1) as f64;
+        // Scales are those of rows, or one for all of them.
+        let row = param.value.shape().first().map_or(len, |&rows| len / rows.max(1)).max(1);
+        let per_unit = q.per_unit(store, row);
+        let levels: Vec<f32> = now.iter().enumerate().map(|(i, x)| x * per_unit[i / row]).collect();
+        let latent_step = reduce::sum_by(len, |i| (now[i] - then[i]).abs() * per_unit[i / row] / m);
+        // One bit has the levels -1 and 1 with one transition point between.
+        let (lowest, highest) = if q.bits() == 1 { (0.0, 0.0) } else { (min as f32 + 0.5, max as f32 - 0.5) };
+        let nearest = |x: f32| if q.bits() == 1 { 0.0 } else { (x.floor() + 0.5).clamp(lowest, highest) };
+        let distance = reduce::sum_by(len, |i| (levels[i] - nearest(levels[i])).abs());
+        let (mut changed, mut moved) = (0, 0u64);
+        if let Some(codes) = &param.codes {
+            for (&a, &b) in codes.bytes().iter().zip(before.1.bytes()) {
+                changed += u64::from(a != b);
+                moved += u64::from(a.abs_diff(b));
+            }
+        }
+        Self {
+            weights: len as u64,
+            changed,
+            latent_step: mean(latent_step),
+            quantized_step: mean(moved as f64 / f64::from(m)),
+            distance: mean(distance),
+            histogram: LATENT_BINS.count(levels.iter().map(|x| x / m)),
+        }
+    }
+}
+
+/// What a step did in one layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerReport {
+    /// The layer's name.
+    pub name: String,
+    /// Its weight.
+    pub weight: WeightReport,
+    /// The gradient of its output, if that is quantized and not all zeros.
+    pub gradient: Option<GradientReport>,
+}
+
+/// The names of the quantized layers, in their order.
+pub fn layers(store: &Store) -> Vec<String> {
+    store.states::<WeightQuantizer>().map(|(name, _)| layer(name).into()).collect()
+}
+
+/// The layer that a weight quantizer belongs to.
+fn layer(quantizer: &str) -> &str {
+    quantizer.trim_end_matches(".quantizer").trim_end_matches(".weight")
+}
+
+/// The quantized layers of a store before a step.
+#[derive(Debug)]
+pub struct Watch(Vec<(String, WeightQuantizer, Tensor, Codes)>);
+
+impl Watch {
+    /// Remembers the weights, and has the gradient quantizers look at what they quantize.
+    ///
+    /// # Errors
+    /// None for quantizers made by [`WeightQuantizer::new`].
+    pub fn begin(store: &mut Store) -> Result<Self> {
+        let quantizers: Vec<_> =
+            store.states::<WeightQuantizer>().map(|(name, q)| (layer(name).to_string(), *q)).collect();
+        let before = |(name, q): (String, WeightQuantizer)| {
+            let codes = q.codes(store)?;
+            Ok((name, q, store.param(q.weight()).value.clone(), codes))
+        };
+        let before = quantizers.into_iter().map(before).collect::<Result<_>>()?;
+        store.states_mut::<GradientQuantizer>().for_each(|(_, q)| q.watch(true));
+        Ok(Self(before))
+    }
+
+    /// What the step did in each layer, in their order.
+    pub fn finish(self, store: &mut Store) -> Vec<LayerReport> {
+        let mut gradients: Vec<(String, Option<GradientReport>)> = Vec::new();
+        for (name, q) in store.states_mut::<GradientQuantizer>() {
+            q.watch(false);
+            gradients.push((name.trim_end_matches(".gradient").to_string(), q.take_report()));
+        }
+        let report = |(name, q, latent, codes): (String, WeightQuantizer, Tensor, Codes)| {
+            let weight = WeightReport::new(&q, store, (&latent, &codes));
+            let gradient = gradients.iter_mut().find(|(n, _)| *n == name).and_then(|(_, g)| g.take());
+            LayerReport { name, weight, gradient }
+        };
+        self.0.into_iter().map(report).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{QuantConfig, Rounding, Scheme, requantize};
+    use fixnet_autograd::Group;
+
+    fn tensor(v: &[f32]) -> Tensor {
+        Tensor::from_vec(&[v.len()], v.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn bins_by_hand() {
+        let bins = Bins { low: -1.0, high: 1.0, count: 4 };
+        assert_eq!(bins.count([-7.0, -1.0, -0.5, -0.1, 0.0, 0.49, 0.5, 1.0, 3.0].into_iter()), [2, 2, 2, 3]);
+    }
+
+    #[test]
+    fn a_gradient_by_hand() {
+        // 3 bits at gamma 0.5: levels -3 to 3 over [-1, 1], a level is a sixth of the largest gradient. 2 is six levels and
+        // clipped to three; -0.5 lies at 1.5 levels and 0.1 at 0.3, which nearest rounding moves by 0.5 and 0.3.
+        let g = [2.0, -0.5, 0.1];
+        let report = GradientReport::new(&Observed::new(&g, 3, Rounding::Nearest), 0.5);
+        assert_eq!((report.top, report.outside, report.error.gamma), (2.0, 1.0 / 3.0, 0.5));
+        approx::assert_relative_eq!(report.error.all, 3.8 / 3.0 / 6.0, max_relative = 1e-6);
+        // The largest one alone, by half of itself.
+        approx::assert_relative_eq!(report.error.large, 0.5, max_relative = 1e-6);
+        let rival = |name| report.rivals.iter().find(|(n, _)| *n == name).unwrap().1;
+        // At gamma 1 levels are 2/3: the largest has no error, the others lie at 0.75 and 0.15 levels of a third each.
+        let min_max = rival("min-max");
+        assert_eq!((min_max.gamma, min_max.large), (1.0, 0.0));
+        approx::assert_relative_eq!(min_max.all, (0.25 + 0.15) / 3.0 / 3.0, max_relative = 1e-6);
+        assert_eq!((rival("fixed:0.8").gamma, rival("lbt").gamma), (0.8, 0.999));
+        approx::assert_relative_eq!(rival("fixed:0.8").large, 0.2, max_relative = 1e-5);
+        assert!(rival("mse").gamma > 0.5 && rival("dsgc").gamma > 0.001);
+        assert_eq!(report.histogram.iter().sum::<u64>(), 3);
+        assert_eq!([report.histogram[79], report.histogram[30], report.histogram[42]], [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_weight_by_hand() {
+        let mut store = Store::seeded(0);
+        let w = store.add("l.weight", Group::Latent, tensor(&[-2.0, -0.3, 0.1, 0.9])).unwrap();
+        let config = QuantConfig { scheme: Scheme::Trs, ..QuantConfig::new("2/2/32".parse().unwrap()) };
+        let slot = WeightQuantizer::new(&mut store, "l.weight", w, &config).unwrap();
+        let q = *store.state(slot);
+        store.param_mut(q.scale().unwrap()).value = Tensor::scalar(1.0);
+        // x · 2 in levels -2 to 1: -4, -0.6, 0.2, 1.8, so -2, -1, 0, 1.
+        let watch = Watch::begin(&mut store).unwrap();
+        store.param_mut(w).value = tensor(&[-1.5, -0.1, 0.35, 0.9]);
+        requantize(&mut store).unwrap();
+        let [layer] = &watch.finish(&mut store)[..] else { panic!("one layer") };
+        // Now -3, -0.2, 0.7, 1.8, so -2, 0, 1, 1: two levels of half the scale moved.
+        let found = &layer.weight;
+        assert_eq!((layer.name.as_str(), found.weights, found.changed), ("l", 4, 2));
+        approx::assert_relative_eq!(found.latent_step, (0.5 + 0.2 + 0.25) / 4.0, max_relative = 1e-6);
+        assert_eq!(found.quantized_step, (0.5 + 0.5) / 4.0);
+        // Transition points -1.5, -0.5, 0.5.
+        approx::assert_relative_eq!(found.distance, (1.5 + 0.3 + 0.2 + 1.3) / 4.0, max_relative = 1e-6);
+        // -1.5, -0.1, 0.35 and 0.9 of the scale, in bins of 1/32 from -1.5.
+        assert_eq!([0, 44, 59, 76].map(|i| found.histogram[i]), [1; 4]);
+        assert!(layer.gradient.is_none());
+    }
+
+    #[test]
+    fn one_bit_has_one_transition_point() {
+        let mut store = Store::seeded(0);
+        let w = store.add("l.weight", Group::Latent, tensor(&[-0.5, 0.25])).unwrap();
+        WeightQuantizer::new(&mut store, "l.weight", w, &QuantConfig::new("1/1/32".parse().unwrap())).unwrap();
+        let watch = Watch::begin(&mut store).unwrap();
+        store.param_mut(w).value = tensor(&[0.5, 0.25]);
+        requantize(&mut store).unwrap();
+        let found = watch.finish(&mut store).remove(0).weight;
+        // A change of sign is a step of 2.
+        assert_eq!((found.changed, found.quantized_step, found.latent_step, found.distance), (1, 1.0, 0.5, 0.375));
+    }
+}
