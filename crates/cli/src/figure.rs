@@ -25,12 +25,24 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(148, 103, 60),
 ];
 
+/// The colour of the `i`-th of a few lines.
+pub(crate) fn color(i: usize) -> RGBColor {
+    COLORS[i % COLORS.len()]
+}
+
+/// The colour of the `i`-th of `count` lines that have an order: from blue over green to yellow where they are many.
+pub(crate) fn shade(i: usize, count: usize) -> RGBColor {
+    if count <= COLORS.len() {
+        return color(i);
+    }
+    ViridisRGB::get_color_normalized(i as f64, 0.0, count as f64)
+}
+
 /// A line. Those of one label share their place in the legend.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Line {
     pub(crate) label: String,
-    /// An index of colours, which repeat.
-    pub(crate) color: usize,
+    pub(crate) color: RGBColor,
     pub(crate) dashed: bool,
     pub(crate) points: Vec<(f64, f64)>,
     /// Where given: the lower and the upper border at the place of each point.
@@ -42,7 +54,7 @@ pub(crate) struct Line {
 pub(crate) struct Panel {
     pub(crate) title: String,
     pub(crate) x: &'static str,
-    pub(crate) y: &'static str,
+    pub(crate) y: String,
     /// Powers of ten on the vertical axis; what is not above 0 is left out.
     pub(crate) log: bool,
     pub(crate) lines: Vec<Line>,
@@ -57,6 +69,11 @@ pub(crate) struct Figure {
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 impl Panel {
+    /// Whether there is no number to draw.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.iter().all(|line| line.points.is_empty())
+    }
+
     /// The lines as they are drawn.
     fn shown(&self) -> Vec<Line> {
         let log = |v: f64| if self.log { v.log10() } else { v };
@@ -88,7 +105,7 @@ impl Panel {
         chart
             .configure_mesh()
             .x_desc(self.x)
-            .y_desc(self.y)
+            .y_desc(&self.y)
             .x_labels(6)
             .y_labels(6)
             .x_label_formatter(&|v| short(*v))
@@ -97,7 +114,7 @@ impl Panel {
             .bold_line_style(BLACK.mix(0.1))
             .draw()?;
         for line in &lines {
-            let color = COLORS[line.color % COLORS.len()];
+            let color = line.color;
             if line.band.len() == line.points.len() && line.points.len() > 1 {
                 let upper = line.points.iter().zip(&line.band).map(|(p, b)| (p.0, b.1));
                 let lower = line.points.iter().zip(&line.band).map(|(p, b)| (p.0, b.0)).rev();
@@ -105,7 +122,7 @@ impl Panel {
             }
         }
         for line in &lines {
-            let color = COLORS[line.color % COLORS.len()];
+            let color = line.color;
             let points = line.points.iter().copied();
             if line.dashed {
                 chart.draw_series(DashedLineSeries::new(points.clone(), 5, 4, color.stroke_width(1)))?;
@@ -148,8 +165,13 @@ fn short(v: f64) -> String {
 }
 
 impl Figure {
+    /// Whether there is no number to draw.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.iter().flatten().all(Panel::is_empty)
+    }
+
     /// The label, colour and dashes of each kind of line, once.
-    fn legend(&self) -> Vec<(String, usize, bool)> {
+    fn legend(&self) -> Vec<(String, RGBColor, bool)> {
         let mut seen = Vec::new();
         for line in self.rows.iter().flatten().flat_map(|panel| &panel.lines) {
             let entry = (line.label.clone(), line.color, line.dashed);
@@ -191,7 +213,7 @@ impl Figure {
             }
         }
         for ((label, color, dashed), (x, y)) in legend.iter().zip(places) {
-            let (color, y) = (COLORS[color % COLORS.len()], y as i32 + 10);
+            let y = y as i32 + 10;
             let pieces: &[(i32, i32)] = if *dashed { &[(0, 6), (9, 15), (18, 24)] } else { &[(0, 24)] };
             for (from, to) in pieces {
                 bottom.draw(&PathElement::new([(x + from, y), (x + to, y)], color.stroke_width(2)))?;
@@ -251,7 +273,7 @@ mod tests {
         let line = |points: &[(f64, f64)]| Line { label: "a < b & c".into(), points: points.to_vec(), ..Line::default() };
         let lines = vec![line(&[]), line(&[(1.0, 0.0)]), line(&[(1.0, f64::NAN), (2.0, 3.0), (3.0, 3.0)])];
         for log in [false, true] {
-            let panel = Panel { title: "γ".into(), x: "step", y: "y", log, lines: lines.clone() };
+            let panel = Panel { title: "γ".into(), x: "step", y: "y".into(), log, lines: lines.clone() };
             let figure = Figure { rows: vec![vec![panel.clone(), Panel::default()], vec![panel]] };
             let svg = figure.svg().unwrap();
             assert!(svg.starts_with("<svg") && svg.contains("a &lt; b &amp; c") && svg.trim_end().ends_with("</svg>"));

@@ -6,33 +6,72 @@
 //! | `checkpoint.safetensors`, `checkpoint.previous.safetensors` | the last checkpoint, and the one before |
 //! | `metrics.jsonl` | a line every 50 steps and one an epoch |
 //! | `digests.jsonl` | digests of the state on the way, which `fixnet verify` compares |
+//! | `diagnostics.jsonl` | what was seen in layers, with `--diagnostics` |
 //! | `curves.svg` | loss and accuracy |
+//! | `time.json` | the seconds that the run took so far, of all its processes |
 //! | `start.safetensors` | the first state of a run that started from given weights (`--init`) |
 //! | `lock` | held by the process that writes here |
 //!
 //! Logs are on the disk before the checkpoint that follows them. A resumed run cuts off what is after its checkpoint, so
 //! each line is there once.
 
-use crate::plot::{self, Point};
-use crate::run::Run;
+use crate::diagnostics;
+use crate::history::Point;
+use crate::plot;
+use crate::run::{Run, Step};
 use anyhow::{Context, Result, bail};
 use fixnet::checkpoint::{Checkpoint, previous_path};
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const DAMAGED: &str = "checkpoint.damaged.safetensors";
 const METRICS: &str = "metrics.jsonl";
 const DIGESTS: &str = "digests.jsonl";
 const CURVES: &str = "curves.svg";
+const DIAGNOSTICS: &str = "diagnostics.jsonl";
+const TIME: &str = "time.json";
 const CONFIG: &str = "config.toml";
 const START: &str = "start.safetensors";
 
 /// The checkpoint that a user means by a folder or a file.
 pub(crate) fn checkpoint_path(run: &Path) -> PathBuf {
     if run.is_dir() { run.join(CHECKPOINT) } else { run.to_path_buf() }
+}
+
+/// Whether there is a run to go on with.
+pub(crate) fn has_checkpoint(run: &Path) -> bool {
+    let file = run.join(CHECKPOINT);
+    file.exists() || previous_path(&file).exists()
+}
+
+/// The whole lines of a log in the order in which they were written; none if there is no such file.
+fn lines(path: &Path) -> Result<Vec<Value>> {
+    let bytes = match fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        other => other.with_context(|| path.display().to_string())?,
+    };
+    let whole = bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
+    Ok(whole.map_while(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+/// The lines of the metrics of a run.
+pub(crate) fn metrics(run: &Path) -> Result<Vec<Value>> {
+    lines(&run.join(METRICS))
+}
+
+/// The lines of the diagnostics of a run.
+pub(crate) fn diagnostics(run: &Path) -> Result<Vec<Value>> {
+    lines(&run.join(DIAGNOSTICS))
+}
+
+/// The seconds that a run took up to its last checkpoint, if that is known.
+pub(crate) fn seconds(run: &Path) -> Option<f64> {
+    let text = fs::read(run.join(TIME)).ok()?;
+    serde_json::from_slice::<Value>(&text).ok()?["seconds"].as_f64()
 }
 
 /// Where the recipe of a run is.
@@ -85,7 +124,12 @@ pub(crate) struct Folder {
     path: PathBuf,
     metrics: Log,
     digests: Log,
+    diagnostics: Option<Log>,
+    every: Option<u64>,
     points: Vec<Point>,
+    /// When this process took over, and what the run had taken before.
+    start: Instant,
+    seconds: f64,
     /// Locked while it is open; the system lets go of it when the process ends, however that happens.
     _lock: File,
 }
@@ -100,15 +144,6 @@ fn lock(folder: &Path) -> Result<File> {
         // A file system without locks: the user must know what runs where.
         Err(TryLockError::Error(_)) | Ok(()) => Ok(file),
     }
-}
-
-fn epoch_point(line: &Value) -> Option<Point> {
-    Some(Point {
-        epoch: line["epoch"].as_u64()?,
-        train_loss: line["train_loss"].as_f64()?,
-        test_loss: line["test_loss"].as_f64()?,
-        test_accuracy: line["test_accuracy"].as_f64()?,
-    })
 }
 
 impl Folder {
@@ -127,7 +162,8 @@ impl Folder {
             );
         }
         let [damaged, start] = [DAMAGED, START].map(|name| path.join(name));
-        for old in [checkpoint, previous, damaged, start, path.join(METRICS), path.join(DIGESTS), path.join(CURVES)] {
+        let logs = [METRICS, DIGESTS, DIAGNOSTICS, CURVES, TIME].map(|name| path.join(name));
+        for old in [checkpoint, previous, damaged, start].into_iter().chain(logs) {
             match fs::remove_file(&old) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(e).with_context(|| old.display().to_string());
@@ -141,7 +177,16 @@ impl Folder {
         }
         let (metrics, _) = Log::open(path.join(METRICS), |_| false)?;
         let (digests, _) = Log::open(path.join(DIGESTS), |_| false)?;
-        let mut folder = Self { path: path.to_path_buf(), metrics, digests, points: Vec::new(), _lock: lock };
+        let mut diagnostics = None;
+        if let Some(head) = diagnostics::head(run) {
+            let (mut log, _) = Log::open(path.join(DIAGNOSTICS), |_| false)?;
+            log.write(&head)?;
+            diagnostics = Some(log);
+        }
+        let (every, points) = (run.diagnosed(), Vec::new());
+        let (path, start) = (path.to_path_buf(), Instant::now());
+        let mut folder =
+            Self { path, metrics, digests, diagnostics, every, points, start, seconds: 0.0, _lock: lock };
         folder.log_digest(run)?;
         folder.save(run)?;
         Ok(folder)
@@ -167,8 +212,16 @@ impl Folder {
             before(line) && (line["kind"] != "epoch" || line["epoch"].as_u64().is_some_and(|e| e <= epochs))
         })?;
         let (digests, _) = Log::open(path.join(DIGESTS), before)?;
-        let points = lines.iter().filter(|line| line["kind"] == "epoch").filter_map(epoch_point).collect();
-        Ok((Self { path: path.to_path_buf(), metrics, digests, points, _lock: lock }, checkpoint, problem))
+        let points = lines.iter().filter(|line| line["kind"] == "epoch").filter_map(Point::of).collect();
+        let (mut diagnostics, mut every) = (None, None);
+        if path.join(DIAGNOSTICS).exists() {
+            let (log, lines) = Log::open(path.join(DIAGNOSTICS), before)?;
+            every = lines.first().and_then(|head| head["every"].as_u64());
+            diagnostics = Some(log);
+        }
+        let (path, start, seconds) = (path.to_path_buf(), Instant::now(), seconds(path).unwrap_or(0.0));
+        let folder = Self { path, metrics, digests, diagnostics, every, points, start, seconds, _lock: lock };
+        Ok((folder, checkpoint, problem))
     }
 
     /// Where it is.
@@ -181,6 +234,19 @@ impl Folder {
         &self.points
     }
 
+    /// How often steps of the run are looked at.
+    pub(crate) fn diagnostics_every(&self) -> Option<u64> {
+        self.every
+    }
+
+    /// Adds what was seen in a step, if it was looked at.
+    pub(crate) fn log_diagnostics(&mut self, run: &Run<'_>, step: &Step) -> Result<()> {
+        match (&mut self.diagnostics, &step.layers) {
+            (Some(log), Some(layers)) => log.write(&diagnostics::line(run, step, layers)),
+            _ => Ok(()),
+        }
+    }
+
     /// Adds a line to the metrics.
     pub(crate) fn log(&mut self, line: &Value) -> Result<()> {
         self.metrics.write(line)
@@ -188,7 +254,7 @@ impl Folder {
 
     /// Adds the line of an epoch to the metrics.
     pub(crate) fn log_epoch(&mut self, line: &Value) -> Result<()> {
-        self.points.extend(epoch_point(line));
+        self.points.extend(Point::of(line));
         self.log(line)
     }
 
@@ -201,12 +267,16 @@ impl Folder {
     pub(crate) fn save(&mut self, run: &Run<'_>) -> Result<()> {
         self.metrics.sync()?;
         self.digests.sync()?;
-        run.save(&self.path.join(CHECKPOINT))
+        self.diagnostics.iter().try_for_each(Log::sync)?;
+        run.save(&self.path.join(CHECKPOINT))?;
+        let seconds = self.seconds + self.start.elapsed().as_secs_f64();
+        let time = json!({ "step": run.store().step(), "seconds": seconds });
+        write_atomically(&self.path.join(TIME), format!("{time}\n").as_bytes())
     }
 
     /// Draws the curves of the epochs so far.
     pub(crate) fn draw(&self, title: &str) -> Result<()> {
-        write_atomically(&self.path.join(CURVES), plot::curves(title, &self.points)?.as_bytes())
+        write_atomically(&self.path.join(CURVES), plot::curves(&[(title, &self.points)]).svg()?.as_bytes())
     }
 }
 
@@ -229,7 +299,7 @@ pub(crate) fn digests(run: &Path) -> Result<Vec<(u64, String)>> {
 }
 
 /// Writes a file beside its place and renames it, so that an earlier one is whole until the new one is.
-fn write_atomically(path: &Path, data: &[u8]) -> Result<()> {
+pub(crate) fn write_atomically(path: &Path, data: &[u8]) -> Result<()> {
     let part = path.with_extension("part");
     fs::write(&part, data).and_then(|()| fs::rename(&part, path)).with_context(|| {
         // What was written of it would only fill the disk further.

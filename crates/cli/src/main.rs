@@ -1,9 +1,12 @@
 //! The `fixnet` command: train, evaluate and inspect networks in fixed-point arithmetic.
 #![forbid(unsafe_code)]
 
+mod diagnostics;
 mod eval;
 mod export;
+mod figure;
 mod folder;
+mod history;
 mod import;
 mod info;
 mod inspect;
@@ -80,6 +83,16 @@ Examples:
 The result is that of a run which was never stopped, to the bit, on whatever machine. If the last checkpoint is damaged,
 the one before it is used, and a message says so.")]
     Resume(train::ResumeArgs),
+    /// Draw the curves and diagnostics of runs, as SVG and PNG
+    #[command(after_help = "\
+Examples:
+  fixnet plot runs/digits-4-4-4-s1
+  fixnet plot runs/grid/digits-4-4-4-lbt-s1 runs/grid/digits-4-4-4-min-max-s1 --out plots
+
+Figures: curves (loss and accuracy), gamma, transitions (R, K, U); of runs with --diagnostics also errors (E(G_L), E(G)),
+rivals (what other rules would have done), steps (effective steps, distance to transitions), weights and gradients
+(histograms). One without numbers is not drawn.")]
+    Plot(plot::Args),
     /// Replay a recorded run and compare the digests of its state
     #[command(after_help = "\
 Examples:
@@ -189,6 +202,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => train::run(*args),
         Command::Resume(args) => train::resume(args),
+        Command::Plot(args) => plot::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),

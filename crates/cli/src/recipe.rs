@@ -262,6 +262,50 @@ impl Recipe {
         })
     }
 
+    /// The keys that have no influence on a run of this recipe, such as the gradient rule of float gradients.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub(crate) fn idle_keys(&self) -> Result<Vec<&'static str>> {
+        let parts = self.clone().resolve()?;
+        let (precision, transition) = (parts.quant.precision, parts.optimizer.transition);
+        let (float, twin) = (precision.weight().is_none() && parts.quant.edges.is_none(), transition.is_some());
+        let mut idle = Vec::new();
+        if precision.gradient().is_none() && parts.quant.edges.is_none() {
+            idle.extend(["gradient_rule", "gradient_rounding"]);
+        }
+        if float {
+            idle.extend(["scheme", "weight_scales", "scales", "scale_lr", "latent_lr_factor"]);
+        }
+        if float || !twin {
+            idle.extend(["transition_factor", "transition_momentum", "transition_schedule", "transition_warmup"]);
+            idle.extend(["transition_scope", "talr_rule"]);
+        }
+        if self.schedule != "step" && (float || !twin || self.transition_schedule != "step") {
+            idle.extend(["milestones", "step_factor"]);
+        }
+        Ok(idle)
+    }
+
+    /// The same run with idle keys at their defaults and the twin of an optimizer only where there is something to
+    /// schedule: recipes of equal runs become equal.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub(crate) fn canonical(&self) -> Result<Self> {
+        let mut recipe = self.clone();
+        let parts = recipe.resolve()?;
+        if parts.quant.precision.weight().is_none() && parts.quant.edges.is_none() {
+            recipe.optimizer = parts.optimizer.rule.name().into();
+        }
+        let mut table = toml::Table::try_from(&recipe)?;
+        let mut defaults = toml::Table::try_from(Self::default())?;
+        for key in recipe.idle_keys()? {
+            table.extend(defaults.remove_entry(key));
+        }
+        Ok(table.try_into()?)
+    }
+
     /// Takes another optimizer. Of another update rule, it comes with its usual learning rate, decay and settings: those
     /// of the recipe belong to the recipe's.
     pub(crate) fn set_optimizer(&mut self, name: &str) -> Result<()> {
@@ -518,6 +562,22 @@ mod tests {
             assert!(e.contains(text) && e.contains(word), "{e}");
             assert_eq!(r, before);
         }
+    }
+
+    #[test]
+    fn recipes_of_equal_runs_are_equal() {
+        let float = "bits = '32/32/32'\n";
+        let same = |a: &str, b: &str| recipe(a).canonical().unwrap() == recipe(b).canonical().unwrap();
+        for rest in ["gradient_rule = 'min-max'", "optimizer = 'sgdt'", "scheme = 'trs'", "milestones = [0.1]"] {
+            assert!(same(&format!("{float}{rest}"), float), "{rest}");
+            // Layers at the edges are quantized, so all of it counts.
+            let edges = format!("{float}edges = 8\n");
+            assert!(same(&format!("{edges}{rest}"), &edges) == rest.starts_with("milestones"), "{rest}");
+            assert!(same(rest, "") == rest.starts_with("milestones"), "{rest}");
+        }
+        assert!(same("bits = '2/2/32'\ngradient_rule = 'mse'", "bits = '2/2/32'"));
+        assert!(same("talr_rule = 'damped'", "") && !same("optimizer = 'sgdt'\ntalr_rule = 'damped'", "optimizer = 'sgdt'"));
+        assert!(!same("schedule = 'step'\nmilestones = [0.1]", "schedule = 'step'"));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! A training run: model, optimizer and place in the data. It knows nothing of folders, logs and bars, so that `train`,
 //! `resume` and `verify` take the same steps.
 
+use crate::out::note;
 use crate::recipe::Recipe;
-use anyhow::{Context, Result};
-use fixnet::checkpoint::{self, Checkpoint, Pretrained, Progress, Taken};
+use anyhow::{Context, Result, ensure};
+use fixnet::checkpoint::{self, Checkpoint, Pretrained, Progress, Taken, TensorFile};
 use fixnet::optim::StepReport;
 use fixnet::prelude::*;
+use fixnet::quant::diagnostics::{LayerReport, Watch};
 use fixnet::tensor::profile;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +21,8 @@ pub(crate) struct Step {
     pub(crate) loss: f64,
     /// What the optimizer did.
     pub(crate) report: StepReport,
+    /// What was seen in each quantized layer, in a step that was looked at.
+    pub(crate) layers: Option<Vec<LayerReport>>,
 }
 
 /// A run over data that were loaded before.
@@ -32,6 +36,7 @@ pub(crate) struct Run<'a> {
     augment: Augment,
     progress: Progress,
     loader: Loader,
+    diagnostics: Option<u64>,
 }
 
 impl<'a> Run<'a> {
@@ -42,11 +47,23 @@ impl<'a> Run<'a> {
     }
 
     /// A run that has taken no step and starts from given weights.
-    pub(crate) fn pretrained(recipe: Recipe, data: &'a Split, weights: &Pretrained) -> Result<(Self, Taken)> {
+    fn pretrained(recipe: Recipe, data: &'a Split, weights: &Pretrained) -> Result<(Self, Taken)> {
         let store = weights.begin(Store::seeded(recipe.seed));
         let mut run = Self::build(recipe, data, store)?;
         let taken = weights.finish(&mut run.store);
         Ok((run, taken))
+    }
+
+    /// A run that has taken no step and begins as its recipe says, from the weights in the file of `init` where it has one.
+    pub(crate) fn begin(mut recipe: Recipe, init: Option<&TensorFile>, data: &'a Split) -> Result<Self> {
+        let Some(file) = init else { return Self::new(recipe, data) };
+        let weights = crate::import::weights(file, &recipe.resolve()?.model, data)?;
+        let (run, taken) = Self::pretrained(recipe, data, &weights)?;
+        let found = format!("{} of {} parameters and statistics", taken.count, taken.count + taken.missing.len());
+        ensure!(taken.count > 0, "--init: expected weights of this model, found {found}");
+        note!("init: {found} taken; optimizer and quantizers start anew");
+        taken.missing.iter().for_each(|name| note!("init: not found: {name}"));
+        Ok(run)
     }
 
     /// A run as it was when the checkpoint was saved.
@@ -68,7 +85,7 @@ impl<'a> Run<'a> {
         let normalize = Normalize::of(train);
         let loader = Loader::new(train, recipe.batch_size, normalize.clone());
         let (augment, progress) = (parts.augment, Progress::default());
-        let mut run = Self { recipe, data, store, net, optimizer, normalize, augment, progress, loader };
+        let mut run = Self { recipe, data, store, net, optimizer, normalize, augment, progress, loader, diagnostics: None };
         run.loader = run.epoch();
         Ok(run)
     }
@@ -82,10 +99,23 @@ impl<'a> Run<'a> {
             .skip_batches(usize::try_from(self.progress.batches).unwrap_or(usize::MAX))
     }
 
+    /// Has the first step and every `every`-th be looked at; none of them with `None`.
+    pub(crate) fn diagnose(&mut self, every: Option<u64>) {
+        self.diagnostics = every;
+    }
+
+    /// How often steps are looked at.
+    pub(crate) fn diagnosed(&self) -> Option<u64> {
+        self.diagnostics
+    }
+
     /// Takes a step; `None` if the epoch has no batch left.
     pub(crate) fn step(&mut self) -> Result<Option<Step>> {
         let Some(batch) = self.loader.next().transpose()? else { return Ok(None) };
         profile::mark("load data");
+        let step = self.store.step() + 1;
+        let due = self.diagnostics.is_some_and(|every| step == 1 || step.is_multiple_of(every));
+        let watch = due.then(|| Watch::begin(&mut self.store)).transpose()?;
         let mut g = Graph::train(&mut self.store);
         let x = g.input(batch.images.clone());
         let logits = self.net.forward(&mut g, &x)?;
@@ -96,11 +126,12 @@ impl<'a> Run<'a> {
         g.backward(loss)?;
         let report = self.optimizer.step(&mut self.store)?;
         profile::mark("optimizer");
+        let layers = watch.map(|watch| watch.finish(&mut self.store));
         self.progress.batches += 1;
         self.progress.seen += batch.labels.len() as u64;
         self.progress.hits += hits as u64;
         self.progress.loss_sum += value * batch.labels.len() as f64;
-        Ok(Some(Step { loss: value, report }))
+        Ok(Some(Step { loss: value, report, layers }))
     }
 
     /// Evaluates on the test images, until `stop` says so: then there is no result.

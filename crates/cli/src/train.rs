@@ -1,6 +1,7 @@
 //! `fixnet train` and `fixnet resume`: the loop over steps and epochs, with logs, checkpoints, progress and summary.
 
 use crate::folder::Folder;
+use crate::history::Point;
 use crate::interrupt;
 use crate::machine::Machine;
 use crate::out::{note, say};
@@ -79,6 +80,10 @@ pub(crate) struct Args {
     /// Set any key of the recipe, as in --set talr_rule=damped; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Look into the layers at the first step and every EVERY-th (50 if not given), for `fixnet plot`; never changes the result
+    #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "50",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    diagnostics: Option<u64>,
     /// Folder of the run (default: runs/RECIPE-BITS-sSEED)
     #[arg(long)]
     out: Option<PathBuf>,
@@ -122,7 +127,7 @@ struct Options {
 
 /// How often a checkpoint is saved.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Every {
+pub(crate) enum Every {
     Steps(u64),
     Time(Duration),
 }
@@ -189,21 +194,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     args.options.machine.run(|isa| {
         // Before the data: a wrong name should not cost the time to load them.
         let init = recipe.init.as_deref().map(crate::import::open).transpose()?;
-        let parts = recipe.resolve()?;
-        let data = parts.data.load()?;
-        let weights = init.map(|file| crate::import::weights(&file, &parts.model, &data)).transpose()?;
-        let mut run = match &weights {
-            Some(weights) => {
-                let (run, taken) = Run::pretrained(recipe, &data, weights)?;
-                let found =
-                    format!("{} of {} parameters and statistics", taken.count, taken.count + taken.missing.len());
-                anyhow::ensure!(taken.count > 0, "--init: expected weights of this model, found {found}");
-                note!("init: {found} taken; optimizer and quantizers start anew");
-                taken.missing.iter().for_each(|name| note!("init: not found: {name}"));
-                run
-            }
-            None => Run::new(recipe, &data)?,
-        };
+        let data = recipe.resolve()?.data.load()?;
+        let mut run = Run::begin(recipe, init.as_ref(), &data)?;
+        run.diagnose(args.diagnostics);
         let mut folder = Folder::create(&out, &run, args.overwrite)?;
         drive(&mut run, &mut folder, &args.options, isa)
     })
@@ -222,6 +215,7 @@ pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
         let data = recipe.resolve()?.data.load()?;
         let mut run = Run::resumed(recipe, &data, &checkpoint)?;
         drop(checkpoint);
+        run.diagnose(folder.diagnostics_every());
         if !folder.points().is_empty() {
             // A process may have ended between a checkpoint and its curves.
             folder.draw(&run.recipe().name)?;
@@ -239,7 +233,21 @@ fn drive(run: &mut Run<'_>, folder: &mut Folder, options: &Options, isa: Isa) ->
     if options.profile {
         profile::start();
     }
-    let finished = train(run, folder, options, &bar, &mut clock)
+    let watch = Watch {
+        every: options.checkpoint_every,
+        profile: options.profile,
+        bar: &bar,
+        stop: &interrupt::requested,
+        step: &|run, clock| show(run, &bar, clock),
+        epoch: &|p| {
+            if !bar.is_hidden() {
+                let (epoch, train_loss, accuracy) = (p.epoch, p.train_loss, 100.0 * p.test_accuracy);
+                let validated = p.validation_accuracy.map_or(String::new(), |v| format!("  validation {:.2} %", 100.0 * v));
+                bar.println(format!("epoch {epoch:>3}  train loss {train_loss:.4}{validated}  test accuracy {accuracy:.2} %"));
+            }
+        },
+    };
+    let finished = train(run, folder, &watch, &mut clock)
         .with_context(|| format!("stopped at step {} of {}", run.store().step(), run.total_steps()))?;
     bar.finish_and_clear();
     if !finished {
@@ -256,7 +264,7 @@ fn drive(run: &mut Run<'_>, folder: &mut Folder, options: &Options, isa: Isa) ->
 }
 
 /// What passes between checkpoints and over the part of the run that this process trains.
-struct Clock {
+pub(crate) struct Clock {
     start: Instant,
     images: u64,
     training: Duration,
@@ -265,7 +273,7 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(step: u64) -> Self {
+    pub(crate) fn new(step: u64) -> Self {
         let now = Instant::now();
         Self { start: now, images: 0, training: Duration::ZERO, saved: now, saved_step: step }
     }
@@ -282,17 +290,27 @@ impl Clock {
     }
 }
 
-/// Steps and epochs until the run is finished (true) or interrupted (false); saved in either case.
-fn train(
-    run: &mut Run<'_>,
-    folder: &mut Folder,
-    options: &Options,
-    bar: &ProgressBar,
-    clock: &mut Clock,
-) -> Result<bool> {
-    let (mut profiling, first) = (options.profile, run.store().step());
+/// How a run is watched while it is trained.
+pub(crate) struct Watch<'a> {
+    /// How often it is saved.
+    pub(crate) every: Every,
+    /// Whether to tell where the time of the first epoch's steps went.
+    pub(crate) profile: bool,
+    /// What is shown meanwhile.
+    pub(crate) bar: &'a ProgressBar,
+    /// Whether to stop.
+    pub(crate) stop: &'a dyn Fn() -> bool,
+    /// Told of each step.
+    pub(crate) step: &'a dyn Fn(&Run<'_>, &Clock),
+    /// Told of each epoch.
+    pub(crate) epoch: &'a dyn Fn(&Point),
+}
+
+/// Steps and epochs until the run is finished (true) or stopped (false); saved in either case.
+pub(crate) fn train(run: &mut Run<'_>, folder: &mut Folder, watch: &Watch<'_>, clock: &mut Clock) -> Result<bool> {
+    let (mut profiling, first) = (watch.profile, run.store().step());
     while !run.is_finished() {
-        if interrupt::requested() {
+        if (watch.stop)() {
             folder.save(run)?;
             return Ok(false);
         }
@@ -302,21 +320,22 @@ fn train(
                 clock.training += start.elapsed();
                 clock.images += run.progress().seen - seen;
                 after_step(run, folder, &step)?;
-                if clock.save_is_due(options.checkpoint_every, run.store().step()) {
+                if clock.save_is_due(watch.every, run.store().step()) {
                     folder.save(run)?;
                     clock.saved(run.store().step());
                 }
-                show(run, bar, clock);
+                (watch.step)(run, clock);
             }
             None => {
                 if std::mem::take(&mut profiling) {
                     let lines = profile::stop();
                     // The table is an aside: a reader that has gone does not end the run.
-                    if let Err(e) = bar.suspend(|| crate::profile::print(&lines, run.store().step() - first)) {
+                    if let Err(e) = watch.bar.suspend(|| crate::profile::print(&lines, run.store().step() - first)) {
                         note!("profile: {e}");
                     }
                 }
-                if after_epoch(run, folder, bar)? {
+                if let Some(point) = after_epoch(run, folder, watch.stop)? {
+                    (watch.epoch)(&point);
                     clock.saved(run.store().step());
                 }
             }
@@ -328,6 +347,7 @@ fn train(
 /// Logs what belongs to a step.
 fn after_step(run: &Run<'_>, folder: &mut Folder, step: &Step) -> Result<()> {
     let store = run.store();
+    folder.log_diagnostics(run, step)?;
     if run.digest_is_due() {
         folder.log_digest(run)?;
     }
@@ -353,17 +373,23 @@ fn after_step(run: &Run<'_>, folder: &mut Folder, step: &Step) -> Result<()> {
     folder.log(&line)
 }
 
-/// Evaluates, logs, saves and goes on to the next epoch; false, with nothing done, if that was interrupted.
-fn after_epoch(run: &mut Run<'_>, folder: &mut Folder, bar: &ProgressBar) -> Result<bool> {
-    let Some(test) = run.evaluate(interrupt::requested)? else { return Ok(false) };
-    let validation = run.validate(interrupt::requested)?;
-    if validation.is_none() && interrupt::requested() {
-        return Ok(false);
+/// Evaluates, logs, saves and goes on to the next epoch; none, with nothing done, if that was stopped.
+fn after_epoch(run: &mut Run<'_>, folder: &mut Folder, stop: &dyn Fn() -> bool) -> Result<Option<Point>> {
+    let Some(test) = run.evaluate(stop)? else { return Ok(None) };
+    let validation = run.validate(stop)?;
+    if validation.is_none() && stop() {
+        return Ok(None);
     }
     let p = *run.progress();
-    let (epoch, train_loss) = (p.epoch + 1, p.loss_sum / p.seen as f64);
+    let point = Point {
+        epoch: u64::from(p.epoch) + 1,
+        train_loss: p.loss_sum / p.seen as f64,
+        test_loss: test.loss,
+        test_accuracy: test.accuracy,
+        validation_accuracy: validation.as_ref().map(|v| v.accuracy),
+    };
     let mut line = json!({
-        "kind": "epoch", "epoch": epoch, "step": run.store().step(), "train_loss": train_loss,
+        "kind": "epoch", "epoch": point.epoch, "step": run.store().step(), "train_loss": point.train_loss,
         "train_accuracy": p.hits as f64 / p.seen as f64, "test_loss": test.loss, "test_accuracy": test.accuracy,
     });
     if let Some(v) = &validation {
@@ -374,12 +400,7 @@ fn after_epoch(run: &mut Run<'_>, folder: &mut Folder, bar: &ProgressBar) -> Res
     run.next_epoch();
     folder.save(run)?;
     folder.draw(&run.recipe().name)?;
-    if !bar.is_hidden() {
-        let accuracy = 100.0 * test.accuracy;
-        let validated = validation.map_or(String::new(), |v| format!("  validation {:.2} %", 100.0 * v.accuracy));
-        bar.println(format!("epoch {epoch:>3}  train loss {train_loss:.4}{validated}  test accuracy {accuracy:.2} %"));
-    }
-    Ok(true)
+    Ok(Some(point))
 }
 
 fn progress(steps: u64, hidden: bool) -> ProgressBar {
@@ -442,9 +463,9 @@ fn summarize(run: &Run<'_>, folder: &Folder, options: &Options, isa: Isa, clock:
 }
 
 /// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    if text.chars().all(|c| c.is_alphanumeric() || "/._-+=:@%".contains(c)) {
+    if text.chars().all(|c| c.is_alphanumeric() || "/._-+=:@%,".contains(c)) {
         return text;
     }
     format!("'{}'", text.replace('\'', r"'\''"))
