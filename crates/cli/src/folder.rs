@@ -68,10 +68,21 @@ pub(crate) fn diagnostics(run: &Path) -> Result<Vec<Value>> {
     lines(&run.join(DIAGNOSTICS))
 }
 
+/// Epochs and seconds of a run up to its last checkpoint, if they are known.
+fn time(run: &Path) -> Option<(u64, f64)> {
+    let time: Value = serde_json::from_slice(&fs::read(run.join(TIME)).ok()?).ok()?;
+    Some((time["epoch"].as_u64()?, time["seconds"].as_f64()?))
+}
+
 /// The seconds that a run took up to its last checkpoint, if that is known.
 pub(crate) fn seconds(run: &Path) -> Option<f64> {
-    let text = fs::read(run.join(TIME)).ok()?;
-    serde_json::from_slice::<Value>(&text).ok()?["seconds"].as_f64()
+    Some(time(run)?.1)
+}
+
+/// Whether a run of so many epochs has come to its end and is saved.
+pub(crate) fn is_finished(run: &Path, epochs: u32) -> bool {
+    // This file is written after the checkpoint, which is written after the logs.
+    time(run).is_some_and(|(epoch, _)| epoch >= u64::from(epochs)) && has_checkpoint(run)
 }
 
 /// Where the recipe of a run is.
@@ -270,7 +281,7 @@ impl Folder {
         self.diagnostics.iter().try_for_each(Log::sync)?;
         run.save(&self.path.join(CHECKPOINT))?;
         let seconds = self.seconds + self.start.elapsed().as_secs_f64();
-        let time = json!({ "step": run.store().step(), "seconds": seconds });
+        let time = json!({ "step": run.store().step(), "epoch": run.progress().epoch, "seconds": seconds });
         write_atomically(&self.path.join(TIME), format!("{time}\n").as_bytes())
     }
 

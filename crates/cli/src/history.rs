@@ -72,12 +72,6 @@ impl History {
         Ok(Self { path: path.into(), recipe, points, steps, seen, head, digest, seconds: folder::seconds(path) })
     }
 
-    /// Whether the numbers of all its epochs are there. A process that ended at that very moment may have left the last
-    /// checkpoint unwritten, which `fixnet resume` makes good.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.points.last().is_some_and(|p| p.epoch >= u64::from(self.recipe.epochs))
-    }
-
     /// The quantized layers, in their order; unknown without diagnostics or layers with rates of their own.
     pub(crate) fn layers(&self) -> impl Iterator<Item = &str> {
         let head = self.head.as_ref().and_then(|head| head["layers"].as_array());

@@ -1,6 +1,7 @@
 //! The `fixnet` command: train, evaluate and inspect networks in fixed-point arithmetic.
 #![forbid(unsafe_code)]
 
+mod compare;
 mod diagnostics;
 mod eval;
 mod export;
@@ -83,6 +84,26 @@ Examples:
 The result is that of a run which was never stopped, to the bit, on whatever machine. If the last checkpoint is damaged,
 the one before it is used, and a message says so.")]
     Resume(train::ResumeArgs),
+    /// Train a grid of runs and tell how they compare
+    #[command(after_help = "\
+Examples:
+  fixnet compare digits --bits 32/32/32,4/4/4 --gradient-rules lbt,min-max --seeds 1..3 --epochs 2
+  fixnet compare --recipes digits,mlp-digits --optimizers sgd,sgdt --bits 2/2/32 --out runs/trs
+  fixnet compare digits --optimizers sgdt --set transition_scope=model,layer --diagnostics
+  fixnet compare --grid grid.toml --out runs/grid
+
+Flags of `fixnet train` take a list, with commas between; every mix of their values is a run folder in --out. Mixes that
+differ in nothing which matters (a float network under several gradient rules) are one run. Ctrl-C saves; the same command
+goes on, and with more values it trains only what is new. The mean and the spread (standard deviation) are over seeds. The
+folder then holds compare.csv, runs.csv, and the curves in compare.svg and compare.png.
+
+A grid in a file:
+  recipes = [\"digits\"]
+  bits = [\"4/4/4\", \"8/8/8\"]
+  gradient_rule = [\"lbt\", \"min-max\"]
+  seed = \"1..3\"
+  epochs = 2")]
+    Compare(Box<compare::Args>),
     /// Draw the curves and diagnostics of runs, as SVG and PNG
     #[command(after_help = "\
 Examples:
@@ -202,6 +223,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => train::run(*args),
         Command::Resume(args) => train::resume(args),
+        Command::Compare(args) => compare::run(*args),
         Command::Plot(args) => plot::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Eval(args) => eval::run(args),

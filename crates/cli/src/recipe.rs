@@ -323,15 +323,17 @@ impl Recipe {
         let Some((key, text)) = assignment.split_once('=') else {
             bail!("--set: expected KEY=VALUE, found {assignment}");
         };
-        let (key, text) = (key.trim(), text.trim());
-        if key == "optimizer" {
-            return self.set_optimizer(text);
+        self.set_value(key.trim(), value(text.trim())).map_err(|e| anyhow!("--set {assignment}: {e}"))
+    }
+
+    /// Sets a key.
+    pub(crate) fn set_value(&mut self, key: &str, value: toml::Value) -> Result<()> {
+        if let ("optimizer", Some(name)) = (key, value.as_str()) {
+            return self.set_optimizer(name);
         }
-        let parsed = toml::from_str::<toml::Table>(&format!("value = {text}")).ok();
-        let value = parsed.and_then(|mut t| t.remove("value")).unwrap_or_else(|| text.into());
         let mut table = toml::Table::try_from(&*self)?;
         table.insert(key.into(), value);
-        *self = table.try_into().map_err(|e| anyhow::anyhow!("--set {assignment}: {e}"))?;
+        *self = table.try_into()?;
         Ok(())
     }
 
@@ -424,6 +426,12 @@ impl Recipe {
             other => bail!("{warmup_key}: expected a fraction of the run below 1 or whole steps, found {other}"),
         })
     }
+}
+
+/// A TOML value from text; what is none is a string.
+pub(crate) fn value(text: &str) -> toml::Value {
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {text}")).ok();
+    parsed.and_then(|mut t| t.remove("value")).unwrap_or_else(|| text.into())
 }
 
 /// The parts of a recipe in their own types.

@@ -403,7 +403,8 @@ fn after_epoch(run: &mut Run<'_>, folder: &mut Folder, stop: &dyn Fn() -> bool) 
     Ok(Some(point))
 }
 
-fn progress(steps: u64, hidden: bool) -> ProgressBar {
+/// The bar of a command, if there is a terminal for it.
+pub(crate) fn progress(steps: u64, hidden: bool) -> ProgressBar {
     if hidden || !std::io::stderr().is_terminal() {
         return ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
     }

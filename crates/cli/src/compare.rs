@@ -1,0 +1,197 @@
+//! `fixnet compare`: a grid of runs, each an ordinary run folder, and how they compare.
+//!
+//! The folders are the whole state: what is finished is read, what was stopped is resumed, what is missing is trained. So
+//! the same command goes on after anything that ended it, and a larger grid trains only what is new.
+
+mod grid;
+mod table;
+
+use crate::folder::{self, Folder};
+use crate::history::History;
+use crate::machine::Machine;
+use crate::out::{note, say};
+use crate::run::Run;
+use crate::train::{self, Clock, Every, Watch, quoted};
+use crate::{INTERRUPTED, interrupt, message};
+use anyhow::{Context, Result};
+use fixnet::prelude::*;
+use grid::{Axes, Cell, Grid};
+use indicatif::ProgressBar;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Arguments of `fixnet compare`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    axes: Axes,
+    /// Look into the layers at the first step and every EVERY-th (50 if not given), for `fixnet plot`; never changes a result
+    #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "50",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    diagnostics: Option<u64>,
+    /// The folder of the grid, which holds the folders of its runs
+    #[arg(long, default_value = "runs/compare")]
+    out: PathBuf,
+    /// Save a run after so many steps or so much time (500steps, 30s, 5min, 2h), besides the end of each epoch
+    #[arg(long, value_name = "N", default_value = "5min")]
+    checkpoint_every: Every,
+    #[command(flatten)]
+    machine: Machine,
+    /// No progress bar
+    #[arg(long)]
+    quiet: bool,
+    /// No progress bar; the last line is one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What has become of a cell.
+pub(crate) enum Outcome {
+    Finished(History),
+    Failed(String),
+    /// Not finished, because the user has stopped it.
+    Open,
+}
+
+/// `fixnet compare`.
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let grid = args.axes.grid(&args.out)?;
+    args.machine.run(|_| compare(&args, &grid))
+}
+
+fn compare(args: &Args, grid: &Grid) -> Result<ExitCode> {
+    for cell in &grid.cells {
+        cell.check()?;
+    }
+    interrupt::listen()?;
+    let bar = train::progress(PART * grid.cells.len() as u64, args.quiet || args.json);
+    let mut data = None;
+    let mut outcomes = Vec::new();
+    for (i, cell) in grid.cells.iter().enumerate() {
+        bar.set_position(PART * i as u64);
+        let place = format!("{}/{} {}", i + 1, grid.cells.len(), cell.name);
+        let outcome = outcome(cell, args, &mut data, &bar, &place).unwrap_or_else(|e| Outcome::Failed(message(&e)));
+        if let (false, Outcome::Failed(reason)) = (bar.is_hidden(), &outcome) {
+            bar.println(format!("{}: failed: {reason}", cell.name));
+        }
+        outcomes.push(outcome);
+    }
+    bar.finish_and_clear();
+    tell(args, grid, &outcomes)
+}
+
+/// What a run adds to the position of the bar.
+const PART: u64 = 1000;
+
+/// Data of the last run, which the next one may use too.
+type Loaded = Option<(Source, Split)>;
+
+/// Brings a run to its end, if the user lets it.
+fn outcome(cell: &Cell, args: &Args, data: &mut Loaded, bar: &ProgressBar, place: &str) -> Result<Outcome> {
+    if folder::is_finished(&cell.path, cell.recipe.epochs) {
+        return Ok(Outcome::Finished(History::read(&cell.path)?));
+    }
+    if interrupt::requested() {
+        return Ok(Outcome::Open);
+    }
+    bar.set_message(place.to_string());
+    let init = match folder::has_checkpoint(&cell.path) {
+        true => None,
+        false => cell.recipe.init.as_deref().map(crate::import::open).transpose()?,
+    };
+    let source = cell.recipe.clone().resolve()?.data;
+    let data = match data {
+        Some((known, split)) if *known == source => split,
+        other => {
+            // The old ones first: both may be large.
+            *other = None;
+            let split = source.load()?;
+            &other.insert((source, split)).1
+        }
+    };
+    let (mut run, mut folder) = match folder::has_checkpoint(&cell.path) {
+        true => {
+            let (folder, checkpoint, problem) = Folder::open(&cell.path)?;
+            if let Some(problem) = problem {
+                bar.suspend(|| note!("warning: {problem}; goes on from the checkpoint of step {}", checkpoint.step()));
+            }
+            let mut run = Run::resumed(cell.recipe.clone(), data, &checkpoint)?;
+            run.diagnose(folder.diagnostics_every());
+            (run, folder)
+        }
+        false => {
+            let mut run = Run::begin(cell.recipe.clone(), init.as_ref(), data)?;
+            run.diagnose(args.diagnostics);
+            let folder = Folder::create(&cell.path, &run, false)?;
+            (run, folder)
+        }
+    };
+    let start = bar.position();
+    let watch = Watch {
+        every: args.checkpoint_every,
+        profile: false,
+        bar,
+        stop: &interrupt::requested,
+        step: &|run, _| {
+            let (p, step) = (run.progress(), run.store().step());
+            let mean = p.loss_sum / p.seen as f64;
+            bar.set_position(start + PART * step / run.total_steps().max(1));
+            bar.set_message(format!("{place}  epoch {}/{}  loss {mean:.4}", p.epoch + 1, run.recipe().epochs));
+        },
+        epoch: &|_| {},
+    };
+    let mut clock = Clock::new(run.store().step());
+    let finished = train::train(&mut run, &mut folder, &watch, &mut clock)
+        .with_context(|| format!("stopped at step {} of {}", run.store().step(), run.total_steps()))?;
+    if !finished {
+        return Ok(Outcome::Open);
+    }
+    drop(folder);
+    let history = History::read(&cell.path)?;
+    if let (false, Some(last)) = (bar.is_hidden(), history.points.last()) {
+        bar.println(format!("{}  test accuracy {:.2} %", cell.name, 100.0 * last.test_accuracy));
+    }
+    Ok(Outcome::Finished(history))
+}
+
+/// Prints and writes how the runs compare, and how to go on with those that are open.
+fn tell(args: &Args, grid: &Grid, outcomes: &[Outcome]) -> Result<ExitCode> {
+    let rows = table::rows(grid, outcomes);
+    let files = table::write(&args.out, grid, outcomes, &rows)?;
+    let open = outcomes.iter().filter(|o| matches!(o, Outcome::Open)).count();
+    let failed: Vec<_> = grid
+        .cells
+        .iter()
+        .zip(outcomes)
+        .filter_map(|(cell, o)| if let Outcome::Failed(reason) = o { Some((cell, reason)) } else { None })
+        .collect();
+    let command = command(std::env::args());
+    if args.json {
+        say!(
+            "{}",
+            json!({
+                "out": args.out, "interrupted": open > 0, "resume": (open > 0).then_some(&command),
+                "failed": failed.len(), "table": table::json(grid, &rows), "runs": table::runs_json(grid, outcomes),
+                "files": files,
+            })
+        );
+    } else {
+        say!("{}", table::text(grid, &rows));
+        for (cell, reason) in &failed {
+            say!("failed: {}: {reason}", cell.path.display());
+        }
+        files.iter().try_for_each(|file| -> Result<()> { Ok(say!("written: {}", file.display())) })?;
+    }
+    if open > 0 {
+        note!("stopped with {open} of {} runs to go, and saved; go on with: {command}", grid.cells.len());
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The command that was given, as a shell takes it.
+fn command(args: impl Iterator<Item = String>) -> String {
+    let words: Vec<String> = args.skip(1).map(|arg| quoted(Path::new(&arg))).collect();
+    format!("fixnet {}", words.join(" "))
+}

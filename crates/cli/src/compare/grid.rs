@@ -1,0 +1,279 @@
+//! The grid: every mix of the values of its axes, as recipes with folders of their own.
+
+use crate::folder::config_path;
+use crate::history;
+use crate::recipe::{Recipe, value};
+use crate::usage;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::path::{Path, PathBuf};
+use toml::Value;
+
+/// The axes as arguments. Lists have commas between their values.
+#[derive(clap::Args)]
+pub(crate) struct Axes {
+    /// Built-in recipes (`fixnet recipes` lists them) or TOML files
+    #[arg(value_name = "RECIPE", value_delimiter = ',')]
+    recipe: Vec<String>,
+    /// The same as a flag
+    #[arg(long, value_name = "RECIPE,…", value_delimiter = ',')]
+    recipes: Vec<String>,
+    /// A TOML file with `recipes = […]` and, for any key of a recipe, one value or a list; flags take their place
+    #[arg(long, value_name = "FILE")]
+    grid: Option<PathBuf>,
+    /// Bits of weights/activations/gradients, e.g. 4/4/4,8/8/8
+    #[arg(long, value_name = "W/A/G,…")]
+    bits: Option<String>,
+    /// How gradient quantizers choose their interval, e.g. lbt,min-max,fixed:0.8
+    #[arg(long, alias = "gradient-rule", value_name = "RULE,…")]
+    gradient_rules: Option<String>,
+    /// Optimizers, e.g. sgd,sgdt
+    #[arg(long, alias = "optimizer", value_name = "OPTIMIZER,…")]
+    optimizers: Option<String>,
+    /// Seeds: a list such as 1,2,5, or from the first to the last, as in 1..3
+    #[arg(long, alias = "seed", value_name = "SEED,…|A..B")]
+    seeds: Option<String>,
+    /// Passes over the training images
+    #[arg(long)]
+    epochs: Option<u32>,
+    /// Start from the weights of another run or checkpoint: a folder or a safetensors file
+    #[arg(long, value_name = "CHECKPOINT")]
+    init: Option<String>,
+    /// Set any key of the recipes, to one value or a list, as in --set transition_scope=model,layer; may be repeated
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    set: Vec<String>,
+}
+
+/// One run of the grid.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub(crate) recipe: Recipe,
+    /// Its values in the columns of the grid; `-` where the key has no influence.
+    pub(crate) columns: Vec<String>,
+    /// The name of its folder.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+/// All runs, those which differ by their seed alone next to each other.
+#[derive(Debug)]
+pub(crate) struct Grid {
+    /// The keys of recipes that the table tells.
+    pub(crate) columns: Vec<String>,
+    pub(crate) cells: Vec<Cell>,
+}
+
+/// A key of recipes with its values.
+type Axis = (String, Vec<Value>);
+
+/// Runs of a grid, at most.
+const MOST: usize = 10_000;
+
+/// These are always told, in this order.
+const COLUMNS: [&str; 4] = ["name", "bits", "gradient_rule", "optimizer"];
+
+impl Axes {
+    /// The grid in the folder `out`.
+    ///
+    /// # Errors
+    /// A recipe or a value makes no sense.
+    pub(crate) fn grid(&self, out: &Path) -> Result<Grid> {
+        let (mut recipes, mut axes) = match &self.grid {
+            Some(path) => read(path)?,
+            None => (Vec::new(), Vec::new()),
+        };
+        let named = [&self.recipe[..], &self.recipes].concat();
+        if !named.is_empty() {
+            recipes = named;
+        }
+        ensure_usage(!recipes.is_empty(), "expected recipes, as in fixnet compare digits, or --grid FILE; found none")?;
+        let texts = |list: &String| split(list).into_iter().map(Value::from).collect::<Vec<_>>();
+        let mut given: Vec<Axis> = Vec::new();
+        for assignment in &self.set {
+            let (key, list) = assignment
+                .split_once('=')
+                .ok_or_else(|| usage(anyhow!("--set: expected KEY=VALUE, found {assignment}")))?;
+            given.push((key.trim().into(), split(list).into_iter().map(value).collect()));
+        }
+        given.extend(self.bits.as_ref().map(|list| ("bits".into(), texts(list))));
+        given.extend(self.gradient_rules.as_ref().map(|list| ("gradient_rule".into(), texts(list))));
+        given.extend(self.optimizers.as_ref().map(|list| ("optimizer".into(), texts(list))));
+        given.extend(self.epochs.map(|n| ("epochs".into(), vec![Value::from(i64::from(n))])));
+        given.extend(self.init.as_ref().map(|init| ("init".into(), vec![Value::from(init.as_str())])));
+        if let Some(list) = &self.seeds {
+            given.push(("seed".into(), seeds(list).map_err(usage)?));
+        }
+        for (i, (key, _)) in given.iter().enumerate() {
+            let twice = given[..i].iter().any(|(other, _)| other == key);
+            ensure_usage(!twice, &format!("{key}: expected its values once, found them twice"))?;
+            axes.retain(|(other, _)| other != key);
+        }
+        axes.extend(given);
+        let recipes = recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>>>()?;
+        Grid::new(recipes, axes, out).map_err(usage)
+    }
+}
+
+fn ensure_usage(holds: bool, words: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(usage(anyhow!("{words}"))) }
+}
+
+/// The recipes and the axes of a file.
+fn read(path: &Path) -> Result<(Vec<String>, Vec<Axis>)> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("grid {name}"))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|e| anyhow!("grid {name}: {e}"))?;
+    let (mut recipes, mut axes) = (Vec::new(), Vec::new());
+    for (key, values) in table {
+        if key == "recipes" {
+            let list: Option<Vec<_>> = list(&key, values).iter().map(|v| Some(v.as_str()?.to_string())).collect();
+            recipes = list.with_context(|| format!("grid {name}: recipes: expected a list of names or files"))?;
+            continue;
+        }
+        // By the name of the flag or by that of the key.
+        let key = match key.as_str() {
+            "gradient_rules" => "gradient_rule".into(),
+            "optimizers" => "optimizer".into(),
+            "seeds" => "seed".into(),
+            _ => key,
+        };
+        let values = match &values {
+            Value::String(text) if key == "seed" => seeds(text).with_context(|| format!("grid {name}"))?,
+            _ => list(&key, values),
+        };
+        axes.push((key, values));
+    }
+    Ok((recipes, axes))
+}
+
+/// The values that a TOML value stands for: a list, but for keys whose values are lists themselves.
+fn list(key: &str, values: Value) -> Vec<Value> {
+    match values {
+        Value::Array(all) if !["betas", "milestones"].contains(&key) || all.iter().all(Value::is_array) => all,
+        one => vec![one],
+    }
+}
+
+/// The parts of a list between its commas; those in brackets or quotes do not count.
+fn split(list: &str) -> Vec<&str> {
+    let (mut parts, mut from, mut depth, mut quote) = (Vec::new(), 0, 0, None);
+    for (i, c) in list.char_indices() {
+        match (quote, c) {
+            (Some(q), _) if c == q => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth -= 1,
+            (None, ',') if depth == 0 => {
+                parts.push(list[from..i].trim());
+                from = i + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(list[from..].trim());
+    parts
+}
+
+/// `1,2,5` or `1..3`, which is 1, 2 and 3.
+fn seeds(text: &str) -> Result<Vec<Value>> {
+    let wrong = || format!("seeds: expected a list such as 1,2,3 or a range such as 1..3, found {text}");
+    let number = |s: &str| s.trim().parse::<i64>().ok().filter(|&n| n >= 0).with_context(wrong);
+    let seeds: Vec<i64> = match text.split_once("..") {
+        Some((first, last)) => (number(first)?..=number(last)?).take(MOST + 1).collect(),
+        None => text.split(',').map(number).collect::<Result<_>>()?,
+    };
+    ensure!((1..=MOST).contains(&seeds.len()), wrong());
+    Ok(seeds.into_iter().map(Value::from).collect())
+}
+
+/// A value as the table and the folders tell it.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
+
+impl Grid {
+    /// Every mix of recipes and values. Mixes that differ in nothing which matters to the run are one cell.
+    fn new(recipes: Vec<Recipe>, mut axes: Vec<Axis>, out: &Path) -> Result<Self> {
+        // The optimizer comes first: it may bring settings that others then change. Seeds vary fastest.
+        let rank = |key: &str| match (COLUMNS.iter().position(|c| *c == key), key) {
+            (Some(i), _) => i,
+            (None, "seed") => usize::MAX,
+            (None, _) => COLUMNS.len(),
+        };
+        axes.sort_by_key(|(key, _)| rank(key));
+        let mut mixes: Vec<Recipe> = recipes;
+        for (key, values) in &axes {
+            ensure!(!values.is_empty(), "{key}: expected a value, found none");
+            ensure!(key != "name", "name: expected no key of a grid, found one; recipes have their names");
+            let mut next = Vec::with_capacity(mixes.len() * values.len());
+            for mix in &mixes {
+                for value in values {
+                    let mut recipe = mix.clone();
+                    recipe.set_value(key, value.clone()).with_context(|| format!("{key} = {value}"))?;
+                    next.push(recipe);
+                }
+            }
+            ensure!(next.len() <= MOST, "expected at most {MOST} runs, found {}", next.len());
+            mixes = next;
+        }
+        let varied = axes.iter().filter(|(key, values)| values.len() > 1 && key != "seed" && rank(key) == COLUMNS.len());
+        let columns: Vec<String> =
+            COLUMNS.iter().map(ToString::to_string).chain(varied.map(|(key, _)| key.clone())).collect();
+        // The name of a folder must not depend on how many values an axis has, for a grid may grow; but what all runs
+        // have in common as a rule would only make names long.
+        let common = |key: &str, values: &[Value]| ["epochs", "init"].contains(&key) && values.len() == 1;
+        let set = axes.iter().filter(|(key, values)| rank(key) == COLUMNS.len() && !common(key, values));
+        let set: Vec<&str> = set.map(|(key, _)| key.as_str()).collect();
+        let mut cells: Vec<Cell> = Vec::new();
+        for mix in mixes {
+            let cell = Cell::new(&mix, &columns, &set, out)?;
+            match cells.iter().find(|other| other.name == cell.name) {
+                None => cells.push(cell),
+                Some(other) if other.recipe == cell.recipe => {}
+                Some(_) => bail!("{}: expected one run of this name, found two recipes of the same name", cell.name),
+            }
+        }
+        Ok(Self { columns, cells })
+    }
+}
+
+impl Cell {
+    fn new(mix: &Recipe, columns: &[String], set: &[&str], out: &Path) -> Result<Self> {
+        let recipe = mix.canonical()?;
+        let (idle, table) = (recipe.idle_keys()?, toml::Table::try_from(&recipe)?);
+        let value = |key: &str| match table.get(key) {
+            Some(v) if !idle.contains(&key) => text(v),
+            _ => "-".into(),
+        };
+        let mut parts: Vec<String> = COLUMNS.iter().map(|key| value(key)).filter(|v| v != "-").collect();
+        parts.extend(set.iter().map(|key| (*key, value(key))).filter(|(_, v)| v != "-").map(|(k, v)| format!("{k}={v}")));
+        parts.push(format!("s{}", recipe.seed));
+        let plain = |c: char| if c.is_alphanumeric() || "._=".contains(c) { c } else { '-' };
+        let name: String = parts.join("-").chars().map(plain).collect();
+        let path = out.join(&name);
+        Ok(Self { columns: columns.iter().map(|key| value(key)).collect(), recipe, name, path })
+    }
+
+    /// That its folder does not hold another run.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !config_path(&self.path).exists() {
+            return Ok(());
+        }
+        let [found, wanted] = [&history::recipe(&self.path)?, &self.recipe].map(toml::Table::try_from);
+        let (found, wanted) = (found?, wanted?);
+        let tell = |v: Option<&Value>| v.map_or("nothing".into(), text);
+        let keys: std::collections::BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
+        let differ: Vec<String> = keys
+            .into_iter()
+            .filter(|key| found.get(*key) != wanted.get(*key))
+            .map(|key| format!("{key}: expected {}, found {}", tell(wanted.get(key)), tell(found.get(key))))
+            .collect();
+        ensure!(
+            differ.is_empty(),
+            "{}: holds a run with other settings ({}); choose another --out",
+            self.path.display(),
+            differ.join("; ")
+        );
+        Ok(())
+    }
+}
