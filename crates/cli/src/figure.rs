@@ -3,8 +3,11 @@
 
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use resvg::{tiny_skia, usvg};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
@@ -57,6 +60,8 @@ pub(crate) struct Panel {
     pub(crate) y: String,
     /// Powers of ten on the vertical axis; what is not above 0 is left out.
     pub(crate) log: bool,
+    /// The ends of the vertical axis where they do not follow from the lines.
+    pub(crate) range: Option<(f64, f64)>,
     pub(crate) lines: Vec<Line>,
 }
 
@@ -94,23 +99,24 @@ impl Panel {
         let points = lines.iter().flat_map(|line| line.points.iter().copied());
         let borders = lines.iter().flat_map(|line| line.band.iter().flat_map(|&(low, high)| [low, high]));
         let (left, right) = ends(points.clone().map(|p| p.0), 0.0);
-        let (low, high) = ends(points.map(|p| p.1).chain(borders.filter(|v| v.is_finite())), 0.05);
+        let heights = points.map(|p| p.1).chain(borders.filter(|v| v.is_finite()));
+        let (low, high) = self.range.unwrap_or_else(|| ends(heights, 0.05));
+        let across = Axis { ticks: ticks(left, right, ["epoch", "step"].contains(&self.x)), ends: (left, right) };
+        let ticks = if self.log { log_ticks(low, high) } else { ticks(low, high, false) };
+        let up = Axis { ticks, ends: (low, high) };
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, ("sans-serif", 15))
             .margin(8)
             .x_label_area_size(34)
             .y_label_area_size(58)
-            .build_cartesian_2d(left..right, low..high)?;
+            .build_cartesian_2d(across, up)?;
         let number = |v: &f64| short(if self.log { 10f64.powf(*v) } else { *v });
         chart
             .configure_mesh()
             .x_desc(self.x)
             .y_desc(&self.y)
-            .x_labels(6)
-            .y_labels(6)
             .x_label_formatter(&|v| short(*v))
             .y_label_formatter(&number)
-            .light_line_style(WHITE)
             .bold_line_style(BLACK.mix(0.1))
             .draw()?;
         for line in &lines {
@@ -147,20 +153,71 @@ fn ends(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
     }
 }
 
+/// An axis with its numbers.
+struct Axis {
+    ends: (f64, f64),
+    ticks: Vec<f64>,
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        RangedCoordf64::from(self.range()).map(value, limit)
+    }
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        // No finer lines between.
+        if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.clone() }
+    }
+    fn range(&self) -> Range<f64> {
+        self.ends.0..self.ends.1
+    }
+}
+
+impl From<Axis> for Range<f64> {
+    fn from(axis: Axis) -> Self {
+        axis.range()
+    }
+}
+
+/// Round numbers on an axis, six or fewer.
+fn ticks(low: f64, high: f64, whole: bool) -> Vec<f64> {
+    let rough = (high - low).max(f64::MIN_POSITIVE) / 5.0;
+    let unit = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|k| k * unit).into_iter().find(|step| *step >= rough * (1.0 - 1e-9));
+    let step = step.unwrap_or(rough).max(if whole { 1.0 } else { 0.0 });
+    let first = (low / step - 1e-9).ceil();
+    (0..6).map(|i| (first + f64::from(i)) * step).filter(|v| *v <= high + 1e-9 * step).collect()
+}
+
+/// Powers of ten, their 2- and 5-folds, or round numbers, whichever fit between two logarithms.
+fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let inside = |v: &f64| (low..=high).contains(v);
+    match high - low {
+        few if few < 1.0 => ticks(10f64.powf(low), 10f64.powf(high), false).iter().map(|v| v.log10()).collect(),
+        some if some < 3.0 => {
+            let decades = (low.floor() as i32..=high.ceil() as i32).map(f64::from);
+            decades.flat_map(|d| [1.0f64, 2.0, 5.0].map(|k| d + k.log10())).filter(inside).collect()
+        }
+        _ => ticks(low, high, true),
+    }
+}
+
 /// A number on an axis, in few letters.
 fn short(v: f64) -> String {
     let tidy = |text: String| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
         false => text,
     };
+    let power = |v: f64| format!("{v:.1e}").replace(".0e", "e");
     match v.abs() {
         0.0 => "0".into(),
-        1e6.. => format!("{v:.1e}"),
+        1e6.. => power(v),
         1e4.. => format!("{}k", tidy(format!("{:.1}", v / 1e3))),
         10.0.. => tidy(format!("{v:.1}")),
         0.01.. => tidy(format!("{v:.3}")),
         small if small < 1e-12 => "0".into(),
-        _ => format!("{v:.1e}"),
+        _ => power(v),
     }
 }
 
@@ -263,17 +320,40 @@ mod tests {
 
     #[test]
     fn numbers_on_axes_are_short() {
-        for (v, text) in [(0.0, "0"), (0.25, "0.25"), (12.0, "12"), (20_000.0, "20k"), (0.001, "1.0e-3"), (1e-17, "0")] {
+        for (v, text) in [
+            (0.0, "0"),
+            (0.25, "0.25"),
+            (12.0, "12"),
+            (20_000.0, "20k"),
+            (0.001, "1e-3"),
+            (2.5e-5, "2.5e-5"),
+            (1e-17, "0"),
+        ] {
             assert_eq!(short(v), text);
         }
     }
 
     #[test]
+    fn ticks_are_round() {
+        assert_eq!(ticks(1.0, 2.0, true), [1.0, 2.0]);
+        assert_eq!(ticks(1.0, 10.0, true), [2.0, 4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(ticks(-0.02, 0.5, false), [0.0, 0.2, 0.4]);
+        assert_eq!(ticks(1.0, 188.0, true), [50.0, 100.0, 150.0]);
+        assert_eq!(log_ticks(-6.2, 0.1), [-6.0, -4.0, -2.0, 0.0]);
+        let told = |low: f64, high: f64| {
+            log_ticks(low.log10(), high.log10()).iter().map(|v| short(10f64.powf(*v))).collect::<Vec<_>>()
+        };
+        assert_eq!(told(0.015, 0.3), ["0.02", "0.05", "0.1", "0.2"]);
+        assert_eq!(told(0.03, 0.06), ["0.03", "0.04", "0.05", "0.06"]);
+    }
+
+    #[test]
     fn a_figure_of_odd_lines_is_drawn() {
-        let line = |points: &[(f64, f64)]| Line { label: "a < b & c".into(), points: points.to_vec(), ..Line::default() };
+        let line =
+            |points: &[(f64, f64)]| Line { label: "a < b & c".into(), points: points.to_vec(), ..Line::default() };
         let lines = vec![line(&[]), line(&[(1.0, 0.0)]), line(&[(1.0, f64::NAN), (2.0, 3.0), (3.0, 3.0)])];
         for log in [false, true] {
-            let panel = Panel { title: "γ".into(), x: "step", y: "y".into(), log, lines: lines.clone() };
+            let panel = Panel { title: "γ".into(), x: "step", y: "y".into(), log, range: None, lines: lines.clone() };
             let figure = Figure { rows: vec![vec![panel.clone(), Panel::default()], vec![panel]] };
             let svg = figure.svg().unwrap();
             assert!(svg.starts_with("<svg") && svg.contains("a &lt; b &amp; c") && svg.trim_end().ends_with("</svg>"));

@@ -196,8 +196,7 @@ impl Folder {
         }
         let (every, points) = (run.diagnosed(), Vec::new());
         let (path, start) = (path.to_path_buf(), Instant::now());
-        let mut folder =
-            Self { path, metrics, digests, diagnostics, every, points, start, seconds: 0.0, _lock: lock };
+        let mut folder = Self { path, metrics, digests, diagnostics, every, points, start, seconds: 0.0, _lock: lock };
         folder.log_digest(run)?;
         folder.save(run)?;
         Ok(folder)

@@ -105,8 +105,12 @@ fn figures(runs: &[Named]) -> Vec<(&'static str, Figure)> {
 /// Loss and accuracy over the epochs.
 pub(crate) fn curves(runs: &[(&str, &[Point])]) -> Figure {
     let one = runs.len() == 1;
-    let [mut loss, mut accuracy] = ["loss", "test accuracy"]
-        .map(|title| Panel { title: title.into(), x: "epoch", y: title.into(), ..Panel::default() });
+    let [mut loss, mut accuracy] = ["loss", "test accuracy"].map(|title| Panel {
+        title: title.into(),
+        x: "epoch",
+        y: title.into(),
+        ..Panel::default()
+    });
     for (i, (name, points)) in runs.iter().enumerate() {
         let line = |label: &str, color: usize, dashed, of: fn(&Point) -> f64| Line {
             label: if one { label.into() } else { format!("{name}, {label}") },
@@ -143,7 +147,14 @@ fn gamma(runs: &[Named]) -> Figure {
             ..Line::default()
         };
         let lines = layers.iter().enumerate().map(line).collect();
-        Panel { title: label.clone(), x: "step", y: "clipping factor γ".into(), lines, ..Panel::default() }
+        Panel {
+            title: label.clone(),
+            x: "step",
+            y: "clipping factor γ".into(),
+            range: Some((0.0, 1.05)),
+            lines,
+            ..Panel::default()
+        }
     };
     let panels: Vec<_> = runs.iter().map(panel).collect();
     Figure { rows: panels.chunks(2).map(<[_]>::to_vec).collect() }
@@ -177,7 +188,8 @@ fn transitions(runs: &[Named]) -> Figure {
             }
         };
         draw(&mut rows[0], None);
-        let layers: Vec<&str> = run.layers().filter(|layer| lines.iter().any(|l| !transition(l, layer).is_null())).collect();
+        let layers: Vec<&str> =
+            run.layers().filter(|layer| lines.iter().any(|l| !transition(l, layer).is_null())).collect();
         for (k, i) in places(layers.len()).into_iter().enumerate() {
             if rows.len() < k + 2 {
                 let title = |what: &str| format!("{what}, {}", layers[i]);
@@ -207,7 +219,9 @@ fn rivals(runs: &[Named]) -> Figure {
     for Named { label, run } in runs {
         let layers = run.layers_with("gradient");
         let first = run.seen.iter().find_map(|line| line["layers"][*layers.first()?]["gradient"]["rivals"].as_object());
-        let rules: Vec<&str> = first.map(|all| all.keys().map(String::as_str).collect()).unwrap_or_default();
+        let mut rules: Vec<&str> = first.map(|all| all.keys().map(String::as_str).collect()).unwrap_or_default();
+        // Over the others: it often lies on one of them.
+        rules.sort_by_key(|rule| *rule == "lbt");
         for (y, key) in [("E(G_L) / max |g|", "large_error"), ("E(G) / max |g|", "error")] {
             let panel = |i: usize| {
                 let layer = layers[i];
@@ -219,7 +233,7 @@ fn rivals(runs: &[Named]) -> Figure {
                 };
                 let title = if runs.len() == 1 { layer.to_string() } else { format!("{label}: {layer}") };
                 let lines = rules.iter().enumerate().map(line).collect();
-                Panel { title, x: "step", y: y.into(), log: true, lines }
+                Panel { title, x: "step", y: y.into(), log: true, lines, ..Panel::default() }
             };
             rows.push(places(layers.len()).into_iter().map(panel).collect());
         }
@@ -248,7 +262,8 @@ fn by_place(runs: &[Named], what: &str, y: &str, of: impl Fn(&Value) -> Option<f
             let points = series(&run.seen, |line| of(&line["layers"][layers[at]]));
             let line = Line { label: label.clone(), color: figure::color(i), points, ..Line::default() };
             if panels.len() <= k {
-                panels.push((Vec::new(), Panel { x: "step", y: y.into(), log: what == "gradient", ..Panel::default() }));
+                panels
+                    .push((Vec::new(), Panel { x: "step", y: y.into(), log: what == "gradient", ..Panel::default() }));
             }
             panels[k].0.push(layers[at]);
             panels[k].1.lines.push(line);
@@ -280,15 +295,16 @@ fn histograms(runs: &[Named], what: &str) -> Figure {
                     .unwrap_or_default();
                 let (sum, width) = (counts.iter().sum::<f64>().max(1.0), (high - low) / counts.len().max(1) as f64);
                 let edges = counts.iter().enumerate().flat_map(|(i, n)| {
-                    let left = low + i as f64 * width;
-                    [(left, n / sum), (left + width, n / sum)]
+                    // An empty bin has no place on a logarithmic axis: half a count stands for it.
+                    let (left, share) = (low + i as f64 * width, if gradient { n.max(0.5) } else { *n } / sum);
+                    [(left, share), (left + width, share)]
                 });
                 let label = format!("step {}", seen[at]["step"]);
                 Line { label, color: figure::color(k), points: edges.collect(), ..Line::default() }
             });
             let x = if gradient { "gradient / max |g|" } else { "latent weight / scale" };
             let title = if runs.len() == 1 { layer.to_string() } else { format!("{label}: {layer}") };
-            Panel { title, x, y: "share in a bin".into(), log: gradient, lines: lines.collect() }
+            Panel { title, x, y: "share in a bin".into(), log: gradient, lines: lines.collect(), ..Panel::default() }
         };
         rows.push(places(layers.len()).into_iter().map(panel).collect());
     }

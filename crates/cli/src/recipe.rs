@@ -584,7 +584,9 @@ mod tests {
             assert!(same(rest, "") == rest.starts_with("milestones"), "{rest}");
         }
         assert!(same("bits = '2/2/32'\ngradient_rule = 'mse'", "bits = '2/2/32'"));
-        assert!(same("talr_rule = 'damped'", "") && !same("optimizer = 'sgdt'\ntalr_rule = 'damped'", "optimizer = 'sgdt'"));
+        assert!(
+            same("talr_rule = 'damped'", "") && !same("optimizer = 'sgdt'\ntalr_rule = 'damped'", "optimizer = 'sgdt'")
+        );
         assert!(!same("schedule = 'step'\nmilestones = [0.1]", "schedule = 'step'"));
     }
 

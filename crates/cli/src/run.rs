@@ -85,7 +85,8 @@ impl<'a> Run<'a> {
         let normalize = Normalize::of(train);
         let loader = Loader::new(train, recipe.batch_size, normalize.clone());
         let (augment, progress) = (parts.augment, Progress::default());
-        let mut run = Self { recipe, data, store, net, optimizer, normalize, augment, progress, loader, diagnostics: None };
+        let mut run =
+            Self { recipe, data, store, net, optimizer, normalize, augment, progress, loader, diagnostics: None };
         run.loader = run.epoch();
         Ok(run)
     }

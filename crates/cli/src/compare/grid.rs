@@ -194,13 +194,14 @@ fn text(value: &Value) -> String {
 impl Grid {
     /// Every mix of recipes and values. Mixes that differ in nothing which matters to the run are one cell.
     fn new(recipes: Vec<Recipe>, mut axes: Vec<Axis>, out: &Path) -> Result<Self> {
-        // The optimizer comes first: it may bring settings that others then change. Seeds vary fastest.
+        // The optimizer comes before the rest: it may bring settings that others then change. Seeds vary fastest. The
+        // order of the flags does not matter, for names of folders follow from that of the axes.
         let rank = |key: &str| match (COLUMNS.iter().position(|c| *c == key), key) {
             (Some(i), _) => i,
             (None, "seed") => usize::MAX,
             (None, _) => COLUMNS.len(),
         };
-        axes.sort_by_key(|(key, _)| rank(key));
+        axes.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
         let mut mixes: Vec<Recipe> = recipes;
         for (key, values) in &axes {
             ensure!(!values.is_empty(), "{key}: expected a value, found none");
@@ -216,7 +217,8 @@ impl Grid {
             ensure!(next.len() <= MOST, "expected at most {MOST} runs, found {}", next.len());
             mixes = next;
         }
-        let varied = axes.iter().filter(|(key, values)| values.len() > 1 && key != "seed" && rank(key) == COLUMNS.len());
+        let varied =
+            axes.iter().filter(|(key, values)| values.len() > 1 && key != "seed" && rank(key) == COLUMNS.len());
         let columns: Vec<String> =
             COLUMNS.iter().map(ToString::to_string).chain(varied.map(|(key, _)| key.clone())).collect();
         // The name of a folder must not depend on how many values an axis has, for a grid may grow; but what all runs
@@ -246,7 +248,9 @@ impl Cell {
             _ => "-".into(),
         };
         let mut parts: Vec<String> = COLUMNS.iter().map(|key| value(key)).filter(|v| v != "-").collect();
-        parts.extend(set.iter().map(|key| (*key, value(key))).filter(|(_, v)| v != "-").map(|(k, v)| format!("{k}={v}")));
+        parts.extend(
+            set.iter().map(|key| (*key, value(key))).filter(|(_, v)| v != "-").map(|(k, v)| format!("{k}={v}")),
+        );
         parts.push(format!("s{}", recipe.seed));
         let plain = |c: char| if c.is_alphanumeric() || "._=".contains(c) { c } else { '-' };
         let name: String = parts.join("-").chars().map(plain).collect();

@@ -179,7 +179,8 @@ fn optional(v: Option<f64>) -> String {
 
 fn table_csv(grid: &Grid, rows: &[Row<'_>]) -> Result<Vec<u8>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
-    let numbers = NUMBERS.iter().flat_map(|(name, _)| ["mean", "std", "min", "max"].map(|what| format!("{name}_{what}")));
+    let numbers =
+        NUMBERS.iter().flat_map(|(name, _)| ["mean", "std", "min", "max"].map(|what| format!("{name}_{what}")));
     let head = grid.columns.iter().map(|key| heading(key).to_string());
     csv.write_record(head.chain(["runs", "failed"].map(String::from)).chain(numbers))?;
     for row in rows {
@@ -214,7 +215,7 @@ fn curves(grid: &Grid, rows: &[Row<'_>]) -> Figure {
         (0..grid.columns.len()).filter(|&i| rows.iter().any(|row| row.columns[i] != rows[0].columns[i])).collect();
     let label = |row: &Row<'_>| match &differ[..] {
         [] => row.columns[0].clone(),
-        some => some.iter().map(|&i| row.columns[i].as_str()).collect::<Vec<_>>().join(" "),
+        some => some.iter().map(|&i| row.columns[i].as_str()).filter(|v| *v != "-").collect::<Vec<_>>().join(" "),
     };
     let panel = |title: &str, log: bool, of: fn(&Point) -> f64| {
         let lines = rows.iter().enumerate().map(|(i, row)| {
@@ -230,7 +231,7 @@ fn curves(grid: &Grid, rows: &[Row<'_>]) -> Figure {
             }
             Line { label: label(row), color: figure::shade(i, rows.len()), points, band, ..Line::default() }
         });
-        Panel { title: title.into(), x: "epoch", y: title.into(), log, lines: lines.collect() }
+        Panel { title: title.into(), x: "epoch", y: title.into(), log, lines: lines.collect(), ..Panel::default() }
     };
     Figure {
         rows: vec![vec![

@@ -1,0 +1,213 @@
+//! `fixnet compare` and `fixnet plot`: grids that go on after a stop, tables with the right numbers, figures that open; and
+//! diagnostics that change no bit.
+#![cfg(unix)]
+
+mod common;
+
+use common::{command, fixnet, json, refused, stderr};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// The arguments of a small grid on the digits that come with fixnet, of four runs.
+fn grid<'a>(out: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
+    let fixed = ["compare", "mlp-digits", "--set", "model=mlp:8", "--set", "batch_size=200", "--epochs", "2"];
+    [&fixed[..], &["--gradient-rules", "lbt,min-max", "--seeds", "1..2", "--json", "--out", out], flags].concat()
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn csv(path: &Path) -> Vec<csv::StringRecord> {
+    csv::ReaderBuilder::new().has_headers(false).from_path(path).unwrap().records().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_grid_goes_on_where_it_was_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    let whole = json(&grid(a.to_str().unwrap(), &[]));
+    // One that is stopped in its third run.
+    let args = grid(b.to_str().unwrap(), &["--checkpoint-every", "1steps", "--threads", "1"]);
+    let mut child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let third = b.join("mlp-digits-4-4-4-min-max-sgd-batch_size=200-model=mlp-8-s1");
+    while !third.join("checkpoint.previous.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "ended too early");
+        sleep(Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let out = child.wait_with_output().unwrap();
+    let stopped: Value = serde_json::from_slice(&out.stdout).unwrap();
+    // On a slow machine the signal may come when all is done.
+    if out.status.code() != Some(0) {
+        assert_eq!(out.status.code(), Some(130), "{}", stderr(&out));
+        assert_eq!((&stopped["interrupted"], &stopped["runs"][1]["state"]), (&true.into(), &"finished".into()));
+        assert!(stderr(&out).contains("go on with: fixnet compare mlp-digits"), "{}", stderr(&out));
+        assert!(stopped["resume"].as_str().unwrap().contains("--seeds 1..2"));
+    }
+    // What is finished is left alone.
+    let first = b.join("mlp-digits-4-4-4-lbt-sgd-batch_size=200-model=mlp-8-s1/checkpoint.safetensors");
+    let before = fs::metadata(&first).unwrap().modified().unwrap();
+    let done = json(&grid(b.to_str().unwrap(), &[]));
+    assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), before);
+    let runs = |result: &Value| -> Vec<(Value, Value)> {
+        result["runs"].as_array().unwrap().iter().map(|r| (r["test_accuracy"].clone(), r["digest"].clone())).collect()
+    };
+    assert_eq!(runs(&done), runs(&whole));
+    assert_eq!(done["interrupted"], false);
+
+    // The table holds the mean and the spread of what the runs have logged.
+    let names: Vec<String> =
+        ["lbt", "min-max"].map(|rule| format!("mlp-digits-4-4-4-{rule}-sgd-batch_size=200-model=mlp-8")).into();
+    let table = csv(&b.join("compare.csv"));
+    for (name, row) in names.iter().zip(0..) {
+        let [x, y] = [1, 2].map(|seed| {
+            let metrics = lines(&b.join(format!("{name}-s{seed}")).join("metrics.jsonl"));
+            metrics.iter().rfind(|line| line["kind"] == "epoch").unwrap()["test_accuracy"].as_f64().unwrap()
+        });
+        let (mean, std) = ((x + y) / 2.0, (x - y).abs() / 2f64.sqrt());
+        let told = &done["table"][row]["test_accuracy"];
+        assert!((told["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
+        assert!((told["std"].as_f64().unwrap() - std).abs() < 1e-12);
+        let at = table[0].iter().position(|head| head == "test_accuracy_mean").unwrap();
+        assert_eq!(table[row + 1][at].parse::<f64>().unwrap(), told["mean"].as_f64().unwrap());
+        assert_eq!(table[row + 1][at + 1].parse::<f64>().unwrap(), told["std"].as_f64().unwrap());
+    }
+    assert_eq!((table.len(), csv(&b.join("runs.csv")).len()), (3, 5));
+    is_figure(&b.join("compare"));
+
+    // Its runs are runs like any other, and with another seed only that is trained.
+    let run = b.join(format!("{}-s2", names[0]));
+    assert_eq!(json(&["verify", run.to_str().unwrap(), "--json"])["equal"], true);
+    let three = [&grid(b.to_str().unwrap(), &[])[..10], &["--seeds", "1,2,3", "--out", b.to_str().unwrap()]].concat();
+    let more = fixnet(&three);
+    assert!(more.status.success(), "{}", stderr(&more));
+    let text = String::from_utf8(more.stdout).unwrap();
+    let row = text.lines().nth(1).unwrap();
+    assert!(row.starts_with("mlp-digits  4/4/4") && row.contains("  3  ") && row.contains(" ± "), "{text}");
+    assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), before);
+    // Other settings under the same name are no part of it.
+    let mut other = grid(b.to_str().unwrap(), &[]);
+    other[7] = "3";
+    refused(1, &other, &["other settings", "epochs: expected 3, found 2"]);
+}
+
+#[test]
+fn a_run_that_fails_is_told_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("grid");
+    let file = folder.path().join("grid.toml");
+    fs::write(
+        &file,
+        "recipes = ['mlp-digits']\nmodel = 'mlp:8'\nbits = ['32/32/32', '4/4/4']\ngradient_rules = ['lbt', 'min-max']\n\
+         lr = [1e38, 0.05]\nseeds = '3..3'\nepochs = 1\n",
+    )
+    .unwrap();
+    let args = ["compare", "--grid", file.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let done = fixnet(&[&args[..], &["--json"]].concat());
+    assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    // A float network has no gradient rule, so there are three runs for each learning rate.
+    let runs = told["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 6);
+    for run in runs {
+        assert_eq!(run["gradient_rule"] == "-", run["bits"] == "32/32/32");
+        let fails = run["lr"] != "0.05";
+        assert_eq!((run["state"] == "failed", run["test_accuracy"].is_f64()), (fails, !fails), "{run}");
+        assert!(!fails || run["reason"].as_str().unwrap().contains("stopped at step"), "{run}");
+    }
+    assert_eq!(told["failed"], 3);
+    let text = String::from_utf8(fixnet(&args).stdout).unwrap();
+    assert!(text.contains("0 of 1, 1 failed") && text.contains("\nfailed: "), "{text}");
+    for (args, words) in [
+        (vec!["compare"], "expected recipes"),
+        (vec!["compare", "digits", "--seeds", "3..1"], "1..3"),
+        (vec!["compare", "digits", "--bits", "4/4"], "4/4"),
+        (vec!["compare", "digits", "--gradient-rules", "lbt,best"], "best"),
+        (vec!["compare", "digits", "--bits", "4/4/4", "--set", "bits=8/8/8"], "bits: expected its values once"),
+    ] {
+        refused(2, &args, &[words]);
+    }
+}
+
+/// `stem.svg` and `stem.png` are what they seem.
+fn is_figure(stem: &Path) {
+    let path = |end: &str| stem.with_extension(end);
+    let svg = fs::read_to_string(path("svg")).unwrap();
+    let tree = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default()).unwrap();
+    let image = resvg::tiny_skia::Pixmap::decode_png(&fs::read(path("png")).unwrap()).unwrap();
+    assert_eq!(image.width(), 2 * tree.size().width() as u32, "{}", stem.display());
+    let white = image.pixels().iter().filter(|p| (p.red(), p.green(), p.blue()) == (255, 255, 255)).count();
+    assert!(white < image.pixels().len() && white > image.pixels().len() / 2, "{}", stem.display());
+}
+
+#[test]
+fn diagnostics_change_no_bit_go_on_and_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let train = |name: &str, flags: &[&str]| {
+        let fixed = ["train", "digits", "--model", "mlp:24-16", "--bits", "2/2/4", "--optimizer", "sgdt"];
+        let rest = ["--epochs", "2", "--batch-size", "300", "--json", "--set", "transition_scope=layer"];
+        json(&[&fixed[..], &rest, &["--out", path(name).to_str().unwrap()], flags].concat())
+    };
+    let plain = train("plain", &[]);
+    let seen = train("seen", &["--diagnostics", "3"]);
+    assert_eq!(plain["digest"], seen["digest"]);
+    let metrics = |name: &str| fs::read(path(name).join("metrics.jsonl")).unwrap();
+    assert!(metrics("plain") == metrics("seen") && !path("plain").join("diagnostics.jsonl").exists());
+    let log = path("seen").join("diagnostics.jsonl");
+    let all = lines(&log);
+    let steps: Vec<u64> = all.iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps[..5], [0, 1, 3, 6, 9]);
+    assert_eq!(steps.len() as u64, 2 + seen["steps"].as_u64().unwrap() / 3);
+    for line in &all[1..] {
+        for layer in all[0]["layers"].as_array().unwrap() {
+            let layer = &line["layers"][layer.as_str().unwrap()];
+            let error = |key: &str| layer["gradient"][key].as_f64().unwrap();
+            assert!(error("gamma") > 0.0 && error("error") > 0.0 && error("large_error") > 0.0, "{line}");
+            assert!(layer["weight"]["distance"].as_f64().unwrap() > 0.0);
+            assert!(layer["transition"]["talr"].is_f64());
+        }
+    }
+
+    // Killed between two checkpoints: lines after the checkpoint are there, and are cut off.
+    let (whole, half) = (fs::read(&log).unwrap(), path("half"));
+    let args = ["--checkpoint-every", "1steps", "--diagnostics", "3", "--out", half.to_str().unwrap()];
+    let fixed = ["train", "digits", "--model", "mlp:24-16", "--bits", "2/2/4", "--optimizer", "sgdt", "--epochs", "2"];
+    let rest = ["--batch-size", "300", "--json", "--set", "transition_scope=layer"];
+    let args = [&fixed[..], &rest, &args].concat();
+    let mut child = command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while lines_so_far(&half.join("diagnostics.jsonl")) < 4 {
+        assert!(child.try_wait().unwrap().is_none(), "ended too early");
+        sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut file = fs::OpenOptions::new().append(true).open(half.join("diagnostics.jsonl")).unwrap();
+    std::io::Write::write_all(&mut file, b"{\"kind\":\"step\",\"step\":1000000}\n{\"torn").unwrap();
+    let resumed = json(&["resume", half.to_str().unwrap(), "--json"]);
+    assert_eq!(resumed["digest"], seen["digest"]);
+    assert!(fs::read(half.join("diagnostics.jsonl")).unwrap() == whole);
+
+    let plots = json(&["plot", path("seen").to_str().unwrap(), "--json"]);
+    assert_eq!(plots["files"].as_array().unwrap().len(), 16);
+    for name in ["curves", "gamma", "transitions", "errors", "rivals", "steps", "weights", "gradients"] {
+        is_figure(&path("seen").join("plots").join(name));
+    }
+    // All runs of a folder, some without diagnostics, in one figure each.
+    let out = path("plots");
+    let plots = json(&["plot", folder.path().to_str().unwrap(), "--json", "--out", out.to_str().unwrap()]);
+    assert_eq!(plots["runs"].as_array().unwrap().len(), 3);
+    assert!(fs::read_to_string(out.join("curves.svg")).unwrap().contains("plain, test"));
+    refused(1, &["plot", "nowhere"], &["nowhere"]);
+    refused(1, &["plot", out.to_str().unwrap()], &["folder of a run"]);
+}
+
+/// Whole lines of a file that another process writes.
+fn lines_so_far(path: &Path) -> usize {
+    fs::read(path).map_or(0, |bytes| bytes.iter().filter(|&&b| b == b'\n').count())
+}
