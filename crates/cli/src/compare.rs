@@ -7,7 +7,7 @@ mod grid;
 mod table;
 
 use crate::folder::{self, Folder};
-use crate::history::History;
+use crate::history::Ended;
 use crate::machine::Machine;
 use crate::out::{note, say};
 use crate::run::Run;
@@ -48,7 +48,7 @@ pub(crate) struct Args {
 
 /// What has become of a cell.
 pub(crate) enum Outcome {
-    Finished(History),
+    Finished(Ended),
     Failed(String),
     /// Not finished, because the user has stopped it.
     Open,
@@ -90,7 +90,7 @@ type Loaded = Option<(Source, Split)>;
 /// Brings a run to its end, if the user lets it.
 fn outcome(cell: &Cell, args: &Args, data: &mut Loaded, bar: &ProgressBar, place: &str) -> Result<Outcome> {
     if folder::is_finished(&cell.path, cell.recipe.epochs) {
-        return Ok(Outcome::Finished(History::read(&cell.path)?));
+        return Ok(Outcome::Finished(Ended::read(&cell.path)?));
     }
     if interrupt::requested() {
         return Ok(Outcome::Open);
@@ -148,11 +148,11 @@ fn outcome(cell: &Cell, args: &Args, data: &mut Loaded, bar: &ProgressBar, place
         return Ok(Outcome::Open);
     }
     drop(folder);
-    let history = History::read(&cell.path)?;
-    if let (false, Some(last)) = (bar.is_hidden(), history.points.last()) {
+    let ended = Ended::read(&cell.path)?;
+    if let (false, Some(last)) = (bar.is_hidden(), ended.points.last()) {
         bar.println(format!("{}  test accuracy {:.2} %", cell.name, 100.0 * last.test_accuracy));
     }
-    Ok(Outcome::Finished(history))
+    Ok(Outcome::Finished(ended))
 }
 
 /// Prints and writes how the runs compare, and how to go on with those that are open.

@@ -42,10 +42,26 @@ pub(crate) struct History {
     /// The lines of diagnostics behind the first, which is `head`.
     pub(crate) seen: Vec<Value>,
     pub(crate) head: Option<Value>,
-    /// The last digest, with its step.
-    pub(crate) digest: Option<(u64, String)>,
+}
+
+/// What a finished run has come to.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) points: Vec<Point>,
+    /// The digest of its last step.
+    pub(crate) digest: Option<String>,
     /// The time that it took.
     pub(crate) seconds: Option<f64>,
+}
+
+impl Ended {
+    /// Reads the folder of a run.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let points =
+            folder::metrics(path)?.iter().filter(|line| line["kind"] == "epoch").filter_map(Point::of).collect();
+        let digest = folder::digests(path)?.pop().map(|(_, digest)| digest);
+        Ok(Self { points, digest, seconds: folder::seconds(path) })
+    }
 }
 
 /// The recipe in a run folder.
@@ -68,8 +84,7 @@ impl History {
         }
         let mut seen = folder::diagnostics(path)?;
         let head = (!seen.is_empty()).then(|| seen.remove(0));
-        let digest = folder::digests(path)?.pop();
-        Ok(Self { path: path.into(), recipe, points, steps, seen, head, digest, seconds: folder::seconds(path) })
+        Ok(Self { path: path.into(), recipe, points, steps, seen, head })
     }
 
     /// The quantized layers, in their order; unknown without diagnostics or layers with rates of their own.

@@ -44,9 +44,9 @@ A first run, from nothing to a result:
 
 Exit codes:
   0    done
-  1    failed, or verify found a difference
+  1    failed, or verify found a difference, or a run of compare failed
   2    the command line makes no sense
-  130  stopped by Ctrl-C or SIGTERM; the run is saved
+  130  stopped by Ctrl-C or SIGTERM; what was trained is saved
 
 Environment:
   FIXNET_ISA  caps the instruction set, as --isa does
@@ -108,7 +108,8 @@ A grid in a file:
     #[command(after_help = "\
 Examples:
   fixnet plot runs/digits-4-4-4-s1
-  fixnet plot runs/grid/digits-4-4-4-lbt-s1 runs/grid/digits-4-4-4-min-max-s1 --out plots
+  fixnet plot runs/compare                          every run in it, in one figure of each kind
+  fixnet plot runs/lbt runs/min-max --out plots
 
 Figures: curves (loss and accuracy), gamma, transitions (R, K, U); of runs with --diagnostics also errors (E(G_L), E(G)),
 rivals (what other rules would have done), steps (effective steps, distance to transitions), weights and gradients

@@ -59,7 +59,9 @@ fn help_teaches() {
     for words in ["Exit codes", "130", "FIXNET_ISA", "NO_COLOR", "fixnet train digits"] {
         assert!(top.contains(words), "{words}: {top}");
     }
-    for name in ["train", "resume", "verify", "eval", "inspect", "recipes", "info", "kernels", "completions"] {
+    for name in
+        ["train", "resume", "compare", "plot", "verify", "eval", "inspect", "recipes", "info", "kernels", "completions"]
+    {
         assert!(top.contains(name), "{name}");
         let help = stdout(&[name, "--help"]);
         assert!(help.contains(&format!("Examples:\n  fixnet {name}")), "{help}");

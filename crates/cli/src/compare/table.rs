@@ -1,7 +1,7 @@
 //! What a grid came to: mean and spread over seeds, as text, CSV, JSON and curves.
 
 use super::grid::{Cell, Grid};
-use super::{History, Outcome};
+use super::{Ended, Outcome};
 use crate::figure::{self, Figure, Line, Panel};
 use crate::folder::write_atomically;
 use crate::history::Point;
@@ -40,13 +40,16 @@ impl Spread {
 /// A mix of the grid with all its seeds.
 pub(crate) struct Row<'a> {
     columns: &'a [String],
-    finished: Vec<&'a History>,
+    finished: Vec<&'a Ended>,
     failed: usize,
     total: usize,
 }
 
+/// A number of a run.
+type Number = fn(&Ended) -> Option<f64>;
+
 /// The numbers of a row: what they are called, and how they come from a run.
-const NUMBERS: [(&str, fn(&History) -> Option<f64>); 4] = [
+const NUMBERS: [(&str, Number); 4] = [
     ("test_accuracy", |run| Some(run.points.last()?.test_accuracy)),
     ("test_loss", |run| Some(run.points.last()?.test_loss)),
     ("train_loss", |run| Some(run.points.last()?.train_loss)),
@@ -54,7 +57,7 @@ const NUMBERS: [(&str, fn(&History) -> Option<f64>); 4] = [
 ];
 
 impl Row<'_> {
-    fn spread(&self, of: fn(&History) -> Option<f64>) -> Option<Spread> {
+    fn spread(&self, of: Number) -> Option<Spread> {
         Spread::of(&self.finished.iter().filter_map(|run| of(run)).collect::<Vec<_>>())
     }
 }
@@ -69,7 +72,7 @@ pub(crate) fn rows<'a>(grid: &'a Grid, outcomes: &'a [Outcome]) -> Vec<Row<'a>> 
         });
         rows[at].total += 1;
         match outcome {
-            Outcome::Finished(history) => rows[at].finished.push(history),
+            Outcome::Finished(ended) => rows[at].finished.push(ended),
             Outcome::Failed(_) => rows[at].failed += 1,
             Outcome::Open => {}
         }
@@ -133,9 +136,9 @@ pub(crate) fn json(grid: &Grid, rows: &[Row<'_>]) -> Value {
 }
 
 /// What is told of a single run besides its numbers.
-fn state(outcome: &Outcome) -> (&'static str, Option<&History>, Option<&str>) {
+fn state(outcome: &Outcome) -> (&'static str, Option<&Ended>, Option<&str>) {
     match outcome {
-        Outcome::Finished(history) => ("finished", Some(history), None),
+        Outcome::Finished(ended) => ("finished", Some(ended), None),
         Outcome::Failed(reason) => ("failed", None, Some(reason)),
         Outcome::Open => ("open", None, None),
     }
@@ -145,15 +148,15 @@ fn state(outcome: &Outcome) -> (&'static str, Option<&History>, Option<&str>) {
 pub(crate) fn runs_json(grid: &Grid, outcomes: &[Outcome]) -> Value {
     let run = |(cell, outcome): (&Cell, &Outcome)| {
         let mut object = keys(grid, &cell.columns);
-        let (state, history, reason) = state(outcome);
+        let (state, ended, reason) = state(outcome);
         object.insert("seed".into(), cell.recipe.seed.into());
         object.insert("run".into(), json!(cell.path));
         object.insert("state".into(), state.into());
         object.insert("reason".into(), reason.into());
         for (name, of) in NUMBERS {
-            object.insert(name.into(), history.and_then(of).into());
+            object.insert(name.into(), ended.and_then(of).into());
         }
-        let digest = history.and_then(|h| h.digest.as_ref()).map(|(_, digest)| digest.as_str());
+        let digest = ended.and_then(|h| h.digest.as_ref()).map(String::as_str);
         object.insert("digest".into(), digest.into());
         Value::Object(object)
     };
@@ -200,10 +203,10 @@ fn runs_csv(grid: &Grid, outcomes: &[Outcome]) -> Result<Vec<u8>> {
     let numbers = NUMBERS.iter().map(|(name, _)| *name);
     csv.write_record(head.chain(["seed", "run", "state", "reason"]).chain(numbers).chain(["digest"]))?;
     for (cell, outcome) in grid.cells.iter().zip(outcomes) {
-        let (state, history, reason) = state(outcome);
+        let (state, ended, reason) = state(outcome);
         let told = [&cell.recipe.seed.to_string(), &cell.name, state, reason.unwrap_or_default()].map(String::from);
-        let numbers = NUMBERS.iter().map(|(_, of)| optional(history.and_then(of)));
-        let digest = history.and_then(|h| h.digest.as_ref()).map_or_else(String::new, |(_, digest)| digest.clone());
+        let numbers = NUMBERS.iter().map(|(_, of)| optional(ended.and_then(of)));
+        let digest = ended.and_then(|h| h.digest.as_ref()).cloned().unwrap_or_default();
         csv.write_record(cell.columns.iter().cloned().chain(told).chain(numbers).chain([digest]))?;
     }
     Ok(csv.into_inner()?)
