@@ -242,8 +242,11 @@ fn drive(run: &mut Run<'_>, folder: &mut Folder, options: &Options, isa: Isa) ->
         epoch: &|p| {
             if !bar.is_hidden() {
                 let (epoch, train_loss, accuracy) = (p.epoch, p.train_loss, 100.0 * p.test_accuracy);
-                let validated = p.validation_accuracy.map_or(String::new(), |v| format!("  validation {:.2} %", 100.0 * v));
-                bar.println(format!("epoch {epoch:>3}  train loss {train_loss:.4}{validated}  test accuracy {accuracy:.2} %"));
+                let validated =
+                    p.validation_accuracy.map_or(String::new(), |v| format!("  validation {:.2} %", 100.0 * v));
+                bar.println(format!(
+                    "epoch {epoch:>3}  train loss {train_loss:.4}{validated}  test accuracy {accuracy:.2} %"
+                ));
             }
         },
     };
