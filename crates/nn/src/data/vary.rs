@@ -41,6 +41,18 @@ impl Affine {
             let from_y = place(self.cos * y + self.sin * x, h);
             let from_x = place(self.cos * x - self.sin * y, w);
             let (top, left, fy, fx) = (from_y >> 8, from_x >> 8, from_y & 255, from_x & 255);
+            if (0..h - 1).contains(&top) && (0..w - 1).contains(&left) {
+                // All four neighbours are inside, as they are nearly everywhere.
+                let place = (top as usize * width + left as usize) * channels;
+                let (above, below) =
+                    (&image[place..][..2 * channels], &image[place + width * channels..][..2 * channels]);
+                let (fx, fy) = (fx as u32, fy as u32);
+                let row = |v: &[u8], k: usize| u32::from(v[k]) * (256 - fx) + u32::from(v[k + channels]) * fx;
+                for (k, to) in pixel.iter_mut().enumerate() {
+                    *to = ((row(above, k) * (256 - fy) + row(below, k) * fy + 32768) >> 16) as u8;
+                }
+                continue;
+            }
             for (k, to) in pixel.iter_mut().enumerate() {
                 let row = |y| at(y, left, k) * (256 - fx) + at(y, left + 1, k) * fx;
                 *to = ((row(top) * (256 - fy) + row(top + 1) * fy + 32768) >> 16) as u8;
@@ -246,6 +258,22 @@ mod tests {
                 let inside = (0..h as isize).contains(&y) && (0..w as isize).contains(&x);
                 let expected = if inside { image[(y as usize * w + x as usize) * c + k] } else { 0 };
                 prop_assert_eq!(found, f32::from(expected));
+            }
+        }
+
+        /// A black frame changes nothing inside it: neighbours beyond the border are black.
+        #[test]
+        fn turns_of_framed_images_are_the_same(
+            (h, w, c) in (1usize..6, 1usize..6, 1usize..4), degrees in -180f64..180.0, shift in [-600i32..600, -600i32..600],
+        ) {
+            let image: Vec<u8> = (0..h * w * c).map(|i| (i * 37 + 11) as u8).collect();
+            let (tall, wide) = (h + 4, w + 4);
+            let mut framed = vec![0; tall * wide * c];
+            let rows = |y: usize| ((y + 2) * wide + 2) * c..((y + 2) * wide + 2 + w) * c;
+            (0..h).for_each(|y| framed[rows(y)].copy_from_slice(&image[y * w * c..][..w * c]));
+            let (plain, framed) = (turned(degrees, shift, [h, w, c], &image), turned(degrees, shift, [tall, wide, c], &framed));
+            for y in 0..h {
+                prop_assert_eq!(&plain[y * w * c..][..w * c], &framed[rows(y)]);
             }
         }
 
