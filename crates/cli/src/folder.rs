@@ -8,7 +8,8 @@
 //! | `digests.jsonl` | digests of the state on the way, which `fixnet verify` compares |
 //! | `diagnostics.jsonl` | what was seen in layers, with `--diagnostics` |
 //! | `curves.svg` | loss and accuracy |
-//! | `time.json` | the seconds that the run took so far, of all its processes |
+//! | `processes.json` | which processes trained the run, on what, and how long |
+//! | `tensorboard/` | event files, with `--tensorboard` |
 //! | `start.safetensors` | the first state of a run that started from given weights (`--init`) |
 //! | `lock` | held by the process that writes here |
 //!
@@ -18,22 +19,25 @@
 use crate::diagnostics;
 use crate::history::Point;
 use crate::plot;
+use crate::processes::{Process, Watch};
 use crate::run::{Run, Step};
+use crate::tensorboard::Events;
 use anyhow::{Context, Result, bail};
 use fixnet::checkpoint::{Checkpoint, previous_path};
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::Duration;
 
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const DAMAGED: &str = "checkpoint.damaged.safetensors";
 const METRICS: &str = "metrics.jsonl";
 const DIGESTS: &str = "digests.jsonl";
-const CURVES: &str = "curves.svg";
 const DIAGNOSTICS: &str = "diagnostics.jsonl";
-const TIME: &str = "time.json";
+const CURVES: &str = "curves.svg";
+const PROCESSES: &str = "processes.json";
+const TENSORBOARD: &str = "tensorboard";
 const CONFIG: &str = "config.toml";
 const START: &str = "start.safetensors";
 
@@ -68,21 +72,21 @@ pub(crate) fn diagnostics(run: &Path) -> Result<Vec<Value>> {
     lines(&run.join(DIAGNOSTICS))
 }
 
-/// Epochs and seconds of a run up to its last checkpoint, if they are known.
-fn time(run: &Path) -> Option<(u64, f64)> {
-    let time: Value = serde_json::from_slice(&fs::read(run.join(TIME)).ok()?).ok()?;
-    Some((time["epoch"].as_u64()?, time["seconds"].as_f64()?))
+/// The processes that trained a run up to its last checkpoint; none if that is not known.
+pub(crate) fn processes(run: &Path) -> Vec<Process> {
+    fs::read(run.join(PROCESSES)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 /// The seconds that a run took up to its last checkpoint, if that is known.
 pub(crate) fn seconds(run: &Path) -> Option<f64> {
-    Some(time(run)?.1)
+    let processes = processes(run);
+    (!processes.is_empty()).then(|| processes.iter().map(|p| p.seconds).sum())
 }
 
 /// Whether a run of so many epochs has come to its end and is saved.
 pub(crate) fn is_finished(run: &Path, epochs: u32) -> bool {
     // This file is written after the checkpoint, which is written after the logs.
-    time(run).is_some_and(|(epoch, _)| epoch >= u64::from(epochs)) && has_checkpoint(run)
+    processes(run).last().is_some_and(|p| p.epochs >= epochs) && has_checkpoint(run)
 }
 
 /// Where the recipe of a run is.
@@ -138,9 +142,8 @@ pub(crate) struct Folder {
     diagnostics: Option<Log>,
     every: Option<u64>,
     points: Vec<Point>,
-    /// When this process took over, and what the run had taken before.
-    start: Instant,
-    seconds: f64,
+    watch: Watch,
+    events: Option<Events>,
     /// Locked while it is open; the system lets go of it when the process ends, however that happens.
     _lock: File,
 }
@@ -173,8 +176,9 @@ impl Folder {
             );
         }
         let [damaged, start] = [DAMAGED, START].map(|name| path.join(name));
-        let logs = [METRICS, DIGESTS, DIAGNOSTICS, CURVES, TIME].map(|name| path.join(name));
-        for old in [checkpoint, previous, damaged, start].into_iter().chain(logs) {
+        let logs = [METRICS, DIGESTS, DIAGNOSTICS, CURVES, PROCESSES].map(|name| path.join(name));
+        let events = Events::files(&path.join(TENSORBOARD))?;
+        for old in [checkpoint, previous, damaged, start].into_iter().chain(logs).chain(events) {
             match fs::remove_file(&old) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(e).with_context(|| old.display().to_string());
@@ -194,9 +198,9 @@ impl Folder {
             log.write(&head)?;
             diagnostics = Some(log);
         }
-        let (every, points) = (run.diagnosed(), Vec::new());
-        let (path, start) = (path.to_path_buf(), Instant::now());
-        let mut folder = Self { path, metrics, digests, diagnostics, every, points, start, seconds: 0.0, _lock: lock };
+        let (path, every, points) = (path.to_path_buf(), run.diagnosed(), Vec::new());
+        let watch = Watch::new(Vec::new(), 0);
+        let mut folder = Self { path, metrics, digests, diagnostics, every, points, watch, events: None, _lock: lock };
         folder.log_digest(run)?;
         folder.save(run)?;
         Ok(folder)
@@ -229,8 +233,8 @@ impl Folder {
             every = lines.first().and_then(|head| head["every"].as_u64());
             diagnostics = Some(log);
         }
-        let (path, start, seconds) = (path.to_path_buf(), Instant::now(), seconds(path).unwrap_or(0.0));
-        let folder = Self { path, metrics, digests, diagnostics, every, points, start, seconds, _lock: lock };
+        let (path, watch) = (path.to_path_buf(), Watch::new(processes(path), step));
+        let folder = Self { path, metrics, digests, diagnostics, every, points, watch, events: None, _lock: lock };
         Ok((folder, checkpoint, problem))
     }
 
@@ -257,9 +261,24 @@ impl Folder {
         }
     }
 
+    /// From here on, the lines of the metrics go to an event file of TensorBoard as well. `step` is that of the checkpoint.
+    pub(crate) fn write_events(&mut self, step: u64) -> Result<()> {
+        self.events = Some(Events::begin(&self.path.join(TENSORBOARD), &metrics(&self.path)?, step)?);
+        Ok(())
+    }
+
+    /// Takes note of images that were trained on and of the time that this took.
+    pub(crate) fn trained(&mut self, images: u64, time: Duration) {
+        self.watch.trained(images, time);
+    }
+
     /// Adds a line to the metrics.
     pub(crate) fn log(&mut self, line: &Value) -> Result<()> {
-        self.metrics.write(line)
+        self.metrics.write(line)?;
+        let Some(events) = &mut self.events else { return Ok(()) };
+        // Times are not in the metrics, which are the same in equal runs.
+        let rate = (line["kind"] == "step").then(|| self.watch.lap()).flatten();
+        events.log(line, rate)
     }
 
     /// Adds the line of an epoch to the metrics.
@@ -279,9 +298,9 @@ impl Folder {
         self.digests.sync()?;
         self.diagnostics.iter().try_for_each(Log::sync)?;
         run.save(&self.path.join(CHECKPOINT))?;
-        let seconds = self.seconds + self.start.elapsed().as_secs_f64();
-        let time = json!({ "step": run.store().step(), "epoch": run.progress().epoch, "seconds": seconds });
-        write_atomically(&self.path.join(TIME), format!("{time}\n").as_bytes())
+        let processes = self.watch.processes(run.store().step(), run.progress().epoch);
+        let processes = serde_json::to_string_pretty(&processes)?;
+        write_atomically(&self.path.join(PROCESSES), format!("{processes}\n").as_bytes())
     }
 
     /// Draws the curves of the epochs so far.

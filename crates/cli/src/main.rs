@@ -17,11 +17,14 @@ mod machine;
 mod memory;
 mod out;
 mod plot;
+mod processes;
 mod profile;
 mod recipe;
 mod recipes;
+mod report;
 mod run;
 mod summary;
+mod tensorboard;
 mod train;
 mod verify;
 
@@ -73,7 +76,7 @@ Examples:
   fixnet train digits --bits 2/2/32 --init runs/digits-32-32-32-s1
 
 Ctrl-C finishes the step and saves; `fixnet resume FOLDER` goes on. The run folder holds config.toml, the checkpoint
-and the one before, metrics.jsonl, digests.jsonl and curves.svg.")]
+and the one before, metrics.jsonl, digests.jsonl, processes.json and curves.svg; with --tensorboard also event files.")]
     Train(Box<train::Args>),
     /// Go on with a run that was stopped, killed, or ran out of disk
     #[command(after_help = "\
@@ -115,6 +118,16 @@ Figures: curves (loss and accuracy), gamma, transitions (R, K, U); of runs with 
 rivals (what other rules would have done), steps (effective steps, distance to transitions), weights and gradients
 (histograms). One without numbers is not drawn.")]
     Plot(plot::Args),
+    /// Write one HTML page about runs: curves, confusion matrix, images, layers, settings
+    #[command(after_help = "\
+Examples:
+  fixnet report runs/digits-4-4-4-s1
+  fixnet report runs/digits-4-4-4-s1 runs/digits-32-32-32-s1 --out compared.html
+  fixnet report runs/mnist-4-4-4-s1 --data mnist:OTHER
+
+The page needs nothing but itself: no network, no other file. Without --out it is report.html, of one run in its folder, of
+several in the current one. What cannot be had, such as data that are not there, is named on the page and left out.")]
+    Report(report::Args),
     /// Replay a recorded run and compare the digests of its state
     #[command(after_help = "\
 Examples:
@@ -226,6 +239,7 @@ fn main() -> ExitCode {
         Command::Resume(args) => train::resume(args),
         Command::Compare(args) => compare::run(*args),
         Command::Plot(args) => plot::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),

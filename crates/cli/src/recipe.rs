@@ -121,6 +121,9 @@ pub(crate) struct Recipe {
     /// The run folder or safetensors file whose weights the model starts from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) init: Option<String>,
+    /// Write event files of TensorBoard; no influence on the result.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) tensorboard: bool,
 }
 
 impl Default for Recipe {
@@ -173,6 +176,7 @@ impl Default for Recipe {
             cutout: 0,
             mixup: 0.0,
             init: None,
+            tensorboard: false,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::out::note;
 use crate::recipe::Recipe;
 use anyhow::{Context, Result, ensure};
 use fixnet::checkpoint::{self, Checkpoint, Pretrained, Progress, Taken, TensorFile};
+use fixnet::metrics::Prediction;
 use fixnet::optim::StepReport;
 use fixnet::prelude::*;
 use fixnet::quant::diagnostics::{LayerReport, Watch};
@@ -156,6 +157,12 @@ impl<'a> Run<'a> {
         });
         let result = metrics::evaluate(&self.net, &mut self.store, batches)?;
         Ok((!stopped).then_some(result))
+    }
+
+    /// What the network says of each test image.
+    pub(crate) fn predict(&mut self) -> Result<Vec<Prediction>> {
+        let batches = Loader::new(&self.data.test, 256, self.normalize.clone());
+        Ok(metrics::predict(&self.net, &mut self.store, batches)?)
     }
 
     /// The operations of the network as it is now, with the normalization of its input.

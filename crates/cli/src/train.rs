@@ -117,6 +117,9 @@ struct Options {
     /// No progress bar
     #[arg(long)]
     quiet: bool,
+    /// Write event files of TensorBoard to the folder `tensorboard` of the run
+    #[arg(long)]
+    tensorboard: bool,
     /// Print where the time of the first epoch's steps went
     #[arg(long, conflicts_with = "json")]
     profile: bool,
@@ -179,6 +182,7 @@ impl Args {
         recipe.lr = self.lr.or(recipe.lr);
         set(&mut recipe.edges, &self.edges);
         recipe.init = self.init.clone().or(recipe.init);
+        recipe.tensorboard |= self.options.tensorboard;
         // What was right before the flags were put in is wrong by the flags.
         recipe.resolve().map_err(usage)?;
         Ok(recipe)
@@ -198,6 +202,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         let mut run = Run::begin(recipe, init.as_ref(), &data)?;
         run.diagnose(args.diagnostics);
         let mut folder = Folder::create(&out, &run, args.overwrite)?;
+        if run.recipe().tensorboard {
+            folder.write_events(0)?;
+        }
         drive(&mut run, &mut folder, &args.options, isa)
     })
 }
@@ -212,8 +219,12 @@ pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
         }
         let mut recipe = recipe_of(&checkpoint)?;
         set(&mut recipe.data, &args.data);
+        recipe.tensorboard |= args.options.tensorboard;
         let data = recipe.resolve()?.data.load()?;
         let mut run = Run::resumed(recipe, &data, &checkpoint)?;
+        if run.recipe().tensorboard {
+            folder.write_events(checkpoint.step())?;
+        }
         drop(checkpoint);
         run.diagnose(folder.diagnostics_every());
         if !folder.points().is_empty() {
@@ -322,6 +333,7 @@ pub(crate) fn train(run: &mut Run<'_>, folder: &mut Folder, watch: &Watch<'_>, c
             Some(step) => {
                 clock.training += start.elapsed();
                 clock.images += run.progress().seen - seen;
+                folder.trained(run.progress().seen - seen, start.elapsed());
                 after_step(run, folder, &step)?;
                 if clock.save_is_due(watch.every, run.store().step()) {
                     folder.save(run)?;
@@ -366,6 +378,9 @@ fn after_step(run: &Run<'_>, folder: &mut Folder, step: &Step) -> Result<()> {
         line["target_transition_rate"] = t.target.into();
         line["running_transition_rate"] = t.running.into();
         line["talr"] = t.talr.into();
+    }
+    for (name, rate) in &step.report.layer_rates {
+        line["layer_transition_rate"][name] = (*rate).into();
     }
     for (name, t) in &step.report.layers {
         line["layers"][name] = json!({

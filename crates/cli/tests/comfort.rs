@@ -19,12 +19,13 @@ fn a_reader_that_has_gone_is_no_error() {
     let (data, out) = (format!("mnist:{}", folder.path().display()), folder.path().join("run"));
     let run = out.to_str().unwrap();
     let train = ["train", "mlp-digits", "--model", "mlp:8", "--epochs", "1", "--data", &data, "--out", run];
-    let calls: [&[&str]; 12] = [
+    let calls: [&[&str]; 13] = [
         &train,
         &["resume", run],
         &["eval", run],
         &["verify", run],
         &["inspect", run],
+        &["report", run],
         &["inspect", run, "--json"],
         &["recipes"],
         &["recipes", "digits"],
@@ -59,9 +60,20 @@ fn help_teaches() {
     for words in ["Exit codes", "130", "FIXNET_ISA", "NO_COLOR", "fixnet train digits"] {
         assert!(top.contains(words), "{words}: {top}");
     }
-    for name in
-        ["train", "resume", "compare", "plot", "verify", "eval", "inspect", "recipes", "info", "kernels", "completions"]
-    {
+    for name in [
+        "train",
+        "resume",
+        "compare",
+        "plot",
+        "report",
+        "verify",
+        "eval",
+        "inspect",
+        "recipes",
+        "info",
+        "kernels",
+        "completions",
+    ] {
         assert!(top.contains(name), "{name}");
         let help = stdout(&[name, "--help"]);
         assert!(help.contains(&format!("Examples:\n  fixnet {name}")), "{help}");

@@ -5,13 +5,16 @@
 //! | [`onnx`] | a network that any ONNX runtime computes | ONNX, opset 21 |
 //! | [`packed`] | a network that fixnet computes without its layers, weights packed to their bits | safetensors |
 //! | [`torch`] | weights that PyTorch has trained, under the names that are common there | safetensors |
+//! | [`tensorboard`] | numbers over the steps of a run | event files of TensorBoard |
 //!
-//! All start from a [`Plan`](fixnet_nn::plan::Plan), the list of operations that a network describes itself as.
+//! The first three start from a [`Plan`](fixnet_nn::plan::Plan), the list of operations that a network describes itself as.
 #![forbid(unsafe_code)]
 
 mod error;
 pub mod onnx;
 pub mod packed;
+mod proto;
+pub mod tensorboard;
 pub mod torch;
 
 pub use error::{Error, Result};

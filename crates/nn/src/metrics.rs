@@ -1,4 +1,8 @@
-//! Evaluation: mean loss and top-1 accuracy.
+//! Evaluation: mean loss and top-1 accuracy; what is said of each image, and which classes are taken for each other.
+
+mod predict;
+
+pub use predict::{Confusion, Prediction, predict};
 
 use crate::data::{self, Batch};
 use crate::{Layer, Result};

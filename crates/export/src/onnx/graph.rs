@@ -1,7 +1,7 @@
 //! The messages of an ONNX graph: nodes, constants and values, with names that are unique. Field numbers are those of the
 //! published `onnx.proto`.
 
-use super::proto::Message;
+use crate::proto::Message;
 use fixnet_tensor::Range;
 use std::collections::BTreeMap;
 

@@ -20,7 +20,6 @@
 //! fill it, so that rounding saturates where they end, and else to UINT8 or INT8 with a `Clip` before.
 
 mod graph;
-mod proto;
 
 use crate::{Error, Result};
 use fixnet_nn::plan::{Node, Op, Plan, Weight};

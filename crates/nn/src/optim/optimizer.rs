@@ -98,6 +98,8 @@ pub struct StepReport {
     pub lr: f64,
     /// The share of integer weights that changed, k_t.
     pub transition_rate: f64,
+    /// k_t of each quantized layer, by its name.
+    pub layer_rates: Vec<(String, f64)>,
     /// The numbers of transition-rate scheduling, in a twin; with layer scope their means over all weights.
     pub transition: Option<TransitionReport>,
     /// Those of each quantized layer by the name of its weight, with layer scope.
@@ -212,8 +214,11 @@ impl Optimizer {
         let transition_rate = transitions.iter().copied().sum::<Transitions>().rate();
         let scheduled = self.transition.as_mut().map(|t| t.update(store, &transitions, total));
         let (transition, layers) = scheduled.map_or((None, Vec::new()), |(model, layers)| (Some(model), layers));
+        let names = store.states::<WeightQuantizer>().map(|(name, _)| name);
+        let layer = |name: &str| name.trim_end_matches(".quantizer").trim_end_matches(".weight").to_string();
+        let layer_rates = names.zip(&transitions).map(|(name, t)| (layer(name), t.rate())).collect();
         store.advance();
-        Ok(StepReport { lr, transition_rate, transition, layers })
+        Ok(StepReport { lr, transition_rate, layer_rates, transition, layers })
     }
 
     /// The scales that do not move: those of weights, in a twin.

@@ -1,9 +1,10 @@
-//! The part of the protobuf encoding that an ONNX file needs: messages of numbers, texts and messages, written field by
-//! field. A field is a key, `number · 8 + wire type`, and its value: a varint (type 0), or a length and so many bytes (2).
+//! The part of the protobuf encoding that ONNX and event files need: messages of numbers, texts and messages, written field
+//! by field. A field is a key, `number · 8 + wire type`, and its value: a varint (type 0), a length and so many bytes (2), or
+//! a float of eight (1) or four (5) bytes.
 
 /// An encoded message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Message(Vec<u8>);
+pub(crate) struct Message(Vec<u8>);
 
 impl Message {
     /// Seven bits a byte, the lowest first; all bytes but the last have the high bit set.
@@ -20,14 +21,28 @@ impl Message {
     }
 
     /// A whole number; negative ones in two's complement of 64 bits, as `int64` has them.
-    pub(super) fn int(mut self, field: u32, value: i64) -> Self {
+    pub(crate) fn int(mut self, field: u32, value: i64) -> Self {
         self.key(field, 0);
         self.varint(value as u64);
         self
     }
 
+    /// A number of 64 bits.
+    pub(crate) fn double(mut self, field: u32, value: f64) -> Self {
+        self.key(field, 1);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    /// A number of 32 bits.
+    pub(crate) fn float(mut self, field: u32, value: f32) -> Self {
+        self.key(field, 5);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
     /// Bytes.
-    pub(super) fn bytes(mut self, field: u32, value: &[u8]) -> Self {
+    pub(crate) fn bytes(mut self, field: u32, value: &[u8]) -> Self {
         self.key(field, 2);
         self.varint(value.len() as u64);
         self.0.extend(value);
@@ -35,22 +50,22 @@ impl Message {
     }
 
     /// A text.
-    pub(super) fn text(self, field: u32, value: &str) -> Self {
+    pub(crate) fn text(self, field: u32, value: &str) -> Self {
         self.bytes(field, value.as_bytes())
     }
 
     /// A message.
-    pub(super) fn message(self, field: u32, value: &Self) -> Self {
+    pub(crate) fn message(self, field: u32, value: &Self) -> Self {
         self.bytes(field, &value.0)
     }
 
     /// `f` for each item: repeated fields.
-    pub(super) fn each<T>(self, items: impl IntoIterator<Item = T>, f: impl Fn(Self, T) -> Self) -> Self {
+    pub(crate) fn each<T>(self, items: impl IntoIterator<Item = T>, f: impl Fn(Self, T) -> Self) -> Self {
         items.into_iter().fold(self, f)
     }
 
     /// The encoded bytes.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }
@@ -68,6 +83,8 @@ mod tests {
         assert_eq!(Message::default().message(3, &inner).into_bytes(), [0x1a, 0x03, 0x08, 0x96, 0x01]);
         let minus_two = Message::default().int(1, -2).into_bytes();
         assert_eq!(minus_two, [0x08, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        assert_eq!(Message::default().double(1, 1.5).into_bytes(), [0x09, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f]);
+        assert_eq!(Message::default().float(2, -2.0).into_bytes(), [0x15, 0, 0, 0, 0xc0]);
         // Fields above 15 have keys of two bytes: 20 · 8 = 160.
         assert_eq!(Message::default().int(20, 7).into_bytes(), [0xa0, 0x01, 0x07]);
         assert_eq!(Message::default().each([1, 2], |m, v| m.int(8, v)).into_bytes(), [0x40, 1, 0x40, 2]);

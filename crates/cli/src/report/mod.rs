@@ -1,0 +1,63 @@
+//! `fixnet report`: one HTML page about one run or several, which needs nothing but itself.
+//!
+//! `gather` reads what there is to know of a run, `chart` draws lines and the confusion matrix as SVG, `page` puts it
+//! together. What is drawn is there without the script, which only tells the numbers under the pointer.
+
+mod chart;
+mod gather;
+mod page;
+
+use crate::folder::write_atomically;
+use crate::machine::Machine;
+use crate::out::{note, say};
+use crate::usage;
+use anyhow::{Context, Result};
+use gather::Subject;
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `fixnet report`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Folders of runs; several are compared
+    #[arg(required = true, value_name = "DIR")]
+    runs: Vec<PathBuf>,
+    /// Where to write the page (default: report.html, of one run in its folder)
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The same data in another place
+    #[arg(long, value_name = "KIND:PATH")]
+    data: Option<String>,
+    #[command(flatten)]
+    machine: Machine,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    args.machine.run(|_| report(args))
+}
+
+fn report(args: &Args) -> Result<ExitCode> {
+    if let Some(data) = &args.data {
+        data.parse::<fixnet::data::Source>().map_err(|e| usage(e.into()))?;
+    }
+    let subjects = args.runs.iter().map(|run| Subject::read(run, args.data.as_deref())).collect::<Result<Vec<_>>>()?;
+    let out = match (&args.out, &args.runs[..]) {
+        (Some(out), _) => out.clone(),
+        (None, [run]) => run.join("report.html"),
+        (None, _) => PathBuf::from("report.html"),
+    };
+    let page = page::page(&subjects);
+    write_atomically(&out, page.as_bytes()).context("report")?;
+    let missing: Vec<_> = subjects.iter().flat_map(|s| s.notes.iter().map(|n| format!("{}: {n}", s.name))).collect();
+    if args.json {
+        say!("{}", json!({ "report": out, "bytes": page.len(), "runs": subjects.len(), "notes": missing }));
+    } else {
+        missing.iter().for_each(|text| note!("note: {text}"));
+        say!("{}", out.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
