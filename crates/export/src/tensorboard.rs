@@ -205,7 +205,7 @@ mod tests {
         let (mut data, mut events) = (&bytes[..], Vec::new());
         let checked = |data: &mut &[u8], of: &[u8]| {
             let unmasked = u32::from_le_bytes(take(data, 4).try_into().unwrap()).wrapping_sub(0xa282_ead8);
-            assert_eq!(unmasked << 15 | unmasked >> 17, crc_bit_by_bit(of));
+            assert_eq!(unmasked.rotate_left(15), crc_bit_by_bit(of));
         };
         while !data.is_empty() {
             let length = take(&mut data, 8);
