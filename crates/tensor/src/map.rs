@@ -277,7 +277,8 @@ pub fn quantize_stochastic(
             || {
                 let mut count = 0u32;
                 for ((o, &x), &r) in out.iter_mut().zip(x).zip(&*words) {
-                    let u = (f32::from(r) + 0.5) * (1.0 / 65_536.0) - 0.5;
+                    // Exact, as (r + 1/2) / 65536 - 1/2 is: multiples of 2^-17 below 1.
+                    let u = f32::from(r) * (1.0 / 65_536.0) + (0.5 / 65_536.0 - 0.5);
                     *o = level_byte(clip(x * per_unit, -levels, levels) + u, top);
                     count += u32::from(x.abs() > limit);
                 }

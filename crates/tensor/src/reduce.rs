@@ -72,6 +72,40 @@ pub fn span(columns: usize) -> usize {
     columns * (256 / columns.max(1)).max(1)
 }
 
+/// Positions of a span whose sums a pass holds in registers while it goes through the rows.
+pub const LANES: usize = 32;
+
+/// Where runs of [`LANES`] positions of a span start. A pass that sums goes through all whole spans run by run; in which
+/// order positions come is free, since each has sums of its own.
+#[inline(always)]
+pub fn lanes(span: usize) -> impl Iterator<Item = usize> {
+    (0..span / LANES * LANES).step_by(LANES)
+}
+
+/// The run of positions from `first` on of a span.
+#[inline(always)]
+pub fn lane<T>(span: &[T], first: usize) -> &[T; LANES] {
+    span[first..][..LANES].try_into().expect("as long as that")
+}
+
+/// As [`lane`], to write to.
+#[inline(always)]
+pub fn lane_mut<T>(span: &mut [T], first: usize) -> &mut [T; LANES] {
+    (&mut span[first..][..LANES]).try_into().expect("as long as that")
+}
+
+/// What is left of `len` numbers beside [`lanes`]: the last positions of whole spans, and a part of a span at the end.
+/// Each is a range, and the position in the span at which it starts.
+#[inline(always)]
+pub fn no_lanes(span: usize, len: usize) -> impl Iterator<Item = (std::ops::Range<usize>, usize)> {
+    let rest = span / LANES * LANES;
+    (0..len).step_by(span.max(1)).filter_map(move |start| match (start + span <= len, rest < span) {
+        (true, true) => Some((start + rest..start + span, rest)),
+        (true, false) => None,
+        (false, _) => Some((start..len, 0)),
+    })
+}
+
 /// A pass over the rows of a [rows, columns] matrix that writes to `out` (as long as the matrix, or empty) and sums.
 ///
 /// `block(rows, out, sums)` takes a run of rows and the part of `out` that belongs to it, and adds in order to `sums`
@@ -172,8 +206,8 @@ pub(crate) fn add_moments(total: &mut [(i64, i128)], part: &[(i64, i128)]) {
 pub(crate) fn narrow_moments(x: &[i32], columns: usize, reach: i64, narrow: &mut [i16]) -> Buffer<(i64, i128)> {
     assert_eq!(x.len(), narrow.len());
     // Rows of a span whose squares add up in 32 bits.
-    let few = usize::try_from(i64::from(i32::MAX) / (reach * reach).max(1)).unwrap_or(usize::MAX).min(1024);
-    if few < 8 {
+    let few = usize::try_from(i64::from(u32::MAX) / (reach * reach).max(1)).unwrap_or(usize::MAX).min(1024);
+    if few < 4 {
         dispatch(
             #[inline(always)]
             || narrow.iter_mut().zip(x).for_each(|(n, &x)| *n = x as i16),
@@ -181,23 +215,31 @@ pub(crate) fn narrow_moments(x: &[i32], columns: usize, reach: i64, narrow: &mut
         return moments_of_block(x, columns);
     }
     let span = span(columns);
-    let (mut sums, mut squares) = (Buffer::take(span), Buffer::take(span));
     let mut total = Buffer::<(i64, i64)>::zeroed(span);
     dispatch(
         #[inline(always)]
         || {
             for (x, narrow) in x.chunks(few * span).zip(narrow.chunks_mut(few * span)) {
-                sums.fill(0);
-                squares.fill(0);
-                for (x, narrow) in x.chunks(span).zip(narrow.chunks_mut(span)) {
-                    for (((&x, n), sum), square) in x.iter().zip(narrow).zip(&mut *sums).zip(&mut *squares) {
-                        *n = x as i16;
-                        *sum += x;
-                        *square += x * x;
+                narrow.iter_mut().zip(x).for_each(|(n, &x)| *n = x as i16);
+                for first in lanes(span) {
+                    let (mut sums, mut squares) = ([0i32; LANES], [0u32; LANES]);
+                    for x in narrow.chunks_exact(span) {
+                        let x = lane(x, first);
+                        for l in 0..LANES {
+                            let x = i32::from(x[l]);
+                            sums[l] += x;
+                            squares[l] += (x * x) as u32;
+                        }
+                    }
+                    for (total, (&sum, &square)) in total[first..].iter_mut().zip(sums.iter().zip(&squares)) {
+                        *total = (total.0 + i64::from(sum), total.1 + i64::from(square));
                     }
                 }
-                for ((total, &sum), &square) in total.iter_mut().zip(&*sums).zip(&*squares) {
-                    *total = (total.0 + i64::from(sum), total.1 + i64::from(square));
+                for (range, first) in no_lanes(span, narrow.len()) {
+                    for (total, &x) in total[first..].iter_mut().zip(&narrow[range]) {
+                        let x = i64::from(x);
+                        *total = (total.0 + x, total.1 + x * x);
+                    }
                 }
             }
         },

@@ -113,33 +113,37 @@ impl Stream {
         map::dispatch(
             #[inline(always)]
             || {
-                let key = self.key();
-                for (i, chunk) in out.chunks_mut(128).enumerate() {
-                    // Sixteen blocks side by side: independent lanes that the compiler turns into vectors.
-                    let mut words = [[0u32; 16]; 4];
-                    for j in 0..16 {
-                        let block = philox::<7>(self.counter(first / 8 + (16 * i + j) as u64), key);
-                        for (row, word) in words.iter_mut().zip(block) {
-                            row[j] = word;
-                        }
+                let mut words = [0u64; 2 * BLOCKS];
+                for (i, out) in out.chunks_mut(8 * BLOCKS).enumerate() {
+                    for (j, words) in words.chunks_exact_mut(2).enumerate() {
+                        let block = self.rounding_block(first / 8 + (BLOCKS * i + j) as u64);
+                        (words[0], words[1]) = (block[0].to_le(), block[1].to_le());
                     }
-                    if let Ok(chunk) = <&mut [u16; 128]>::try_from(&mut *chunk) {
-                        for j in 0..16 {
-                            for r in 0..4 {
-                                chunk[8 * j + 2 * r] = words[r][j] as u16;
-                                chunk[8 * j + 2 * r + 1] = (words[r][j] >> 16) as u16;
-                            }
-                        }
-                    } else {
-                        for (e, to) in chunk.iter_mut().enumerate() {
-                            *to = (words[e % 8 / 2][e / 8] >> (16 * (e % 2))) as u16;
-                        }
-                    }
+                    out.copy_from_slice(&pulp::bytemuck::cast_slice(&words)[..out.len()]);
                 }
             },
         );
     }
+
+    /// A block of seven-round Philox, two words in each number, the first one low. A product of 32 bits has 64, so that
+    /// lanes of 64 bits need no shuffles where the compiler makes vectors of several blocks.
+    #[inline(always)]
+    fn rounding_block(&self, block: u64) -> [u64; 2] {
+        const LOW: u64 = 0xffff_ffff;
+        let [mut k0, mut k1] = self.key().map(u64::from);
+        let [mut c0, mut c1, mut c2, mut c3] = self.counter(block).map(u64::from);
+        for _ in 0..7 {
+            let (p0, p1) = (M0 * c0, M1 * c2);
+            (c0, c1, c2, c3) = ((p1 >> 32) ^ c1 ^ k0, p1 & LOW, (p0 >> 32) ^ c3 ^ k1, p0 & LOW);
+            k0 = (k0 + u64::from(W0)) & LOW;
+            k1 = (k1 + u64::from(W1)) & LOW;
+        }
+        [c0 | c1 << 32, c2 | c3 << 32]
+    }
 }
+
+/// Blocks of rounding noise that are computed side by side.
+const BLOCKS: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -154,6 +158,19 @@ mod tests {
             [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
         );
         assert_eq!(philox::<7>([0; 4], [0; 2]), [0x5f6fb709, 0x0d893f64, 0x4f121f81, 0x4f730a48]);
+    }
+
+    #[test]
+    fn words_for_rounding_are_those_of_single_blocks() {
+        let s = Stream::new(0x1234_5678_9abc_def0, domain::ROUNDING, !0, 7);
+        // The block index passes 32 bits on the way.
+        let first = (1u64 << 32) - 3;
+        let mut found = [0u16; 8 * 21];
+        s.fill_u16(8 * first, &mut found);
+        for (i, found) in found.chunks(8).enumerate() {
+            let block = philox::<7>(s.counter(first + i as u64), s.key());
+            assert_eq!(found, block.map(|w| [w as u16, (w >> 16) as u16]).as_flattened());
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@
 
 use crate::deferred::{self, BLOCK, Deferred, Gradient, Lazy, Real, Scratch};
 use crate::{Array, Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, State, Store, Value, Var};
-use fixnet_tensor::{Error as TensorError, Integers, Sums, Tensor, map, reduce};
+use fixnet_tensor::reduce::{self, LANES, lane, lane_mut, lanes, no_lanes};
+use fixnet_tensor::{Error as TensorError, Integers, Sums, Tensor, map};
 use std::sync::Arc;
 
 /// Running mean and variance of each channel: `r <- (1 - momentum) · r + momentum · batch`, the variance unbiased.
@@ -247,12 +248,28 @@ impl Deferred for InputGradient {
 
 /// Adds dy and dy · x^ of whole rows to sums that repeat; x^ = v · a + b is the normalized value.
 fn add_sums<T: Real>(dy: &[f32], v: &[T], a: &[f32], b: &[f32], s1: &mut [f32], s2: &mut [f32]) {
+    let span = a.len();
     map::dispatch(
         #[inline(always)]
         || {
-            for (dy, v) in dy.chunks(a.len()).zip(v.chunks(a.len())) {
-                let sums = s1.iter_mut().zip(s2.iter_mut());
-                for ((((&dy, &v), &a), &b), (s1, s2)) in dy.iter().zip(v).zip(a).zip(b).zip(sums) {
+            for first in lanes(span) {
+                let (a, b) = (lane(a, first), lane(b, first));
+                let (mut sums, mut products) = (*lane(s1, first), *lane(s2, first));
+                for (dy, v) in dy.chunks_exact(span).zip(v.chunks_exact(span)) {
+                    let (dy, v) = (lane(dy, first), lane(v, first));
+                    for l in 0..LANES {
+                        sums[l] += dy[l];
+                        products[l] += dy[l] * (v[l].real() * a[l] + b[l]);
+                    }
+                }
+                *lane_mut(s1, first) = sums;
+                *lane_mut(s2, first) = products;
+            }
+            for (range, first) in no_lanes(span, dy.len()) {
+                let sums = s1[first..].iter_mut().zip(&mut s2[first..]);
+                let factors = a[first..].iter().zip(&b[first..]);
+                for (((&dy, &v), (&a, &b)), (s1, s2)) in dy[range.clone()].iter().zip(&v[range]).zip(factors).zip(sums)
+                {
                     *s1 += dy;
                     *s2 += dy * (v.real() * a + b);
                 }
