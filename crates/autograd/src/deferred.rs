@@ -37,6 +37,11 @@ pub trait Deferred: Send + Sync {
     fn keep(&self) -> bool {
         false
     }
+
+    /// These numbers behind a ReLU, where computing them takes it along.
+    fn relu(&self) -> Option<Arc<dyn Deferred>> {
+        None
+    }
 }
 
 thread_local! {
@@ -227,6 +232,9 @@ impl Deferred for Lazy {
     }
     fn keep(&self) -> bool {
         self.inner.keep()
+    }
+    fn relu(&self) -> Option<Arc<dyn Deferred>> {
+        self.inner.relu()
     }
 }
 

@@ -5,6 +5,7 @@
 //! the float or the integer as f32; one rounding of the product and one of the sum. Neither the output nor the gradient
 //! of the input is written out: whoever needs them computes them from v.
 
+use super::relu::relu;
 use crate::deferred::{self, BLOCK, Deferred, Gradient, Lazy, Real, Scratch};
 use crate::{Array, Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, State, Store, Value, Var};
 use fixnet_tensor::reduce::{self, LANES, lane, lane_mut, lanes, no_lanes};
@@ -140,6 +141,7 @@ impl Input {
 }
 
 /// Factors and offsets of columns, repeated so that a pass may start at any column.
+#[derive(Clone)]
 struct Columns {
     columns: usize,
     span: usize,
@@ -158,20 +160,23 @@ impl Columns {
     }
 }
 
-/// `v · a + b`.
+/// `v · a + b`, behind a ReLU if `relu`.
+#[derive(Clone)]
 pub(super) struct Affine {
     input: Input,
     a: Columns,
     b: Columns,
+    relu: bool,
 }
 
-fn affine<T: Real>(v: &[T], a: &[f32], b: &[f32], out: &mut [f32]) {
+fn affine<T: Real, const RELU: bool>(v: &[T], a: &[f32], b: &[f32], out: &mut [f32]) {
     map::dispatch(
         #[inline(always)]
         || {
             for (out, v) in out.chunks_mut(a.len()).zip(v.chunks(a.len())) {
                 for (((o, &v), &a), &b) in out.iter_mut().zip(v).zip(a).zip(b) {
-                    *o = v.real() * a + b;
+                    let y = v.real() * a + b;
+                    *o = if RELU { relu(y) } else { y };
                 }
             }
         },
@@ -179,6 +184,10 @@ fn affine<T: Real>(v: &[T], a: &[f32], b: &[f32], out: &mut [f32]) {
 }
 
 impl Affine {
+    fn new(input: Input, a: &[f32], b: &[f32]) -> Self {
+        Self { input, a: Columns::new(a), b: Columns::new(b), relu: false }
+    }
+
     /// Each column of `x` plus its own number.
     pub(super) fn offset(x: &Var, b: &[f32]) -> Self {
         let input = Input::of(x);
@@ -187,7 +196,7 @@ impl Affine {
             Input::Sums(s) => s.unit(k),
         };
         let a: Vec<f32> = (0..b.len()).map(unit).collect();
-        Self { input, a: Columns::new(&a), b: Columns::new(b) }
+        Self::new(input, &a, b)
     }
 }
 
@@ -197,10 +206,16 @@ impl Deferred for Affine {
     }
     fn fill(&self, first: usize, out: &mut [f32]) {
         let (a, b) = (self.a.from(first), self.b.from(first));
-        numbers!(&self.input, first..first + out.len(), v => affine(v, a, b, out));
+        numbers!(&self.input, first..first + out.len(), v => match self.relu {
+            true => affine::<_, true>(v, a, b, out),
+            false => affine::<_, false>(v, a, b, out),
+        });
     }
     fn size(&self) -> usize {
         self.input.size()
+    }
+    fn relu(&self) -> Option<Arc<dyn Deferred>> {
+        Some(Arc::new(Self { relu: true, ..self.clone() }))
     }
 }
 
@@ -399,7 +414,7 @@ impl Graph<'_> {
         let wide = |t: &Tensor, k: usize| f64::from(t.data()[k]);
         let a: Vec<f32> = (0..c).map(|k| (wide(&wt, k) * inv[k] * units[k]) as f32).collect();
         let b: Vec<f32> = (0..c).map(|k| (wide(&bt, k) - wide(&wt, k) * inv[k] * mean[k]) as f32).collect();
-        let out = Lazy::new(Affine { input: input.clone(), a: Columns::new(&a), b: Columns::new(&b) });
+        let out = Lazy::new(Affine::new(input.clone(), &a, &b));
         let inputs = [x, &weight, &bias].map(|v| self.source(v)).to_vec();
         Ok(self.record_value(Value::Deferred(out), inputs, || BatchNormBackward {
             input,
@@ -427,7 +442,7 @@ impl Graph<'_> {
             Input::Float(_) => 1.0,
             Input::Sums(s) => s.unit(k),
         });
-        let out = Lazy::new(Affine { input, a: Columns::new(&a), b: Columns::new(&b) });
+        let out = Lazy::new(Affine::new(input, &a, &b));
         Ok(self.record_value::<BatchNormBackward>(Value::Deferred(out), Vec::new(), || unreachable!("no input")))
     }
 }

@@ -6,7 +6,7 @@ use fixnet_tensor::{Tensor, map};
 
 /// `max(x, 0)`; a NaN stays a NaN, so that it is found.
 #[inline(always)]
-fn relu(x: f32) -> f32 {
+pub(super) fn relu(x: f32) -> f32 {
     if x <= 0.0 { 0.0 } else { x }
 }
 
@@ -67,7 +67,7 @@ impl Graph<'_> {
     /// None today; the result keeps the form of its siblings.
     pub fn relu(&mut self, x: &Var) -> Result<Var> {
         let out = if let Value::Deferred(lazy) = x.value() {
-            Value::Deferred(Lazy::new(Deferral(lazy.clone())))
+            Value::Deferred(lazy.relu().map_or_else(|| Lazy::new(Deferral(lazy.clone())), Lazy::of))
         } else {
             let mut out = Tensor::take(x.shape());
             map::map1(x.tensor().data(), out.data_mut(), |&x| relu(x));
