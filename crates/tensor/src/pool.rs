@@ -4,6 +4,7 @@
 //! vectors keep their old, initialized contents, so "take a buffer, contents unspecified" needs no `unsafe`.
 //! Results never depend on the pool: whoever takes a buffer writes every element, or asks for zeros.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,33 +64,38 @@ fn class(len: usize) -> (usize, usize) {
 }
 
 /// A pooled vector. Dereferences to a slice; dropping it returns the memory to the pool.
-#[derive(Debug, PartialEq)]
-pub struct Buffer<T: Element>(Vec<T>);
+pub struct Buffer<T: Element> {
+    /// As long as its capacity where it comes from the pool: were it cut to each length that it serves, every longer one
+    /// would have to initialize the rest again.
+    vec: Vec<T>,
+    len: usize,
+}
 
 impl<T: Element> Buffer<T> {
     /// A buffer of `len` elements whose contents are unspecified (but initialized): write all of it.
     pub fn take(len: usize) -> Self {
         if len * size_of::<T>() < POOLED_FROM {
-            return Self(vec![T::default(); len]);
+            return Self { vec: vec![T::default(); len], len };
         }
         let (index, capacity) = class(len);
         let free = {
             let mut lists = T::lists().0.lock().unwrap_or_else(|e| e.into_inner());
             lists.get_mut(index).and_then(Vec::pop)
         };
-        match free {
-            Some(mut v) => {
+        let vec = match free {
+            Some(mut vec) => {
                 HITS.fetch_add(1, Ordering::Relaxed);
-                v.resize(len, T::default());
-                Self(v)
+                if vec.len() < len {
+                    vec.resize(capacity, T::default());
+                }
+                vec
             }
             None => {
                 MISSES.fetch_add(1, Ordering::Relaxed);
-                let mut v = Vec::with_capacity(capacity);
-                v.resize(len, T::default());
-                Self(v)
+                vec![T::default(); capacity]
             }
-        }
+        };
+        Self { vec, len }
     }
 
     /// A buffer of `len` zeros.
@@ -102,7 +108,7 @@ impl<T: Element> Buffer<T> {
 
 impl<T: Element> Drop for Buffer<T> {
     fn drop(&mut self) {
-        let capacity = self.0.capacity();
+        let capacity = self.vec.capacity();
         if capacity * size_of::<T>() < POOLED_FROM {
             return;
         }
@@ -116,7 +122,7 @@ impl<T: Element> Drop for Buffer<T> {
             lists.resize_with(index + 1, Vec::new);
         }
         if lists[index].len() < KEPT {
-            lists[index].push(std::mem::take(&mut self.0));
+            lists[index].push(std::mem::take(&mut self.vec));
         }
     }
 }
@@ -130,8 +136,9 @@ impl<T: Element> Clone for Buffer<T> {
 }
 
 impl<T: Element> From<Vec<T>> for Buffer<T> {
-    fn from(v: Vec<T>) -> Self {
-        Self(v)
+    fn from(vec: Vec<T>) -> Self {
+        let len = vec.len();
+        Self { vec, len }
     }
 }
 
@@ -139,8 +146,9 @@ impl<T: Element> FromIterator<T> for Buffer<T> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
         let items = items.into_iter();
         let mut buffer = Self::take(items.size_hint().0);
-        buffer.0.clear();
-        buffer.0.extend(items);
+        buffer.vec.clear();
+        buffer.vec.extend(items);
+        buffer.len = buffer.vec.len();
         buffer
     }
 }
@@ -148,13 +156,25 @@ impl<T: Element> FromIterator<T> for Buffer<T> {
 impl<T: Element> Deref for Buffer<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        &self.0
+        &self.vec[..self.len]
     }
 }
 
 impl<T: Element> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.0
+        &mut self.vec[..self.len]
+    }
+}
+
+impl<T: Element + PartialEq> PartialEq for Buffer<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: Element + fmt::Debug> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 
@@ -180,7 +200,16 @@ mod tests {
         let again = Buffer::<i64>::take(99_000);
         assert_eq!(again.as_ptr(), address);
         assert_eq!(again.len(), 99_000);
+        drop(again);
         assert!(Buffer::<i64>::zeroed(98_000).iter().all(|&x| x == 0));
+        // What a longer life has written is still there behind a shorter one: nothing was cleared in between.
+        let mut long = Buffer::<i64>::take(100_000);
+        long[99_999] = 5;
+        drop(long);
+        drop(Buffer::<i64>::take(99_000));
+        assert_eq!(Buffer::<i64>::take(100_000)[99_999], 5);
+        // The length is what was asked for, in comparisons too.
+        assert_ne!(Buffer::<i64>::zeroed(90_000), Buffer::<i64>::zeroed(90_001));
         // Vectors from outside must never serve a length above their capacity.
         drop(Buffer::<i64>::from(Vec::with_capacity(70_001)));
         assert_eq!(Buffer::<i64>::take(98_304).len(), 98_304);
