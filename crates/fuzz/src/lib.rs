@@ -54,10 +54,11 @@ pub fn random(starts: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>
         .prop_map(|(start, bytes)| [start, &bytes].concat())
 }
 
-/// A file with one checksum in the place of another, of the same length: damage that a reader finds only behind it.
+/// A file with one checksum in the place of another, if they are of one length: damage that a reader finds only behind it.
 pub fn resigned(mut file: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
-    if let Some(at) = file.windows(from.len()).position(|text| text == from.as_bytes()) {
-        file[at..at + from.len()].copy_from_slice(to.as_bytes());
+    let at = file.windows(from.len().max(1)).position(|text| text == from.as_bytes());
+    if let (Some(at), true) = (at, from.len() == to.len()) {
+        file[at..at + to.len()].copy_from_slice(to.as_bytes());
     }
     file
 }
