@@ -31,7 +31,8 @@ fn train(data: &Split, store: &mut Store, net: &Sequential, optimizer: &mut Opti
         g.backward(loss)?;
         let report = optimizer.step(store)?;
         if let (0, Some(t)) = (store.step() % 20, report.transition) {
-            // K_t, the share of integer weights that change in a step, follows its target R_t because U_t adapts.
+            // K_t is the running share of integer weights that change in a step. U_t, how far latent weights move, rises
+            // while K_t is below its target R_t, and falls while it is above.
             println!("step {:2}: R {:.5}, K {:.5}, U {:.6}", store.step(), t.target, t.running, t.talr);
         }
     }
