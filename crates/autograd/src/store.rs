@@ -47,6 +47,19 @@ impl Param {
     pub fn group(&self) -> Group {
         self.group
     }
+
+    /// Takes another value, which voids what followed from the old one.
+    fn replace(&mut self, value: Tensor) -> Result<()> {
+        if value.shape() != self.value.shape() {
+            return Err(self.misfit(format!("f32 {:?}", value.shape())));
+        }
+        (self.value, self.grad, self.codes) = (value, None, None);
+        Ok(())
+    }
+
+    fn misfit(&self, found: String) -> Error {
+        Error::State { name: self.name.clone(), expected: format!("f32 {:?}", self.value.shape()), found }
+    }
 }
 
 /// The address of a parameter in its store.
@@ -167,6 +180,46 @@ impl Store {
         &mut self.params[id.0]
     }
 
+    /// The address of the parameter called `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&self, name: &str) -> Result<ParamId> {
+        let found = self.params.iter().position(|p| p.name == name);
+        found.map(ParamId).ok_or_else(|| Error::State {
+            name: name.into(),
+            expected: "a parameter".into(),
+            found: "none of this name".into(),
+        })
+    }
+
+    /// The value of the parameter called `name`: of a quantized layer the latent weight.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn value(&self, name: &str) -> Result<&Tensor> {
+        Ok(&self.params[self.find(name)?.0].value)
+    }
+
+    /// Gives the parameter called `name` another value of the same shape. Codes follow from it in the next forward pass.
+    ///
+    /// # Errors
+    /// There is none of this name, or its shape is another one.
+    ///
+    /// ```
+    /// use fixnet_autograd::{Group, Store};
+    /// use fixnet_tensor::Tensor;
+    /// let mut store = Store::seeded(1);
+    /// store.add("fc.bias", Group::Offset, Tensor::zeros(&[3]))?;
+    /// store.set_value("fc.bias", Tensor::full(&[3], 0.5))?;
+    /// assert_eq!(store.value("fc.bias")?.data(), [0.5; 3]);
+    /// # Ok::<(), fixnet_autograd::Error>(())
+    /// ```
+    pub fn set_value(&mut self, name: &str, value: Tensor) -> Result<()> {
+        let id = self.find(name)?;
+        self.params[id.0].replace(value)
+    }
+
     /// The gradient of a parameter, if the last backward pass reached it.
     pub fn grad(&self, id: ParamId) -> Option<&Tensor> {
         self.params[id.0].grad.as_ref()
@@ -233,7 +286,8 @@ impl Store {
         })
     }
 
-    /// Every number of the model by name, in a fixed order: parameters, then state. What a checkpoint holds.
+    /// Every number of the model by name, in a fixed order: parameters, then state (running statistics, clipping factors).
+    /// What a checkpoint holds. For one parameter see [`value`](Self::value) and [`set_value`](Self::set_value).
     pub fn state_dict(&self) -> Vec<(String, Array)> {
         let params = self.params.iter().map(|p| (p.name.clone(), Array::F32(p.value.clone())));
         let states = self.slots.iter().flat_map(|(name, state)| {
@@ -242,25 +296,32 @@ impl Store {
         params.chain(states).collect()
     }
 
-    /// Takes back what [`state_dict`](Self::state_dict) gave. Codes are dropped: they follow from the latents.
+    /// Takes back what [`state_dict`](Self::state_dict) gave; `get` gives the array of a name. Codes are dropped: they follow
+    /// from the latents.
+    ///
+    /// ```
+    /// use fixnet_autograd::{Group, Store};
+    /// use fixnet_tensor::Tensor;
+    /// use std::collections::BTreeMap;
+    /// let build = |store: &mut Store| store.add_normal("fc.weight", Group::Weight, &[2, 3], 1.0);
+    /// let (mut a, mut b) = (Store::seeded(1), Store::seeded(2));
+    /// build(&mut a)?;
+    /// build(&mut b)?;
+    /// let numbers: BTreeMap<_, _> = a.state_dict().into_iter().collect();
+    /// b.load_state_dict(|name| numbers.get(name).cloned())?;
+    /// assert_eq!(b.value("fc.weight")?.data(), a.value("fc.weight")?.data());
+    /// # Ok::<(), fixnet_autograd::Error>(())
+    /// ```
     ///
     /// # Errors
     /// A name is missing or a shape differs; the store may then hold a part of the new values.
     pub fn load_state_dict(&mut self, mut get: impl FnMut(&str) -> Option<Array>) -> Result<()> {
         for p in &mut self.params {
-            let wrong = |found: String| Error::State {
-                name: p.name.clone(),
-                expected: format!("f32 {:?}", p.value.shape()),
-                found,
-            };
             match get(&p.name) {
-                Some(Array::F32(t)) if t.shape() == p.value.shape() => p.value = t,
-                Some(Array::F32(t)) => return Err(wrong(format!("f32 {:?}", t.shape()))),
-                Some(Array::U64(v)) => return Err(wrong(format!("u64 [{}]", v.len()))),
-                None => return Err(wrong("nothing".into())),
+                Some(Array::F32(t)) => p.replace(t)?,
+                Some(Array::U64(v)) => return Err(p.misfit(format!("u64 [{}]", v.len()))),
+                None => return Err(p.misfit("nothing".into())),
             }
-            p.grad = None;
-            p.codes = None;
         }
         for (name, state) in &mut self.slots {
             let mut fetch = |key: &str| get(&format!("{name}.{key}"));
@@ -316,6 +377,21 @@ mod tests {
         assert_eq!((b.param(w).value.data(), b.state(c).0), (a.param(w).value.data(), 5));
         let e = b.load_state_dict(|_| None).unwrap_err().to_string();
         assert_eq!(e, "state `w`: expected f32 [2, 3], found nothing");
+    }
+
+    #[test]
+    fn a_parameter_is_read_and_written_by_its_name() {
+        let (mut s, w, _) = model();
+        s.param_mut(w).grad = Some(Tensor::zeros(&[2, 3]));
+        s.set_value("w", Tensor::full(&[2, 3], 4.0)).unwrap();
+        assert_eq!((s.find("w"), s.value("w").unwrap().data()), (Ok(w), &[4.0; 6][..]));
+        assert!(s.grad(w).is_none());
+        let e = s.set_value("w", Tensor::zeros(&[3, 2])).unwrap_err().to_string();
+        assert_eq!(e, "state `w`: expected f32 [2, 3], found f32 [3, 2]");
+        assert_eq!(s.value("w").unwrap().data(), [4.0; 6]);
+        // `c` is state and no parameter.
+        let e = s.value("c").unwrap_err().to_string();
+        assert_eq!(e, "state `c`: expected a parameter, found none of this name");
     }
 
     #[test]

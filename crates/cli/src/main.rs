@@ -75,8 +75,9 @@ Examples:
   fixnet train mine.toml --out runs/mine --checkpoint-every 500steps
   fixnet train digits --bits 2/2/32 --init runs/digits-32-32-32-s1
 
-Ctrl-C finishes the step and saves; `fixnet resume FOLDER` goes on. The run folder holds config.toml, the checkpoint
-and the one before, metrics.jsonl, digests.jsonl, processes.json and curves.svg; with --tensorboard also event files.")]
+Ctrl-C finishes the step and saves; `fixnet resume FOLDER` goes on. The run folder holds
+config.toml, the checkpoint and the one before, metrics.jsonl, digests.jsonl, processes.json and
+curves.svg; with --tensorboard also event files.")]
     Train(Box<train::Args>),
     /// Go on with a run that was stopped, killed, or ran out of disk
     #[command(after_help = "\
@@ -84,8 +85,8 @@ Examples:
   fixnet resume runs/digits-4-4-4-s1
   fixnet resume runs/digits-4-4-4-s1 --threads 1 --isa scalar
 
-The result is that of a run which was never stopped, to the bit, on whatever machine. If the last checkpoint is damaged,
-the one before it is used, and a message says so.")]
+The result is that of a run which was never stopped, to the bit, on whatever machine. If the last
+checkpoint is damaged, the one before it is used, and a message says so.")]
     Resume(train::ResumeArgs),
     /// Train a grid of runs and tell how they compare
     #[command(after_help = "\
@@ -95,10 +96,11 @@ Examples:
   fixnet compare digits --optimizers sgdt --set transition_scope=model,layer --diagnostics
   fixnet compare --grid grid.toml --out runs/grid
 
-Flags of `fixnet train` take a list, with commas between; every mix of their values is a run folder in --out. Mixes that
-differ in nothing which matters (a float network under several gradient rules) are one run. Ctrl-C saves; the same command
-goes on, and with more values it trains only what is new. The mean and the spread (standard deviation) are over seeds. The
-folder then holds compare.csv, runs.csv, and the curves in compare.svg and compare.png.
+Flags of `fixnet train` take a list, with commas between; every mix of their values is a run
+folder in --out. Mixes that differ in nothing which matters (a float network under several
+gradient rules) are one run. Ctrl-C saves; the same command goes on, and with more values it
+trains only what is new. The mean and the spread (standard deviation) are over seeds. The folder
+then holds compare.csv, runs.csv, and the curves in compare.svg and compare.png.
 
 A grid in a file:
   recipes = [\"digits\"]
@@ -114,9 +116,9 @@ Examples:
   fixnet plot runs/compare                          every run in it, in one figure of each kind
   fixnet plot runs/lbt runs/min-max --out plots
 
-Figures: curves (loss and accuracy), gamma, transitions (R, K, U); of runs with --diagnostics also errors (E(G_L), E(G)),
-rivals (what other rules would have done), steps (effective steps, distance to transitions), weights and gradients
-(histograms). One without numbers is not drawn.")]
+Figures: curves (loss and accuracy), gamma, transitions (R, K, U); of runs with --diagnostics also
+errors (E(G_L), E(G)), rivals (what other rules would have done), steps (effective steps, distance
+to transitions), weights and gradients (histograms). One without numbers is not drawn.")]
     Plot(plot::Args),
     /// Write one HTML page about runs: curves, confusion matrix, images, layers, settings
     #[command(after_help = "\
@@ -125,8 +127,9 @@ Examples:
   fixnet report runs/digits-4-4-4-s1 runs/digits-32-32-32-s1 --out compared.html
   fixnet report runs/mnist-4-4-4-s1 --data mnist:OTHER
 
-The page needs nothing but itself: no network, no other file. Without --out it is report.html, of one run in its folder, of
-several in the current one. What cannot be had, such as data that are not there, is named on the page and left out.")]
+The page needs nothing but itself: no network, no other file. Without --out it is report.html, of
+one run in its folder, of several in the current one. What cannot be had, such as data that are
+not there, is named on the page and left out.")]
     Report(report::Args),
     /// Replay a recorded run and compare the digests of its state
     #[command(after_help = "\
@@ -134,8 +137,8 @@ Examples:
   fixnet verify runs/digits-4-4-4-s1
   fixnet verify runs/digits-4-4-4-s1 --steps 100 --json
 
-The state is compared at steps 0, 1, 10, 100, …, at the end of each epoch and with the checkpoint. Exit code 1 and the
-first difference if there is one.")]
+The state is compared at steps 0, 1, 10, 100, …, at the end of each epoch and with the checkpoint.
+Exit code 1 and the first difference if there is one.")]
     Verify(verify::Args),
     /// Evaluate the checkpoint of a run on its test images
     #[command(after_help = "\
@@ -153,12 +156,13 @@ Examples:
     #[command(after_help = "\
 Examples:
   fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx
-  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --float    no types but f32, for any runtime
-  fixnet export runs/digits-4-4-4-s1 --packed digits.safetensors   4-bit weights take half a byte; `fixnet eval` reads it
+  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --float   no types but f32, for any runtime
+  fixnet export runs/digits-4-4-4-s1 --packed digits.safetensors  `fixnet eval` reads it
   fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --samples samples.safetensors
 
-The input of the ONNX file is `image`, float [batch, C, H, W] with pixels from 0 to 1; the normalization is in the file.
-Its output is `output`. The samples are test images with the logits of fixnet, to compare with what a runtime gives.")]
+The input of the ONNX file is `image`, float [batch, C, H, W] with pixels from 0 to 1; the
+normalization is in the file. Its output is `output`. The samples are test images with the logits
+of fixnet, to compare with what a runtime gives.")]
     Export(export::Args),
     /// Read weights that PyTorch has trained
     #[command(after_help = "\
@@ -167,8 +171,8 @@ Examples:
   fixnet import resnet18.safetensors --model resnet18-imagenet --out start.safetensors
   fixnet train cifar10-resnet20 --bits 2/2/32 --init resnet20-fixnet.safetensors
 
-The file is the state_dict of the network as safetensors, with the names of torchvision or of the common CIFAR networks.
-`fixnet train --init` reads such a file as it is, too.")]
+The file is the state_dict of the network as safetensors, with the names of torchvision or of the
+common CIFAR networks. `fixnet train --init` reads such a file as it is, too.")]
     Import(import::Args),
     /// Print the layers of a network: shapes, parameters, bits and multiply-adds
     #[command(after_help = "\

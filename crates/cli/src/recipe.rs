@@ -218,6 +218,7 @@ impl Recipe {
     /// Checks what can be checked without data, and gives the parts in their own types. Settings of the optimizer that were
     /// left out are filled in, so that the recipe holds all that the run depends on.
     pub(crate) fn resolve(&mut self) -> Result<Resolved> {
+        self.check_finite()?;
         ensure!(self.epochs > 0, "epochs: expected at least 1, found 0");
         ensure!(self.batch_size > 0, "batch_size: expected at least 1, found 0");
         let edges = match self.edges {
@@ -264,6 +265,18 @@ impl Recipe {
             augment,
             optimizer,
         })
+    }
+
+    /// No number may be infinite or none, in keys without influence neither: a recipe must equal itself, or its run could
+    /// not be told from another.
+    fn check_finite(&self) -> Result<()> {
+        for (key, value) in toml::Table::try_from(self)? {
+            let numbers = value.as_array().cloned().unwrap_or(vec![value]);
+            for number in numbers.iter().filter_map(toml::Value::as_float) {
+                ensure!(number.is_finite(), "{key}: expected a finite number, found {number}");
+            }
+        }
+        Ok(())
     }
 
     /// The keys that have no influence on a run of this recipe, such as the gradient rule of float gradients.
@@ -450,6 +463,8 @@ pub(crate) struct Resolved {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fixnet_fuzz as fuzz;
+    use proptest::prelude::*;
 
     #[test]
     fn built_in_recipes_resolve_and_survive_the_round_trip() {
@@ -610,6 +625,7 @@ mod tests {
             ("warmup = 1.5", ["warmup", "whole steps"]),
             ("warmup = -1", ["warmup", "whole steps"]),
             ("lr = -1", ["learning rate", "at least 0"]),
+            ("milestones = [0.5, nan]", ["milestones", "finite"]),
             ("rotation = 200.0", ["rotation", "0 to 180"]),
             ("mixup = 1.5", ["mixup", "0 to 1"]),
             ("validation = 1.0", ["validation", "below 1"]),
@@ -618,6 +634,87 @@ mod tests {
         ] {
             let e = format!("{:#}", recipe(text).resolve().err().unwrap());
             assert!(words.iter().all(|w| e.contains(w)), "{text}: {e}");
+        }
+    }
+
+    /// Values that are at the edge of what is allowed, or beyond it.
+    const AWKWARD: [&str; 24] = [
+        "0",
+        "1",
+        "-1",
+        "0.0",
+        "-0.0",
+        "1e-320",
+        "1e308",
+        "nan",
+        "inf",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "''",
+        "'4/4/4'",
+        "'mlp:99999999999999999999'",
+        "'mlp:4294967296-4294967296'",
+        "'resnet4294967294'",
+        "'mse:18446744073709551615'",
+        "'lbt:nan:inf'",
+        "'damped:nan'",
+        "'folder:'",
+        "[]",
+        "[nan, 1e39]",
+        "true",
+        "1979-05-27",
+    ];
+
+    /// One to five keys of a recipe with such values, as lines of TOML.
+    fn awkward() -> impl Strategy<Value = String> {
+        let keys: Vec<String> = toml::Table::try_from(Recipe::default()).unwrap().keys().cloned().collect();
+        let more =
+            ["lr", "weight_decay", "momentum", "betas", "eps", "alpha", "momentum_decay", "lr_decay", "image_size"];
+        let keys = [keys, more.map(String::from).into()].concat();
+        let line = (prop::sample::select(keys), prop::sample::select(&AWKWARD[..]));
+        prop::collection::vec(line, 1..6).prop_map(|lines| {
+            let lines: std::collections::BTreeMap<_, _> = lines.into_iter().collect();
+            lines.into_iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
+        })
+    }
+
+    /// What is accepted comes back from its own text, or a run could not be resumed.
+    fn check(text: &str) -> std::result::Result<(), TestCaseError> {
+        fuzz::within(fuzz::MOST, || {
+            let Ok(mut recipe) = Recipe::from_toml(text, "recipe") else { return Ok(()) };
+            if recipe.resolve().is_err() {
+                return Ok(());
+            }
+            let again = Recipe::from_toml(&recipe.to_toml().unwrap(), "again").unwrap();
+            prop_assert_eq!(&again, &recipe);
+            prop_assert!(recipe.canonical().unwrap().resolve().is_ok());
+            Ok(())
+        })
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn damaged_recipes_never_panic(which in 0..BUILT_IN.len(), damage in fuzz::damage()) {
+            let text = fuzz::damaged(BUILT_IN[which].1.into(), &damage);
+            check(&String::from_utf8_lossy(&text))?;
+        }
+
+        #[test]
+        fn awkward_values_never_panic(text in awkward()) {
+            check(&text)?;
+        }
+
+        #[test]
+        fn random_text_never_panics(
+            text in fuzz::random(&[b"", b"lr = ", b"betas = [", b"data = \"", b"[[", b"bits = '4/4/4'\n", b"a.b."]),
+            // Tables in tables: parsers that call themselves must stop.
+            depth in 0usize..4000,
+        ) {
+            let text = String::from_utf8_lossy(&text);
+            check(&text)?;
+            check(&format!("{text}{}", "[".repeat(depth)))?;
         }
     }
 }

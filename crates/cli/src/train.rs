@@ -49,7 +49,8 @@ pub(crate) struct Args {
     /// Set this share of the training images apart and evaluate on it after each epoch
     #[arg(long, value_name = "SHARE")]
     validation: Option<f64>,
-    /// The model: mlp, mlp:512-512, lenet, resnet18, resnet20, resnet32, resnet44, resnet56
+    /// The model: mlp, mlp:512-512, lenet, resnet8, resnet20, resnet32, resnet44, resnet56, resnet18, or for large images
+    /// resnet18-imagenet, resnet34-imagenet, resnet50-imagenet
     #[arg(long)]
     model: Option<String>,
     /// How weights and activations are quantized: lbt, or trs (no scale behind the product)
@@ -114,7 +115,7 @@ struct Options {
     checkpoint_every: Every,
     #[command(flatten)]
     machine: Machine,
-    /// No progress bar
+    /// No progress bar, and no line an epoch
     #[arg(long)]
     quiet: bool,
     /// Write event files of TensorBoard to the folder `tensorboard` of the run
@@ -251,13 +252,15 @@ fn drive(run: &mut Run<'_>, folder: &mut Folder, options: &Options, isa: Isa) ->
         stop: &interrupt::requested,
         step: &|run, clock| show(run, &bar, clock),
         epoch: &|p| {
-            if !bar.is_hidden() {
-                let (epoch, train_loss, accuracy) = (p.epoch, p.train_loss, 100.0 * p.test_accuracy);
-                let validated =
-                    p.validation_accuracy.map_or(String::new(), |v| format!("  validation {:.2} %", 100.0 * v));
-                bar.println(format!(
-                    "epoch {epoch:>3}  train loss {train_loss:.4}{validated}  test accuracy {accuracy:.2} %"
-                ));
+            let (epoch, train_loss, accuracy) = (p.epoch, p.train_loss, 100.0 * p.test_accuracy);
+            let validated = p.validation_accuracy.map_or(String::new(), |v| format!("  validation {:.2} %", 100.0 * v));
+            let line =
+                format!("epoch {epoch:>3}  train loss {train_loss:.4}{validated}  test accuracy {accuracy:.2} %");
+            match bar.is_hidden() {
+                false => bar.println(line),
+                // No terminal: a line an epoch, so that a log of a long run shows that it goes on.
+                true if !options.quiet && !options.json => note!("{line}"),
+                true => {}
             }
         },
     };

@@ -82,7 +82,7 @@ fn verify(args: &Args) -> Result<ExitCode> {
     if args.json {
         say!("{}", json!({ "run": args.run, "equal": true, "digests": equal, "steps": steps, "difference": null }));
     } else {
-        say!("equal: {equal} digests, {steps} steps replayed");
+        say!("equal: {equal} digests, the last one of step {steps}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,10 +18,10 @@ fn a_reader_that_has_gone_is_no_error() {
     tiny(folder.path(), 8);
     let (data, out) = (format!("mnist:{}", folder.path().display()), folder.path().join("run"));
     let run = out.to_str().unwrap();
-    let train = ["train", "mlp-digits", "--model", "mlp:8", "--epochs", "1", "--data", &data, "--out", run];
+    let train = ["train", "mlp-digits", "--model", "mlp:8", "--epochs", "1", "--data", &data, "--out", run, "--quiet"];
     let calls: [&[&str]; 13] = [
         &train,
-        &["resume", run],
+        &["resume", run, "--quiet"],
         &["eval", run],
         &["verify", run],
         &["inspect", run],
@@ -99,8 +99,11 @@ fn recipes_can_be_read_and_used() {
     let (recipe, out) = (mine.to_str().unwrap(), out.to_str().unwrap());
     let done = fixnet(&["train", recipe, "--data", &data, "--out", out, "--epochs", "1"]);
     assert!(done.status.success(), "{}", stderr(&done));
-    // Standard error is no terminal here: no bar, no line.
-    assert_eq!(stderr(&done), "");
+    // Standard error is no terminal here: no bar, but a line an epoch for the log.
+    let lines = stderr(&done);
+    assert!(lines.starts_with("epoch   1  train loss ") && lines.lines().count() == 1, "{lines}");
+    let quiet = fixnet(&["train", recipe, "--data", &data, "--out", out, "--epochs", "1", "--overwrite", "--quiet"]);
+    assert_eq!(stderr(&quiet), "");
     assert!(String::from_utf8_lossy(&done.stdout).contains("recipe         mine at 4/4/4"));
     refused(2, &["recipes", "nonsense"], &["nonsense", "photo-digits"]);
 }

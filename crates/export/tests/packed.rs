@@ -3,8 +3,10 @@
 
 use fixnet_autograd::check::sample;
 use fixnet_autograd::{Array, Graph, Store};
-use fixnet_export::packed;
+use fixnet_export::{Error, packed};
+use fixnet_fuzz as fuzz;
 use fixnet_nn::Layer;
+use fixnet_nn::Problem;
 use fixnet_nn::checkpoint::TensorFile;
 use fixnet_nn::data::Normalize;
 use fixnet_nn::layers::Sequential;
@@ -12,8 +14,10 @@ use fixnet_nn::models::{ModelSpec, build};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::{QuantConfig, Scheme, WeightScales};
 use fixnet_tensor::Tensor;
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// One batch in training sets all scales and moves the statistics.
 fn network(model: &str, input: [usize; 3], config: &QuantConfig) -> (Store, Sequential) {
@@ -129,4 +133,42 @@ fn damaged_files_and_lies_are_refused_by_name() {
     let e = packed::save(Path::new("/nowhere/net.safetensors"), &plan, &BTreeMap::new()).unwrap_err().to_string();
     assert!(e.contains("/nowhere/net.safetensors"), "{e}");
     assert!(plan.run(Tensor::zeros(&[1, 8, 8, 2])).unwrap_err().to_string().contains("a batch of [8, 8, 1]"));
+}
+
+/// Packed networks of both kinds of forward quantizer and of floats, with each kind of operation.
+static NETWORKS: LazyLock<[Vec<u8>; 3]> = LazyLock::new(|| {
+    let trs = QuantConfig { scheme: Scheme::Trs, weight_scales: WeightScales::Channel, ..with("2/3/4") };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    [("mlp:6-5", with("4/4/4")), ("mlp:4-3", trs), ("mlp:4", with("32/32/32"))].map(|(model, config)| {
+        let (mut store, net) = network(model, [3, 2, 1], &config);
+        let plan = Plan::of(&net, &mut store, &[3, 2, 1]).unwrap();
+        let plan = plan.normalized(Normalize::new(vec![0.3], vec![0.7]).unwrap());
+        packed::save(&path, &plan, &BTreeMap::new()).unwrap();
+        std::fs::read(&path).unwrap()
+    })
+});
+
+proptest! {
+    #![proptest_config(fuzz::config())]
+
+    /// Behind the checksum too: a network that is read is also run.
+    #[test]
+    fn damaged_files_never_panic(which in 0usize..3, damage in fuzz::damage()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("net.safetensors");
+        let file = fuzz::damaged(NETWORKS[which].clone(), &damage);
+        std::fs::write(&path, &file).unwrap();
+        let load = || fuzz::within(fuzz::MOST, || packed::load(&path));
+        let mut result = load();
+        if let Err(Error::Nn(fixnet_nn::Error::Checkpoint {
+            problem: Problem::Checksum { expected, found }, ..
+        })) = &result {
+            std::fs::write(&path, fuzz::resigned(file, expected, found)).unwrap();
+            result = load();
+        }
+        if let Ok((plan, _)) = result {
+            let _ = plan.run(sample(&[1, 3, 2, 1], 2));
+        }
+    }
 }

@@ -2,14 +2,18 @@
 
 use fixnet_autograd::{Array, Graph, Store};
 use fixnet_export::torch;
+use fixnet_fuzz as fuzz;
 use fixnet_nn::Layer;
-use fixnet_nn::checkpoint::TensorFile;
+use fixnet_nn::checkpoint::{Pretrained, TensorFile};
 use fixnet_nn::models::{ModelSpec, build};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::QuantConfig;
 use fixnet_tensor::Tensor;
+use proptest::prelude::*;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -148,5 +152,42 @@ fn what_does_not_fit_is_named_tensor_by_tensor() {
         std::fs::write(&path, &bytes[..length]).unwrap();
         let e = torch::pretrained(&path, &"resnet8".parse().unwrap(), input, 10).unwrap_err().to_string();
         assert!(e.contains("weights.safetensors") && e.contains(word), "{e}");
+    }
+}
+
+/// Weights that fit `mlp:4` on images of [2, 2, 1], as another program writes them: without a checksum, one tensor in halves.
+static WEIGHTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut header = serde_json::Map::new();
+    let mut numbers = Vec::new();
+    let arrays = state_dict(&torch::plan_of(&"mlp:4".parse().unwrap(), [2, 2, 1], 10).unwrap(), "fc");
+    for (i, (name, array)) in arrays.into_iter().enumerate() {
+        let Array::F32(t) = array else { unreachable!("weights are floats") };
+        let start = numbers.len();
+        numbers.resize(start + t.len() * if i == 0 { 2 } else { 4 }, 0x3c);
+        let dtype = if i == 0 { "F16" } else { "F32" };
+        let entry = json!({ "dtype": dtype, "shape": t.shape(), "data_offsets": [start, numbers.len()] });
+        header.insert(name, entry);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    [&(header.len() as u64).to_le_bytes()[..], &header, &numbers].concat()
+});
+
+fn read_weights(file: &[u8]) -> fixnet_export::Result<Pretrained> {
+    let file_on_disk = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file_on_disk, file).unwrap();
+    fuzz::within(fuzz::MOST, || torch::pretrained(file_on_disk.path(), &"mlp:4".parse().unwrap(), [2, 2, 1], 10))
+}
+
+#[test]
+fn weights_in_halves_without_a_checksum_are_read() {
+    read_weights(&WEIGHTS).unwrap();
+}
+
+proptest! {
+    #![proptest_config(fuzz::config())]
+
+    #[test]
+    fn damaged_weights_never_panic(damage in fuzz::damage()) {
+        let _ = read_weights(&fuzz::damaged(WEIGHTS.clone(), &damage));
     }
 }

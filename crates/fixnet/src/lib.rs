@@ -25,7 +25,11 @@
 //! println!("{}", fixnet::checkpoint::digest(&store, &optimizer));
 //! # Ok::<(), fixnet::Error>(())
 //! ```
+//!
+//! [`guide`] explains the rest page by page, beginning with the [`concepts`](guide::concepts).
 #![forbid(unsafe_code)]
+
+pub mod guide;
 
 pub use fixnet_autograd as autograd;
 pub use fixnet_export as export;

@@ -2,6 +2,7 @@
 //! files, and a header's claims take no memory.
 
 use fixnet_autograd::Store;
+use fixnet_fuzz as fuzz;
 use fixnet_nn::checkpoint::{self, Checkpoint, Header, Pretrained, Progress, TensorFile, previous_path};
 use fixnet_nn::layers::{BatchNorm2d, Linear};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
@@ -160,15 +161,66 @@ fn claims_beyond_the_file_are_refused_before_memory_is_taken() {
     assert!(matches!(Header::read(folder.path()), Err(Error::Checkpoint { problem: Problem::NoFile, .. })));
 }
 
+/// Opens the file and, if its checksum alone is wrong, opens it again with the right one.
+fn open_signed(path: &Path, file: Vec<u8>) -> fixnet_nn::Result<Checkpoint> {
+    fs::write(path, &file).unwrap();
+    match fuzz::within(fuzz::MOST, || Checkpoint::open(path)) {
+        Err(Error::Checkpoint { problem: Problem::Checksum { expected, found }, .. }) => {
+            fs::write(path, fuzz::resigned(file, &expected, &found)).unwrap();
+            fuzz::within(fuzz::MOST, || Checkpoint::open(path))
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn a_checksum_that_is_put_right_lets_other_damage_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path());
+    let mut file = fs::read(&path).unwrap();
+    *file.last_mut().unwrap() ^= 1;
+    let (mut store, _) = model(1, "4/4/4", 3);
+    open_signed(&path, file).unwrap().restore(&mut store, None).unwrap();
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(fuzz::config())]
+
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), header in "[\\[\\]{}:,\"a-z0-9]{0,80}") {
+    fn damaged_files_never_panic(damage in fuzz::damage(), signed: bool, foreign: bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(folder.path());
+        let mut file = fs::read(&path).unwrap();
+        if foreign {
+            // A file of another program has no checksum.
+            file = file_of("{\"w\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},\"v\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[24,32]}}", 32);
+        }
+        let file = fuzz::damaged(file, &damage);
+        if signed {
+            if let Ok(checkpoint) = open_signed(&path, file) {
+                let (mut store, mut sgd) = model(1, "4/4/4", 3);
+                let _ = fuzz::within(fuzz::MOST, || checkpoint.restore(&mut store, Some(&mut sgd)));
+            }
+            return Ok(());
+        }
+        fs::write(&path, &file).unwrap();
+        if let Ok(weights) = fuzz::within(fuzz::MOST, || Pretrained::open(&path)) {
+            let (mut store, _) = fill(weights.begin(Store::seeded(1)), "4/4/4", 3);
+            weights.finish(&mut store);
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(
+        file in fuzz::random(&[b"", b"\x02\0\0\0\0\0\0\0{}", b"\x10\0\0\0\0\0\0\0{\"__metadata__\":"]),
+        header in "[\\[\\]{}:,\"a-z0-9]{0,80}",
+    ) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("any.safetensors");
-        for content in [bytes, file_of(&header, 4)] {
+        for content in [file, file_of(&header, 4)] {
             fs::write(&path, content).unwrap();
-            prop_assert!(Checkpoint::open(&path).is_err());
+            prop_assert!(fuzz::within(fuzz::MOST, || Checkpoint::open(&path)).is_err());
+            let _ = fuzz::within(fuzz::MOST, || Pretrained::open(&path));
         }
     }
 }

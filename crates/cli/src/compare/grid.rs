@@ -281,3 +281,41 @@ impl Cell {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fixnet_fuzz as fuzz;
+    use proptest::prelude::*;
+
+    const GRID: &str = "recipes = ['digits', 'mlp-digits']\nbits = ['4/4/4', '2/2/32']\ngradient_rules = ['lbt', 'min-max']\n\
+                        seeds = '1..3'\nbetas = [0.9, 0.99]\noptimizer = 'adamt'\nmilestones = [[0.1], [0.5, 0.7]]\nschedule = 'step'\n";
+
+    /// Runs of a grid are held all at once, some 4 KiB each.
+    const LARGEST: usize = MOST * 8192;
+
+    #[test]
+    fn this_grid_makes_sense() {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&path, GRID).unwrap();
+        // Without low-bit gradients their rule makes no difference.
+        assert_eq!(grid(path.path()).unwrap().cells.len(), 2 * 3 * 3 * 2);
+    }
+
+    fn grid(path: &Path) -> Result<Grid> {
+        let (recipes, axes) = read(path)?;
+        let recipes = recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>>>()?;
+        Grid::new(recipes, axes, Path::new("out"))
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn damaged_grids_never_panic(damage in fuzz::damage()) {
+            let path = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(&path, fuzz::damaged(GRID.into(), &damage)).unwrap();
+            let _ = fuzz::within(LARGEST, || grid(path.path()));
+        }
+    }
+}

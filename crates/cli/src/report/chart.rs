@@ -232,7 +232,8 @@ fn label(v: f64, unit: Unit, step: f64) -> String {
         return format!("0{end}");
     }
     let size = v.abs().max(step);
-    if v != 0.0 && !(1e-3..1e5).contains(&size) {
+    // By the step, so that the marks of an axis are of one form.
+    if v != 0.0 && (size >= 1e5 || size < 1e-3 && step < 2e-4) {
         let text = format!("{v:.1e}");
         return format!("{}{end}", text.replace(".0e", "e"));
     }
@@ -373,6 +374,8 @@ mod tests {
             (2e-5, 1e-5, "2e-5"),
             (0.0, 1e-5, "0"),
             (1.5e-6, 5e-7, "1.5e-6"),
+            (5e-4, 5e-4, "0.0005"),
+            (1.5e-3, 5e-4, "0.0015"),
         ] {
             assert_eq!(label(v, Unit::Number, step), text, "{v}");
         }

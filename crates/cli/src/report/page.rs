@@ -123,7 +123,7 @@ fn tiles(run: &Subject) -> Markup {
     let tiles = [
         ("Test accuracy", or_unknown(accuracy.map(share)), of.unwrap_or_default()),
         ("Test loss", or_unknown(loss.map(|v| format!("{v:.4}"))), train.unwrap_or_default()),
-        ("Bits", run.recipe.bits.clone(), "weights/activations/gradients".into()),
+        ("Bits", run.recipe.bits.clone(), "weights, activations, gradients".into()),
         ("Parameters", or_unknown(parameters(run).map(|p| grouped(p.0))), packed.unwrap_or_default()),
         ("Time", or_unknown(run.seconds().map(duration)), processes),
         ("Images a second", or_unknown(run.images_per_second().map(|v| grouped(v as u64))), "in training".into()),
@@ -193,6 +193,8 @@ fn differences(runs: &[Subject]) -> Markup {
     keys.retain(|key| tables.windows(2).any(|pair| pair[0].get(*key) != pair[1].get(*key)));
     let value = |table: &toml::Table, key: &str| match table.get(key) {
         Some(toml::Value::String(text)) => text.clone(),
+        // Short: 1e-8.
+        Some(toml::Value::Float(v)) => format!("{v:?}"),
         Some(other) => other.to_string(),
         None => UNKNOWN.into(),
     };

@@ -103,7 +103,7 @@ fn read_labels(path: &Path, classes: &[usize], labels: &mut Vec<u16>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::fuzz;
+    use fixnet_fuzz as fuzz;
     use proptest::prelude::*;
     use std::fs;
 
@@ -199,7 +199,8 @@ mod tests {
             }
             let path = tempfile::NamedTempFile::new().unwrap();
             fs::write(&path, noise.unwrap_or(file)).unwrap();
-            if let Ok(set) = read("d", &[path.path().into()], classes, if streamed { 0 } else { IN_MEMORY }) {
+            let (paths, in_memory) = ([path.path().into()], if streamed { 0 } else { IN_MEMORY });
+            if let Ok(set) = fuzz::within(fuzz::MOST, || read("d", &paths, classes, in_memory)) {
                 prop_assert!((0..set.len()).all(|i| set.image(i).unwrap().len() == 3 * PLANE));
                 prop_assert!(set.labels().iter().all(|&l| usize::from(l) < set.classes));
             }

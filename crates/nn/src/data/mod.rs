@@ -8,8 +8,6 @@ mod dataset;
 mod digits;
 mod error;
 mod folder;
-#[cfg(test)]
-mod fuzz;
 mod idx;
 mod loader;
 mod normalize;

@@ -273,7 +273,7 @@ impl Array {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::fuzz;
+    use fixnet_fuzz as fuzz;
     use proptest::prelude::*;
     use std::io::{Cursor, Write};
     use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
@@ -313,7 +313,7 @@ mod tests {
     }
 
     fn load(file: impl AsRef<[u8]>) -> Result<Split> {
-        archive(Path::new("f"), Cursor::new(file), IN_MEMORY)
+        fuzz::within(fuzz::MOST, || archive(Path::new("f"), Cursor::new(file), IN_MEMORY))
     }
 
     fn with(name: &'static str, bytes: Vec<u8>) -> std::result::Result<Split, String> {
@@ -454,7 +454,7 @@ mod tests {
                 true => {
                     let path = tempfile::NamedTempFile::new().unwrap();
                     std::fs::write(&path, &file).unwrap();
-                    let _ = super::read(path.path(), 0);
+                    let _ = fuzz::within(fuzz::MOST, || super::read(path.path(), 0));
                 }
                 false => { let _ = load(&file); }
             }
@@ -473,9 +473,9 @@ mod tests {
         ) {
             let _ = load(&file);
             let mut from = &*file;
-            if let Ok(array) = Array::read("f", &mut from) {
+            fuzz::within(fuzz::MOST, || if let Ok(array) = Array::read("f", &mut from) {
                 let _ = if images { array.images(&mut from, None, 9).map(|_| ()) } else { array.labels(&mut from).map(|_| ()) };
-            }
+            });
         }
     }
 }

@@ -1,20 +1,28 @@
-//! Tests only: files of random bytes and damaged good ones, for the readers. `FIXNET_FUZZ_CASES` says how many of each kind.
+//! For tests of whatever reads files: files of random bytes and damaged good ones, and a bound on the memory that a reader
+//! takes for one. `FIXNET_FUZZ_CASES` says how many files of each kind.
+//!
+//! A test program that uses this crate has its allocator, which counts.
+#![forbid(unsafe_code)]
+
+mod memory;
+
+pub use memory::{MOST, within};
 
 use proptest::{prelude::*, sample::Index};
 
 /// 256 inputs a test, or as many as the environment says.
-pub(super) fn config() -> ProptestConfig {
+pub fn config() -> ProptestConfig {
     let cases = std::env::var("FIXNET_FUZZ_CASES").ok().and_then(|n| n.parse().ok());
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases.unwrap_or(256)) }
 }
 
 /// What happens to a file: one to four times bytes are overwritten, bits flipped, or a stretch is cut out, put in or doubled.
-pub(super) fn damage() -> impl Strategy<Value = Vec<(u8, Index, u32)>> {
+pub fn damage() -> impl Strategy<Value = Vec<(u8, Index, u32)>> {
     prop::collection::vec((0u8..7, any::<Index>(), any::<u32>()), 1..5)
 }
 
-/// A file after that.
-pub(super) fn damaged(mut file: Vec<u8>, damage: &[(u8, Index, u32)]) -> Vec<u8> {
+/// A file after [`damage`].
+pub fn damaged(mut file: Vec<u8>, damage: &[(u8, Index, u32)]) -> Vec<u8> {
     for &(kind, at, value) in damage {
         let at = at.index(file.len() + 1);
         let word = value.to_le_bytes();
@@ -40,8 +48,17 @@ pub(super) fn damaged(mut file: Vec<u8>, damage: &[(u8, Index, u32)]) -> Vec<u8>
     file
 }
 
-/// A file of random bytes behind one of these beginnings.
-pub(super) fn random(starts: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
+/// A file of up to 200 random bytes behind one of these beginnings.
+pub fn random(starts: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
     (prop::sample::select(starts), prop::collection::vec(any::<u8>(), 0..200))
         .prop_map(|(start, bytes)| [start, &bytes].concat())
+}
+
+/// A file with one checksum in the place of another, if they are of one length: damage that a reader finds only behind it.
+pub fn resigned(mut file: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+    let at = file.windows(from.len().max(1)).position(|text| text == from.as_bytes());
+    if let (Some(at), true) = (at, from.len() == to.len()) {
+        file[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    file
 }
