@@ -6,6 +6,7 @@
 //! Each number is computed by the same expression wherever it is needed, so the bits are those of written tensors.
 
 use crate::{ParamId, Store, Value};
+use fixnet_tensor::profile::{self, Work};
 use fixnet_tensor::{Buffer, Integers, Sums, Tensor, map, reduce};
 use std::cell::RefCell;
 use std::fmt;
@@ -435,13 +436,16 @@ impl Through {
         let span = reduce::span(columns);
         let sloped = self.scale().is_some();
         let mut out = Tensor::take(self.shape());
-        let sums = reduce::row_pass(out.data_mut(), rows, columns, if sloped { span } else { 0 }, |rows, out, sums| {
+        let moved = Work { bytes: out.len() * (self.size() + 4), macs: 0 };
+        let pass = |rows: Range<usize>, out: &mut [f32], sums: &mut [f32]| {
             let mut sums = sloped.then_some(sums);
             let length = (BLOCK / span).max(1) * span;
             for (i, out) in out.chunks_mut(length).enumerate() {
                 self.fill_sloped(rows.start * columns + i * length, out, sums.as_deref_mut());
             }
-        });
+        };
+        let sum = || reduce::row_pass(out.data_mut(), rows, columns, if sloped { span } else { 0 }, pass);
+        let sums = profile::span("write gradient", "", |_| moved, sum);
         self.give_slope(&sums, store);
         out
     }
@@ -484,17 +488,20 @@ pub(crate) struct Source {
 
 impl Source {
     /// A [`reduce::row_sums`] over the gradient, `width` sums of `block(numbers, their range, sums)`; numbers are whole
-    /// rows, of spans where they are more than one.
+    /// rows, of spans where they are more than one. `besides` bytes a number is what `block` reads, for profiles.
     pub(crate) fn sums(
         &self,
         width: usize,
+        besides: usize,
         store: &mut Store,
         block: impl Fn(&[f32], Range<usize>, &mut [f32]) + Sync,
     ) -> Buffer<f64> {
         let columns = self.grad.shape().last().copied().unwrap_or(1).max(1);
         let span = reduce::span(columns);
         let slopes = if self.sloped.is_some() { span } else { 0 };
-        let sums = reduce::row_sums(len(&*self.grad) / columns, columns, width + slopes, |rows, sums| {
+        let rows = len(&*self.grad) / columns;
+        let read = Work { bytes: len(&*self.grad) * (self.grad.size() + besides), macs: 0 };
+        let pass = |rows: Range<usize>, sums: &mut [f32]| {
             let (sums, slopes) = sums.split_at_mut(width);
             let length = (BLOCK / span).max(1) * span;
             let mut scratch = Buffer::take(length);
@@ -515,7 +522,9 @@ impl Source {
                 };
                 block(grad, part, sums);
             }
-        });
+        };
+        let sum = || reduce::row_sums(rows, columns, width + slopes, pass);
+        let sums = profile::span("sums of gradient", "", |_| read, sum);
         if let Some(t) = &self.sloped {
             t.give_slope(&sums[width..], store);
         }

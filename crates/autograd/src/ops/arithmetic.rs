@@ -73,7 +73,7 @@ impl Backward for AddBias {
         let dy = grad.source(cx.store);
         let columns = *dy.grad.shape().last().expect("checked when recorded");
         let span = reduce::span(columns);
-        let sums = dy.sums(span, cx.store, |dy, _, sums| {
+        let sums = dy.sums(span, 0, cx.store, |dy, _, sums| {
             map::dispatch(
                 #[inline(always)]
                 || {

@@ -317,7 +317,7 @@ impl Backward for BatchNormBackward {
         let rows = input.shape().iter().product::<usize>() / c;
         let dy = grad.source(cx.store);
         let (wide_a, wide_b) = (reduce::spread(&a), reduce::spread(&b));
-        let sums = dy.sums(2 * span, cx.store, |dy, part, sums| {
+        let sums = dy.sums(2 * span, input.size(), cx.store, |dy, part, sums| {
             let (s1, s2) = sums.split_at_mut(span);
             numbers!(&input, part, v => add_sums(dy, v, &wide_a, &wide_b, s1, s2));
         });
