@@ -1,7 +1,7 @@
 //! `fixnet eval`: the test accuracy of a checkpoint.
 
 use crate::export::Packed;
-use crate::folder::checkpoint_path;
+use crate::folder::existing_checkpoint;
 use crate::machine::Machine;
 use crate::out::{note, say};
 use crate::run::{Run, recipe_of};
@@ -32,7 +32,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn eval(args: &Args) -> Result<ExitCode> {
-    let path = checkpoint_path(&args.run);
+    let path = existing_checkpoint(&args.run)?;
     if let Some(mut packed) = Packed::open(&path)? {
         let name = args.data.clone().unwrap_or_else(|| packed.recipe.data.clone());
         let mut data = packed.recipe.resolve()?.data;

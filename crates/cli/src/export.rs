@@ -1,7 +1,7 @@
 //! `fixnet export`: a trained network as ONNX or packed, with samples to check a runtime against; and packed networks for
 //! `fixnet eval`.
 
-use crate::folder::checkpoint_path;
+use crate::folder::existing_checkpoint;
 use crate::machine::Machine;
 use crate::out::{note, say};
 use crate::recipe::Recipe;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn export(args: &Args) -> Result<ExitCode> {
-    let (checkpoint, problem) = Checkpoint::open_or_previous(&checkpoint_path(&args.run))?;
+    let (checkpoint, problem) = Checkpoint::open_or_previous(&existing_checkpoint(&args.run)?)?;
     if let Some(problem) = problem {
         note!("warning: {problem}");
         note!("warning: the previous checkpoint is exported, of step {}", checkpoint.step());

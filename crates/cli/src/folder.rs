@@ -22,7 +22,7 @@ use crate::plot;
 use crate::processes::{Process, Watch};
 use crate::run::{Run, Step};
 use crate::tensorboard::Events;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fixnet::checkpoint::{Checkpoint, previous_path};
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -44,6 +44,24 @@ const START: &str = "start.safetensors";
 /// The checkpoint that a user means by a folder or a file.
 pub(crate) fn checkpoint_path(run: &Path) -> PathBuf {
     if run.is_dir() { run.join(CHECKPOINT) } else { run.to_path_buf() }
+}
+
+/// As [`checkpoint_path`], of what must be there.
+///
+/// # Errors
+/// The folder holds neither a checkpoint nor the one before.
+pub(crate) fn existing_checkpoint(run: &Path) -> Result<PathBuf> {
+    if run.is_dir() {
+        expect_checkpoint(run)?;
+    }
+    Ok(checkpoint_path(run))
+}
+
+fn expect_checkpoint(run: &Path) -> Result<()> {
+    let found = has_checkpoint(run);
+    let expected = "expected the folder of a run, found no";
+    ensure!(found, "{}: {expected} {CHECKPOINT} in it; begin with fixnet train", run.display());
+    Ok(())
 }
 
 /// Whether there is a run to go on with.
@@ -210,9 +228,7 @@ impl Folder {
     /// previous one. Lines that are after the checkpoint are cut off.
     pub(crate) fn open(path: &Path) -> Result<(Self, Checkpoint, Option<fixnet::Error>)> {
         let file = path.join(CHECKPOINT);
-        if !file.exists() && !previous_path(&file).exists() {
-            bail!("{}: expected a run to go on with, found no {CHECKPOINT}; begin with fixnet train", path.display());
-        }
+        expect_checkpoint(path)?;
         let lock = lock(path)?;
         let (checkpoint, problem) = Checkpoint::open_or_previous(&file)?;
         if problem.is_some() && file.exists() {

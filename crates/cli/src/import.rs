@@ -1,6 +1,6 @@
 //! `fixnet import`: weights that PyTorch has trained, as a file to start training from; and the same for `--init`.
 
-use crate::folder::checkpoint_path;
+use crate::folder::existing_checkpoint;
 use crate::out::{note, say};
 use crate::usage;
 use anyhow::Result;
@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 
 /// The file that `--init` names: of a run, of fixnet, or of PyTorch.
 pub(crate) fn open(init: &str) -> Result<TensorFile> {
-    Ok(TensorFile::read(&checkpoint_path(Path::new(init)))?)
+    Ok(TensorFile::read(&existing_checkpoint(Path::new(init))?)?)
 }
 
 /// The weights in it for a model and its data.

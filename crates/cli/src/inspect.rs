@@ -1,6 +1,6 @@
 //! `fixnet inspect`: what is in a safetensors file.
 
-use crate::folder::checkpoint_path;
+use crate::folder::existing_checkpoint;
 use crate::out::say;
 use anyhow::Result;
 use fixnet::checkpoint::{Header, TensorFile};
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let path = checkpoint_path(&args.file);
+    let path = existing_checkpoint(&args.file)?;
     let mut header = Header::read(&path)?;
     // A file with a checksum is read to its end and compared; of others the header is enough.
     let checked = header.checksum().is_some();

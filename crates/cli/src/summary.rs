@@ -1,6 +1,6 @@
 //! `fixnet summary`: the layers of a network with their shapes, parameters, bits and multiply-adds.
 
-use crate::folder::checkpoint_path;
+use crate::folder::existing_checkpoint;
 use crate::out::say;
 use crate::recipe::Recipe;
 use crate::run::recipe_of;
@@ -46,7 +46,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let path = PathBuf::from(&args.recipe);
     let is_run = path.is_dir() || path.extension().is_some_and(|e| e == "safetensors");
     let mut recipe = match is_run {
-        true => recipe_of(&Checkpoint::open_or_previous(&checkpoint_path(Path::new(&path)))?.0)?,
+        true => recipe_of(&Checkpoint::open_or_previous(&existing_checkpoint(Path::new(&path))?)?.0)?,
         false => Recipe::find(&args.recipe)?,
     };
     recipe.bits = args.bits.unwrap_or(recipe.bits);

@@ -51,7 +51,7 @@ fn verify(args: &Args) -> Result<ExitCode> {
     let recorded = folder::digests(&args.run)?;
     let mut expected: Vec<Expected> =
         recorded.into_iter().map(|(step, digest)| Expected { step, digest, source: "digests.jsonl" }).collect();
-    let checkpoint = Checkpoint::open(&folder::checkpoint_path(&args.run))?;
+    let checkpoint = Checkpoint::open(&folder::existing_checkpoint(&args.run)?)?;
     let saved = Run::resumed(recipe.clone(), &data, &checkpoint)?;
     expected.push(Expected { step: checkpoint.step(), digest: saved.digest(), source: "checkpoint.safetensors" });
     drop((saved, checkpoint));

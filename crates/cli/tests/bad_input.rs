@@ -34,7 +34,9 @@ fn settings() {
     }
     with(&["--isa", "sse9"], &["sse9", "no such instruction set"]);
     refused(2, &["train", "nonsense"], &["nonsense", "photo-digits"]);
-    refused(1, &["eval", folder], &["checkpoint.safetensors"]);
+    for command in ["eval", "resume", "inspect"] {
+        refused(1, &[command, folder], &[folder, "checkpoint.safetensors", "fixnet train"]);
+    }
     let recipe = out.path().join("r.toml");
     std::fs::write(&recipe, "data = \"digits\"\nepoch = 3\n").unwrap();
     refused(1, &["train", recipe.to_str().unwrap()], &["r.toml", "epoch"]);
