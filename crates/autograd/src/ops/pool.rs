@@ -53,14 +53,19 @@ impl Windows {
         let mut dx = Tensor::zeros(&self.input);
         let image: usize = self.input[1..].iter().product();
         let pixels = self.out[1] * self.out[2];
-        map::rows(dx.data_mut(), image, |first, dx| {
-            for (n, dx) in dx.chunks_exact_mut(image).enumerate() {
-                for i in (first + n) * pixels..(first + n + 1) * pixels {
-                    let offset = self.corner(i) - (first + n) * self.input[1] * self.input[2];
-                    f(i, offset, dx);
+        map::rows(
+            dx.data_mut(),
+            image,
+            #[inline(always)]
+            |first, dx| {
+                for (n, dx) in dx.chunks_exact_mut(image).enumerate() {
+                    for i in (first + n) * pixels..(first + n + 1) * pixels {
+                        let offset = self.corner(i) - (first + n) * self.input[1] * self.input[2];
+                        f(i, offset, dx);
+                    }
                 }
-            }
-        });
+            },
+        );
         dx
     }
 }
@@ -120,25 +125,38 @@ impl Deferred for ToWinner {
         map::dispatch(
             #[inline(always)]
             || {
-                let mut at = first;
-                let end = first + out.len();
+                let mut from = first % c;
+                let (line, mut x) = (first / c / w, first / c % w);
+                let (mut image, mut y) = (line / h, line % h);
+                let (mut oy, mut row) = (y / stride, y % stride);
+                let (mut ox, mut column) = (x / stride, x % stride);
+                let mut out = out;
                 // Pixel by pixel of the input, of the first and the last perhaps a part.
-                while at < end {
-                    let (pixel, from) = (at / c, at % c);
-                    let length = (c - from).min(end - at);
-                    let out = &mut out[at - first..][..length];
-                    at += length;
-                    let (line, x) = (pixel / w, pixel % w);
-                    let (image, y) = (line / h, line % h);
-                    let (oy, ox, row, column) = (y / stride, x / stride, y % stride, x % stride);
+                while !out.is_empty() {
+                    let (pixel, rest) = out.split_at_mut((c - from).min(out.len()));
+                    out = rest;
                     if oy >= oh || ox >= ow || row >= size[0] || column >= size[1] {
-                        out.fill(0.0);
-                        continue;
+                        pixel.fill(0.0);
+                    } else {
+                        let window = ((image * oh + oy) * ow + ox) * c + from;
+                        let tap = (row * size[1] + column) as u8;
+                        let both = grad[window..][..pixel.len()].iter().zip(&self.winner[window..][..pixel.len()]);
+                        pixel.iter_mut().zip(both).for_each(|(o, (&g, &who))| *o = if who == tap { g } else { 0.0 });
                     }
-                    let window = ((image * oh + oy) * ow + ox) * c + from;
-                    let tap = (row * size[1] + column) as u8;
-                    let both = grad[window..][..length].iter().zip(&self.winner[window..][..length]);
-                    out.iter_mut().zip(both).for_each(|(o, (&g, &who))| *o = if who == tap { g } else { 0.0 });
+                    from = 0;
+                    (x, column) = (x + 1, column + 1);
+                    if column == stride {
+                        (ox, column) = (ox + 1, 0);
+                    }
+                    if x == w {
+                        (x, ox, column, y, row) = (0, 0, 0, y + 1, row + 1);
+                        if row == stride {
+                            (oy, row) = (oy + 1, 0);
+                        }
+                        if y == h {
+                            (y, oy, row, image) = (0, 0, 0, image + 1);
+                        }
+                    }
                 }
             },
         );
@@ -188,34 +206,40 @@ impl Graph<'_> {
         let mut out = Tensor::take(&windows.out);
         let mut winner = Buffer::<u8>::take(out.len());
         // By lines of the result: the lines that they see are computed in the cache if they are not written.
-        map::rows2(out.data_mut(), &mut winner, ow * c, |first, out, winner| {
-            let mut scratch = Buffer::take(size * w * c);
-            let lines = out.chunks_exact_mut(ow * c).zip(winner.chunks_exact_mut(ow * c));
-            for (line, (out, winner)) in (first..).zip(lines) {
-                let from = (line / oh * h + line % oh * stride) * w * c;
-                let seen = match value.slice(from..from + size * w * c) {
-                    Some(seen) => seen,
-                    None => {
-                        value.fill(from, &mut scratch);
-                        &scratch
-                    }
-                };
-                for (ox, (out, winner)) in out.chunks_exact_mut(c).zip(winner.chunks_exact_mut(c)).enumerate() {
-                    let corner = &seen[ox * stride * c..];
-                    out.copy_from_slice(&corner[..c]);
-                    winner.fill(0);
-                    for (tap, offset) in taps.iter().enumerate().skip(1) {
-                        let values = &corner[offset * c..][..c];
-                        for ((best, who), &v) in out.iter_mut().zip(winner.iter_mut()).zip(values) {
-                            // A NaN wins and stays, so that it is found.
-                            let wins = (v > *best) | v.is_nan();
-                            *best = if wins { v } else { *best };
-                            *who = if wins { tap as u8 } else { *who };
+        map::rows2(
+            out.data_mut(),
+            &mut winner,
+            ow * c,
+            #[inline(always)]
+            |first, out, winner| {
+                let mut scratch = Buffer::take(size * w * c);
+                let lines = out.chunks_exact_mut(ow * c).zip(winner.chunks_exact_mut(ow * c));
+                for (line, (out, winner)) in (first..).zip(lines) {
+                    let from = (line / oh * h + line % oh * stride) * w * c;
+                    let seen = match value.slice(from..from + size * w * c) {
+                        Some(seen) => seen,
+                        None => {
+                            value.fill(from, &mut scratch);
+                            &scratch
+                        }
+                    };
+                    for (ox, (out, winner)) in out.chunks_exact_mut(c).zip(winner.chunks_exact_mut(c)).enumerate() {
+                        let corner = &seen[ox * stride * c..];
+                        out.copy_from_slice(&corner[..c]);
+                        winner.fill(0);
+                        for (tap, offset) in taps.iter().enumerate().skip(1) {
+                            let values = &corner[offset * c..][..c];
+                            for ((best, who), &v) in out.iter_mut().zip(winner.iter_mut()).zip(values) {
+                                // A NaN wins and stays, so that it is found.
+                                let wins = (v > *best) | v.is_nan();
+                                *best = if wins { v } else { *best };
+                                *who = if wins { tap as u8 } else { *who };
+                            }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
         Ok(self.record(out, &[x], || MaxPool { windows, winner }))
     }
 
@@ -262,16 +286,21 @@ impl Graph<'_> {
         let share = 1.0 / taps.len() as f32;
         let mut out = Tensor::take(&windows.out);
         let data = t.data();
-        map::rows(out.data_mut(), c, |first, out| {
-            for (i, out) in out.chunks_exact_mut(c).enumerate() {
-                let corner = windows.corner(first + i);
-                out.fill(0.0);
-                for tap in &taps {
-                    out.iter_mut().zip(&data[(corner + tap) * c..][..c]).for_each(|(o, x)| *o += x);
+        map::rows(
+            out.data_mut(),
+            c,
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.chunks_exact_mut(c).enumerate() {
+                    let corner = windows.corner(first + i);
+                    out.fill(0.0);
+                    for tap in &taps {
+                        out.iter_mut().zip(&data[(corner + tap) * c..][..c]).for_each(|(o, x)| *o += x);
+                    }
+                    out.iter_mut().for_each(|o| *o *= share);
                 }
-                out.iter_mut().for_each(|o| *o *= share);
-            }
-        });
+            },
+        );
         Ok(self.record(out, &[x], || AvgPool { windows }))
     }
 }
