@@ -17,24 +17,19 @@ impl Backward for PixelShuffle {
         let ([_, h, w, wide], r) = (self.shape, self.factor);
         let (c, g) = (wide / (r * r), grad.data());
         let mut dx = Tensor::take(&self.shape);
-        map::rows(
-            dx.data_mut(),
-            w * wide,
-            #[inline(always)]
-            |first, dx| {
-                for (row, dx) in dx.chunks_exact_mut((w * wide).max(1)).enumerate() {
-                    let (image, y) = ((first + row) / h, (first + row) % h);
-                    for i in 0..r {
-                        let g = &g[((image * h + y) * r + i) * w * r * c..][..w * r * c];
-                        for (dx, g) in dx.chunks_exact_mut(wide).zip(g.chunks_exact(r * c)) {
-                            for (j, g) in g.chunks_exact(c).enumerate() {
-                                dx.chunks_exact_mut(r * r).zip(g).for_each(|(group, &g)| group[i * r + j] = g);
-                            }
+        map::rows(dx.data_mut(), w * wide, |first, dx| {
+            for (row, dx) in dx.chunks_exact_mut((w * wide).max(1)).enumerate() {
+                let (image, y) = ((first + row) / h, (first + row) % h);
+                for i in 0..r {
+                    let g = &g[((image * h + y) * r + i) * w * r * c..][..w * r * c];
+                    for (dx, g) in dx.chunks_exact_mut(wide).zip(g.chunks_exact(r * c)) {
+                        for (j, g) in g.chunks_exact(c).enumerate() {
+                            dx.chunks_exact_mut(r * r).zip(g).for_each(|(group, &g)| group[i * r + j] = g);
                         }
                     }
                 }
-            },
-        );
+            }
+        });
         Ok(vec![Some(dx)])
     }
 }
@@ -56,23 +51,18 @@ impl Graph<'_> {
         }
         let (c, data) = (wide / (r * r), t.data());
         let mut out = Tensor::take(&[n, h * r, w * r, c]);
-        map::rows(
-            out.data_mut(),
-            w * r * c,
-            #[inline(always)]
-            |first, out| {
-                for (row, out) in out.chunks_exact_mut((w * r * c).max(1)).enumerate() {
-                    // Rows of all images counted through: `y / r` is the row of the input.
-                    let (y, i) = ((first + row) / r, (first + row) % r);
-                    let pixels = data[y * w * wide..][..w * wide].chunks_exact(wide);
-                    for (out, pixel) in out.chunks_exact_mut(r * c).zip(pixels) {
-                        for (j, out) in out.chunks_exact_mut(c).enumerate() {
-                            out.iter_mut().zip(pixel.chunks_exact(r * r)).for_each(|(o, group)| *o = group[i * r + j]);
-                        }
+        map::rows(out.data_mut(), w * r * c, |first, out| {
+            for (row, out) in out.chunks_exact_mut((w * r * c).max(1)).enumerate() {
+                // Rows of all images counted through: `y / r` is the row of the input.
+                let (y, i) = ((first + row) / r, (first + row) % r);
+                let pixels = data[y * w * wide..][..w * wide].chunks_exact(wide);
+                for (out, pixel) in out.chunks_exact_mut(r * c).zip(pixels) {
+                    for (j, out) in out.chunks_exact_mut(c).enumerate() {
+                        out.iter_mut().zip(pixel.chunks_exact(r * r)).for_each(|(o, group)| *o = group[i * r + j]);
                     }
                 }
-            },
-        );
+            }
+        });
         Ok(self.record(out, &[x], || PixelShuffle { shape, factor }))
     }
 }

@@ -112,21 +112,16 @@ impl Graph<'_> {
         let before = (channels - c) / 2;
         let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
         let mut out = Tensor::take(&[n, oh, ow, channels]);
-        map::rows(
-            out.data_mut(),
-            channels,
-            #[inline(always)]
-            |first, out| {
-                for (i, out) in out.chunks_exact_mut(channels).enumerate() {
-                    let small = first + i;
-                    let (image, y, x) = (small / (oh * ow), small / ow % oh, small % ow);
-                    let large = (image * h + y * stride) * w + x * stride;
-                    out[..before].fill(0.0);
-                    out[before..before + c].copy_from_slice(&t.data()[large * c..][..c]);
-                    out[before + c..].fill(0.0);
-                }
-            },
-        );
+        map::rows(out.data_mut(), channels, |first, out| {
+            for (i, out) in out.chunks_exact_mut(channels).enumerate() {
+                let small = first + i;
+                let (image, y, x) = (small / (oh * ow), small / ow % oh, small % ow);
+                let large = (image * h + y * stride) * w + x * stride;
+                out[..before].fill(0.0);
+                out[before..before + c].copy_from_slice(&t.data()[large * c..][..c]);
+                out[before + c..].fill(0.0);
+            }
+        });
         Ok(self.record(out, &[x], || Subsample { shape, stride }))
     }
 

@@ -9,7 +9,7 @@ use super::rule::Scalars;
 use super::transition::{self, Scheduler};
 use super::{Schedule, TransitionConfig, TransitionReport, UpdateRule};
 use fixnet_autograd::{Array, Error, Group, Param, ParamId, Result, Store};
-use fixnet_quant::{Transitions, WeightQuantizer, requantize};
+use fixnet_quant::{Transitions, WeightQuantizer, diagnostics, requantize};
 use fixnet_tensor::{Tensor, map};
 use std::fmt;
 use std::str::FromStr;
@@ -214,9 +214,7 @@ impl Optimizer {
         let transition_rate = transitions.iter().copied().sum::<Transitions>().rate();
         let scheduled = self.transition.as_mut().map(|t| t.update(store, &transitions, total));
         let (transition, layers) = scheduled.map_or((None, Vec::new()), |(model, layers)| (Some(model), layers));
-        let names = store.states::<WeightQuantizer>().map(|(name, _)| name);
-        let layer = |name: &str| name.trim_end_matches(".quantizer").trim_end_matches(".weight").to_string();
-        let layer_rates = names.zip(&transitions).map(|(name, t)| (layer(name), t.rate())).collect();
+        let layer_rates = diagnostics::layers(store).into_iter().zip(transitions.iter().map(|t| t.rate())).collect();
         store.advance();
         Ok(StepReport { lr, transition_rate, layer_rates, transition, layers })
     }

@@ -119,17 +119,12 @@ impl WeightQuantizer {
         let mut bytes = Buffer::take(latent.len());
         let value = if self.by_channel {
             let row = (latent.len() / scales.len().max(1)).max(1);
-            map::rows(
-                &mut bytes,
-                row,
-                #[inline(always)]
-                |first, out| {
-                    let latents = latent.data()[first * row..].chunks(row);
-                    for ((out, latents), &s) in out.chunks_mut(row).zip(latents).zip(&scales[first..]) {
-                        self.levels.quantize(latents, s, out);
-                    }
-                },
-            );
+            map::rows(&mut bytes, row, |first, out| {
+                let latents = latent.data()[first * row..].chunks(row);
+                for ((out, latents), &s) in out.chunks_mut(row).zip(latents).zip(&scales[first..]) {
+                    self.levels.quantize(latents, s, out);
+                }
+            });
             self.levels.value(1.0)
         } else {
             map::chunks(&mut bytes, |first, out| {
