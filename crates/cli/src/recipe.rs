@@ -94,6 +94,8 @@ pub(crate) struct Recipe {
     pub(crate) transition_scope: String,
     /// additive, multiplicative or damped.
     pub(crate) talr_rule: String,
+    /// eta over U_0, the gain of the additive rule; if left out, by the steps of the run.
+    pub(crate) talr_gain: Option<f64>,
     /// Passes over the training images.
     pub(crate) epochs: u32,
     /// Images a step.
@@ -163,6 +165,7 @@ impl Default for Recipe {
             transition_warmup: 0.0,
             transition_scope: "model".into(),
             talr_rule: "additive".into(),
+            talr_gain: None,
             epochs: 10,
             batch_size: 64,
             seed: 1,
@@ -298,6 +301,9 @@ impl Recipe {
             idle.extend(["transition_factor", "transition_momentum", "transition_schedule", "transition_warmup"]);
             idle.extend(["transition_scope", "talr_rule"]);
         }
+        if transition.is_none_or(|t| float || t.rule != TalrRule::Additive) {
+            idle.push("talr_gain");
+        }
         if self.schedule != "step" && (float || !twin || self.transition_schedule != "step") {
             idle.extend(["milestones", "step_factor"]);
         }
@@ -318,6 +324,8 @@ impl Recipe {
         let mut table = toml::Table::try_from(&recipe)?;
         let mut defaults = toml::Table::try_from(Self::default())?;
         for key in recipe.idle_keys()? {
+            // A key without a default is one that is left out.
+            table.remove(key);
             table.extend(defaults.remove_entry(key));
         }
         Ok(table.try_into()?)
@@ -422,6 +430,7 @@ impl Recipe {
                     self.transition_warmup,
                 )?,
                 rule: self.talr_rule.parse()?,
+                gain: self.talr_gain,
                 scope: self.transition_scope.parse()?,
             };
         }
@@ -498,6 +507,7 @@ mod tests {
             transition_warmup = 0.1
             transition_scope = "layer"
             talr_rule = "damped:0.9"
+            talr_gain = 20.0
         "#;
         let found = recipe(text).resolve().unwrap().optimizer;
         let step = Schedule::Step { milestones: vec![0.5, 0.75], gamma: 0.1 };
@@ -514,6 +524,7 @@ mod tests {
                 momentum: 0.9,
                 schedule: step.after(Warmup::Fraction(0.1)),
                 rule: TalrRule::Damped { momentum: 0.9 },
+                gain: Some(20.0),
                 scope: Scope::Layer,
             }),
         };
@@ -606,6 +617,9 @@ mod tests {
         assert!(
             same("talr_rule = 'damped'", "") && !same("optimizer = 'sgdt'\ntalr_rule = 'damped'", "optimizer = 'sgdt'")
         );
+        let twin = |rest: &str| format!("optimizer = 'sgdt'\n{rest}");
+        assert!(!same(&twin("talr_gain = 2.0"), &twin("")) && same("talr_gain = 2.0", ""));
+        assert!(same(&twin("talr_rule = 'damped'\ntalr_gain = 2.0"), &twin("talr_rule = 'damped'")));
         assert!(!same("schedule = 'step'\nmilestones = [0.1]", "schedule = 'step'"));
     }
 
@@ -622,6 +636,7 @@ mod tests {
             ("optimizer = 'sgdt'\ntransition_schedule = 'x'", ["transition_schedule", "linear"]),
             ("optimizer = 'sgdt'\ntransition_scope = 'x'", ["scope", "layer"]),
             ("optimizer = 'sgdt'\ntalr_rule = 'x'", ["TALR", "multiplicative"]),
+            ("optimizer = 'sgdt'\ntalr_gain = -1.0", ["gain", "at least 0"]),
             ("warmup = 1.5", ["warmup", "whole steps"]),
             ("warmup = -1", ["warmup", "whole steps"]),
             ("lr = -1", ["learning rate", "at least 0"]),

@@ -1,11 +1,11 @@
 //! `fixnet verify`: replays a recorded run and compares the digests of its state, on this machine or another.
 
 use crate::folder;
+use crate::history;
 use crate::machine::Machine;
 use crate::out::say;
-use crate::recipe::Recipe;
 use crate::run::Run;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use fixnet::checkpoint::Checkpoint;
 use serde_json::json;
 use std::path::PathBuf;
@@ -41,9 +41,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn verify(args: &Args) -> Result<ExitCode> {
-    let config = folder::config_path(&args.run);
-    let name = config.display().to_string();
-    let mut recipe = Recipe::from_toml(&std::fs::read_to_string(&config).with_context(|| name.clone())?, &name)?;
+    let checkpoint = folder::existing_checkpoint(&args.run)?;
+    let mut recipe = history::recipe(&args.run)?;
     if let Some(data) = &args.data {
         recipe.data.clone_from(data);
     }
@@ -51,7 +50,7 @@ fn verify(args: &Args) -> Result<ExitCode> {
     let recorded = folder::digests(&args.run)?;
     let mut expected: Vec<Expected> =
         recorded.into_iter().map(|(step, digest)| Expected { step, digest, source: "digests.jsonl" }).collect();
-    let checkpoint = Checkpoint::open(&folder::existing_checkpoint(&args.run)?)?;
+    let checkpoint = Checkpoint::open(&checkpoint)?;
     let saved = Run::resumed(recipe.clone(), &data, &checkpoint)?;
     expected.push(Expected { step: checkpoint.step(), digest: saved.digest(), source: "checkpoint.safetensors" });
     drop((saved, checkpoint));

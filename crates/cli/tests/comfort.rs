@@ -144,7 +144,7 @@ fn exit_codes_and_colours() {
     refused(2, &["kernels", "0", "8", "8"], &["above 0"]);
     refused(2, &["kernels", "8", "8", "8", "--bits", "9"], &["9"]);
     refused(2, &["completions", "dos"], &["dos"]);
-    refused(1, &["verify", "nowhere"], &["nowhere"]);
+    refused(1, &["verify", "nowhere"], &["nowhere", "expected the folder of a run"]);
     let help = |color: &str| {
         let out = command(&["--help"]).env("CLICOLOR_FORCE", "1").env(color, "1").output().unwrap();
         String::from_utf8_lossy(&out.stdout).contains('\u{1b}')

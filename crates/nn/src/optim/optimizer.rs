@@ -40,7 +40,7 @@ pub struct OptimizerConfig {
     pub schedule: Schedule,
     /// Steps of the whole run.
     pub total_steps: u64,
-    /// What the learning rate of latent weights is multiplied by; U_0 and eta of a twin are `latent_lr_factor · lr`.
+    /// What the learning rate of latent weights is multiplied by; U_0 of a twin is `latent_lr_factor · lr`.
     pub latent_lr_factor: f64,
     /// Learning rate of learned scales, which have an Adam of their own without weight decay (METHOD 1).
     pub scale_lr: f64,
@@ -160,13 +160,14 @@ impl Optimizer {
         if let Some(t) = &config.transition {
             check("transition-rate factor", t.factor, f64::INFINITY)?;
             check("momentum of the running transition rate", t.momentum, 1.0)?;
+            check("gain of the TALR rule", t.gain.unwrap_or(1.0), f64::INFINITY)?;
             t.schedule.check("transition-rate schedule")?;
             if let fixnet_quant::TalrRule::Damped { momentum } = t.rule {
                 check("momentum of the damped TALR rule", momentum, 1.0)?;
             }
         }
         let first = config.lr * config.latent_lr_factor;
-        let transition = config.transition.as_ref().map(|t| Scheduler::new(t, first));
+        let transition = config.transition.as_ref().map(|t| Scheduler::new(t, first, config.total_steps));
         Ok(Self { config, buffers: Vec::new(), mu_product: 1.0, transition })
     }
 
