@@ -1,5 +1,5 @@
-//! `fixnet export`: a trained network as ONNX or packed, with samples to check a runtime against; and packed networks for
-//! `fixnet eval`.
+//! `fixnet export`: a trained network as ONNX, packed or as its weights alone, with samples to check a runtime against; and
+//! packed networks for `fixnet eval`.
 
 use crate::folder::existing_checkpoint;
 use crate::machine::Machine;
@@ -9,7 +9,7 @@ use crate::run::{CONFIG, Run, recipe_of};
 use crate::usage;
 use anyhow::{Context, Result, anyhow};
 use fixnet::autograd::Array;
-use fixnet::checkpoint::{Checkpoint, Header, TensorFile};
+use fixnet::checkpoint::{Checkpoint, Header, Pretrained, TensorFile};
 use fixnet::export::{onnx, packed};
 use fixnet::prelude::*;
 use serde_json::json;
@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Write the network with weights packed to their bits (safetensors)
     #[arg(long, value_name = "FILE")]
     packed: Option<PathBuf>,
+    /// Write weights and running statistics alone, as f32 (safetensors), for `fixnet train --init`
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// Write the test images with their logits (safetensors: `images` [N, C, H, W] from 0 to 1, `logits`, `labels`)
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
@@ -42,8 +45,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    if args.onnx.is_none() && args.packed.is_none() && args.samples.is_none() {
-        return Err(usage(anyhow!("expected --onnx FILE, --packed FILE or --samples FILE, found none")));
+    if [&args.onnx, &args.packed, &args.weights, &args.samples].into_iter().all(Option::is_none) {
+        return Err(usage(anyhow!(
+            "expected --onnx FILE, --packed FILE, --weights FILE or --samples FILE, found none"
+        )));
     }
     args.machine.run(|_| export(&args))
 }
@@ -73,6 +78,10 @@ fn export(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.packed {
         packed::save(path, &plan, &metadata)?;
         written.push(("packed", path, bytes(path)?));
+    }
+    if let Some(path) = &args.weights {
+        Pretrained::of(run.store()).save(path, &metadata)?;
+        written.push(("weights", path, bytes(path)?));
     }
     if let Some(path) = &args.samples {
         samples(path, &plan, &data.test)?;

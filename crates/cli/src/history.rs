@@ -2,7 +2,7 @@
 
 use crate::folder;
 use crate::recipe::Recipe;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -68,6 +68,7 @@ impl Ended {
 pub(crate) fn recipe(path: &Path) -> Result<Recipe> {
     let config = folder::config_path(path);
     let name = config.display().to_string();
+    ensure!(config.is_file(), "{name}: expected the folder of a run with its recipe, found no such file");
     Recipe::from_toml(&std::fs::read_to_string(&config).with_context(|| name.clone())?, &name)
 }
 

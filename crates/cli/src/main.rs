@@ -152,12 +152,13 @@ Examples:
   fixnet inspect runs/digits-4-4-4-s1
   fixnet inspect model.safetensors --json | jq '.tensors[].name'")]
     Inspect(inspect::Args),
-    /// Write a trained network for other programs: ONNX, or weights packed to their bits
+    /// Write a trained network for others: ONNX, weights packed to their bits, or weights to start from
     #[command(after_help = "\
 Examples:
   fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx
   fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --float   no types but f32, for any runtime
   fixnet export runs/digits-4-4-4-s1 --packed digits.safetensors  `fixnet eval` reads it
+  fixnet export runs/digits-4-4-4-s1 --weights start.safetensors  for `fixnet train --init`
   fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --samples samples.safetensors
 
 The input of the ONNX file is `image`, float [batch, C, H, W] with pixels from 0 to 1; the

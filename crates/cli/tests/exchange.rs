@@ -46,12 +46,26 @@ fn a_packed_network_evaluates_as_the_run_that_it_came_from() {
 }
 
 #[test]
+fn a_run_starts_from_exported_weights_as_from_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let float = train(folder.path(), "float", &["--model", "mlp:8", "--bits", "32/32/32"]);
+    let weights = folder.path().join("weights.safetensors").to_str().unwrap().to_string();
+    json(&["export", &float, "--weights", &weights, "--json"]);
+    let more = |init| ["--model", "mlp:8", "--bits", "2/2/32", "--optimizer", "sgdt", "--init", init];
+    let (a, b) = (train(folder.path(), "a", &more(&float)), train(folder.path(), "b", &more(&weights)));
+    let loss = |run: &str| json(&["eval", run, "--json"])["loss"].clone();
+    assert_eq!(loss(&a), loss(&b));
+    let size = |file: &str| std::fs::metadata(file).unwrap().len();
+    assert!(size(&weights) < size(&format!("{float}/checkpoint.safetensors")));
+}
+
+#[test]
 fn exports_that_cannot_be_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let run = train(folder.path(), "run", &["--model", "mlp:8"]);
     refused(2, &["export", &run], &["--onnx FILE"]);
     refused(2, &["export", &run, "--float"], &["--onnx"]);
-    for kind in ["--onnx", "--packed", "--samples"] {
+    for kind in ["--onnx", "--packed", "--weights", "--samples"] {
         refused(1, &["export", &run, kind, "/nowhere/x"], &["/nowhere/x"]);
     }
     refused(1, &["export", "/nowhere", "--onnx", "x.onnx"], &["/nowhere"]);

@@ -277,6 +277,13 @@ fn a_quantized_model_starts_from_float_weights() {
     approx::assert_relative_eq!(find("a.weight.scale").item(), 3.0 * (899.0f32 / 12.0).sqrt(), epsilon = 1e-4);
     let statistics = store.state_dict().into_iter().find(|(name, _)| name == "bn.running_var").unwrap().1;
     assert!(matches!(statistics, fixnet_autograd::Array::F32(t) if t.data() == [5.0; 5]));
+    // Weights alone are as good a start as the checkpoint.
+    Pretrained::of(&float).save(&path, &metadata()).unwrap();
+    assert_eq!(Header::read(&path).unwrap().tensors.len(), 4 + 2 + 2);
+    let weights = Pretrained::open(&path).unwrap();
+    let (mut again, _) = fill(weights.begin(Store::seeded(9)), "2/2/32", 4);
+    assert_eq!(weights.finish(&mut again), taken);
+    assert_eq!(checkpoint::digest(&again, &sgd), checkpoint::digest(&store, &sgd));
     // a.weight, a.bias, bn.weight, bn.bias and the statistics; the classifier has another shape.
     assert_eq!(taken.count, 5);
     assert_eq!(taken.missing, ["b.weight [4, 5] (found [3, 5])", "b.bias [4] (found [3])"]);

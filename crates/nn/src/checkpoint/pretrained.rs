@@ -8,7 +8,7 @@ use fixnet_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The weights of a checkpoint, or of any other `safetensors` file, to start from.
+/// The weights of a checkpoint, of any other `safetensors` file or of a store, to start from.
 ///
 /// What is taken: parameters of the same name and shape, and the running statistics of batch norms. What is not: scales and
 /// clipping factors of quantizers, which the new model sets from these weights and from its first batch, and the state of
@@ -57,6 +57,29 @@ impl Pretrained {
     /// The file cannot be read, is damaged, or is no `safetensors` file.
     pub fn open(path: &Path) -> Result<Self> {
         Ok(Self::new(TensorFile::read(path)?.floats()))
+    }
+
+    /// The weights and running statistics of a store.
+    pub fn of(store: &Store) -> Self {
+        let weights = store.params().iter().filter(|p| p.group() != Group::Scale);
+        let mut floats: BTreeMap<_, _> = weights.map(|p| (p.name().to_string(), p.value.clone())).collect();
+        for (name, stats) in store.states::<RunningStats>() {
+            for (key, array) in stats.save() {
+                if let Array::F32(tensor) = array {
+                    floats.insert(format!("{name}.{key}"), tensor);
+                }
+            }
+        }
+        Self { floats }
+    }
+
+    /// Writes them as a `safetensors` file with `metadata`, atomically and with a checksum.
+    ///
+    /// # Errors
+    /// As [`TensorFile::save`].
+    pub fn save(&self, path: &Path, metadata: &BTreeMap<String, String>) -> Result<()> {
+        let arrays: Vec<_> = self.floats.iter().map(|(name, t)| (name.clone(), Array::F32(t.clone()))).collect();
+        TensorFile::save(path, &arrays, metadata)
     }
 
     /// Weights from elsewhere, under the names that the model gives them.
