@@ -94,8 +94,8 @@ pub(crate) struct Recipe {
     pub(crate) transition_scope: String,
     /// additive, multiplicative or damped.
     pub(crate) talr_rule: String,
-    /// eta over U_0, the gain of the additive rule; if left out, by the steps of the run.
-    pub(crate) talr_gain: Option<f64>,
+    /// eta over U_0, the gain of the additive rule.
+    pub(crate) talr_gain: f64,
     /// Passes over the training images.
     pub(crate) epochs: u32,
     /// Images a step.
@@ -165,7 +165,7 @@ impl Default for Recipe {
             transition_warmup: 0.0,
             transition_scope: "model".into(),
             talr_rule: "additive".into(),
-            talr_gain: None,
+            talr_gain: 1.0,
             epochs: 10,
             batch_size: 64,
             seed: 1,
@@ -324,8 +324,6 @@ impl Recipe {
         let mut table = toml::Table::try_from(&recipe)?;
         let mut defaults = toml::Table::try_from(Self::default())?;
         for key in recipe.idle_keys()? {
-            // A key without a default is one that is left out.
-            table.remove(key);
             table.extend(defaults.remove_entry(key));
         }
         Ok(table.try_into()?)
@@ -524,7 +522,7 @@ mod tests {
                 momentum: 0.9,
                 schedule: step.after(Warmup::Fraction(0.1)),
                 rule: TalrRule::Damped { momentum: 0.9 },
-                gain: Some(20.0),
+                gain: 20.0,
                 scope: Scope::Layer,
             }),
         };

@@ -169,7 +169,7 @@ fn settings_out_of_range_are_refused() {
         (of(UpdateRule::Adagrad { eps, lr_decay: -1.0 }), "decay"),
         (twin(TransitionConfig { factor: -1.0, ..Default::default() }), "factor"),
         (twin(TransitionConfig { momentum: 1.0, ..Default::default() }), "running"),
-        (twin(TransitionConfig { gain: Some(f64::NAN), ..Default::default() }), "gain"),
+        (twin(TransitionConfig { gain: f64::NAN, ..Default::default() }), "gain"),
         (twin(TransitionConfig { rule: TalrRule::Damped { momentum: 2.0 }, ..Default::default() }), "damped"),
     ] {
         let e = Optimizer::new(config).unwrap_err().to_string();
@@ -293,7 +293,7 @@ fn decoupled_decay_of_the_twin_goes_by_its_own_rate() {
     let config: OptimizerConfig = "adamwt".parse().unwrap();
     // U_0 = 0.1 · 2 = 0.2, eta = 0.5 · U_0, R = 1, no transition: U_1 = 0.2 + 0.1 · 1 = 0.3.
     let transition =
-        TransitionConfig { factor: 1.0, gain: Some(0.5), schedule: Schedule::Constant, ..TransitionConfig::default() };
+        TransitionConfig { factor: 1.0, gain: 0.5, schedule: Schedule::Constant, ..TransitionConfig::default() };
     let config = OptimizerConfig {
         lr: 0.1,
         latent_lr_factor: 2.0,

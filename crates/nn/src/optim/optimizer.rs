@@ -160,14 +160,14 @@ impl Optimizer {
         if let Some(t) = &config.transition {
             check("transition-rate factor", t.factor, f64::INFINITY)?;
             check("momentum of the running transition rate", t.momentum, 1.0)?;
-            check("gain of the TALR rule", t.gain.unwrap_or(1.0), f64::INFINITY)?;
+            check("gain of the TALR rule", t.gain, f64::INFINITY)?;
             t.schedule.check("transition-rate schedule")?;
             if let fixnet_quant::TalrRule::Damped { momentum } = t.rule {
                 check("momentum of the damped TALR rule", momentum, 1.0)?;
             }
         }
         let first = config.lr * config.latent_lr_factor;
-        let transition = config.transition.as_ref().map(|t| Scheduler::new(t, first, config.total_steps));
+        let transition = config.transition.as_ref().map(|t| Scheduler::new(t, first));
         Ok(Self { config, buffers: Vec::new(), mu_product: 1.0, transition })
     }
 

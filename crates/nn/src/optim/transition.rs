@@ -17,9 +17,9 @@ pub struct TransitionConfig {
     pub schedule: Schedule,
     /// How U_t follows from the rates.
     pub rule: TalrRule,
-    /// The gain of the additive rule, eta = gain · U_0. `None` takes 80,000 over the steps of the run, 100 at most: the
-    /// paper's gain is 1 for runs of 80,000 steps, and U_t can go as far in a shorter run only in larger steps.
-    pub gain: Option<f64>,
+    /// The gain of the additive rule: eta = gain · U_0. The paper's is 1, for runs of 80,000 steps; in a run of a thousand
+    /// K_t reaches R_t only with a larger one.
+    pub gain: f64,
     /// What has a rate of its own.
     pub scope: Scope,
 }
@@ -31,25 +31,8 @@ impl Default for TransitionConfig {
             momentum: 0.99,
             schedule: Schedule::Cosine,
             rule: TalrRule::Additive,
-            gain: None,
+            gain: 1.0,
             scope: Scope::Model,
-        }
-    }
-}
-
-/// The steps of the runs for which the paper sets eta = U_0.
-const PAPER_STEPS: f64 = 80_000.0;
-
-/// The largest gain that is taken unasked: K_t, a mean over about 100 steps, lags too much for a larger one.
-const GAIN_MAX: f64 = 100.0;
-
-impl TransitionConfig {
-    /// eta over U_0 in a run of `total_steps`; 1 where the gain is not set and that number is 0, not known.
-    fn gain(&self, total_steps: u64) -> f64 {
-        match (self.gain, total_steps) {
-            (Some(gain), _) => gain,
-            (None, 0) => 1.0,
-            (None, steps) => (PAPER_STEPS / steps as f64).min(GAIN_MAX),
         }
     }
 }
@@ -121,10 +104,10 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    /// U_0 = `learning_rate`, in a run of `total_steps`.
-    pub(super) fn new(config: &TransitionConfig, learning_rate: f64, total_steps: u64) -> Self {
+    /// U_0 = `learning_rate`.
+    pub(super) fn new(config: &TransitionConfig, learning_rate: f64) -> Self {
         let first = TransitionRate::new(learning_rate, config.momentum, config.rule);
-        let first = TransitionRate { eta: config.gain(total_steps) * learning_rate, ..first };
+        let first = TransitionRate { eta: config.gain * learning_rate, ..first };
         Self { config: config.clone(), first, rates: Vec::new() }
     }
 
@@ -219,18 +202,4 @@ fn keys(scope: Scope, store: &Store) -> Vec<String> {
 /// A key of rates that a state has although the optimizer has none, whatever their scope.
 pub(super) fn foreign(store: &Store, get: &mut dyn FnMut(&str) -> Option<Array>) -> Option<String> {
     [Scope::Model, Scope::Layer].into_iter().flat_map(|scope| keys(scope, store)).find(|key| get(key).is_some())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_gain_makes_up_for_a_short_run() {
-        let unset = TransitionConfig::default();
-        assert_eq!([0, 80_000, 160_000, 8_000, 10].map(|steps| unset.gain(steps)), [1.0, 1.0, 0.5, 10.0, 100.0]);
-        let set = TransitionConfig { gain: Some(2.0), ..unset };
-        assert_eq!([0, 8_000].map(|steps| set.gain(steps)), [2.0, 2.0]);
-        assert_eq!(Scheduler::new(&set, 0.1, 8_000).first.eta, 0.2);
-    }
 }
