@@ -106,8 +106,8 @@ pub(super) struct Scheduler {
 impl Scheduler {
     /// U_0 = `learning_rate`.
     pub(super) fn new(config: &TransitionConfig, learning_rate: f64) -> Self {
-        let first = TransitionRate::new(learning_rate, config.momentum, config.rule);
-        let first = TransitionRate { eta: config.gain * learning_rate, ..first };
+        let eta = config.gain * learning_rate;
+        let first = TransitionRate { eta, ..TransitionRate::new(learning_rate, config.momentum, config.rule) };
         Self { config: config.clone(), first, rates: Vec::new() }
     }
 
