@@ -41,6 +41,17 @@ const TENSORBOARD: &str = "tensorboard";
 const CONFIG: &str = "config.toml";
 const START: &str = "start.safetensors";
 
+/// A path that is not the folder of a run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoRun {
+    #[error("{}: expected the folder of a run, found no such folder", .path.display())]
+    NoFolder { path: PathBuf },
+    #[error("{}: expected the folder of a run, found a file", .path.display())]
+    File { path: PathBuf },
+    #[error("{}: expected the folder of a run, found none of its files ({})", .path.display(), CONFIG)]
+    NoConfig { path: PathBuf },
+}
+
 /// The checkpoint that a user means by a folder or a file.
 pub(crate) fn checkpoint_path(run: &Path) -> PathBuf {
     if run.is_dir() { run.join(CHECKPOINT) } else { run.to_path_buf() }
@@ -110,6 +121,20 @@ pub(crate) fn is_finished(run: &Path, epochs: u32) -> bool {
 /// Where the recipe of a run is.
 pub(crate) fn config_path(run: &Path) -> PathBuf {
     run.join(CONFIG)
+}
+
+/// As [`config_path`], of what must be there.
+///
+/// # Errors
+/// The path is not the folder of a run.
+pub(crate) fn existing_config(run: &Path) -> Result<PathBuf, NoRun> {
+    let (config, path) = (config_path(run), run.to_path_buf());
+    match (config.is_file(), run.is_dir(), run.exists()) {
+        (true, ..) => Ok(config),
+        (_, true, _) => Err(NoRun::NoConfig { path }),
+        (.., true) => Err(NoRun::File { path }),
+        _ => Err(NoRun::NoFolder { path }),
+    }
 }
 
 /// Where the first state of a run with given weights is.

@@ -2,7 +2,7 @@
 
 use crate::folder;
 use crate::recipe::Recipe;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -66,9 +66,8 @@ impl Ended {
 
 /// The recipe in a run folder.
 pub(crate) fn recipe(path: &Path) -> Result<Recipe> {
-    let config = folder::config_path(path);
+    let config = folder::existing_config(path)?;
     let name = config.display().to_string();
-    ensure!(config.is_file(), "{name}: expected the folder of a run with its recipe, found no such file");
     Recipe::from_toml(&std::fs::read_to_string(&config).with_context(|| name.clone())?, &name)
 }
 

@@ -1,6 +1,6 @@
 //! What there is to know of a run: its logs, and what its checkpoint makes of the test images.
 
-use crate::folder::{self, checkpoint_path, config_path};
+use crate::folder::{self, checkpoint_path, existing_config};
 use crate::processes::Process;
 use crate::recipe::Recipe;
 use crate::run::{Run, recipe_of};
@@ -13,21 +13,10 @@ use fixnet::prelude::*;
 use image::ImageEncoder;
 use image::codecs::png::PngEncoder;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How many images of each kind are shown.
 const SAMPLES: usize = 12;
-
-/// A folder that cannot be reported on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NoRun {
-    #[error("{}: expected the folder of a run, found no such folder", .path.display())]
-    NoFolder { path: PathBuf },
-    #[error("{}: expected the folder of a run, found a file", .path.display())]
-    File { path: PathBuf },
-    #[error("{}: expected the folder of a run, found none of its files (config.toml)", .path.display())]
-    NoConfig { path: PathBuf },
-}
 
 /// A run as its folder has it.
 pub(super) struct Subject {
@@ -84,16 +73,7 @@ pub(super) struct Sample {
 impl Subject {
     /// Reads the folder of a run, and evaluates its checkpoint on its data or on the same data in another place.
     pub(super) fn read(path: &Path, data: Option<&str>) -> Result<Self> {
-        let file = config_path(path);
-        if !file.is_file() {
-            let path = path.to_path_buf();
-            return Err(match (path.is_dir(), path.exists()) {
-                (true, _) => NoRun::NoConfig { path },
-                (_, true) => NoRun::File { path },
-                _ => NoRun::NoFolder { path },
-            }
-            .into());
-        }
+        let file = existing_config(path)?;
         let mut notes = Vec::new();
         let checkpoint = match Checkpoint::open_or_previous(&checkpoint_path(path)) {
             Ok((checkpoint, problem)) => {
