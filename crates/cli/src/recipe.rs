@@ -27,7 +27,7 @@ pub(crate) fn names() -> String {
 pub(crate) struct Recipe {
     /// The name of the run; a file's stem if it is not given.
     pub(crate) name: String,
-    /// digits, photo-digits, mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH or npz:PATH.
+    /// digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH or npz:PATH.
     pub(crate) data: String,
     /// Rows and columns to which the images of a folder are scaled.
     #[serde(skip_serializing_if = "Option::is_none")]

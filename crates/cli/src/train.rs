@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Seed of all randomness
     #[arg(long)]
     seed: Option<u64>,
-    /// digits, photo-digits, mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG) or npz:PATH
+    /// digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG) or npz:PATH
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
     /// Set this share of the training images apart and evaluate on it after each epoch

@@ -135,8 +135,8 @@ pub enum DataError {
     },
     /// A data source that is not known.
     #[error(
-        "data: expected digits, photo-digits, mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH or npz:PATH, found \
-         '{found}'"
+        "data: expected digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH or npz:PATH, \
+         found '{found}'"
     )]
     Source {
         /// The text.

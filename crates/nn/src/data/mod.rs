@@ -27,7 +27,7 @@ pub use idx::{Idx, mnist};
 pub use loader::{Batch, Loader};
 pub use normalize::Normalize;
 pub use npz::npz;
-pub use photo_digits::photo_digits;
+pub use photo_digits::{photo_digits, photo_digits_seen};
 pub use source::{DataConfig, Source};
 
 /// FNV-1a of all images and labels, for tests that hold the embedded sets to their first release.

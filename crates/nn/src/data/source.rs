@@ -1,6 +1,7 @@
 //! Data sets by name.
 
-use super::{DataError, Result, Split, cifar10, cifar100, digits, folder, folder::MAX_SIDE, mnist, npz, photo_digits};
+use super::folder::{MAX_SIDE, folder};
+use super::{DataError, Result, Split, cifar10, cifar100, digits, mnist, npz, photo_digits, photo_digits_seen};
 use std::{fmt, path::PathBuf, str::FromStr};
 
 /// Where data come from, as written in recipes and on the command line: `digits`, `mnist:FOLDER`.
@@ -8,8 +9,10 @@ use std::{fmt, path::PathBuf, str::FromStr};
 pub enum Source {
     /// The embedded MNIST digits.
     Digits,
-    /// Coloured digits on photographs.
+    /// Coloured digits on photographs; test images on photographs that no training image shows.
     PhotoDigits,
+    /// The same with test images on the photographs of the training images.
+    PhotoDigitsSeen,
     /// A folder with the four files of MNIST.
     Mnist(PathBuf),
     /// A folder with the binary batches of CIFAR-10.
@@ -82,6 +85,7 @@ impl Source {
         match self {
             Self::Digits => digits(),
             Self::PhotoDigits => photo_digits(),
+            Self::PhotoDigitsSeen => photo_digits_seen(),
             Self::Mnist(folder) => mnist(folder),
             Self::Cifar10(folder) => cifar10(folder),
             Self::Cifar100(folder) => cifar100(folder),
@@ -98,6 +102,7 @@ impl FromStr for Source {
         match text.split_once(':') {
             None if text == "digits" => Ok(Self::Digits),
             None if text == "photo-digits" => Ok(Self::PhotoDigits),
+            Some(("photo-digits", "seen")) => Ok(Self::PhotoDigitsSeen),
             Some(("mnist", path)) if !path.is_empty() => Ok(Self::Mnist(path.into())),
             Some(("cifar10", path)) if !path.is_empty() => Ok(Self::Cifar10(path.into())),
             Some(("cifar100", path)) if !path.is_empty() => Ok(Self::Cifar100(path.into())),
@@ -113,6 +118,7 @@ impl fmt::Display for Source {
         match self {
             Self::Digits => f.write_str("digits"),
             Self::PhotoDigits => f.write_str("photo-digits"),
+            Self::PhotoDigitsSeen => f.write_str("photo-digits:seen"),
             Self::Mnist(folder) => write!(f, "mnist:{}", folder.display()),
             Self::Cifar10(folder) => write!(f, "cifar10:{}", folder.display()),
             Self::Cifar100(folder) => write!(f, "cifar100:{}", folder.display()),
@@ -128,15 +134,34 @@ mod tests {
 
     #[test]
     fn texts_survive_the_round_trip() {
-        for text in ["digits", "photo-digits", "mnist:a/b", "cifar10:C:/x", "cifar100:../y", "folder:a b", "npz:x.npz"]
-        {
+        for text in [
+            "digits",
+            "photo-digits",
+            "photo-digits:seen",
+            "mnist:a/b",
+            "cifar10:C:/x",
+            "cifar100:../y",
+            "folder:a b",
+            "npz:x.npz",
+        ] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn unknown_sources_are_named() {
-        for text in ["", "digit", "mnist", "mnist:", "digits:here", "cifar10", "CIFAR10:x", "folder:", "npz"] {
+        for text in [
+            "",
+            "digit",
+            "mnist",
+            "mnist:",
+            "digits:here",
+            "photo-digits:new",
+            "cifar10",
+            "CIFAR10:x",
+            "folder:",
+            "npz",
+        ] {
             let e = text.parse::<Source>().unwrap_err().to_string();
             assert!(e.contains("npz:PATH") && e.ends_with(&format!("found '{text}'")), "{e}");
         }
