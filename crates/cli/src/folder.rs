@@ -128,13 +128,18 @@ pub(crate) fn config_path(run: &Path) -> PathBuf {
 /// # Errors
 /// The path is not the folder of a run.
 pub(crate) fn existing_config(run: &Path) -> Result<PathBuf, NoRun> {
-    let (config, path) = (config_path(run), run.to_path_buf());
-    match (config.is_file(), run.is_dir(), run.exists()) {
-        (true, ..) => Ok(config),
-        (_, true, _) => Err(NoRun::NoConfig { path }),
-        (.., true) => Err(NoRun::File { path }),
-        _ => Err(NoRun::NoFolder { path }),
+    let config = config_path(run);
+    if config.is_file() {
+        return Ok(config);
     }
+    let path = run.to_path_buf();
+    Err(if run.is_dir() {
+        NoRun::NoConfig { path }
+    } else if run.exists() {
+        NoRun::File { path }
+    } else {
+        NoRun::NoFolder { path }
+    })
 }
 
 /// Where the first state of a run with given weights is.
