@@ -34,7 +34,7 @@ struct Row<'a> {
 }
 
 fn pattern(n: usize, span: i32, low: i32) -> Vec<i32> {
-    (0..n).map(|i| (i as i32 * 7919 % 251) % span + low).collect()
+    (0..n).map(|i| (i * 7919 % 251) as i32 % span + low).collect()
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {

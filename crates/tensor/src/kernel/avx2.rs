@@ -1,7 +1,8 @@
 //! AVX2: byte products by `vpmaddubsw` and `vpmaddwd`, float products by fused multiply-add; and AVX-VNNI.
 //!
 //! `vpmaddubsw` adds two u8·i8 products in i16 *with saturation*. [`Pairs`] keeps up to FLUSH such sums in i16,
-//! [`Widened`] widens each at once, [`Wide`] splits bytes into even and odd ones and is exact for all.
+//! [`Widened`] widens each at once. `vpmaddwd` of 16-bit operands is exact for all bytes: [`Wide`] splits the bytes of
+//! each step into even and odd ones, [`Words`] works on operands that were widened once, before the product.
 
 use super::tile::Dot;
 use std::arch::x86_64::*;
@@ -163,6 +164,94 @@ impl Dot for Wide {
         unsafe {
             let even = _mm256_add_epi32(part, _mm256_madd_epi16(lhs[0], rhs[0]));
             _mm256_add_epi32(even, _mm256_madd_epi16(lhs[1], rhs[1]))
+        }
+    }
+}
+
+/// Operands of 16 bits, two k a step: exact for all bytes, and the loop does nothing but `vpmaddwd` and `vpaddd`.
+pub(super) struct Words;
+
+impl Dot for Words {
+    type L = u16;
+    type R = i16;
+    type S = i32;
+    type Sum = __m256i;
+    type Part = __m256i;
+    type Lhs = __m256i;
+    type Rhs = __m256i;
+    const LANES: usize = 8;
+    const KR: usize = 2;
+    const FLUSH: usize = usize::MAX;
+
+    #[inline(always)]
+    unsafe fn load(from: *const i32) -> __m256i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut i32, sum: __m256i) {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm256_storeu_si256(to.cast(), sum) }
+    }
+    #[inline(always)]
+    unsafe fn begin(sum: __m256i) -> __m256i {
+        sum
+    }
+    #[inline(always)]
+    unsafe fn flush(_: __m256i, part: __m256i) -> __m256i {
+        part
+    }
+    #[inline(always)]
+    unsafe fn lhs(from: *const u16) -> __m256i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn rhs(from: *const i16) -> __m256i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn step(part: __m256i, lhs: __m256i, rhs: __m256i) -> __m256i {
+        // SAFETY: the caller's obligations of `Dot`.
+        unsafe { _mm256_add_epi32(part, _mm256_madd_epi16(lhs, rhs)) }
+    }
+}
+
+/// A left operand for [`Words`].
+///
+/// # Safety
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn widen_left(from: &[u8], to: &mut [u16]) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to = u16::from(from));
+}
+
+/// Steps of a panel for [`Words`]: of the 16 columns of four k the first two k of each, then the other two.
+///
+/// # Safety
+/// The CPU has AVX2.
+///
+/// # Panics
+/// The lengths differ, or are no multiples of 64.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn widen_right(from: &[i8], to: &mut [i16]) {
+    assert!(from.len() == to.len() && from.len().is_multiple_of(64));
+    for (from, to) in from.chunks_exact(64).zip(to.chunks_exact_mut(64)) {
+        for half in 0..2 {
+            // SAFETY: both chunks hold 64 elements, of which the last ones here are 32 · 1 + 32 and 16 · 1 + 32 + 16.
+            unsafe {
+                let load = |at: *const i8| _mm256_castsi256_ps(_mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast())));
+                let from = from.as_ptr().add(32 * half);
+                let (low, high) = (load(from), load(from.add(16)));
+                // Within lanes columns come as 0 1 4 5 and 2 3 6 7.
+                let store = |at: *mut i16, v| {
+                    _mm256_storeu_si256(at.cast(), _mm256_permute4x64_epi64(_mm256_castps_si256(v), 0b11_01_10_00));
+                };
+                let to = to.as_mut_ptr().add(16 * half);
+                store(to, _mm256_shuffle_ps(low, high, 0b10_00_10_00));
+                store(to.add(32), _mm256_shuffle_ps(low, high, 0b11_01_11_01));
+            }
         }
     }
 }

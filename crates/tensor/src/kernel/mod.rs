@@ -24,6 +24,7 @@ mod tile;
 
 pub use isa::{Isa, available_isas, isa, isa_from_env, set_isa};
 
+use crate::Buffer;
 use std::fmt;
 use std::sync::OnceLock;
 use tile::{Tile, TileFn, rows};
@@ -34,6 +35,7 @@ pub const COLUMNS: usize = 16;
 pub const QUAD: usize = 4;
 
 type ByteTile = Tile<u8, i8, i32>;
+type WordTile = Tile<u16, i16, i32>;
 type FloatTile = Tile<f32, f32, f32>;
 type BitTile = Tile<u32, u32, i32>;
 
@@ -54,7 +56,21 @@ pub struct Kernel {
     one: unsafe fn(&ByteTile),
     /// Two panels at once, where that pays.
     two: Option<unsafe fn(&ByteTile)>,
+    /// For operands widened beforehand, where that pays: with [`WIDEN_FROM`] rows or more.
+    words: Option<Words>,
 }
+
+/// A product of operands of 16 bits, and how they come from bytes.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no row of other architectures needs it"))]
+struct Words {
+    left: unsafe fn(&[u8], &mut [u16]),
+    right: unsafe fn(&[i8], &mut [i16]),
+    tile: unsafe fn(&WordTile),
+}
+
+/// Rows from which on a panel is used often enough to be widened for them.
+const WIDEN_FROM: usize = 32;
 
 /// A row of the table of float products; all rows give the same bits.
 pub struct FloatKernel {
@@ -131,7 +147,7 @@ pub fn all() -> &'static [Kernel] {
     TABLE.get_or_init(|| {
         let mut table = Vec::new();
         let row = |isa, name, mr, product_max, one, two| {
-            Kernel { name, isa, mr, product_max, lhs_max: 255, lhs_bias: 0, one, two }
+            Kernel { name, isa, mr, product_max, lhs_max: 255, lhs_bias: 0, one, two, words: None }
         };
         #[cfg(target_arch = "x86_64")]
         {
@@ -195,8 +211,14 @@ pub fn all() -> &'static [Kernel] {
                 avx2!(Avx2, "u8i8-6x16c4-avx2-5bit", pairs_max(32), "avx2", Pairs<32>, 6 / 3),
                 avx2!(Avx2, "u8i8-6x16c4-avx2-6bit", pairs_max(8), "avx2", Pairs<8>, 6 / 3),
                 avx2!(Avx2, "u8i8-5x16c4-avx2-7bit", pairs_max(1), "avx2", Widened, 5 / 3),
-                avx2!(Avx2, "u8i8-4x16c4-avx2", FULL, "avx2", Wide, 4 / 2),
             ]);
+            let words = Words {
+                left: avx2::widen_left,
+                right: avx2::widen_right,
+                tile: tile_fn!("avx2", WordTile, avx2::Words, 6 / 3 x 2),
+            };
+            let bytes = tile_fn!("avx2", ByteTile, Wide, 4 / 2 x 2);
+            table.push(Kernel { words: Some(words), ..row(Isa::Avx2, "u8i8-6x16c4-avx2", 6, FULL, bytes, None) });
         }
         #[cfg(target_arch = "aarch64")]
         {
@@ -344,7 +366,6 @@ impl<L, R, S> Job<'_, L, R, S> {
             return;
         }
         let columns = self.panels * COLUMNS;
-        let reach = |offsets: &[u32]| offsets.iter().fold(0, |m, &o| m.max(o)) as usize;
         assert!(reach(self.base) <= self.lhs.len(), "a row starts beyond the left operand");
         if steps > 0 {
             assert!(
@@ -408,8 +429,47 @@ impl Kernel {
     /// # Panics
     /// An offset or length in `job` reaches beyond its slice.
     pub fn run(&self, job: Job<'_, u8, i8, i32>) {
-        job.run(QUAD, self.one, self.two);
+        match self.words {
+            Some(words) if job.base.len() >= WIDEN_FROM => job.widened(words),
+            _ => job.run(QUAD, self.one, self.two),
+        }
     }
+}
+
+impl Job<'_, u8, i8, i32> {
+    /// Widens what the job reads and runs it on that.
+    fn widened(self, words: Words) {
+        let least = |offsets: &[u32]| offsets.iter().fold(u32::MAX, |m, &o| m.min(o)) as usize;
+        let steps = self.koff.len();
+        let (from, to) = match steps {
+            0 => (0, 0),
+            _ => (least(self.base) + least(self.koff), reach(self.base) + reach(self.koff) + QUAD),
+        };
+        assert!(to <= self.lhs.len(), "a row reaches beyond the left operand");
+        let mut lhs = Buffer::take(to.max(reach(self.base)));
+        let length = steps * COLUMNS * QUAD;
+        let mut rhs = Buffer::take(self.panels * length);
+        // SAFETY: the row of the table exists only where its instructions were detected.
+        unsafe {
+            (words.left)(&self.lhs[from..to], &mut lhs[from..to]);
+            for panel in 0..self.panels {
+                let from = &self.rhs[panel * self.panel_stride..][..length];
+                (words.right)(from, &mut rhs[panel * length..][..length]);
+            }
+        }
+        let halves: Buffer<u32> = self.koff.iter().flat_map(|&o| [o, o + 2]).collect();
+        let Self { base, panels, start, out, out_stride, .. } = self;
+        Job { lhs: &lhs, base, koff: &halves, rhs: &rhs, panel_stride: length, panels, start, out, out_stride }.run(
+            QUAD / 2,
+            words.tile,
+            None,
+        );
+    }
+}
+
+/// The largest offset.
+fn reach(offsets: &[u32]) -> usize {
+    offsets.iter().fold(0, |m, &o| m.max(o)) as usize
 }
 
 impl BitKernel {
