@@ -7,31 +7,73 @@
 use super::tile::Dot;
 use std::arch::x86_64::*;
 
+/// Sums of eight i32, of operands `$left` and `$right`, with `$k` of k a step.
+macro_rules! sums {
+    ($left:ty, $right:ty, $k:literal) => {
+        type L = $left;
+        type R = $right;
+        type S = i32;
+        type Sum = __m256i;
+        type Part = __m256i;
+        const LANES: usize = 8;
+        const KR: usize = $k;
+
+        #[inline(always)]
+        unsafe fn load(from: *const i32) -> __m256i {
+            // SAFETY: the caller's obligations of `Dot`.
+            unsafe { _mm256_loadu_si256(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut i32, sum: __m256i) {
+            // SAFETY: the caller's obligations of `Dot`.
+            unsafe { _mm256_storeu_si256(to.cast(), sum) }
+        }
+    };
+}
+
+/// Steps that add to the sum itself.
+macro_rules! at_once {
+    () => {
+        const FLUSH: usize = usize::MAX;
+
+        #[inline(always)]
+        unsafe fn begin(sum: __m256i) -> __m256i {
+            sum
+        }
+        #[inline(always)]
+        unsafe fn flush(_: __m256i, part: __m256i) -> __m256i {
+            part
+        }
+    };
+}
+
+/// Operands as they lie in memory: four bytes of a row in every lane, and a vector of the panel.
+macro_rules! as_they_lie {
+    () => {
+        type Lhs = __m256i;
+        type Rhs = __m256i;
+
+        #[inline(always)]
+        unsafe fn lhs(from: *const Self::L) -> __m256i {
+            // SAFETY: the caller's obligations of `Dot`.
+            unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
+        }
+        #[inline(always)]
+        unsafe fn rhs(from: *const Self::R) -> __m256i {
+            // SAFETY: the caller's obligations of `Dot`.
+            unsafe { _mm256_loadu_si256(from.cast()) }
+        }
+    };
+}
+
 /// Sums of FLUSH steps in i16: exact where 2 · FLUSH · max · max ≤ 32767.
 pub(super) struct Pairs<const FLUSH: usize>;
 
 impl<const FLUSH: usize> Dot for Pairs<FLUSH> {
-    type L = u8;
-    type R = i8;
-    type S = i32;
-    type Sum = __m256i;
-    type Part = __m256i;
-    type Lhs = __m256i;
-    type Rhs = __m256i;
-    const LANES: usize = 8;
-    const KR: usize = 4;
+    sums!(u8, i8, 4);
+    as_they_lie!();
     const FLUSH: usize = FLUSH;
 
-    #[inline(always)]
-    unsafe fn load(from: *const i32) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store(to: *mut i32, sum: __m256i) {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_storeu_si256(to.cast(), sum) }
-    }
     #[inline(always)]
     unsafe fn begin(_: __m256i) -> __m256i {
         // SAFETY: the caller's obligations of `Dot`.
@@ -41,16 +83,6 @@ impl<const FLUSH: usize> Dot for Pairs<FLUSH> {
     unsafe fn flush(sum: __m256i, part: __m256i) -> __m256i {
         // SAFETY: the caller's obligations of `Dot`.
         unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(part, _mm256_set1_epi16(1))) }
-    }
-    #[inline(always)]
-    unsafe fn lhs(from: *const u8) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn rhs(from: *const i8) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_loadu_si256(from.cast()) }
     }
     #[inline(always)]
     unsafe fn step(part: __m256i, lhs: __m256i, rhs: __m256i) -> __m256i {
@@ -63,45 +95,10 @@ impl<const FLUSH: usize> Dot for Pairs<FLUSH> {
 pub(super) struct Widened;
 
 impl Dot for Widened {
-    type L = u8;
-    type R = i8;
-    type S = i32;
-    type Sum = __m256i;
-    type Part = __m256i;
-    type Lhs = __m256i;
-    type Rhs = __m256i;
-    const LANES: usize = 8;
-    const KR: usize = 4;
-    const FLUSH: usize = usize::MAX;
+    sums!(u8, i8, 4);
+    as_they_lie!();
+    at_once!();
 
-    #[inline(always)]
-    unsafe fn load(from: *const i32) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store(to: *mut i32, sum: __m256i) {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_storeu_si256(to.cast(), sum) }
-    }
-    #[inline(always)]
-    unsafe fn begin(sum: __m256i) -> __m256i {
-        sum
-    }
-    #[inline(always)]
-    unsafe fn flush(_: __m256i, part: __m256i) -> __m256i {
-        part
-    }
-    #[inline(always)]
-    unsafe fn lhs(from: *const u8) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn rhs(from: *const i8) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
     #[inline(always)]
     unsafe fn step(part: __m256i, lhs: __m256i, rhs: __m256i) -> __m256i {
         // SAFETY: the caller's obligations of `Dot`.
@@ -113,35 +110,11 @@ impl Dot for Widened {
 pub(super) struct Wide;
 
 impl Dot for Wide {
-    type L = u8;
-    type R = i8;
-    type S = i32;
-    type Sum = __m256i;
-    type Part = __m256i;
+    sums!(u8, i8, 4);
     type Lhs = [__m256i; 2];
     type Rhs = [__m256i; 2];
-    const LANES: usize = 8;
-    const KR: usize = 4;
-    const FLUSH: usize = usize::MAX;
+    at_once!();
 
-    #[inline(always)]
-    unsafe fn load(from: *const i32) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store(to: *mut i32, sum: __m256i) {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_storeu_si256(to.cast(), sum) }
-    }
-    #[inline(always)]
-    unsafe fn begin(sum: __m256i) -> __m256i {
-        sum
-    }
-    #[inline(always)]
-    unsafe fn flush(_: __m256i, part: __m256i) -> __m256i {
-        part
-    }
     #[inline(always)]
     unsafe fn lhs(from: *const u8) -> [__m256i; 2] {
         // SAFETY: the caller's obligations of `Dot`.
@@ -172,45 +145,10 @@ impl Dot for Wide {
 pub(super) struct Words;
 
 impl Dot for Words {
-    type L = u16;
-    type R = i16;
-    type S = i32;
-    type Sum = __m256i;
-    type Part = __m256i;
-    type Lhs = __m256i;
-    type Rhs = __m256i;
-    const LANES: usize = 8;
-    const KR: usize = 2;
-    const FLUSH: usize = usize::MAX;
+    sums!(u16, i16, 2);
+    as_they_lie!();
+    at_once!();
 
-    #[inline(always)]
-    unsafe fn load(from: *const i32) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store(to: *mut i32, sum: __m256i) {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_storeu_si256(to.cast(), sum) }
-    }
-    #[inline(always)]
-    unsafe fn begin(sum: __m256i) -> __m256i {
-        sum
-    }
-    #[inline(always)]
-    unsafe fn flush(_: __m256i, part: __m256i) -> __m256i {
-        part
-    }
-    #[inline(always)]
-    unsafe fn lhs(from: *const u16) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn rhs(from: *const i16) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
     #[inline(always)]
     unsafe fn step(part: __m256i, lhs: __m256i, rhs: __m256i) -> __m256i {
         // SAFETY: the caller's obligations of `Dot`.
@@ -260,45 +198,10 @@ pub(super) unsafe fn widen_right(from: &[i8], to: &mut [i16]) {
 pub(super) struct Vnni<const EVEX: bool>;
 
 impl<const EVEX: bool> Dot for Vnni<EVEX> {
-    type L = u8;
-    type R = i8;
-    type S = i32;
-    type Sum = __m256i;
-    type Part = __m256i;
-    type Lhs = __m256i;
-    type Rhs = __m256i;
-    const LANES: usize = 8;
-    const KR: usize = 4;
-    const FLUSH: usize = usize::MAX;
+    sums!(u8, i8, 4);
+    as_they_lie!();
+    at_once!();
 
-    #[inline(always)]
-    unsafe fn load(from: *const i32) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store(to: *mut i32, sum: __m256i) {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_storeu_si256(to.cast(), sum) }
-    }
-    #[inline(always)]
-    unsafe fn begin(sum: __m256i) -> __m256i {
-        sum
-    }
-    #[inline(always)]
-    unsafe fn flush(_: __m256i, part: __m256i) -> __m256i {
-        part
-    }
-    #[inline(always)]
-    unsafe fn lhs(from: *const u8) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn rhs(from: *const i8) -> __m256i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
     #[inline(always)]
     unsafe fn step(part: __m256i, lhs: __m256i, rhs: __m256i) -> __m256i {
         // SAFETY: the caller's obligations of `Dot`.
