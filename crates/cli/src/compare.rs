@@ -8,18 +8,22 @@ mod table;
 
 use crate::folder::{self, Folder};
 use crate::history::Ended;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::out::{note, say};
 use crate::run::Run;
 use crate::train::{self, Clock, Every, Watch, quoted};
 use crate::{INTERRUPTED, interrupt, message};
 use anyhow::{Context, Result};
 use fixnet::prelude::*;
-use grid::{Axes, Cell, Grid};
+use grid::{Axes, Grid};
 use indicatif::ProgressBar;
 use serde_json::json;
+use std::cell::Cell;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Arguments of `fixnet compare`.
 #[derive(clap::Args)]
@@ -36,6 +40,9 @@ pub(crate) struct Args {
     /// Save a run after so many steps or so much time (500steps, 30s, 5min, 2h), besides the end of each epoch
     #[arg(long, value_name = "N", default_value = "5min")]
     checkpoint_every: Every,
+    /// Runs that are trained at the same time, each on its share of the threads; never changes a result
+    #[arg(long, value_name = "N", default_value = "1")]
+    jobs: NonZeroUsize,
     #[command(flatten)]
     machine: Machine,
     /// No progress bar
@@ -66,17 +73,26 @@ fn compare(args: &Args, grid: &Grid) -> Result<ExitCode> {
     }
     interrupt::listen()?;
     let bar = train::progress(PART * grid.cells.len() as u64, args.quiet || args.json);
-    let mut data = None;
-    let mut outcomes = Vec::new();
-    for (i, cell) in grid.cells.iter().enumerate() {
-        bar.set_position(PART * i as u64);
-        let place = format!("{}/{} {}", i + 1, grid.cells.len(), cell.name);
-        let outcome = outcome(cell, args, &mut data, &bar, &place).unwrap_or_else(|e| Outcome::Failed(message(&e)));
-        if let (false, Outcome::Failed(reason)) = (bar.is_hidden(), &outcome) {
-            bar.println(format!("{}: failed: {reason}", cell.name));
+    let data = Mutex::new(None);
+    let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some((i, cell)) = grid.cells.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed)) {
+            let part = Part::new(&bar);
+            let place = format!("{}/{} {}", i + 1, grid.cells.len(), cell.name);
+            let outcome = outcome(cell, args, &data, &part, &place).unwrap_or_else(|e| Outcome::Failed(message(&e)));
+            if let (false, Outcome::Failed(reason)) = (bar.is_hidden(), &outcome) {
+                bar.println(format!("{}: failed: {reason}", cell.name));
+            }
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((i, outcome));
         }
-        outcomes.push(outcome);
+    };
+    match args.jobs.get().min(grid.cells.len()) {
+        0 | 1 => work(),
+        jobs => machine::share(jobs, work)?,
     }
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcomes.sort_by_key(|(i, _)| *i);
+    let outcomes: Vec<Outcome> = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
     bar.finish_and_clear();
     tell(args, grid, &outcomes)
 }
@@ -84,11 +100,47 @@ fn compare(args: &Args, grid: &Grid) -> Result<ExitCode> {
 /// What a run adds to the position of the bar.
 const PART: u64 = 1000;
 
-/// Data of the last run, which the next one may use too.
-type Loaded = Option<(DataConfig, Split)>;
+/// The part of a run of the bar; all of it when it is dropped.
+struct Part<'a> {
+    bar: &'a ProgressBar,
+    shown: Cell<u64>,
+}
+
+impl<'a> Part<'a> {
+    fn new(bar: &'a ProgressBar) -> Self {
+        Self { bar, shown: Cell::new(0) }
+    }
+
+    fn show(&self, position: u64) {
+        self.bar.inc(position.saturating_sub(self.shown.replace(position)));
+    }
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        self.show(PART);
+    }
+}
+
+/// Data of the last run, which others may use too.
+type Loaded = Mutex<Option<(DataConfig, Arc<Split>)>>;
+
+/// The data of `source`: those that are there, or loaded in their place.
+fn load(source: DataConfig, loaded: &Loaded) -> Result<Arc<Split>> {
+    let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, split)) = loaded.as_ref().filter(|(known, _)| *known == source) {
+        return Ok(Arc::clone(split));
+    }
+    // The old ones first: both may be large.
+    *loaded = None;
+    let split = Arc::new(source.load()?);
+    *loaded = Some((source, Arc::clone(&split)));
+    Ok(split)
+}
 
 /// Brings a run to its end, if the user lets it.
-fn outcome(cell: &Cell, args: &Args, data: &mut Loaded, bar: &ProgressBar, place: &str) -> Result<Outcome> {
+fn outcome(cell: &grid::Cell, args: &Args, loaded: &Loaded, part: &Part<'_>, place: &str) -> Result<Outcome> {
+    let bar = part.bar;
     if folder::is_finished(&cell.path, cell.recipe.epochs) {
         return Ok(Outcome::Finished(Ended::read(&cell.path)?));
     }
@@ -105,15 +157,8 @@ fn outcome(cell: &Cell, args: &Args, data: &mut Loaded, bar: &ProgressBar, place
         // Runs of other seeds have the same data.
         source.seed = 0;
     }
-    let data = match data {
-        Some((known, split)) if *known == source => split,
-        other => {
-            // The old ones first: both may be large.
-            *other = None;
-            let split = source.load()?;
-            &other.insert((source, split)).1
-        }
-    };
+    let split = load(source, loaded)?;
+    let data = &*split;
     let (mut run, mut folder) = match folder::has_checkpoint(&cell.path) {
         true => {
             let (folder, checkpoint, problem) = Folder::open(&cell.path)?;
@@ -131,7 +176,6 @@ fn outcome(cell: &Cell, args: &Args, data: &mut Loaded, bar: &ProgressBar, place
             (run, folder)
         }
     };
-    let start = bar.position();
     let watch = Watch {
         every: args.checkpoint_every,
         profile: false,
@@ -140,7 +184,7 @@ fn outcome(cell: &Cell, args: &Args, data: &mut Loaded, bar: &ProgressBar, place
         step: &|run, _| {
             let (p, step) = (run.progress(), run.store().step());
             let mean = p.loss_sum / p.seen as f64;
-            bar.set_position(start + PART * step / run.total_steps().max(1));
+            part.show(PART * step / run.total_steps().max(1));
             bar.set_message(format!("{place}  epoch {}/{}  loss {mean:.4}", p.epoch + 1, run.recipe().epochs));
         },
         epoch: &|_| {},

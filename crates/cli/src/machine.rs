@@ -47,3 +47,16 @@ impl Machine {
         rayon::scope(|_| work(isa))
     }
 }
+
+/// Does `work` `jobs` times at once, each on its share of the threads.
+pub(crate) fn share(jobs: usize, work: impl Fn() + Sync) -> Result<()> {
+    let threads = rayon::current_num_threads();
+    let pool = |job: usize| rayon::ThreadPoolBuilder::new().num_threads(((threads + job) / jobs).max(1)).build();
+    let pools = (0..jobs).map(pool).collect::<Result<Vec<_>, _>>().context("thread pool")?;
+    std::thread::scope(|scope| {
+        for pool in &pools {
+            scope.spawn(|| pool.install(&work));
+        }
+    });
+    Ok(())
+}

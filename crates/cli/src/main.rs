@@ -94,6 +94,7 @@ Examples:
   fixnet compare digits --bits 32/32/32,4/4/4 --gradient-rules lbt,min-max --seeds 1..3 --epochs 2
   fixnet compare --recipes digits,mlp-digits --optimizers sgd,sgdt --bits 2/2/32 --out runs/trs
   fixnet compare digits --optimizers sgdt --set transition_scope=model,layer --diagnostics
+  fixnet compare digits --seeds 1..8 --jobs 4       four runs at a time
   fixnet compare --grid grid.toml --out runs/grid
 
 Flags of `fixnet train` take a list, with commas between; every mix of their values is a run

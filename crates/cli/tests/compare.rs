@@ -59,6 +59,13 @@ fn a_grid_goes_on_where_it_was_stopped() {
     };
     assert_eq!(runs(&done), runs(&whole));
     assert_eq!(done["interrupted"], false);
+    // Several runs at once, more than there are threads or than the grid has.
+    let c = folder.path().join("c");
+    for jobs in ["3", "9"] {
+        let at_once = json(&grid(c.to_str().unwrap(), &["--jobs", jobs, "--threads", "2"]));
+        assert_eq!((runs(&at_once), &at_once["failed"]), (runs(&whole), &0.into()));
+        fs::remove_dir_all(&c).unwrap();
+    }
 
     // The table holds the mean and the spread of what the runs have logged.
     let names: Vec<String> =
