@@ -116,3 +116,16 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_of_any_length_stays_in_its_range() {
+        // Longer than what times 7919 fits 31 bits.
+        let levels = pattern(300_000, 255, -127);
+        assert!(levels.iter().all(|level| (-127..=127).contains(level)));
+        assert_eq!((levels[0], levels[299_999]), (-127, (299_999usize * 7919 % 251) as i32 - 127));
+    }
+}
