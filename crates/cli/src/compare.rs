@@ -15,10 +15,9 @@ use crate::train::{self, Clock, Every, Watch, quoted};
 use crate::{INTERRUPTED, interrupt, message};
 use anyhow::{Context, Result};
 use fixnet::prelude::*;
-use grid::{Axes, Grid};
+use grid::{Axes, Cell, Grid};
 use indicatif::ProgressBar;
 use serde_json::json;
-use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -103,12 +102,12 @@ const PART: u64 = 1000;
 /// The part of a run of the bar; all of it when it is dropped.
 struct Part<'a> {
     bar: &'a ProgressBar,
-    shown: Cell<u64>,
+    shown: std::cell::Cell<u64>,
 }
 
 impl<'a> Part<'a> {
     fn new(bar: &'a ProgressBar) -> Self {
-        Self { bar, shown: Cell::new(0) }
+        Self { bar, shown: std::cell::Cell::new(0) }
     }
 
     fn show(&self, position: u64) {
@@ -139,7 +138,7 @@ fn load(source: DataConfig, loaded: &Loaded) -> Result<Arc<Split>> {
 }
 
 /// Brings a run to its end, if the user lets it.
-fn outcome(cell: &grid::Cell, args: &Args, loaded: &Loaded, part: &Part<'_>, place: &str) -> Result<Outcome> {
+fn outcome(cell: &Cell, args: &Args, loaded: &Loaded, part: &Part<'_>, place: &str) -> Result<Outcome> {
     let bar = part.bar;
     if folder::is_finished(&cell.path, cell.recipe.epochs) {
         return Ok(Outcome::Finished(Ended::read(&cell.path)?));

@@ -202,6 +202,17 @@ fn offsets_beyond_a_slice_are_refused() {
     assert!(caught(9, 64, 31, &[5, 5], &[0]), "result of two rows");
     assert!(caught(9, 64, 16, &[5], &[1]), "step");
     assert!(caught(9, 64, 16, &[u32::MAX], &[u32::MAX]), "offsets do not wrap");
+    // Enough rows for operands that are widened beforehand, of every kernel.
+    for k in all() {
+        let rows = |lhs: usize, rhs: usize, base: u32, koff: &[u32]| {
+            let (lhs, rhs, base, mut out) = (vec![0; lhs], vec![0; rhs], [base; 40], vec![0; 40 * 16]);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| k.run(job(&lhs, &rhs, &mut out, &base, koff))))
+                .is_err()
+        };
+        assert!(!rows(9, 64, 5, &[0]) && !rows(9, 64, 9, &[]), "{}", k.name);
+        assert!(rows(8, 64, 5, &[0]) && rows(9, 63, 5, &[0]) && rows(9, 64, 5, &[1]), "{}", k.name);
+        assert!(rows(9, 64, 10, &[]) && rows(9, 64, u32::MAX, &[]) && rows(9, 64, 5, &[u32::MAX]), "{}", k.name);
+    }
 }
 
 #[test]
