@@ -15,7 +15,7 @@ fn train_step(c: &mut Criterion) {
                 let name = format!("{}-{threads}t", bits.replace('/', "-"));
                 group.bench_function(name, |b| {
                     pool.install(|| {
-                        let mut training = Training::new(network, bits).expect("a network");
+                        let mut training = Training::new(network, bits, "lbt", "sgd").expect("a network");
                         b.iter(|| training.step().expect("a finite step"));
                     });
                 });

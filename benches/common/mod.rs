@@ -1,5 +1,5 @@
 //! The five networks that whole training steps are measured on, and the step: forward, loss, backward, SGD with momentum
-//! and weight decay, on data that is in memory already. `train_step` and the peer bench share it.
+//! and weight decay, on data that is in memory already. `train_step`, `methods` and the peer bench share it.
 
 use fixnet::Result;
 use fixnet::prelude::*;
@@ -41,13 +41,13 @@ pub(crate) struct Training {
 
 impl Training {
     /// A network at W/A/G = `bits` with random images and targets, before its first step.
-    pub(crate) fn new(network: &Network, bits: &str) -> Result<Self> {
+    pub(crate) fn new(network: &Network, bits: &str, gradient_rule: &str, optimizer: &str) -> Result<Self> {
         let mut store = Store::seeded(1);
         let model: ModelSpec = network.model.parse()?;
-        let quant = QuantConfig::new(bits.parse()?);
+        let quant = QuantConfig { rule: gradient_rule.parse()?, ..QuantConfig::new(bits.parse()?) };
         let net = models::build(&mut store, &model, network.image, CLASSES, &quant)?;
         let optimizer =
-            Optimizer::new(OptimizerConfig { lr: 1e-4, schedule: Schedule::Constant, ..OptimizerConfig::default() })?;
+            Optimizer::new(OptimizerConfig { lr: 1e-4, schedule: Schedule::Constant, ..optimizer.parse()? })?;
         let [h, w, c] = network.image;
         let target = match model.task() {
             Task::Classify => Target::Labels((0..network.batch).map(|i| i % CLASSES).collect()),

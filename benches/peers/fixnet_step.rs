@@ -33,7 +33,7 @@ fn times(training: &mut Training, steps: usize) -> fixnet::Result<Vec<f64>> {
 fn serve(network: &str, bits: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
     let network = NETWORKS.iter().find(|n| n.name == network).ok_or(format!("no network `{network}`"))?;
     let base = memory("VmRSS:");
-    let mut training = Training::new(network, bits)?;
+    let mut training = Training::new(network, bits, "lbt", "sgd")?;
     let warm = times(&mut training, WARM_UP)?;
     // Starts the count of the peak anew, so that it is that of training and not of what came before.
     let _ = std::fs::write("/proc/self/clear_refs", "5");

@@ -162,8 +162,14 @@ impl Store {
     /// Adds a parameter of normal random numbers with standard deviation `std`, a function of the seed and the name.
     ///
     /// # Errors
-    /// The name is taken.
+    /// The name is taken, or there are more than 2^31 elements.
     pub fn add_normal(&mut self, name: &str, group: Group, shape: &[usize], std: f32) -> Result<ParamId> {
+        let elements = shape.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
+        if elements.is_none_or(|n| n as u64 > 1 << 31) {
+            return Err(
+                Error::setting("shape of a weight", "at most 2^31 elements", format!("{shape:?}")).in_layer(name)
+            );
+        }
         let stream = Stream::new(self.seed, domain::INIT, name_hash(name), 0);
         let mut value = Tensor::take(shape);
         value.data_mut().iter_mut().enumerate().for_each(|(i, v)| *v = stream.normal_at(i as u64) * std);

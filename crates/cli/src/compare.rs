@@ -79,8 +79,8 @@ fn compare(args: &Args, grid: &Grid) -> Result<ExitCode> {
             let part = Part::new(&bar);
             let place = format!("{}/{} {}", i + 1, grid.cells.len(), cell.name);
             let outcome = outcome(cell, args, &data, &part, &place).unwrap_or_else(|e| Outcome::Failed(message(&e)));
-            if let (false, Outcome::Failed(reason)) = (bar.is_hidden(), &outcome) {
-                bar.println(format!("{}: failed: {reason}", cell.name));
+            if let Outcome::Failed(reason) = &outcome {
+                train::report(&bar, args.quiet || args.json, &format!("{}: failed: {reason}", cell.name));
             }
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((i, outcome));
         }
@@ -196,8 +196,9 @@ fn outcome(cell: &Cell, args: &Args, loaded: &Loaded, part: &Part<'_>, place: &s
     }
     drop(folder);
     let ended = Ended::read(&cell.path)?;
-    if let (false, Some(last)) = (bar.is_hidden(), ended.points.last()) {
-        bar.println(format!("{}  test accuracy {:.2} %", cell.name, 100.0 * last.test_accuracy));
+    if let Some(last) = ended.points.last() {
+        let line = format!("{place}  test accuracy {:.2} %", 100.0 * last.test_accuracy);
+        train::report(bar, args.quiet || args.json, &line);
     }
     Ok(Outcome::Finished(ended))
 }

@@ -35,7 +35,7 @@ pub(crate) fn line(run: &Run<'_>, step: &Step, layers: &[LayerReport]) -> Value 
         });
     }
     for (name, t) in &step.report.layers {
-        line["layers"][name.trim_end_matches(".weight")]["transition"] = json!({
+        line["layers"][name]["transition"] = json!({
             "target_transition_rate": t.target, "transition_rate": t.rate, "running_transition_rate": t.running,
             "talr": t.talr,
         });

@@ -39,7 +39,10 @@ fn eval(args: &Args) -> Result<ExitCode> {
         if let Some(other) = &args.data {
             data.source = other.parse().map_err(|e: fixnet::data::DataError| crate::usage(e.into()))?;
         }
-        let result = packed.evaluate(&data.load()?.test)?;
+        let test = data.load()?.test;
+        let (shape, classes) = packed.expects();
+        ensure_same(&test, shape, classes)?;
+        let result = packed.evaluate(&test)?;
         return print(args, json!({ "packed": path, "data": name }), &result);
     }
     let (checkpoint, problem) = Checkpoint::open_or_previous(&path)?;
@@ -54,19 +57,23 @@ fn eval(args: &Args) -> Result<ExitCode> {
     if let Some(other) = &args.data {
         config.source = other.parse().map_err(|e: fixnet::data::DataError| crate::usage(e.into()))?;
         let test = config.load()?.test;
-        ensure!(
-            (test.shape(), test.classes) == (data.test.shape(), data.test.classes),
-            "--data: expected images {:?} of {} classes, found {:?} of {}",
-            data.test.shape(),
-            data.test.classes,
-            test.shape(),
-            test.classes
-        );
+        ensure_same(&test, &data.test.shape(), data.test.classes)?;
         data.test = test;
     }
     let result = Run::resumed(recipe, &data, &checkpoint)?.evaluate(|| false)?;
     let Some(result) = result else { unreachable!("nothing stops it") };
     print(args, json!({ "checkpoint": checkpoint.path(), "step": checkpoint.step(), "data": name }), &result)
+}
+
+/// That other data are what the network was made for.
+fn ensure_same(test: &Dataset, shape: &[usize], classes: usize) -> Result<()> {
+    ensure!(
+        (&test.shape()[..], test.classes) == (shape, classes),
+        "--data: expected images {shape:?} of {classes} classes, found {:?} of {}",
+        test.shape(),
+        test.classes
+    );
+    Ok(())
 }
 
 /// Prints a result; `of` says in JSON of what it is.

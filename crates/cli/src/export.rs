@@ -148,6 +148,11 @@ impl Packed {
         Ok(Some(Self { plan, recipe: Recipe::from_toml(text, &place)? }))
     }
 
+    /// The lengths of an image, [H, W, C], and the number of classes.
+    pub(crate) fn expects(&self) -> (&[usize], usize) {
+        (self.plan.input_shape(), self.plan.output_shape().last().copied().unwrap_or(0))
+    }
+
     /// Its accuracy on `data`.
     pub(crate) fn evaluate(&self, data: &Dataset) -> Result<Evaluation> {
         let normalize = self.plan.normalize().context("expected a normalization in the packed network, found none")?;

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HxWxC", value_parser = crate::summary::shape)]
     input: Option<[usize; 3]>,
     /// Classes (default 1000 for the networks of ImageNet, else 10)
-    #[arg(long)]
+    #[arg(long, value_parser = crate::summary::classes)]
     classes: Option<usize>,
     /// The file to write, for `fixnet train --init`
     #[arg(long)]

@@ -25,6 +25,9 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Elements of a matrix: as floats it takes 1 GiB.
+const LARGEST: usize = 1 << 28;
+
 struct Row<'a> {
     name: String,
     isa: String,
@@ -43,8 +46,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         [m, n, k] => (m, n, k),
         _ => (512, 512, 512),
     };
-    if m.checked_mul(n).and_then(|mn| mn.checked_mul(k)).is_none_or(|product| product == 0) {
-        return Err(usage(anyhow!("shape: expected three lengths above 0, found {m} {n} {k}")));
+    let fits = |a: usize, b: usize| a.checked_mul(b).is_some_and(|ab| (1..=LARGEST).contains(&ab));
+    if !(fits(m, k) && fits(n, k) && fits(m, n)) {
+        let matrices = format!("three lengths above 0 and matrices of at most {LARGEST} elements");
+        return Err(usage(anyhow!("shape: expected {matrices}, found {m} {n} {k}")));
     }
     let range = |range: fixnet::tensor::Result<Range>| range.map_err(|e| usage(e.into()));
     let (left, right) = (range(Range::unsigned(args.bits))?, range(Range::symmetric(args.bits))?);

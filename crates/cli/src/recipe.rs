@@ -50,6 +50,8 @@ pub(crate) struct Recipe {
     pub(crate) gradient_rounding: String,
     /// Bits of the first convolution and the classifier, 32 for float.
     pub(crate) edges: u8,
+    /// Whether a quantized classifier whose values leave out their scales has a learned factor of its output.
+    pub(crate) output_scale: bool,
     /// sgd, adam, …; sgdt, adamt, … for their transition-rate twins.
     pub(crate) optimizer: String,
     /// The first learning rate; U_0 of a twin. Left out, the usual one of the optimizer.
@@ -77,9 +79,9 @@ pub(crate) struct Recipe {
     /// constant, step, cosine or linear.
     pub(crate) schedule: String,
     /// Fractions of the run at which a step schedule falls.
-    pub(crate) milestones: Vec<f32>,
+    pub(crate) milestones: Vec<f64>,
     /// The factor of a step schedule.
-    pub(crate) step_factor: f32,
+    pub(crate) step_factor: f64,
     /// Before the schedule the learning rate rises: below 1 a fraction of the run, else steps.
     pub(crate) warmup: f64,
     /// lambda of the target transition rate. This and what follows are for twins.
@@ -143,6 +145,7 @@ impl Default for Recipe {
             gradient_rule: Rule::default().to_string(),
             gradient_rounding: Rounding::default().to_string(),
             edges: 32,
+            output_scale: true,
             optimizer: "sgd".into(),
             lr: None,
             weight_decay: None,
@@ -264,6 +267,7 @@ impl Recipe {
                 weight_scales: self.weight_scales.parse()?,
                 scales: self.scales.parse()?,
                 edges,
+                output_scale: self.output_scale,
             },
             augment,
             optimizer,
@@ -293,6 +297,9 @@ impl Recipe {
         let mut idle = Vec::new();
         if precision.gradient().is_none() && parts.quant.edges.is_none() {
             idle.extend(["gradient_rule", "gradient_rounding"]);
+        }
+        if parts.quant.edges.is_none() || parts.quant.scheme != Scheme::Trs {
+            idle.push("output_scale");
         }
         if float {
             idle.extend(["scheme", "weight_scales", "scales", "scale_lr", "latent_lr_factor"]);

@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HxWxC", value_parser = shape)]
     input: Option<[usize; 3]>,
     /// Classes, instead of those of the data
-    #[arg(long)]
+    #[arg(long, value_parser = classes)]
     classes: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
@@ -40,6 +40,12 @@ pub(crate) fn shape(text: &str) -> Result<[usize; 3], String> {
     lengths
         .and_then(|lengths| lengths.try_into().ok())
         .ok_or_else(|| format!("expected three lengths from 1 to 65536 such as 32x32x3, found {text}"))
+}
+
+/// A number of classes.
+pub(crate) fn classes(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=65_536).contains(n));
+    number.ok_or_else(|| format!("expected 1 to 65536 classes, found {text}"))
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {

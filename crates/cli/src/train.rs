@@ -193,6 +193,12 @@ impl Args {
 /// `fixnet train`.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let mut recipe = args.recipe()?;
+    let useful = recipe.canonical()?.optimizer;
+    if useful != recipe.optimizer {
+        let bits = &recipe.bits;
+        note!("optimizer: {} has no quantized weights to schedule at {bits}; {useful} is used", recipe.optimizer);
+        recipe.optimizer = useful;
+    }
     let out = args.out.clone().unwrap_or_else(|| {
         Path::new("runs").join(format!("{}-{}-s{}", recipe.name, recipe.bits.replace('/', "-"), recipe.seed))
     });
@@ -256,12 +262,7 @@ fn drive(run: &mut Run<'_>, folder: &mut Folder, options: &Options, isa: Isa) ->
             let validated = p.validation_accuracy.map_or(String::new(), |v| format!("  validation {:.2} %", 100.0 * v));
             let line =
                 format!("epoch {epoch:>3}  train loss {train_loss:.4}{validated}  test accuracy {accuracy:.2} %");
-            match bar.is_hidden() {
-                false => bar.println(line),
-                // No terminal: a line an epoch, so that a log of a long run shows that it goes on.
-                true if !options.quiet && !options.json => note!("{line}"),
-                true => {}
-            }
+            report(&bar, options.quiet || options.json, &line);
         },
     };
     let finished = train(run, folder, &watch, &mut clock)
@@ -278,6 +279,15 @@ fn drive(run: &mut Run<'_>, folder: &mut Folder, options: &Options, isa: Isa) ->
     }
     summarize(run, folder, options, isa, &clock)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line above the bar. Without a terminal it is a line of a log, which so shows that something long goes on.
+pub(crate) fn report(bar: &ProgressBar, quiet: bool, line: &str) {
+    match bar.is_hidden() {
+        false => bar.println(line),
+        true if !quiet => note!("{line}"),
+        true => {}
+    }
 }
 
 /// What passes between checkpoints and over the part of the run that this process trains.

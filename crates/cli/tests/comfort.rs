@@ -105,6 +105,20 @@ fn recipes_can_be_read_and_used() {
     let quiet = fixnet(&["train", recipe, "--data", &data, "--out", out, "--epochs", "1", "--overwrite", "--quiet"]);
     assert_eq!(stderr(&quiet), "");
     assert!(String::from_utf8_lossy(&done.stdout).contains("recipe         mine at 4/4/4"));
+    // A line a run of a grid.
+    let (grid, set) = (folder.path().join("grid"), format!("data={data}"));
+    let grid = ["compare", recipe, "--set", &set, "--epochs", "1", "--seeds", "1,2", "--out", grid.to_str().unwrap()];
+    let lines = stderr(&fixnet(&grid));
+    assert!(
+        lines.lines().count() == 2 && lines.starts_with("1/2 mine-4-4-4-lbt-sgd") && lines.contains("\n2/2 mine"),
+        "{lines}"
+    );
+    assert_eq!(stderr(&fixnet(&[&grid[..], &["--quiet"]].concat())), "");
+    // A float network has no transitions: its twin is the optimizer itself, and the recipe of the run says so.
+    let float = ["--bits", "32/32/32", "--optimizer", "sgdt", "--epochs", "1", "--overwrite"];
+    let lines = stderr(&fixnet(&[&["train", recipe, "--data", &data, "--out", out], &float[..]].concat()));
+    assert!(lines.contains("sgdt has no quantized weights to schedule at 32/32/32; sgd is used"), "{lines}");
+    assert!(std::fs::read_to_string(format!("{out}/config.toml")).unwrap().contains("optimizer = \"sgd\""));
     refused(2, &["recipes", "nonsense"], &["nonsense", "photo-digits"]);
 }
 
@@ -143,6 +157,9 @@ fn exit_codes_and_colours() {
     refused(2, &["train", "digits", "--checkpoint-every", "soon"], &["--checkpoint-every", "500steps or 5min"]);
     refused(2, &["kernels", "0", "8", "8"], &["above 0"]);
     refused(2, &["kernels", "8", "8", "8", "--bits", "9"], &["9"]);
+    refused(2, &["kernels", "1", "1", "4611686018427387904"], &["at most 268435456 elements"]);
+    refused(2, &["summary", "digits", "--classes", "18446744073709551615"], &["1 to 65536 classes"]);
+    refused(1, &["summary", "mlp-digits", "--input", "65536x65536x3", "--classes", "10"], &["fc1", "2^31 elements"]);
     refused(2, &["completions", "dos"], &["dos"]);
     refused(1, &["verify", "nowhere"], &["nowhere", "expected the folder of a run"]);
     let help = |color: &str| {

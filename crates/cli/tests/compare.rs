@@ -205,10 +205,17 @@ fn diagnostics_change_no_bit_go_on_and_are_drawn() {
     for name in ["curves", "gamma", "transitions", "errors", "rivals", "steps", "weights", "gradients"] {
         is_figure(&path("seen").join("plots").join(name));
     }
+    // Diagnostics that are rarer than the lines of the metrics: the rates of layers come from those.
+    train("rare", &["--diagnostics", "100"]);
+    for name in ["seen", "rare"] {
+        json(&["plot", path(name).to_str().unwrap(), "--json"]);
+        let drawn = fs::read_to_string(path(name).join("plots/transitions.svg")).unwrap();
+        assert!(["fc1", "fc2"].iter().all(|layer| drawn.contains(&format!("transition rate, {layer}"))), "{name}");
+    }
     // All runs of a folder, some without diagnostics, in one figure each.
     let out = path("plots");
     let plots = json(&["plot", folder.path().to_str().unwrap(), "--json", "--out", out.to_str().unwrap()]);
-    assert_eq!(plots["runs"].as_array().unwrap().len(), 3);
+    assert_eq!(plots["runs"].as_array().unwrap().len(), 4);
     assert!(fs::read_to_string(out.join("curves.svg")).unwrap().contains("plain, test"));
     refused(1, &["plot", "nowhere"], &["nowhere"]);
     refused(1, &["plot", out.to_str().unwrap()], &["folder of a run"]);

@@ -131,8 +131,8 @@ fn the_page_of_a_run_has_all_its_numbers() {
         (5, "R, target", "/target_transition_rate"),
         (6, "fc2", "/layer_transition_rate/fc2"),
         (7, "U", "/talr"),
-        (8, "fc2.weight", "/layers/fc2.weight/running_transition_rate"),
-        (9, "fc1.weight", "/layers/fc1.weight/talr"),
+        (8, "fc2", "/layers/fc2/running_transition_rate"),
+        (9, "fc1", "/layers/fc1/talr"),
     ] {
         same(points(chart, label), of(&steps, "step", path));
     }

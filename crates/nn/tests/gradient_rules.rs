@@ -93,16 +93,25 @@ impl Bound {
         }
         at
     }
+
+    /// The gamma of the same grid where ULG itself is lowest.
+    fn lowest(&self) -> f32 {
+        let grid = (1..=1000).map(|i| i as f32 / 1000.0);
+        grid.min_by(|&a, &b| self.ulg(a).total_cmp(&self.ulg(b))).expect("a grid of 1000")
+    }
 }
 
 /// The paper takes R(G_out) as constant near gamma and so derives the optimal condition. In that sense the update finds
-/// the minimum of the bound. With R as the function of gamma that it is, the minimum lies higher, because each gradient
-/// that a smaller gamma clips adds its whole error at once; on these layers by up to 0.07 with alpha = 1e-3, and by up to
-/// 0.2 with alpha = 0.1. So of the bound itself we hold only that it is lower than with min-max.
+/// the minimum of the bound, within two steps.
+///
+/// R falls with gamma, though. At the condition the slope of ULG itself is R'(gamma) · (1 - gamma · (2^b - 1) / (2^b - 2))
+/// over alpha: below gamma = (2^b - 2) / (2^b - 1) the lowest ULG lies higher than the condition, above it lower. How far
+/// is held here too: it is further than two steps.
 #[test]
 fn the_update_finds_the_minimum_of_the_bound() {
     let layers = recorded();
     assert_eq!(layers.len(), 12);
+    let mut furthest = [0f32; 2];
     for (i, g) in layers.into_iter().enumerate() {
         let top = g.iter().fold(0f32, |m, v| m.max(v.abs()));
         let mut sorted: Vec<f32> = g.iter().map(|v| v.abs() / top).collect();
@@ -121,9 +130,12 @@ fn the_update_finds_the_minimum_of_the_bound() {
             if alpha == 1e-3 {
                 assert!(bound.ulg(found) <= bound.ulg(1.0), "{i}, {bits} bits");
             }
+            let far = &mut furthest[usize::from(alpha > 1e-3)];
+            *far = far.max((found - bound.lowest()).abs());
             sorted = bound.sorted;
         }
     }
+    assert!(furthest[0] < 0.1 && furthest[1] < 0.25, "{furthest:?}");
 }
 
 /// The learning-rate factor of DSGC reaches the parameter that the optimizer moves, and no other rule sets one.

@@ -313,6 +313,34 @@ fn decoupled_decay_of_the_twin_goes_by_its_own_rate() {
     }
 }
 
+/// METHOD 1: whatever the rule, its learning rate, decay and schedule.
+#[test]
+fn scales_have_an_adam_of_their_own() {
+    for name in ["sgd", "adagrad"] {
+        let config = OptimizerConfig {
+            lr: 0.5,
+            weight_decay: 0.5,
+            schedule: Schedule::Linear,
+            total_steps: 2,
+            scale_lr: 0.01,
+            ..name.parse().unwrap()
+        };
+        let (mut model, mut optimizer) = (Model::new(), Optimizer::new(config).unwrap());
+        // m_1 = 0.1, v_1 = 0.001: h_1 = 1. m_2 = 0.9 · 0.1 - 0.1 · 3 = -0.21, v_2 = 0.999 · 0.001 + 0.001 · 9 = 0.009999:
+        // h_2 = (-0.21 / 0.19) / sqrt(0.009999 / 0.001999) = -0.494190.
+        for (gradient, expected) in [(1.0, 0.69), (-3.0, 0.694_941_9)] {
+            model.store.param_mut(model.scale).grad = Some(Tensor::scalar(gradient));
+            optimizer.step(&mut model.store).unwrap();
+            assert_close(&values(&model.store, model.scale), &[expected], 2e-7, name);
+        }
+    }
+    let (mut model, config) = (Model::new(), OptimizerConfig { scale_lr: 1.0, ..OptimizerConfig::default() });
+    model.store.param_mut(model.scale).grad = Some(Tensor::scalar(1.0));
+    Optimizer::new(config).unwrap().step(&mut model.store).unwrap();
+    assert_eq!(values(&model.store, model.scale), [1e-8], "a scale stays above 0");
+    assert_eq!(OptimizerConfig::default().scale_lr, 1e-5);
+}
+
 #[test]
 fn latents_have_a_factor_of_their_own() {
     let mut model = Model::new();

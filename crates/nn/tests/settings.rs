@@ -19,6 +19,7 @@ fn configs() -> Vec<(String, QuantConfig)> {
         ("1/1/4", "min-max", "lbt tensor learned stochastic"),
         ("5/3/6", "lbt", "trs channel fixed nearest"),
         ("8/8/8", "fixed:0.8", "trs tensor learned stochastic"),
+        ("32/32/32", "lbt", "lbt tensor learned stochastic"),
     ];
     let config = |(bits, rule, words): (&str, &str, &str)| {
         let [scheme, scales, learned, rounding] = words.split(' ').collect::<Vec<_>>()[..] else {
@@ -133,4 +134,17 @@ fn a_network_learns_with_every_setting() {
         let last = losses[50..].iter().sum::<f32>() / 10.0;
         assert!(last < 0.6 * losses[0], "{name}: from {} to {last}", losses[0]);
     }
+}
+
+/// The TRS scheme leaves out scales, and behind the classifier comes no normalization that would make up for it.
+#[test]
+fn a_classifier_has_a_factor_of_its_output_unless_that_is_turned_off() {
+    let factors = |scheme: &str, output_scale: bool| {
+        let scheme = scheme.parse().unwrap();
+        let config =
+            QuantConfig { scheme, output_scale, edges: Some(8), ..QuantConfig::new("2/2/32".parse().unwrap()) };
+        let run = Run::new(&config);
+        run.store.params().iter().filter(|p| p.name().ends_with(".output.scale")).count()
+    };
+    assert_eq!([factors("trs", true), factors("trs", false), factors("lbt", true)], [1, 0, 0]);
 }

@@ -101,6 +101,9 @@ pub struct QuantConfig {
     pub scales: Scales,
     /// Bits of the first convolution and the classifier; `None` leaves them in float, as both papers do.
     pub edges: Option<u8>,
+    /// Whether a layer that no normalization follows has a factor of its output, a scale like others, where its quantized
+    /// values leave out theirs (the TRS scheme, one-bit weights).
+    pub output_scale: bool,
 }
 
 impl QuantConfig {
@@ -114,6 +117,7 @@ impl QuantConfig {
             weight_scales: WeightScales::default(),
             scales: Scales::default(),
             edges: None,
+            output_scale: true,
         }
     }
 
@@ -128,8 +132,8 @@ impl QuantConfig {
     /// The width is not 2 to 8.
     pub fn edge(&self) -> Result<Self> {
         let precision = match self.edges {
-            Some(b) if self.precision != Precision::FLOAT => Precision::new(b, b, b)?,
-            _ => Precision::FLOAT,
+            Some(b) => Precision::new(b, b, b)?,
+            None => Precision::FLOAT,
         };
         Ok(Self { precision, ..self.clone() })
     }
@@ -158,6 +162,9 @@ mod tests {
         };
         let edge = config.edge().unwrap();
         assert_eq!((edge.precision.to_string(), edge.scheme, &edge.rule), ("8/8/8".into(), Scheme::Trs, &config.rule));
+        // Also around layers in float.
+        let float = QuantConfig { precision: Precision::FLOAT, ..config.clone() };
+        assert_eq!(float.edge().unwrap(), edge);
         assert_eq!(QuantConfig { edges: None, ..config }.edge().unwrap().precision, Precision::FLOAT);
         assert!(QuantConfig { edges: Some(1), ..QuantConfig::new("4/4/4".parse().unwrap()) }.edge().is_err());
     }

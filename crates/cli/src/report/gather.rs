@@ -171,7 +171,7 @@ impl Subject {
         let mut names: Vec<String> =
             lines.last().and_then(|line| line[key].as_object()).into_iter().flat_map(|m| m.keys().cloned()).collect();
         if let Some(e) = &self.evaluated {
-            let place = |name: &str| e.layers.rows.iter().position(|row| row.name == name.trim_end_matches(".weight"));
+            let place = |name: &str| e.layers.rows.iter().position(|row| row.name == name);
             names.sort_by_cached_key(|name| place(name).unwrap_or(usize::MAX));
         }
         names

@@ -102,7 +102,7 @@ pub struct StepReport {
     pub layer_rates: Vec<(String, f64)>,
     /// The numbers of transition-rate scheduling, in a twin; with layer scope their means over all weights.
     pub transition: Option<TransitionReport>,
-    /// Those of each quantized layer by the name of its weight, with layer scope.
+    /// Those of each quantized layer, by its name, with layer scope.
     pub layers: Vec<(String, TransitionReport)>,
 }
 

@@ -15,9 +15,9 @@ pub enum Schedule {
     /// Times `gamma` at each milestone, a fraction of the run.
     Step {
         /// Fractions of the run, 0 to 1.
-        milestones: Vec<f32>,
+        milestones: Vec<f64>,
         /// The factor.
-        gamma: f32,
+        gamma: f64,
     },
     /// A straight line up to the base, then another schedule over what is left of the run.
     Warmup {
@@ -63,8 +63,8 @@ impl Schedule {
             Self::Cosine => base * 0.5 * (1.0 + libm::cos(std::f64::consts::PI * share)),
             Self::Linear => base * (1.0 - share),
             Self::Step { milestones, gamma } => {
-                let passed = milestones.iter().filter(|&&m| f64::from(m) <= share).count();
-                base * libm::pow(f64::from(*gamma), passed as f64)
+                let passed = milestones.iter().filter(|&&m| m <= share).count();
+                base * libm::pow(*gamma, passed as f64)
             }
             Self::Warmup { length, then } => {
                 let length = match *length {
@@ -115,6 +115,11 @@ mod tests {
         let step = Schedule::Step { milestones: vec![0.5, 0.75], gamma: 0.5 };
         let at = |s: u64| step.at(0.8, s, 100);
         assert_eq!([at(0), at(49), at(50), at(74), at(75), at(100)], [0.8, 0.8, 0.4, 0.4, 0.2, 0.2]);
+        // A milestone falls on its own step, also where binary fractions round.
+        for tenth in 1..10 {
+            let step = Schedule::Step { milestones: vec![f64::from(tenth as u32) / 10.0], gamma: 0.5 };
+            assert_eq!([10 * tenth - 1, 10 * tenth].map(|s| step.at(0.8, s, 100)), [0.8, 0.4], "{tenth}");
+        }
         assert_eq!(Schedule::Constant.at(0.3, 7, 9), 0.3);
         assert!(Schedule::Cosine.at(0.1, 100, 100).abs() < 1e-12);
         assert!(Schedule::Cosine.at(0.1, 120, 100).abs() < 1e-12);
@@ -139,10 +144,10 @@ mod tests {
 
     #[test]
     fn settings_out_of_range_are_refused() {
-        let step = |m: f32, gamma: f32| Schedule::Step { milestones: vec![m], gamma };
+        let step = |m: f64, gamma: f64| Schedule::Step { milestones: vec![m], gamma };
         for (bad, word) in [
             (step(30.0, 0.1), "milestones"),
-            (step(0.5, f32::NAN), "step factor"),
+            (step(0.5, f64::NAN), "step factor"),
             (Schedule::Linear.after(Warmup::Fraction(1.5)), "warm-up"),
             (step(-0.1, 0.1).after(Warmup::Steps(3)), "milestones"),
         ] {

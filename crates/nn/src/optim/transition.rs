@@ -2,7 +2,7 @@
 
 use super::Schedule;
 use fixnet_autograd::{Array, Error, ParamId, Result, Store};
-use fixnet_quant::{TalrRule, TransitionRate, Transitions, WeightQuantizer};
+use fixnet_quant::{TalrRule, TransitionRate, Transitions, WeightQuantizer, diagnostics};
 use std::fmt;
 use std::str::FromStr;
 
@@ -161,8 +161,7 @@ impl Scheduler {
         let layers = match self.config.scope {
             Scope::Model => Vec::new(),
             Scope::Layer => {
-                let names = weights.iter().map(|&(id, _)| store.param(id).name().to_string());
-                names.zip(parts.iter().map(|&(_, report)| report)).collect()
+                diagnostics::layers(store).into_iter().zip(parts.iter().map(|&(_, report)| report)).collect()
             }
         };
         (mean(&parts), layers)

@@ -5,6 +5,9 @@ use super::{GAMMA_MIN, GradientRule, Observed, load, share_of_unit};
 use fixnet_autograd::{Array, Error, Result};
 use fixnet_tensor::Tensor;
 
+/// The smallest beta: with less, gammas near 1 would hardly differ from step to step in f32.
+const BETA_MIN: f32 = 1e-6;
+
 /// gamma moves by `beta` a step towards the point where the share of clipped gradients is `alpha / (2^b - 1)`, the minimum
 /// of the error bound of the share `alpha` of largest gradients. The first gradient sets it by a walk down from 1.
 #[derive(Debug, Clone)]
@@ -26,12 +29,13 @@ impl Lbt {
     /// The rule for the share `alpha` of largest gradients, with steps of `beta`.
     ///
     /// # Errors
-    /// A number is not in (0, 1].
+    /// `alpha` is not in (0, 1], or `beta` not in [1e-6, 1].
     pub fn new(alpha: f32, beta: f32) -> Result<Self> {
-        for (what, v) in [("alpha of LBT", alpha), ("beta of LBT", beta)] {
-            if !(v > 0.0 && v <= 1.0) {
-                return Err(Error::setting(what, "a number in (0, 1]", v));
-            }
+        if !(alpha > 0.0 && alpha <= 1.0) {
+            return Err(Error::setting("alpha of LBT", "a number in (0, 1]", alpha));
+        }
+        if !(BETA_MIN..=1.0).contains(&beta) {
+            return Err(Error::setting("beta of LBT", "a number from 1e-6 to 1", beta));
         }
         Ok(Self { alpha, beta, ..Self::default() })
     }
@@ -141,7 +145,9 @@ mod tests {
     #[test]
     fn the_walk_is_that_of_single_steps() {
         let g = ramp();
-        for (alpha, beta, bits) in [(0.15, 1e-3, 4), (0.9, 0.01, 2), (1e-3, 1e-3, 8), (1.0, 0.3, 3)] {
+        for (alpha, beta, bits) in
+            [(0.15, 1e-3, 4), (0.9, 0.01, 2), (1e-3, 1e-3, 8), (1.0, 0.3, 3), (0.15, BETA_MIN, 4)]
+        {
             let rule = Lbt::new(alpha, beta).unwrap();
             let seen = Observed::new(g.data(), bits, Rounding::Nearest);
             let mut gamma = 1f32;

@@ -164,7 +164,11 @@ impl FromStr for Rule {
         let found = RULES.iter().find(|(form, _)| named(form)).and_then(|(_, parse)| parse(&words[1..]));
         found.ok_or_else(|| {
             let forms = RULES.map(|(form, _)| form).join(", ");
-            Error::setting("gradient rule", format!("{forms} (numbers in (0, 1], EVERY in steps)"), s)
+            Error::setting(
+                "gradient rule",
+                format!("{forms} (numbers in (0, 1], BETA at least 1e-6, EVERY in steps)"),
+                s,
+            )
         })
     }
 }
@@ -410,9 +414,20 @@ pub(crate) mod tests {
 
     #[test]
     fn rules_that_make_no_sense_are_refused() {
-        for text in
-            ["fixed", "fixed:0", "fixed:1.5", "fixed:x", "max", "lbt:1", "lbt:0:1", "mse:0", "dsgc:x", "min-max:1", ""]
-        {
+        for text in [
+            "fixed",
+            "fixed:0",
+            "fixed:1.5",
+            "fixed:x",
+            "max",
+            "lbt:1",
+            "lbt:0:1",
+            "lbt:1e-3:9e-7",
+            "mse:0",
+            "dsgc:x",
+            "min-max:1",
+            "",
+        ] {
             let e = text.parse::<Rule>().unwrap_err().to_string();
             assert!(e.contains(text) && e.contains("lbt[:ALPHA:BETA]"), "{e}");
         }

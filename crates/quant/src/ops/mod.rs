@@ -123,7 +123,7 @@ impl Quantizers {
 
     fn output_scaled(mut self, store: &mut Store, config: &QuantConfig) -> Result<Self> {
         let weight = *store.state(self.weight);
-        if weight.leaves_out() || self.input.leaves_out() {
+        if config.output_scale && (weight.leaves_out() || self.input.leaves_out()) {
             let by_channel = config.weight_scales == WeightScales::Channel;
             let unset = match by_channel {
                 true => Tensor::zeros(&store.param(weight.weight()).value.shape()[..1]),
@@ -170,7 +170,8 @@ impl QConv2d {
 
     /// Adds a factor of the output, `name.output.scale`, learned unless scales are fixed, where quantized values leave
     /// out their scales (the TRS scheme, one-bit weights): for a layer that no normalization follows. The first training
-    /// batch sets it to what is left out. There is one factor, or with weight scales by channel one for each channel.
+    /// batch sets it to what is left out. There is one factor, or with weight scales by channel one for each channel; none
+    /// if the configuration turns it off ([`QuantConfig::output_scale`]).
     ///
     /// # Errors
     /// The name is taken.
@@ -203,7 +204,8 @@ impl QLinear {
 
     /// Adds a factor of the output, `name.output.scale`, learned unless scales are fixed, where quantized values leave
     /// out their scales (the TRS scheme, one-bit weights): for a layer that no normalization follows. The first training
-    /// batch sets it to what is left out. There is one factor, or with weight scales by channel one for each channel.
+    /// batch sets it to what is left out. There is one factor, or with weight scales by channel one for each channel; none
+    /// if the configuration turns it off ([`QuantConfig::output_scale`]).
     ///
     /// # Errors
     /// The name is taken.
