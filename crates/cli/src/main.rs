@@ -97,11 +97,12 @@ Examples:
   fixnet compare digits --seeds 1..8 --jobs 4       four runs at a time
   fixnet compare --grid grid.toml --out runs/grid
 
---recipes, --bits, --gradient-rules, --optimizers, --seeds and --set KEY=A,B, for any other key of a
-recipe, take lists; every mix of their values is a run folder in --out. Mixes that differ in nothing which matters (a float network under several
-gradient rules) are one run. Ctrl-C saves; the same command goes on, and with more values it
-trains only what is new. The mean and the spread (standard deviation) are over seeds. The folder
-then holds compare.csv, runs.csv, and the curves in compare.svg and compare.png.
+--recipes, --bits, --gradient-rules, --optimizers, --seeds and, for any other key of a recipe,
+--set KEY=A,B take lists; every mix of their values is a run folder in --out. Mixes that differ
+in nothing that matters (a float network under several gradient rules) are one run. Ctrl-C saves;
+the same command goes on, and with more values it trains only what is new. The mean and the
+spread (standard deviation) are over seeds. The folder then holds compare.csv, runs.csv, and the
+curves in compare.svg and compare.png.
 
 A grid in a file:
   recipes = [\"digits\"]

@@ -1,6 +1,6 @@
 //! fixnet trains neural networks on ordinary CPUs in real low-bit fixed-point arithmetic.
 //!
-//! Weights, activations and gradients of quantized layers are integers of 1 to 8 bits in memory, and the three matrix
+//! Weights and activations of quantized layers are integers of 1 to 8 bits in memory, gradients of 2 to 8, and the three matrix
 //! products of each such layer (output, input gradient, weight gradient) are exact integer SIMD products. The same seed,
 //! data and settings give the same bits on every machine, with any number of threads.
 //!

@@ -1,4 +1,4 @@
-//! Layers, models, losses, optimizers, data sets and checkpoints: what a training program is written with.
+//! Layers, models, optimizers, data sets and checkpoints: what a training program is written with.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;

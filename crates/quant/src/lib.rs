@@ -1,8 +1,8 @@
 //! Quantizers, the quantized operations built on them, and transition-rate scheduling.
 //!
-//! Two papers are implemented here and nowhere else: LBT (Kim et al., ECCV 2024), whose interval rule for gradient
-//! quantizers protects large gradients, and TRS (Lee et al., ICCV 2025), which schedules how often quantized weights
-//! change. See [`gradient`], [`forward`] and [`transition`]; [`QuantConfig`] holds every choice.
+//! The formulas of two papers: LBT (Kim et al., ECCV 2024), whose interval rule for gradient quantizers protects large
+//! gradients, and TRS (Lee et al., ICCV 2025), which schedules how often quantized weights change. `METHOD` in comments
+//! is `docs/METHOD.md` of the repository, which states both. See [`gradient`], [`forward`] and [`transition`]; [`QuantConfig`] holds every choice.
 #![forbid(unsafe_code)]
 
 mod config;

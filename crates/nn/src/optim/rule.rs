@@ -1,7 +1,7 @@
 //! Update rules: the direction h_t that an optimizer multiplies by its learning rate, `w <- w - rate · h`.
 //!
 //! A rule knows neither learning rates nor which parameters are quantized. So whoever chooses the rate turns any of
-//! them into its transition-rate twin. Definitions and defaults are PyTorch's. The scalars of a step are computed in
+//! them into its transition-rate twin. Formulas are PyTorch's. The scalars of a step are computed in
 //! f64; what happens to an element is f32 arithmetic in the order written here, one pass over a parameter.
 
 use fixnet_autograd::{Error, Result};

@@ -54,7 +54,7 @@ pub trait GradientRule: CloneRule + fmt::Debug + Send + Sync + 'static {
     /// Moves gamma for the next step, given the share of this step's gradients outside the interval.
     fn update(&mut self, _outside: f64, _bits: u8) {}
 
-    /// What the learning rate of the layer's weight is multiplied by in this step.
+    /// What the learning rate of the layer's weight is multiplied by in this step; asked for after `update`.
     fn lr_factor(&self) -> f32 {
         1.0
     }
