@@ -1,6 +1,7 @@
 //! What the methods cost: whole training steps under LBT's rule beside min-max, and under transition-rate scheduling beside
-//! the optimizer alone. The costs are a few percent at most, less than what a machine varies from minute to minute, so
-//! the variants take their steps in turn, and each step is set against that of the same turn.
+//! the optimizer alone. The costs are a few percent at most, less than what a machine varies from minute to minute and
+//! than what the place of a network's numbers in memory makes. So the variants take their steps in turn, each step is set
+//! against that of the same turn, and each variant is there several times, forwards and backwards.
 //!
 //! `cargo bench --bench methods` for ResNet-20 at 4/4/4 on one thread; `-- NETWORK BITS THREADS` for others.
 
@@ -21,8 +22,10 @@ const VARIANTS: [(&str, &str, Option<usize>); 5] = [
 
 /// Steps before those that count: the first sets scales and intervals.
 const WARM_UP: usize = 3;
-/// Steps of each variant that count.
-const TURNS: usize = 100;
+/// How often each variant is there.
+const COPIES: usize = 4;
+/// Steps of each copy that count.
+const TURNS: usize = 40;
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
@@ -32,21 +35,28 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 fn measure(network: &str, bits: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
     let found = NETWORKS.iter().find(|n| n.name == network).ok_or(format!("no network `{network}`"))?;
-    let mut trainings = Vec::new();
-    for (rule, optimizer, _) in VARIANTS {
-        trainings.push(Training::new(found, bits, rule, optimizer)?);
-    }
-    let mut times = vec![Vec::with_capacity(TURNS); VARIANTS.len()];
-    for turn in 0..WARM_UP + TURNS {
-        for (training, times) in trainings.iter_mut().zip(&mut times) {
-            let start = Instant::now();
-            training.step()?;
-            if turn >= WARM_UP {
-                times.push(start.elapsed().as_secs_f64() * 1e3);
+    let mut times = vec![Vec::with_capacity(COPIES * TURNS); VARIANTS.len()];
+    for copy in 0..COPIES {
+        let mut order: Vec<usize> = (0..VARIANTS.len()).collect();
+        if copy % 2 == 1 {
+            order.reverse();
+        }
+        let mut trainings = Vec::new();
+        for &i in &order {
+            let (rule, optimizer, _) = VARIANTS[i];
+            trainings.push((i, Training::new(found, bits, rule, optimizer)?));
+        }
+        for turn in 0..WARM_UP + TURNS {
+            for (i, training) in &mut trainings {
+                let start = Instant::now();
+                training.step()?;
+                if turn >= WARM_UP {
+                    times[*i].push(start.elapsed().as_secs_f64() * 1e3);
+                }
             }
         }
     }
-    println!("{network} at {bits}, {}, {TURNS} steps in turn\n", fixnet::kernel::isa());
+    println!("{network} at {bits}, {}, {COPIES} copies of {TURNS} steps in turn\n", fixnet::kernel::isa());
     println!("{:<10} {:<10} {:>10} {:>22}", "rule", "optimizer", "ms, median", "ratio, median of turns");
     for (i, (rule, optimizer, base)) in VARIANTS.into_iter().enumerate() {
         let ratio = base.map_or(String::new(), |b| {

@@ -95,7 +95,7 @@ mod tests {
         let line = json!({
             "kind": "step", "step": 50, "epoch": 0, "loss": 0.5, "lr": 0.1, "gamma": { "conv2": 0.9, "fc1": 0.8 },
             "transition_rate": 0.01, "target_transition_rate": 0.02, "running_transition_rate": 0.03, "talr": 0.04,
-            "layer_transition_rate": { "conv2": 0.05 }, "layers": { "conv2.weight": { "talr": 0.06 } },
+            "layer_transition_rate": { "conv2": 0.05 }, "layers": { "conv2": { "talr": 0.06 } },
         });
         let mut found = scalars(&line);
         found.sort_by(|a, b| a.1.total_cmp(&b.1));
@@ -105,7 +105,7 @@ mod tests {
             ("transitions/running_K", 0.03),
             ("transitions/talr_U", 0.04),
             ("transition_rate/conv2", 0.05),
-            ("transitions_talr_U/conv2.weight", 0.06),
+            ("transitions_talr_U/conv2", 0.06),
             ("lr", 0.1),
             ("loss/batch", 0.5),
             ("gamma/fc1", 0.8),
