@@ -80,7 +80,7 @@ fn compare(args: &Args, grid: &Grid) -> Result<ExitCode> {
             let place = format!("{}/{} {}", i + 1, grid.cells.len(), cell.name);
             let outcome = outcome(cell, args, &data, &part, &place).unwrap_or_else(|e| Outcome::Failed(message(&e)));
             if let Outcome::Failed(reason) = &outcome {
-                train::report(&bar, args.quiet || args.json, &format!("{}: failed: {reason}", cell.name));
+                train::log_line(&bar, args.quiet || args.json, &format!("{}: failed: {reason}", cell.name));
             }
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((i, outcome));
         }
@@ -198,7 +198,7 @@ fn outcome(cell: &Cell, args: &Args, loaded: &Loaded, part: &Part<'_>, place: &s
     let ended = Ended::read(&cell.path)?;
     if let Some(last) = ended.points.last() {
         let line = format!("{place}  test accuracy {:.2} %", 100.0 * last.test_accuracy);
-        train::report(bar, args.quiet || args.json, &line);
+        train::log_line(bar, args.quiet || args.json, &line);
     }
     Ok(Outcome::Finished(ended))
 }

@@ -262,7 +262,7 @@ fn drive(run: &mut Run<'_>, folder: &mut Folder, options: &Options, isa: Isa) ->
             let validated = p.validation_accuracy.map_or(String::new(), |v| format!("  validation {:.2} %", 100.0 * v));
             let line =
                 format!("epoch {epoch:>3}  train loss {train_loss:.4}{validated}  test accuracy {accuracy:.2} %");
-            report(&bar, options.quiet || options.json, &line);
+            log_line(&bar, options.quiet || options.json, &line);
         },
     };
     let finished = train(run, folder, &watch, &mut clock)
@@ -282,7 +282,7 @@ fn drive(run: &mut Run<'_>, folder: &mut Folder, options: &Options, isa: Isa) ->
 }
 
 /// A line above the bar. Without a terminal it is a line of a log, which so shows that something long goes on.
-pub(crate) fn report(bar: &ProgressBar, quiet: bool, line: &str) {
+pub(crate) fn log_line(bar: &ProgressBar, quiet: bool, line: &str) {
     match bar.is_hidden() {
         false => bar.println(line),
         true if !quiet => note!("{line}"),

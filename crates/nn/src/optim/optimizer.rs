@@ -215,7 +215,9 @@ impl Optimizer {
         let transition_rate = transitions.iter().copied().sum::<Transitions>().rate();
         let scheduled = self.transition.as_mut().map(|t| t.update(store, &transitions, total));
         let (transition, layers) = scheduled.map_or((None, Vec::new()), |(model, layers)| (Some(model), layers));
-        let layer_rates = diagnostics::layers(store).into_iter().zip(transitions.iter().map(|t| t.rate())).collect();
+        let names = diagnostics::layers(store);
+        let layer_rates = names.iter().cloned().zip(transitions.iter().map(|t| t.rate())).collect();
+        let layers = names.into_iter().zip(layers).collect();
         store.advance();
         Ok(StepReport { lr, transition_rate, layer_rates, transition, layers })
     }

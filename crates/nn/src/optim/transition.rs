@@ -2,7 +2,7 @@
 
 use super::Schedule;
 use fixnet_autograd::{Array, Error, ParamId, Result, Store};
-use fixnet_quant::{TalrRule, TransitionRate, Transitions, WeightQuantizer, diagnostics};
+use fixnet_quant::{TalrRule, TransitionRate, Transitions, WeightQuantizer};
 use std::fmt;
 use std::str::FromStr;
 
@@ -131,13 +131,13 @@ impl Scheduler {
     }
 
     /// Moves K_t and U_t by the transitions of each quantizer. Gives the report of the model, and of each layer with
-    /// layer scope.
+    /// layer scope, in the store's order.
     pub(super) fn update(
         &mut self,
         store: &Store,
         transitions: &[Transitions],
         total_steps: u64,
-    ) -> (TransitionReport, Vec<(String, TransitionReport)>) {
+    ) -> (TransitionReport, Vec<TransitionReport>) {
         let weights = Self::weights(store);
         let mut rates = self.rates(store);
         let step = |rate: &mut TransitionRate, transitions: Transitions, bits: u8| {
@@ -160,9 +160,7 @@ impl Scheduler {
         self.rates = rates;
         let layers = match self.config.scope {
             Scope::Model => Vec::new(),
-            Scope::Layer => {
-                diagnostics::layers(store).into_iter().zip(parts.iter().map(|&(_, report)| report)).collect()
-            }
+            Scope::Layer => parts.iter().map(|&(_, report)| report).collect(),
         };
         (mean(&parts), layers)
     }

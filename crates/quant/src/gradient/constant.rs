@@ -1,6 +1,6 @@
 //! Rules that never move: min-max and a fixed clipping factor (METHOD 2.3).
 
-use super::{GradientRule, share_of_unit};
+use super::GradientRule;
 use fixnet_autograd::{Error, Result};
 
 /// gamma = 1: nothing is clipped.
@@ -35,7 +35,7 @@ impl Fixed {
     /// From the text after `fixed`.
     pub(super) fn parse(arguments: &[&str]) -> Option<Self> {
         match arguments {
-            [gamma] => share_of_unit(gamma).map(Self),
+            [gamma] => Self::new(gamma.parse().ok()?).ok(),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! LBT's rule: keep the share of clipped gradients where the error bound of the largest gradients is lowest (METHOD 2.1,
 //! 2.2; Kim et al., ECCV 2024).
 
-use super::{GAMMA_MIN, GradientRule, Observed, load, share_of_unit};
+use super::{GAMMA_MIN, GradientRule, Observed, load};
 use fixnet_autograd::{Array, Error, Result};
 use fixnet_tensor::Tensor;
 
@@ -44,7 +44,7 @@ impl Lbt {
     pub(super) fn parse(arguments: &[&str]) -> Option<Self> {
         match arguments {
             [] => Some(Self::default()),
-            [alpha, beta] => Self::new(share_of_unit(alpha)?, share_of_unit(beta)?).ok(),
+            [alpha, beta] => Self::new(alpha.parse().ok()?, beta.parse().ok()?).ok(),
             _ => None,
         }
     }

@@ -173,11 +173,6 @@ impl FromStr for Rule {
     }
 }
 
-/// A number in (0, 1] from text.
-fn share_of_unit(text: &str) -> Option<f32> {
-    text.parse().ok().filter(|v: &f32| *v > 0.0 && *v <= 1.0)
-}
-
 /// Single numbers out of saved state.
 mod load {
     use fixnet_autograd::Array;
