@@ -219,14 +219,6 @@ impl<'s> Graph<'s> {
     /// # Errors
     /// The loss is not a scalar, or the loss or a gradient is not finite; the store then holds no gradients.
     pub fn backward(self, loss: Var) -> Result<()> {
-        let step = self.store.step();
-        if loss.shape().iter().product::<usize>() != 1 {
-            return Err(fixnet_tensor::Error::shape("backward", "a scalar loss", loss.shape()).into());
-        }
-        let value = loss.tensor().item();
-        if !value.is_finite() {
-            return Err(Error::NonFinite { what: "the loss".into(), step, found: value.to_string() });
-        }
         let store = self.store;
         let result = walk(store, self.tape.unwrap_or_default(), &loss, self.eager);
         if result.is_err() {
@@ -236,9 +228,22 @@ impl<'s> Graph<'s> {
     }
 }
 
+/// A node before the one that is walked; only a value of another graph names one beyond.
+fn earlier(tape: &mut Tape, i: usize) -> Result<&mut Node> {
+    let node = tape.get_mut(i).map(|node| &mut **node);
+    node.ok_or_else(|| Error::setting("a value", "one of the graph that uses it", "one of another graph"))
+}
+
 fn walk(store: &mut Store, mut tape: Tape, loss: &Var, eager: bool) -> Result<()> {
+    if loss.shape().iter().product::<usize>() != 1 {
+        return Err(fixnet_tensor::Error::shape("backward", "a scalar loss", loss.shape()).into());
+    }
+    let value = loss.tensor().item();
+    if !value.is_finite() {
+        return Err(Error::NonFinite { what: "the loss".into(), step: store.step(), found: value.to_string() });
+    }
     if let Source::Node(i) = loss.source {
-        tape[i].grad = Some(Tensor::full(loss.shape(), 1.0).into());
+        earlier(&mut tape, i)?.grad = Some(Tensor::full(loss.shape(), 1.0).into());
     }
     while let Some(node) = tape.pop() {
         let Some(grad) = node.grad else { continue };
@@ -251,7 +256,7 @@ fn walk(store: &mut Store, mut tape: Tape, loss: &Var, eager: bool) -> Result<()
             let grad = if eager { grad.into_tensor(store).into() } else { grad };
             match source {
                 Source::Node(i) => {
-                    let to = &mut tape[*i].grad;
+                    let to = &mut earlier(&mut tape, *i)?.grad;
                     *to = Some(match to.take() {
                         Some(sum) => sum.plus(grad, store),
                         None => grad,
@@ -273,4 +278,47 @@ fn walk(store: &mut Store, mut tape: Tape, loss: &Var, eager: bool) -> Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Group;
+
+    /// A second backward pass that fails leaves no gradient of the first one behind.
+    #[test]
+    fn a_failed_pass_leaves_no_gradients() {
+        let mut store = Store::seeded(0);
+        let w = store.add("w", Group::Weight, Tensor::from_vec(&[2], vec![1.0, 2.0]).unwrap()).unwrap();
+        for factor in [f32::NAN, f32::INFINITY] {
+            let pass = |store: &mut Store, factor| {
+                let mut g = Graph::train(store);
+                let w = g.param(w);
+                let w = g.scale(&w, factor).unwrap();
+                let target = g.input(Tensor::zeros(&[2]));
+                let loss = g.mse_loss(&w, &target).unwrap();
+                g.backward(loss)
+            };
+            pass(&mut store, 1.0).unwrap();
+            assert_eq!(store.grad(w).unwrap().data(), [1.0, 2.0]);
+            let e = pass(&mut store, factor).unwrap_err().to_string();
+            assert!(e.starts_with("the loss is not finite"), "{e}");
+            assert!(store.grad(w).is_none());
+        }
+        let g = Graph::train(&mut store);
+        let vector = g.param(w);
+        let e = g.backward(vector).unwrap_err().to_string();
+        assert!(e.contains("a scalar loss") && e.contains("[2]"), "{e}");
+    }
+
+    #[test]
+    fn a_loss_of_another_graph_is_refused() {
+        let (mut one, mut other) = (Store::seeded(0), Store::seeded(0));
+        let w = one.add("w", Group::Weight, Tensor::scalar(1.0)).unwrap();
+        let mut g = Graph::train(&mut one);
+        let w = g.param(w);
+        let loss = g.scale(&w, 2.0).unwrap();
+        let e = Graph::train(&mut other).backward(loss).unwrap_err().to_string();
+        assert!(e.contains("another graph"), "{e}");
+    }
 }

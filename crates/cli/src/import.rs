@@ -42,7 +42,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         _ => ([32, 32, 3], 10),
     };
     let plan = torch::plan_of(&model, args.input.unwrap_or(size), args.classes.unwrap_or(classes))?;
-    let imported = torch::translate(&TensorFile::read(&args.file)?, &plan);
+    let imported = torch::translate(&TensorFile::weights(&args.file)?, &plan);
     if !imported.misfits.is_empty() {
         let (path, model, misfits) = (args.file, args.model, imported.misfits);
         return Err(export::Error::Misfit { path, model, misfits }.into());
@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 
 /// The file that `--init` names: of a run, of fixnet, or of PyTorch.
 pub(crate) fn open(init: &str) -> Result<TensorFile> {
-    Ok(TensorFile::read(&existing_checkpoint(Path::new(init))?)?)
+    Ok(TensorFile::weights(&existing_checkpoint(Path::new(init))?)?)
 }
 
 /// The weights in it for a model and its data.

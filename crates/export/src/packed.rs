@@ -61,7 +61,7 @@ fn pack(codes: &Codes) -> Vec<u64> {
     let mut words = vec![0; (codes.len() * bits).div_ceil(64)];
     for (i, &byte) in codes.bytes().iter().enumerate() {
         // The two levels of a sign are the bytes 0 and 2.
-        let value = u64::from(if is_sign(range) { byte / 2 } else { byte });
+        let value = u64::from(if range.is_sign() { byte / 2 } else { byte });
         let (word, shift) = (i * bits / 64, i * bits % 64);
         words[word] |= value << shift;
         if shift + bits > 64 {
@@ -69,10 +69,6 @@ fn pack(codes: &Codes) -> Vec<u64> {
         }
     }
     words
-}
-
-fn is_sign(range: Range) -> bool {
-    range.bits() == 1 && range.zero() == 1
 }
 
 /// The codes of `shape`, if there are as many words as that takes.
@@ -88,7 +84,7 @@ fn unpack(words: &[u64], shape: &[usize], range: Range) -> Option<Codes> {
         let (word, shift) = (i * bits / 64, i * bits % 64);
         let high = if shift + bits > 64 { words[word + 1] << (64 - shift) } else { 0 };
         let value = (words[word] >> shift | high) as u8 & mask;
-        *byte = if is_sign(range) { 2 * value } else { value };
+        *byte = if range.is_sign() { 2 * value } else { value };
     }
     Codes::new(shape, range, 1.0, bytes).ok()
 }
@@ -279,7 +275,7 @@ mod tests {
         let ranges =
             (1..=8).flat_map(|b| [Range::symmetric(b), Range::unsigned(b), Range::twos_complement(b)]).flatten();
         for range in ranges {
-            let step = if is_sign(range) { 2 } else { 1 };
+            let step = if range.is_sign() { 2 } else { 1 };
             let all: Vec<i32> = (range.min()..=range.max()).step_by(step).collect();
             let levels: Vec<i32> = all.iter().copied().cycle().take(131).collect();
             let codes = Codes::from_levels(&[131], range, 1.0, &levels).unwrap();

@@ -40,8 +40,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Begins a file in `folder`, which is made if it is not there. Its name sorts behind those of the event files that are
-    /// there: that is the order in which they are read. With `restart`, what they say of that step and later ones is void.
+    /// Begins a file in `folder`, which is made if it is not there. Its name sorts behind those of fixnet's event files that
+    /// are there: that is the order in which they are read. With `restart`, what they say of that step and later ones is void.
     ///
     /// # Errors
     /// The folder or the file cannot be written.

@@ -50,10 +50,11 @@ pub struct Imported {
 /// ```
 ///
 /// # Errors
-/// The file cannot be read, is damaged, or does not fit: the message names all tensors that are missing, of another shape,
+/// The file cannot be read, is damaged, has numbers that no weights have ([`TensorFile::weights`]), or does not fit: the
+/// message names all tensors that are missing, of another shape,
 /// or left over.
 pub fn pretrained(path: &Path, model: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Pretrained> {
-    let imported = translate(&TensorFile::read(path)?, &plan_of(model, input, classes)?);
+    let imported = translate(&TensorFile::weights(path)?, &plan_of(model, input, classes)?);
     if imported.misfits.is_empty() {
         return Ok(Pretrained::new(imported.tensors));
     }
@@ -99,31 +100,11 @@ impl<'a> Source<'a> {
     fn take(&mut self, name: &str) -> std::result::Result<Tensor, String> {
         let entry = self.entries[name];
         self.used.insert(name.to_string());
-        let bytes = self.file.bytes(entry);
-        let values: Vec<f32> = match entry.dtype.as_str() {
-            "F32" => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            "BF16" => bytes.chunks_exact(2).map(|b| f32::from_bits(u32::from_le_bytes([0, 0, b[0], b[1]]))).collect(),
-            "F16" => bytes.chunks_exact(2).map(|b| half(u16::from_le_bytes([b[0], b[1]]))).collect(),
-            "F64" => bytes
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
-                .collect(),
-            other => return Err(format!("`{name}`: expected floats (F32, F16, BF16, F64), found {other}")),
+        let Some(values) = self.file.values(entry) else {
+            return Err(format!("`{name}`: expected floats (F32, F16, BF16, F64), found {}", entry.dtype));
         };
         Tensor::from_vec(&entry.shape, values).map_err(|e| format!("`{name}`: {e}"))
     }
-}
-
-/// The value of a float of 16 bits: a sign, 5 bits of exponent with 15 taken off, 10 bits of fraction.
-fn half(bits: u16) -> f32 {
-    let (sign, exponent, fraction) = (u32::from(bits >> 15), u32::from(bits >> 10 & 31), u32::from(bits & 1023));
-    let magnitude = match exponent {
-        // Subnormal: fraction · 2^-24.
-        0 => fraction as f32 / 16_777_216.0,
-        31 => f32::from_bits(0x7f80_0000 | fraction << 13),
-        _ => f32::from_bits((exponent + 112) << 23 | fraction << 13),
-    };
-    f32::from_bits(magnitude.to_bits() | sign << 31)
 }
 
 /// What a layer may be called in a file.
@@ -231,24 +212,6 @@ pub fn translate(file: &TensorFile, plan: &Plan) -> Imported {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn halves_by_hand() {
-        // 1, -2, the largest 65504, the smallest 2^-24, the largest subnormal, infinity.
-        let cases = [
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x7bff, 65504.0),
-            (0x0001, 2f32.powi(-24)),
-            (0x03ff, 1023.0 / 16_777_216.0),
-            (0x7c00, f32::INFINITY),
-            (0x3555, 0.333_251_95),
-        ];
-        for (bits, value) in cases {
-            assert_eq!(half(bits), value);
-        }
-        assert!(half(0x7e00).is_nan() && half(0x8000).to_bits() == 0x8000_0000);
-    }
 
     #[test]
     fn orders_of_axes_by_hand() {

@@ -146,6 +146,12 @@ fn what_does_not_fit_is_named_tensor_by_tensor() {
             "`head.weight` [2, 2]: expected no such tensor",
         ]
     );
+    // A number that is no f32.
+    let header = r#"{"w":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}}"#;
+    let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &1e39f64.to_le_bytes()].concat();
+    std::fs::write(&path, file).unwrap();
+    let e = torch::pretrained(&path, &model, input, 10).unwrap_err().to_string();
+    assert!(e.contains("`w`: expected a finite number, found inf at 0"), "{e}");
     // A file that is cut short, and one that is none.
     let bytes = std::fs::read(fixtures().join("resnet8.safetensors")).unwrap();
     for (length, word) in [(bytes.len() - 5, "cut short"), (4, "at least 8 bytes")] {

@@ -13,7 +13,7 @@ pub use pretrained::{Pretrained, Taken};
 use crate::optim::Optimizer;
 use crate::{Error, Problem, Result};
 use fixnet_autograd::{Array, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -220,10 +220,15 @@ impl Checkpoint {
         self.progress
     }
 
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.file.header().tensors.iter().map(|t| t.name.as_str())
+    }
+
     /// Puts its numbers into a model of the same form, and into the optimizer if one is given.
     ///
     /// # Errors
-    /// It does not fit the model: the message names the parameter. The store may then hold a part of the new values.
+    /// It does not fit the model or the optimizer, which lacks something of it or has more: the message names the
+    /// parameter. The store may then hold a part of the new values.
     pub fn restore(&self, store: &mut Store, optimizer: Option<&mut Optimizer>) -> Result<()> {
         if self.seed != store.seed() {
             return Err(self.file.damaged(Problem::Seed { expected: store.seed(), found: self.seed }));
@@ -231,8 +236,19 @@ impl Checkpoint {
         let misfit = |source| self.file.damaged(Problem::Misfit(source));
         let arrays = |name: &str| self.file.array(name);
         store.load_state_dict(arrays).map_err(misfit)?;
-        if let Some(optimizer) = optimizer {
-            optimizer.load_state_dict(store, arrays).map_err(misfit)?;
+        let mut known: BTreeSet<String> = store.state_dict().into_iter().map(|(name, _)| name).collect();
+        match optimizer {
+            Some(optimizer) => {
+                optimizer.load_state_dict(store, arrays).map_err(misfit)?;
+                known.extend(optimizer.state_dict(store).into_iter().map(|(name, _)| name));
+            }
+            None => known.extend(self.names().filter(|name| name.starts_with("optimizer.")).map(String::from)),
+        }
+        let mut entries = self.file.header().tensors.iter();
+        if let Some(odd) = entries.find(|t| !known.contains(&t.name) && !t.name.starts_with("run.")) {
+            let (name, expected) = (odd.name.clone(), "none of that name".to_string());
+            let found = format!("{} {:?}", odd.dtype.to_lowercase(), odd.shape);
+            return Err(misfit(fixnet_autograd::Error::State { name, expected, found }));
         }
         store.set_step(self.step);
         Ok(())

@@ -102,6 +102,18 @@ pub enum Problem {
         /// Its name.
         name: String,
     },
+    /// A number that no weights have.
+    #[error("`{name}`: expected {expected}, found {found} at {at}")]
+    Number {
+        /// The tensor.
+        name: String,
+        /// Its place in the tensor, counted through.
+        at: usize,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        found: f32,
+    },
     /// It belongs to a run with another seed.
     #[error("it belongs to seed {found}, this model to seed {expected}")]
     Seed {

@@ -20,10 +20,14 @@ pub struct Evaluation {
     pub count: usize,
 }
 
+/// The class of the largest logit; the first one wins a tie.
+fn best(logits: &[f32]) -> usize {
+    (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
+}
+
 /// How many rows of logits [N, classes] have their largest value at their label; the first one wins a tie.
 pub fn correct(logits: &Tensor, labels: &[usize]) -> usize {
     let classes = logits.shape().last().copied().unwrap_or(1).max(1);
-    let best = |row: &[f32]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
     logits.data().chunks_exact(classes).zip(labels).filter(|(row, label)| best(row) == **label).count()
 }
 

@@ -236,6 +236,12 @@ fn what_does_not_fit_is_named() {
     assert!(refused(model(2, "4/4/4", 3)).contains("it belongs to seed 1, this model to seed 2"));
     let e = refused(model(1, "4/4/4", 4));
     assert!(e.contains("state `b.weight`: expected f32 [4, 5], found f32 [3, 5]"), "{e}");
+    // What the model has no place for is as wrong as what it lacks.
+    let e = refused(model(1, "32/32/32", 3));
+    assert!(e.contains("state `a.gradient.started`: expected none of that name, found u64 [1]"), "{e}");
+    let e = refused((model(1, "4/4/4", 3).0, Optimizer::new("sgdt".parse().unwrap()).unwrap()));
+    assert!(e.contains("state `optimizer."), "{e}");
+    checkpoint.restore(&mut model(1, "4/4/4", 3).0, None).unwrap();
     let foreign = folder.path().join("foreign.safetensors");
     fs::write(&foreign, file_of("{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4)).unwrap();
     assert!(Checkpoint::open(&foreign).unwrap_err().to_string().contains("found none; fixnet did not write it"));
@@ -284,6 +290,19 @@ fn a_quantized_model_starts_from_float_weights() {
     let (mut again, _) = fill(weights.begin(Store::seeded(9)), "2/2/32", 4);
     assert_eq!(weights.finish(&mut again), taken);
     assert_eq!(checkpoint::digest(&again, &sgd), checkpoint::digest(&store, &sgd));
+    // Numbers that no weights have are refused, by name.
+    for (name, value, message) in [
+        ("bn.running_var", -1.0, "`bn.running_var`: expected a number of at least 0, found -1 at 2"),
+        ("bn.running_var", f32::NAN, "`bn.running_var`: expected a number of at least 0, found NaN at 2"),
+        ("a.bias", f32::NEG_INFINITY, "`a.bias`: expected a finite number, found -inf at 2"),
+    ] {
+        let mut floats = TensorFile::read(&path).unwrap().floats();
+        floats.get_mut(name).unwrap().data_mut()[2] = value;
+        let odd = folder.path().join("odd.safetensors");
+        Pretrained::new(floats).save(&odd, &metadata()).unwrap();
+        let e = Pretrained::open(&odd).unwrap_err().to_string();
+        assert!(e.contains("odd.safetensors") && e.ends_with(message), "{e}");
+    }
     // a.weight, a.bias, bn.weight, bn.bias and the statistics; the classifier has another shape.
     assert_eq!(taken.count, 5);
     assert_eq!(taken.missing, ["b.weight [4, 5] (found [3, 5])", "b.bias [4] (found [3])"]);

@@ -513,6 +513,34 @@ fn what_is_not_finite_stops_the_run() {
         let mut optimizer = configured(&name, &TransitionConfig::default());
         model.store.param_mut(model.weight).grad = Some(tensor(&[0.0, f32::NAN, 0.0, 0.0]));
         let e = optimizer.step(&mut model.store).unwrap_err().to_string();
-        assert!(e.contains("`w` after its update") && e.contains("step 0"), "{e}");
+        assert!(
+            e.starts_with("`w`, or what the optimizer keeps of it, after its update") && e.contains("step 0"),
+            "{e}"
+        );
     }
+}
+
+/// The square of 1e22 is no f32: with an infinite second moment a parameter would stay where it is for good.
+#[test]
+fn a_second_moment_that_overflows_stops_the_run() {
+    for name in ["adam", "adamw", "nadam", "rmsprop", "adagrad"] {
+        let mut model = Model::new();
+        let mut optimizer = configured(name, &TransitionConfig::default());
+        model.store.param_mut(model.weight).grad = Some(tensor(&[0.0, 1e22, 0.0, 0.0]));
+        let e = optimizer.step(&mut model.store).unwrap_err().to_string();
+        assert!(e.starts_with("`w`, or what the optimizer keeps of it") && e.contains("found inf"), "{name}: {e}");
+    }
+    let mut model = Model::new();
+    let mut optimizer = configured("sgd", &TransitionConfig::default());
+    model.store.param_mut(model.scale).grad = Some(Tensor::scalar(1e22));
+    let e = optimizer.step(&mut model.store).unwrap_err().to_string();
+    assert!(e.starts_with("`a.scale`, or what the optimizer keeps of it"), "scales have an Adam of their own: {e}");
+}
+
+#[test]
+fn a_gradient_of_another_shape_is_refused() {
+    let mut model = Model::new();
+    model.store.param_mut(model.weight).grad = Some(tensor(&[1.0; 3]));
+    let e = configured("sgd", &TransitionConfig::default()).step(&mut model.store).unwrap_err().to_string();
+    assert!(e.contains("a gradient of [4] for `w`") && e.contains("[3]"), "{e}");
 }

@@ -15,7 +15,7 @@
 //! # Ok::<(), fixnet_autograd::Error>(())
 //! ```
 
-use crate::{GradientQuantizer, Observed, Rule, WeightQuantizer};
+use crate::{GradientQuantizer, Observed, Rule, WeightQuantizer, gradient};
 use fixnet_autograd::{Result, Store};
 use fixnet_tensor::{Codes, Tensor, reduce};
 
@@ -174,7 +174,8 @@ pub fn layers(store: &Store) -> Vec<String> {
 
 /// The layer that a weight quantizer belongs to.
 fn layer(quantizer: &str) -> &str {
-    quantizer.trim_end_matches(".quantizer").trim_end_matches(".weight")
+    let weight = quantizer.strip_suffix(".quantizer").unwrap_or(quantizer);
+    weight.strip_suffix(".weight").unwrap_or(weight)
 }
 
 /// The quantized layers of a store before a step.
@@ -203,7 +204,7 @@ impl Watch {
         let mut gradients: Vec<(String, Option<GradientReport>)> = Vec::new();
         for (name, q) in store.states_mut::<GradientQuantizer>() {
             q.watch(false);
-            gradients.push((name.trim_end_matches(".gradient").to_string(), q.take_report()));
+            gradients.push((gradient::layer(name).to_string(), q.take_report()));
         }
         let report = |(name, q, latent, codes): (String, WeightQuantizer, Tensor, Codes)| {
             let weight = WeightReport::new(&q, store, (&latent, &codes));
@@ -275,6 +276,15 @@ mod tests {
         // -1.5, -0.1, 0.35 and 0.9 of the scale, in bins of 1/32 from -1.5.
         assert_eq!([0, 44, 59, 76].map(|i| found.histogram[i]), [1; 4]);
         assert!(layer.gradient.is_none());
+    }
+
+    /// A layer may be called what quantizers add to its name.
+    #[test]
+    fn names_lose_one_suffix() {
+        let layers = ["head.gradient", "l.weight", "q.quantizer"];
+        let found = layers.map(|l| layer(&format!("{l}.weight.quantizer")).to_string());
+        assert_eq!(found, layers);
+        assert_eq!(layers.map(|l| gradient::layer(&format!("{l}.gradient")).to_string()), layers);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! `Codes`: a tensor of 1- to 8-bit integers with one scale, and `Sums`: the exact accumulators of their products.
+//! `Codes`: a tensor of 1- to 8-bit integers with one scale.
 //!
 //! One storage serves signed and unsigned codes: the byte of level `q` is `q + zero`. The left operand of every kernel
 //! is these bytes as they are; the offset is taken out by the start value of the accumulators, at no cost.
 
+use crate::tensor::elements;
 use crate::{Buffer, Error, Result, Tensor, map};
 use std::sync::Arc;
 
@@ -81,6 +82,11 @@ impl Range {
         i32::from(self.byte_max) - i32::from(self.zero)
     }
 
+    /// Whether the levels are -1 and +1 alone, with none for 0: those of [`symmetric`](Self::symmetric) with one bit.
+    pub fn is_sign(self) -> bool {
+        self.bits == 1 && self.zero == 1
+    }
+
     /// The largest magnitude of a level.
     pub fn level_max(self) -> u8 {
         self.zero.max(self.byte_max - self.zero)
@@ -108,7 +114,7 @@ impl Codes {
     /// # Errors
     /// The count differs from `shape`, or a byte is above the range.
     pub fn new(shape: &[usize], range: Range, scale: f32, data: Buffer<u8>) -> Result<Self> {
-        if shape.iter().product::<usize>() != data.len() {
+        if elements(shape) != Some(data.len()) {
             return Err(Error::shape("codes", format!("{} elements", data.len()), shape));
         }
         if let Some(b) = map::byte_max(&data).filter(|&b| b > range.byte_max) {
@@ -193,7 +199,7 @@ impl Codes {
     /// # Errors
     /// The number of elements differs.
     pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
-        if shape.iter().product::<usize>() != self.len() {
+        if elements(shape) != Some(self.len()) {
             return Err(Error::shape("reshape", format!("{} elements as in {:?}", self.len(), self.shape), shape));
         }
         Ok(Self { shape: shape.to_vec(), ..self.clone() })

@@ -1,6 +1,6 @@
 //! The exact integer products: convolution, its two gradients, and the same three of a linear layer.
 //!
-//! Everything goes through the tile of [`crate::kernel`]; see `plan.rs` for forward passes and input gradients and
+//! All but depthwise convolutions (`depthwise.rs`) goes through the tile of [`crate::kernel`]; see `plan.rs` for forward passes and input gradients and
 //! `weight_grad.rs` for the third product. Sums are integers, so no order, split or thread count shows in a result.
 
 mod bits;
@@ -63,9 +63,7 @@ impl PackedWeights {
         check(op, "weight", &geo.weight_shape(), w.shape())?;
         check_right(op, w)?;
         one_group(op, geo)?;
-        if u32::try_from(w.len()).is_err() {
-            return Err(Error::range(op, "number of weights", "below 2^32", w.len()));
-        }
+        check_offsets(op, "number of weights", w.len())?;
         let panels = plan.phases.iter().map(|p| Panels::new(w, &plan, p)).collect();
         Ok(Self { op, geo: *geo, range: w.range(), scale: w.scale(), plan, panels, moments })
     }
@@ -88,6 +86,14 @@ impl PackedWeights {
 /// A row of the kernel table works on one group.
 pub(crate) fn one_group(op: &'static str, geo: &Conv2dGeometry) -> Result<()> {
     if geo.groups == 1 { Ok(()) } else { Err(Error::range(op, "groups", 1, geo.groups)) }
+}
+
+/// Offsets of the tiles are of 32 bits.
+pub(crate) fn check_offsets(op: &'static str, what: &'static str, elements: usize) -> Result<()> {
+    match u32::try_from(elements) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::range(op, what, "below 2^32", elements)),
+    }
 }
 
 /// A right operand lies in panels of i8.
@@ -185,6 +191,7 @@ impl Panels {
 /// # Errors
 /// A shape is not that of `geo`, levels of `w` exceed a signed byte, or a sum could exceed 32 bits.
 pub fn conv2d(x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
+    check("conv2d", "image", &geo.input_shape(), x.shape())?;
     match geo.groups {
         1 if bits::fits(x, w) && bits::pays(geo) => conv2d_bits_with(select_bits(), x, w, geo),
         1 => conv2d_packed(x, &PackedWeights::forward(w, geo)?),
@@ -214,6 +221,7 @@ pub fn conv2d_bits_with(kernel: &BitKernel, x: &Codes, w: &Codes, geo: &Conv2dGe
 /// # Errors
 /// As [`conv2d`].
 pub fn conv2d_input_grad(g: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
+    check("conv2d_input_grad", "image", &geo.output_shape(), g.shape())?;
     match geo.groups {
         1 => conv2d_packed(g, &PackedWeights::input_grad(w, geo)?),
         _ if geo.is_depthwise() => depthwise::sums(g, w, geo, true),

@@ -3,10 +3,11 @@
 //! Each output is one chain of fused multiply-adds from 0 over k in order: k is (tap row, tap column, input channel) in
 //! memory order of what is read, so input gradients go through the taps backwards. Padding takes part as zeros. A
 //! weight gradient is such a chain over the pixels of a block of images (as many as hold 4096 pixels), and blocks are
-//! added in order. The way through memory is that of [`crate::conv2d`], with steps of one float.
+//! added in order. The way through memory is that of [`crate::conv2d`], with steps of one float. Depthwise convolutions
+//! go their own way, said in `conv/depthwise.rs`.
 
 use crate::conv::plan::{NONE, Phase, Plan, check};
-use crate::conv::{SMALL, run_chunks, run_panels};
+use crate::conv::{SMALL, check_offsets, run_chunks, run_panels};
 use crate::conv::{depthwise, grouped, linear_grad, one_group};
 use crate::kernel::{COLUMNS, FloatKernel, Job, Start, select_float};
 use crate::{Buffer, Conv2dGeometry, Result, Tensor};
@@ -110,6 +111,7 @@ fn pack_panels(w: &[f32], plan: &Plan, phase: &Phase) -> Buffer<f32> {
 
 fn product(op: &'static str, kernel: &FloatKernel, x: &[f32], w: &[f32], plan: &Plan, n: usize) -> Result<Tensor> {
     count();
+    check_offsets(op, "number of weights", w.len())?;
     let group = plan.group(op, n, 4, kernel.mr)?;
     let [ho, wo, columns] = plan.result;
     let mut out = Tensor::take(&[n, ho, wo, columns]);
@@ -170,12 +172,12 @@ pub fn conv2d_weight_grad_with(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo
     check(OP, "output gradient", &geo.output_shape(), g.shape())?;
     one_group(OP, geo)?;
     count();
-    if linear_grad::fits(geo, CHAIN) {
-        return Ok(linear_grad::floats(kernel, x, g, geo));
-    }
     let mut out = Tensor::zeros(&geo.weight_shape());
     if out.is_empty() || geo.n == 0 {
         return Ok(out);
+    }
+    if linear_grad::fits(geo, CHAIN) {
+        return linear_grad::floats(kernel, x, g, geo);
     }
     let [ho, wo] = [geo.out_h(), geo.out_w()];
     let pixels = ho * wo;
@@ -184,7 +186,7 @@ pub fn conv2d_weight_grad_with(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo
     let images = (CHAIN / pixels).max(1);
     // Several images at once where they are small, so that a call of the tile has steps enough.
     let together = STEPS.div_ceil(pixels).min(images);
-    plan.group(OP, 1, 4, 1)?;
+    check_offsets(OP, "elements of images taken together", together * plan.image_len())?;
     let koff: Buffer<u32> = plan.bases(&plan.phases[0], together);
     let weights = geo.kernel[0] * geo.kernel[1] * geo.c_in;
     // The rows of the tile are the steps of a forward pass. Threads may share them: no chain is cut.

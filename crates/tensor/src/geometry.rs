@@ -72,8 +72,8 @@ impl Conv2dGeometry {
         const OP: &str = "conv2d";
         let &[n, h, w, c_in] = input else { return Err(Error::shape(OP, "input [N, H, W, C]", input)) };
         let &[c_out, kh, kw, c] = weight else { return Err(Error::shape(OP, "weight [O, KH, KW, I]", weight)) };
-        if c * groups != c_in {
-            return Err(Error::shape(OP, format!("input [N, H, W, {}]", c * groups), input));
+        if c.checked_mul(groups) != Some(c_in) {
+            return Err(Error::shape(OP, format!("input [N, H, W, {c} times {groups} groups]"), input));
         }
         if groups == 0 || !c_out.is_multiple_of(groups) {
             return Err(Error::range(OP, "output channels", format!("a multiple of {groups} groups"), c_out));
@@ -83,7 +83,11 @@ impl Conv2dGeometry {
                 return Err(Error::range(OP, what, "at least 1 in both directions", format!("{sizes:?}")));
             }
         }
-        let reach = [dilation[0] * (kh - 1) + 1, dilation[1] * (kw - 1) + 1];
+        let reach = [(dilation[0], kh), (dilation[1], kw)].map(|(d, k)| d.checked_mul(k - 1)?.checked_add(1));
+        let [Some(down), Some(across)] = reach else {
+            return Err(Error::range(OP, "dilation", "one whose window fits memory", format!("{dilation:?}")));
+        };
+        let reach = [down, across];
         if padding[0] >= reach[0] || padding[1] >= reach[1] {
             return Err(Error::range(
                 OP,
@@ -92,7 +96,11 @@ impl Conv2dGeometry {
                 format!("{padding:?}"),
             ));
         }
-        if h + 2 * padding[0] < reach[0] || w + 2 * padding[1] < reach[1] {
+        let padded = |size: usize, d: usize| padding[d].checked_mul(2)?.checked_add(size);
+        let (Some(height), Some(width)) = (padded(h, 0), padded(w, 1)) else {
+            return Err(Error::range(OP, "padding", "one that fits memory", format!("{padding:?}")));
+        };
+        if height < reach[0] || width < reach[1] {
             return Err(Error::shape(OP, format!("an input that holds a window of {reach:?}"), input));
         }
         Ok(Self { n, h, w, c_in, c_out, kernel: [kh, kw], stride, padding, dilation, groups })

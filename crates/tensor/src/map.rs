@@ -245,7 +245,8 @@ pub fn dequantize(bytes: &[u8], zero: u8, scale: f32, out: &mut [f32]) {
 
 /// Nearest quantization: `byte = [clip(x · per_unit, lo, hi)] + zero`, ties to even; lo and hi are whole levels.
 ///
-/// A NaN gives an unspecified byte: callers stop on a value that is not finite.
+/// A NaN gives an unspecified byte: what is not finite is looked for where it arises, in inputs, losses, gradients and
+/// parameters.
 pub fn quantize(x: &[f32], per_unit: f32, lo: f32, hi: f32, zero: u8, out: &mut [u8]) {
     map1(x, out, move |&x| level_byte(clip(x * per_unit, lo, hi), zero));
 }

@@ -63,7 +63,9 @@ pub fn mean_std(x: &[f32]) -> (f64, f64) {
     // The shift by the rounded mean is taken out again, so its rounding costs nothing.
     let square = sum_by(x.len(), |i| (x[i] - centre) * (x[i] - centre)) / n;
     let shift = mean - f64::from(centre);
-    (mean, (square - shift * shift).max(0.0).sqrt())
+    let variance = square - shift * shift;
+    // Not `max`, which would make 0 of a NaN.
+    (mean, if variance < 0.0 { 0.0 } else { variance.sqrt() })
 }
 
 /// How many numbers side by side a pass over columns works on: whole rows of about 256 numbers, so that narrow rows
@@ -178,6 +180,9 @@ pub fn spread(columns: &[f32]) -> Buffer<f32> {
 
 /// The sum of each column of a [rows, columns] matrix.
 pub fn column_sums(x: &[f32], columns: usize) -> Buffer<f64> {
+    if columns == 0 {
+        return Buffer::zeroed(0);
+    }
     let span = span(columns);
     let sums = row_sums(x.len() / columns.max(1), columns, span, |rows, sums| {
         for x in x[rows.start * columns..rows.end * columns].chunks(span) {
@@ -207,13 +212,6 @@ pub(crate) fn narrow_moments(x: &[i32], columns: usize, reach: i64, narrow: &mut
     assert_eq!(x.len(), narrow.len());
     // Rows of a span whose squares add up in 32 bits.
     let few = usize::try_from(i64::from(u32::MAX) / (reach * reach).max(1)).unwrap_or(usize::MAX).min(1024);
-    if few < 4 {
-        dispatch(
-            #[inline(always)]
-            || narrow.iter_mut().zip(x).for_each(|(n, &x)| *n = x as i16),
-        );
-        return moments_of_block(x, columns);
-    }
     let span = span(columns);
     let mut total = Buffer::<(i64, i64)>::zeroed(span);
     dispatch(
@@ -307,6 +305,10 @@ mod tests {
     fn moments_by_hand() {
         let (mean, std) = mean_std(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
         assert_eq!((mean, std), (5.0, 2.0));
+        for odd in [f32::NAN, f32::INFINITY] {
+            assert!(mean_std(&[1.0, odd, 2.0]).1.is_nan(), "{odd} is seen in the deviation");
+        }
+        assert!(column_sums(&[], 0).is_empty());
         assert_eq!(*column_moments(&[1, -2, 3, 4, -5, 6], 2), [(-1, 35), (8, 56)]);
         for (len, columns, reach) in [(6, 2, 6), (6 * 300, 6, 1000), (5 * 700, 5, 32_767), (16 * 64, 16, 1)] {
             let span = 2 * reach as i32 + 1;

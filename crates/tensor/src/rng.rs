@@ -119,7 +119,8 @@ impl Stream {
                         let block = self.rounding_block(first / 8 + (BLOCKS * i + j) as u64);
                         (words[0], words[1]) = (block[0].to_le(), block[1].to_le());
                     }
-                    out.copy_from_slice(&pulp::bytemuck::cast_slice(&words)[..out.len()]);
+                    let words: &[u16] = pulp::bytemuck::cast_slice(&words);
+                    out.iter_mut().zip(words).for_each(|(out, &word)| *out = u16::from_le(word));
                 }
             },
         );

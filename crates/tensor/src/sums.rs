@@ -1,5 +1,6 @@
 //! The exact sums that an integer product gives, in 16 bits where the operands' levels prove that they fit.
 
+use crate::tensor::elements;
 use crate::{Buffer, Error, Result, Tensor, map, reduce};
 use std::ops::Range;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Sums {
     }
 
     fn of(shape: &[usize], scale: f32, len: usize, storage: Storage) -> Result<Self> {
-        if shape.iter().product::<usize>() != len {
+        if elements(shape) != Some(len) {
             return Err(Error::shape("sums", format!("{len} elements"), shape));
         }
         Ok(Self { shape: shape.to_vec(), scale, units: None, storage, moments: None })
@@ -138,7 +139,7 @@ impl Sums {
         {
             return Err(Error::shape("reshape", format!("a last axis of {}", units.len()), shape));
         }
-        if shape.iter().product::<usize>() != self.len() {
+        if elements(shape) != Some(self.len()) {
             return Err(Error::shape("reshape", format!("{} elements as in {:?}", self.len(), self.shape), shape));
         }
         Ok(Self { shape: shape.to_vec(), ..self.clone() })

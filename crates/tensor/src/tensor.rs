@@ -18,10 +18,19 @@ pub struct Tensor {
     data: Arc<Buffer<f32>>,
 }
 
+/// The number of elements of `shape`, unless it is beyond `usize`.
+pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1, |n: usize, &length| n.checked_mul(length))
+}
+
 impl Tensor {
     /// A tensor whose contents are unspecified: write all of it.
+    ///
+    /// # Panics
+    /// The product of `shape` is beyond memory.
     pub fn take(shape: &[usize]) -> Self {
-        Self { shape: shape.to_vec(), data: Arc::new(Buffer::take(shape.iter().product())) }
+        let len = elements(shape).expect("a shape within memory");
+        Self { shape: shape.to_vec(), data: Arc::new(Buffer::take(len)) }
     }
 
     /// A tensor of one value.
@@ -54,7 +63,7 @@ impl Tensor {
     /// # Errors
     /// The product of `shape` is not the length of `data`.
     pub fn from_buffer(shape: &[usize], data: Buffer<f32>) -> Result<Self> {
-        if shape.iter().product::<usize>() != data.len() {
+        if elements(shape) != Some(data.len()) {
             return Err(Error::shape("from_buffer", format!("{} elements", data.len()), shape));
         }
         Ok(Self { shape: shape.to_vec(), data: Arc::new(data) })
@@ -97,7 +106,7 @@ impl Tensor {
     /// # Errors
     /// The number of elements differs.
     pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
-        if shape.iter().product::<usize>() != self.len() {
+        if elements(shape) != Some(self.len()) {
             return Err(Error::shape("reshape", format!("{} elements as in {:?}", self.len(), self.shape), shape));
         }
         Ok(Self { shape: shape.to_vec(), data: self.data.clone() })
@@ -159,5 +168,8 @@ mod tests {
     fn wrong_counts_are_named() {
         let e = Tensor::from_vec(&[2, 2], vec![0.0; 3]).unwrap_err();
         assert_eq!(e.to_string(), "from_buffer: expected shape 3 elements, found [2, 2]");
+        let wraps_to_none = [1 << (usize::BITS / 2); 2];
+        assert!(Tensor::from_vec(&wraps_to_none, vec![]).is_err());
+        assert!(Tensor::zeros(&[0]).reshape(&wraps_to_none).is_err());
     }
 }

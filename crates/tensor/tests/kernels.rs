@@ -1,6 +1,6 @@
 //! Every row of the kernel table against a plain sum in i64 (bytes) or the written chain (floats), bit for bit.
 
-use fixnet_tensor::kernel::{COLUMNS, Isa, Job, Kernel, QUAD, Start, all, all_float, available_isas};
+use fixnet_tensor::kernel::{COLUMNS, Isa, Job, Kernel, QUAD, Start, all, all_bits, all_float, available_isas};
 
 /// A small generator, so that this test depends on nothing that it tests.
 struct Random(u64);
@@ -212,6 +212,59 @@ fn offsets_beyond_a_slice_are_refused() {
         assert!(!rows(9, 64, 5, &[0]) && !rows(9, 64, 9, &[]), "{}", k.name);
         assert!(rows(8, 64, 5, &[0]) && rows(9, 63, 5, &[0]) && rows(9, 64, 5, &[1]), "{}", k.name);
         assert!(rows(9, 64, 10, &[]) && rows(9, 64, u32::MAX, &[]) && rows(9, 64, 5, &[u32::MAX]), "{}", k.name);
+    }
+}
+
+/// Whether `k` panics on one row of zeros, or on several with a stride between them.
+fn refuses(k: &Kernel, rows: usize, panels: usize, panel_stride: usize, out_stride: usize, start: bool) -> bool {
+    let (lhs, rhs, base, mut out) = ([0; 9], [0; 64], vec![0; rows], [0; 64]);
+    let start = if start { Start::Columns(&[0; 16]) } else { Start::Out };
+    let job =
+        Job { lhs: &lhs, base: &base, koff: &[0], rhs: &rhs, panel_stride, panels, start, out: &mut out, out_stride };
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| k.run(job))).is_err()
+}
+
+#[test]
+fn sizes_that_wrap_are_refused() {
+    for k in all() {
+        assert!(!refuses(k, 4, 1, 64, 16, true), "{}", k.name);
+        // Three times the first stride is 2, twice the others 0, and 16 times the panels 0, were they to wrap.
+        assert!(refuses(k, 4, 1, 64, usize::MAX / 3 + 1, true), "{}: stride of the result", k.name);
+        assert!(refuses(k, 33, 1, 64, 1 << (usize::BITS - 5), true), "{}: stride of the result", k.name);
+        for rows in [1, 33] {
+            assert!(refuses(k, rows, 1 << (usize::BITS - 4), 0, 16, false), "{}: panels", k.name);
+            assert!(refuses(k, rows, 3, 1 << (usize::BITS - 1), 48, false), "{}: stride of panels", k.name);
+        }
+    }
+}
+
+#[test]
+fn bit_rows_at_their_widest_counts() {
+    skipped();
+    for k in all_bits() {
+        for steps in [0, 1, 2, 30, 31, 32, 33, 61, 62, 63, 64, 127, 255, 256, 1000] {
+            for (left, right) in [(u32::MAX, u32::MAX), (u32::MAX, 0), (0, u32::MAX), (0xAAAA_AAAA, 0x5555_5555)] {
+                let (rows, panels) = (3 * k.mr + 1, 3);
+                let base: Vec<u32> = (0..rows as u32).collect();
+                let koff: Vec<u32> = (0..steps as u32).collect();
+                let (lhs, rhs) = (vec![left; rows + steps], vec![right; panels * steps * COLUMNS]);
+                let mut out = vec![7; rows * panels * COLUMNS];
+                k.run(Job {
+                    lhs: &lhs,
+                    base: &base,
+                    koff: &koff,
+                    rhs: &rhs,
+                    panel_stride: steps * COLUMNS,
+                    panels,
+                    start: Start::Out,
+                    out: &mut out,
+                    out_stride: panels * COLUMNS,
+                });
+                let product = i64::from((left & right).count_ones()) - i64::from((left & !right).count_ones());
+                let sum = 7 + steps as i64 * product;
+                assert!(out.iter().all(|&o| i64::from(o) == sum), "{}: {steps} steps of {left:x} {right:x}", k.name);
+            }
+        }
     }
 }
 

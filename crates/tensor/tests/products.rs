@@ -148,15 +148,16 @@ proptest! {
         (kernel, stride, padding, dilation) in ([1usize..4, 1usize..4], [1usize..3, 1usize..3], [0usize..3, 0usize..3], [1usize..3, 1usize..3]),
         (xk, xb, wb, gb) in (0u8..3, 1u8..9, 1u8..9, 1u8..9),
         depthwise: bool,
+        extremes: bool,
         seed: u64,
     ) {
         let (c_in, c_out) = if depthwise { (1, 1) } else { (c_in, c_out) };
         let window = Window { stride, padding, dilation, groups };
         let weight = [c_out * groups, kernel[0], kernel[1], c_in];
         if let Ok(geo) = Conv2dGeometry::windowed(&[n, h, w, c_in * groups], &weight, window) {
-            let x = random_codes(&geo.input_shape(), ranges(xk, xb), seed, depthwise);
-            let w = random_codes(&weight, ranges(1, wb), seed ^ 1, false);
-            let g = random_codes(&geo.output_shape(), ranges(1, gb), seed ^ 2, depthwise);
+            let x = random_codes(&geo.input_shape(), ranges(xk, xb), seed, extremes);
+            let w = random_codes(&weight, ranges(1, wb), seed ^ 1, extremes);
+            let g = random_codes(&geo.output_shape(), ranges(1, gb), seed ^ 2, extremes);
             let (xl, wl, gl) = (levels(&x), levels(&w), levels(&g));
             let (mut y, mut dx, mut dw) = (vec![0i64; g.len()], vec![0i64; x.len()], vec![0i64; w.len()]);
             each(&geo, |o, i, k| {
@@ -339,6 +340,41 @@ fn float_matrices_against_matrixmultiply() {
 }
 
 #[test]
+fn geometries_that_wrap_are_refused() {
+    let half = 1 << (usize::BITS - 1);
+    let new = |padding, dilation| Conv2dGeometry::new(&[1, 5, 5, 1], &[1, 3, 3, 1], [1, 1], padding, dilation);
+    assert!(new([0, 0], [half, half]).is_err());
+    assert!(new([half, half], [half - 1, half - 1]).is_err());
+    let window = Window { groups: half, ..Window::default() };
+    assert!(Conv2dGeometry::windowed(&[1, 5, 5, 0], &[half, 1, 1, 2], window).is_err());
+}
+
+/// Strides far beyond the image, whose input gradient has a phase for each of its pixels, not for each of the stride.
+#[test]
+fn long_strides() {
+    let stride = [2_000_000_000; 2];
+    let geo = Conv2dGeometry::new(&[2, 5, 4, 2], &[3, 1, 1, 2], stride, [0, 0], [1, 1]).unwrap();
+    let x = random_codes(&geo.input_shape(), ranges(0, 4), 1, false);
+    let w = random_codes(&geo.weight_shape(), ranges(1, 4), 2, false);
+    let g = random_codes(&geo.output_shape(), ranges(1, 4), 3, false);
+    check_integer(&geo, &x, &w, &g);
+}
+
+#[test]
+fn no_outputs() {
+    let codes = |shape: &[usize], kind| random_codes(shape, ranges(kind, 8), 1, false);
+    for kind in [0, 1] {
+        assert_eq!(linear_weight_grad(&codes(&[3, 4], kind), &codes(&[3, 0], 1)).unwrap().shape(), [0, 4]);
+        assert_eq!(linear_weight_grad(&codes(&[3, 0], kind), &codes(&[3, 4], 1)).unwrap().shape(), [4, 0]);
+        let geo = Conv2dGeometry::new(&[2, 5, 5, 3], &[0, 3, 3, 3], [1, 1], [0, 0], [1, 1]).unwrap();
+        let grad = conv2d_weight_grad(&codes(&geo.input_shape(), kind), &codes(&geo.output_shape(), 1), &geo);
+        assert_eq!(grad.unwrap().shape(), [0, 3, 3, 3]);
+    }
+    let empty = float::linear_weight_grad(&Tensor::zeros(&[3, 4]), &Tensor::zeros(&[3, 0])).unwrap();
+    assert_eq!(empty.shape(), [0, 4]);
+}
+
+#[test]
 fn errors_name_both_sides() {
     let geo = Conv2dGeometry::new(&[2, 4, 4, 3], &[5, 3, 3, 3], [1, 1], [1, 1], [1, 1]).unwrap();
     let x = random_codes(&[2, 4, 4, 3], ranges(0, 8), 1, false);
@@ -349,6 +385,14 @@ fn errors_name_both_sides() {
     let unsigned = random_codes(&[5, 3, 3, 3], ranges(0, 8), 1, false);
     let e = conv2d(&x, &unsigned, &geo).unwrap_err().to_string();
     assert!(e.contains("at most 127") && e.contains("255"), "{e}");
+    let each = Window { groups: 3, ..Window::default() };
+    let depthwise = Conv2dGeometry::windowed(&[2, 4, 4, 3], &[3, 1, 1, 1], each).unwrap();
+    let unsigned = random_codes(&[3, 1, 1, 1], ranges(0, 8), 1, false);
+    let e = conv2d(&x, &unsigned, &depthwise).unwrap_err().to_string();
+    assert!(e.contains("at most 127") && e.contains("255"), "{e}");
+    let more = random_codes(&[3, 4, 4, 3], ranges(0, 8), 1, false);
+    assert!(conv2d(&more, &w, &geo).is_err(), "another number of images");
+    assert!(conv2d_input_grad(&random_codes(&[3, 4, 4, 5], ranges(1, 8), 1, false), &w, &geo).is_err());
     let g = random_codes(&[2, 4, 4, 5], ranges(0, 8), 1, false);
     assert!(matches!(conv2d_weight_grad(&x, &g, &geo), Err(Error::Range { .. })));
     let long = Codes::new(&[1, 70_000], ranges(0, 8), 1.0, vec![0u8; 70_000].into()).unwrap();

@@ -33,12 +33,12 @@ impl State for RunningStats {
         vec![("running_mean", Array::F32(self.mean.clone())), ("running_var", Array::F32(self.var.clone()))]
     }
     fn load(&mut self, get: &mut dyn FnMut(&str) -> Option<Array>) -> std::result::Result<(), String> {
-        for (name, to) in [("running_mean", &mut self.mean), ("running_var", &mut self.var)] {
-            match get(name) {
-                Some(Array::F32(t)) if t.shape() == to.shape() => *to = t,
-                _ => return Err(format!("`{name}` as f32 {:?}", to.shape())),
-            }
-        }
+        let mut fetch = |name: &str| match get(name) {
+            Some(Array::F32(t)) if t.shape() == self.mean.shape() => Ok(t),
+            _ => Err(format!("`{name}` as f32 {:?}", self.mean.shape())),
+        };
+        let (mean, var) = (fetch("running_mean")?, fetch("running_var")?);
+        *self = Self { mean, var };
         Ok(())
     }
 }
@@ -365,7 +365,9 @@ fn statistics(x: &Input, c: usize) -> (Vec<f64>, Vec<f64>) {
             });
             let squares = reduce::fold_span(&squares, c);
             let shift = mean.iter().zip(&centre).map(|(m, &c)| m - f64::from(c));
-            let var = squares.iter().zip(shift).map(|(s, d)| (s / rows - d * d).max(0.0)).collect();
+            // Not `max`, which would make 0 of a NaN.
+            let positive = |v: f64| if v < 0.0 { 0.0 } else { v };
+            let var = squares.iter().zip(shift).map(|(s, d)| positive(s / rows - d * d)).collect();
             (mean, var)
         }
     }
@@ -378,7 +380,7 @@ impl Graph<'_> {
     /// running ones. Shapes: x [N, H, W, C] or [N, C].
     ///
     /// # Errors
-    /// The last axis is not as long as the parameters, or a training batch has fewer than two rows.
+    /// The last axis is not as long as the parameters and statistics, or a training batch has fewer than two rows.
     pub fn batch_norm(&mut self, x: &Var, bn: &BatchNorm) -> Result<Var> {
         const OP: &str = "batch_norm";
         let c = self.store().param(bn.weight).value.len();
@@ -391,6 +393,11 @@ impl Graph<'_> {
         }
         if rows < 2 {
             return Err(Error::setting("rows of a batch to normalize", "at least 2 in training", rows));
+        }
+        let stats = self.store().state(bn.stats);
+        let others = [&self.store().param(bn.bias).value, &stats.mean, &stats.var];
+        if let Some(odd) = others.into_iter().find(|t| t.len() != c) {
+            return Err(TensorError::shape(OP, format!("[{c}]"), odd.shape()).into());
         }
         let input = Input::of(x);
         let (mean, var) = statistics(&input, c);

@@ -96,7 +96,7 @@ impl Graph<'_> {
     ) -> Result<Var> {
         let t = logits.tensor();
         let [n, classes] = t.matrix(op)?;
-        if n != rows || n == 0 {
+        if n != rows || n == 0 || classes == 0 {
             return Err(TensorError::shape(op, format!("[{rows}, classes], not empty"), t.shape()).into());
         }
         let mut error = Tensor::take(&[n, classes]);

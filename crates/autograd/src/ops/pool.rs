@@ -19,13 +19,9 @@ impl Windows {
     fn new(op: &'static str, shape: &[usize], size: [usize; 2], stride: usize) -> Result<Self> {
         let &[n, h, w, c] = shape else { return Err(Error::shape(op, "[N, H, W, C]", shape).into()) };
         let input = [n, h, w, c];
-        if size.contains(&0) || stride == 0 || h < size[0] || w < size[1] {
-            return Err(Error::shape(
-                op,
-                format!("an image of at least {size:?} pixels, stride {stride} above 0"),
-                shape,
-            )
-            .into());
+        if size.contains(&0) || stride == 0 || h < size[0] || w < size[1] || c == 0 {
+            let least = format!("an image of at least {size:?} pixels with channels, stride {stride} above 0");
+            return Err(Error::shape(op, least, shape).into());
         }
         Ok(Self { input, out: [n, (h - size[0]) / stride + 1, (w - size[1]) / stride + 1, c], size, stride })
     }

@@ -100,14 +100,13 @@ impl Graph<'_> {
     /// sides up to `channels`. Shapes: [N, H, W, C] to [N, H/stride, W/stride, channels], rounded up.
     ///
     /// # Errors
-    /// The value is no image, the stride is 0, or it has more than `channels` channels.
+    /// The value is no image, the stride is 0, or it has no channel or more than `channels`.
     pub fn subsample(&mut self, x: &Var, stride: usize, channels: usize) -> Result<Var> {
         let t = x.tensor();
         let shape @ [n, h, w, c] = t.nhwc("subsample")?;
-        if stride == 0 || c > channels {
-            return Err(
-                Error::shape("subsample", format!("at most {channels} channels, stride above 0"), t.shape()).into()
-            );
+        if stride == 0 || c > channels || c == 0 {
+            let expected = format!("1 to {channels} channels, stride above 0");
+            return Err(Error::shape("subsample", expected, t.shape()).into());
         }
         let before = (channels - c) / 2;
         let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));

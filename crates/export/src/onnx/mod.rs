@@ -24,7 +24,7 @@ mod graph;
 use crate::{Error, Result};
 use fixnet_nn::plan::{Node, Op, Plan, Weight};
 use fixnet_quant::{FixedInput, FixedProduct};
-use fixnet_tensor::{Codes, Range, Tensor};
+use fixnet_tensor::{Codes, Tensor};
 use graph::{Attribute, Axis, Graph, Type};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -151,7 +151,7 @@ impl Writer {
     fn quantize(&mut self, layer: &str, x: &str, input: FixedInput) -> String {
         let FixedInput { range, per_unit } = input;
         let (ty, saturates) = Type::of_rounded(range);
-        let levels = if is_sign(range) {
+        let levels = if range.is_sign() {
             let (zero, minus, plus) =
                 (self.scalar("zero", 0.0), self.scalar("minus_one", -1.0), self.scalar("one", 1.0));
             let negative = self.graph.node(layer, "Less", &[x, &zero], &[]);
@@ -313,11 +313,6 @@ impl Writer {
         };
         Ok(Value::Real(name))
     }
-}
-
-/// Whether the levels are -1 and +1.
-fn is_sign(range: Range) -> bool {
-    range.bits() == 1 && range.zero() == 1
 }
 
 #[cfg(test)]

@@ -135,6 +135,29 @@ impl TensorFile {
         Ok(file)
     }
 
+    /// [`read`](Self::read) of a file of weights to start from, whoever wrote it.
+    ///
+    /// # Errors
+    /// As there; or a number is not finite (as `f32`), or a running variance is below 0.
+    pub fn weights(path: &Path) -> Result<Self> {
+        let file = Self::read(path)?;
+        for entry in &file.header.tensors {
+            let variance = entry.name.ends_with("running_var");
+            let odd = |v: &f32| !v.is_finite() || (variance && *v < 0.0);
+            let values = file.values(entry).unwrap_or_default();
+            if let Some(at) = values.iter().position(odd) {
+                let expected = if variance { "a number of at least 0" } else { "a finite number" };
+                return Err(file.damaged(Problem::Number {
+                    name: entry.name.clone(),
+                    at,
+                    expected,
+                    found: values[at],
+                }));
+            }
+        }
+        Ok(file)
+    }
+
     /// Where it was read from.
     pub fn path(&self) -> &Path {
         &self.path
@@ -150,10 +173,7 @@ impl TensorFile {
         let entry = self.header.tensors.iter().find(|t| t.name == name)?;
         let bytes = &self.data[entry.bytes.clone()];
         match entry.dtype.as_str() {
-            "F32" => {
-                let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-                Tensor::from_vec(&entry.shape, values).ok().map(Array::F32)
-            }
+            "F32" => Tensor::from_vec(&entry.shape, self.values(entry)?).ok().map(Array::F32),
             "U64" if entry.shape.len() == 1 => {
                 let word = |b: &[u8]| b.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
                 Some(Array::U64(bytes.chunks_exact(8).map(word).collect()))
@@ -165,6 +185,21 @@ impl TensorFile {
     /// The bytes of one of its tensors, as they are in the file.
     pub fn bytes(&self, entry: &TensorEntry) -> &[u8] {
         self.data.get(entry.bytes.clone()).unwrap_or_default()
+    }
+
+    /// The numbers of one of its tensors as `f32`, if they are `F32`, `F16`, `BF16` or `F64`.
+    pub fn values(&self, entry: &TensorEntry) -> Option<Vec<f32>> {
+        let bytes = self.bytes(entry);
+        Some(match entry.dtype.as_str() {
+            "F32" => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            "BF16" => bytes.chunks_exact(2).map(|b| f32::from_bits(u32::from_le_bytes([0, 0, b[0], b[1]]))).collect(),
+            "F16" => bytes.chunks_exact(2).map(|b| half(u16::from_le_bytes([b[0], b[1]]))).collect(),
+            "F64" => bytes
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+                .collect(),
+            _ => return None,
+        })
     }
 
     /// Writes a file of arrays and metadata, atomically and with a checksum. Equal input gives equal bytes.
@@ -200,6 +235,18 @@ impl TensorFile {
             },
         )
     }
+}
+
+/// The value of a float of 16 bits: a sign, 5 bits of exponent with 15 taken off, 10 bits of fraction.
+fn half(bits: u16) -> f32 {
+    let (sign, exponent, fraction) = (u32::from(bits >> 15), u32::from(bits >> 10 & 31), u32::from(bits & 1023));
+    let magnitude = match exponent {
+        // Subnormal: fraction · 2^-24.
+        0 => fraction as f32 / 16_777_216.0,
+        31 => f32::from_bits(0x7f80_0000 | fraction << 13),
+        _ => f32::from_bits((exponent + 112) << 23 | fraction << 13),
+    };
+    f32::from_bits(magnitude.to_bits() | sign << 31)
 }
 
 /// blake3 over the metadata (but for the checksum itself) and over names, types, shapes and bytes of all tensors, both in
@@ -299,4 +346,27 @@ pub(super) fn write(
         each_piece(array, |bytes| file.write_all(bytes))?;
     }
     file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_by_hand() {
+        // 1, -2, the largest 65504, the smallest 2^-24, the largest subnormal, infinity.
+        let cases = [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0001, 2f32.powi(-24)),
+            (0x03ff, 1023.0 / 16_777_216.0),
+            (0x7c00, f32::INFINITY),
+            (0x3555, 0.333_251_95),
+        ];
+        for (bits, value) in cases {
+            assert_eq!(half(bits), value);
+        }
+        assert!(half(0x7e00).is_nan() && half(0x8000).to_bits() == 0x8000_0000);
+    }
 }

@@ -54,9 +54,9 @@ impl Pretrained {
     /// Reads the file.
     ///
     /// # Errors
-    /// The file cannot be read, is damaged, or is no `safetensors` file.
+    /// As [`TensorFile::weights`].
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Self::new(TensorFile::read(path)?.floats()))
+        Ok(Self::new(TensorFile::weights(path)?.floats()))
     }
 
     /// The weights and running statistics of a store.

@@ -269,7 +269,7 @@ impl Kind {
             }
             Self::Jpeg => {
                 // The decoder fills up what a file that was cut short lacks; its end marker is then not there.
-                if !bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
+                if !scans(bytes).windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
                     return Err("no end marker: truncated".into());
                 }
                 let space = if colour { ColorSpace::RGB } else { ColorSpace::Luma };
@@ -283,6 +283,25 @@ impl Kind {
                 image.ok_or_else(|| "not all pixels".into())
             }
         }
+    }
+}
+
+/// The part of a JPEG from its first scan on. Before it are segments, and what they hold (a thumbnail, say) may look like
+/// an end marker; in a scan nothing else does.
+fn scans(mut jpeg: &[u8]) -> &[u8] {
+    const SCAN: u8 = 0xda;
+    loop {
+        jpeg = match jpeg {
+            [0xff, SCAN, scans @ ..] => return scans,
+            // Filler before a marker, and the markers without a length: start of image, restarts.
+            [0xff, 0xff, ..] => &jpeg[1..],
+            [0xff, 0x01 | 0xd0..=0xd8, rest @ ..] => rest,
+            [0xff, _, high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                jpeg.get(2 + length..).unwrap_or_default()
+            }
+            _ => return &[],
+        };
     }
 }
 
@@ -471,6 +490,12 @@ mod tests {
                     }
                 }
             }
+        }
+        // A segment that holds an end marker, as the thumbnails of cameras do, does not make a whole file of a part.
+        let with_segment = [&COLOUR[..2], b"\xff\xe1\0\x08ab\xff\xd9cd", &COLOUR[2..]].concat();
+        assert_eq!(read(&with_segment, [12, 17, 3]).unwrap(), read(COLOUR, [12, 17, 3]).unwrap());
+        for len in 0..with_segment.len() {
+            assert!(read(&with_segment[..len], [12, 17, 3]).is_err(), "{len} of {}", with_segment.len());
         }
         // The frame header of the JPEG: ff c0, length, precision, height, width.
         let mut huge = COLOUR.to_vec();

@@ -9,7 +9,8 @@ use fixnet_tensor::{Tensor, Window};
 /// A square convolution, [N, H, W, I] to [N, H', W', O]. It has no bias, since a normalization follows it; where none
 /// does, [`biased`](Self::biased) adds one.
 ///
-/// Quantized by [`quantized`](Self::quantized), all three of its products are integer products.
+/// Quantized by [`quantized`](Self::quantized), all three of its products are integer products; with gradients of 32 bits
+/// the two backward ones are float products.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     name: String,

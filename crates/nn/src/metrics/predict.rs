@@ -20,7 +20,7 @@ pub struct Prediction {
 impl Prediction {
     /// From a row of logits, `label` below their number, which is at least 1.
     fn new(logits: &[f32], label: usize) -> Self {
-        let class = (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
+        let class = super::best(logits);
         // In their order, each from 0 to 1: the sum of at least one 1 neither overflows nor vanishes.
         let sum: f32 = logits.iter().map(|v| libm::expf(v - logits[class])).sum();
         let loss = f64::from(libm::logf(sum) - (logits[label] - logits[class]));

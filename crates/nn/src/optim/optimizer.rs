@@ -180,7 +180,8 @@ impl Optimizer {
     /// transitions and advances the store's step, which is the clock of schedules and of Adam's bias correction.
     ///
     /// # Errors
-    /// A parameter is not finite after the step.
+    /// A gradient has another shape than its parameter; or a parameter, or what the optimizer keeps of it, is not finite
+    /// after the step.
     pub fn step(&mut self, store: &mut Store) -> Result<StepReport> {
         let (step, total) = (store.step(), self.config.total_steps);
         let lr = self.config.schedule.at(self.config.lr, step, total);
@@ -190,6 +191,11 @@ impl Optimizer {
         self.buffers.resize(store.params().len(), Vec::new());
         for (i, id) in store.ids().enumerate() {
             let Some(grad) = store.param_mut(id).grad.take() else { continue };
+            let p = store.param(id);
+            if grad.shape() != p.value.shape() {
+                let expected = format!("a gradient of {:?} for `{}`", p.value.shape(), p.name());
+                return Err(fixnet_tensor::Error::shape("optimizer", expected, grad.shape()).into());
+            }
             let keys = self.keys(store, &fixed, id);
             if keys.is_empty() {
                 continue;
@@ -205,7 +211,7 @@ impl Optimizer {
             let top = self.move_parameter(store, id, i, &grad, rate as f32 * store.param(id).lr_factor);
             if !top.is_finite() {
                 return Err(Error::NonFinite {
-                    what: format!("`{}` after its update", store.param(id).name()),
+                    what: format!("`{}`, or what the optimizer keeps of it, after its update", store.param(id).name()),
                     step,
                     found: top.to_string(),
                 });
@@ -239,7 +245,7 @@ impl Optimizer {
         }
     }
 
-    /// Moves the `i`-th parameter; gives the largest magnitude in it.
+    /// Moves the `i`-th parameter; gives the largest magnitude in it and in its buffers.
     fn move_parameter(&mut self, store: &mut Store, id: ParamId, i: usize, grad: &Tensor, rate: f32) -> f32 {
         let t = store.step() + 1;
         let group = store.param(id).group();
@@ -335,5 +341,5 @@ fn scale_step(value: &mut [f32], grad: &[f32], buffers: &mut [Tensor], lr: f64, 
         let h = (f64::from(*m) / c1) / ((f64::from(*v) / c2).sqrt() + 1e-8);
         *w = (f64::from(*w) - lr * h).max(1e-8) as f32;
     }
-    map::max_abs(value)
+    map::max_abs(value).max(map::max_abs(m.data())).max(map::max_abs(v.data()))
 }

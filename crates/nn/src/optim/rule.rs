@@ -203,7 +203,8 @@ impl UpdateRule {
         }
     }
 
-    /// Moves `w` against the gradient `g`, and its buffers. Gives the largest magnitude in `w`, not finite if any is not.
+    /// Moves `w` against the gradient `g`, and its buffers. Gives the largest magnitude in them, not finite if any
+    /// is not.
     pub(super) fn update(&self, w: &mut [f32], g: &[f32], buffers: &mut [Tensor], scalars: Scalars) -> f32 {
         let Scalars { rate, decay, t, mu_product } = scalars;
         let l2 = move |g: f32, w: f32| g + decay * w;
@@ -339,7 +340,7 @@ impl Moments {
 }
 
 /// `w <- w - rate · direction(w, g, buffers)`, element by element: the only pass over a parameter, which gives the
-/// largest magnitude along the way.
+/// largest magnitude in it and in its buffers along the way.
 fn pass<const N: usize>(
     w: &mut [f32],
     g: &[f32],
@@ -357,10 +358,12 @@ fn pass<const N: usize>(
                 for i in 0..n {
                     let mut state = std::array::from_fn(|k| buffers[k][i]);
                     w[i] -= rate * direction(w[i], g[i], &mut state);
+                    top = top.max(w[i].to_bits() & 0x7fff_ffff);
                     for k in 0..N {
                         buffers[k][i] = state[k];
+                        // A second moment that overflows would hold the parameter where it is for good.
+                        top = top.max(state[k].to_bits() & 0x7fff_ffff);
                     }
-                    top = top.max(w[i].to_bits() & 0x7fff_ffff);
                 }
                 top
             },

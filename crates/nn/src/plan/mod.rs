@@ -136,7 +136,8 @@ impl Plan {
     }
 }
 
-/// A layer that is as it is: training moves none of its numbers, and no gradient passes it.
+/// A layer that is as it is: training moves none of its numbers. It is for evaluation: no gradient passes its
+/// normalizations and quantized products.
 impl Layer for Plan {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> autograd::Result<Var> {
         if x.shape().is_empty() || x.shape()[1..] != *self.input_shape() {

@@ -93,7 +93,7 @@ impl Levels {
 
 /// The codes of a block: `[clip(x · per_unit, min, max)]`, ties to even; of the two levels -1 and +1 the sign of x.
 pub(super) fn quantize(range: Range, per_unit: f32, x: &[f32], out: &mut [u8]) {
-    if range.bits() == 1 && range.zero() == 1 {
+    if range.is_sign() {
         // The two levels are the bytes 0 and 2.
         map::map1(x, out, |&x| if x < 0.0 { 0 } else { 2 });
     } else {

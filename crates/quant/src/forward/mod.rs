@@ -77,6 +77,10 @@ mod tests {
         let a = activation(&mut store, 4, false, Scheme::Lbt);
         let x = Value::Float(tensor(&[0.0, 1.0, 2.0, 3.0]));
         a.quantize(&mut store, &x, false).unwrap();
+        for odd in [f32::NAN, f32::INFINITY] {
+            let e = a.quantize(&mut store, &Value::Float(tensor(&[0.0, odd])), true).unwrap_err().to_string();
+            assert!(e.starts_with("the input of a quantizer is not finite"), "{e}");
+        }
         assert_eq!(store.param(a.scale().unwrap()).value.item(), 0.0);
         a.quantize(&mut store, &x, true).unwrap();
         let expected = 3.0 * 1.25f64.sqrt() / (1.0 - 2.0 / std::f64::consts::PI).sqrt();

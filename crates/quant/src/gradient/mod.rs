@@ -205,6 +205,10 @@ pub struct GradientQuantizer {
     seen: Option<GradientReport>,
 }
 
+/// The smallest maximum of a gradient that is quantized: below it the steps of a narrow interval would be no normal
+/// numbers.
+const SMALLEST: f32 = 1e-30;
+
 impl GradientQuantizer {
     /// A quantizer of `bits` bits that has seen no gradient.
     ///
@@ -240,8 +244,8 @@ impl GradientQuantizer {
 
     /// Quantizes `g`; `name` is the layer's, for messages. `noise` serves stochastic rounding.
     ///
-    /// The interval of this step is that of the current gamma, which then moves for the next step. A gradient of zeros
-    /// gives codes of zeros and leaves the rule as it is: it says nothing about the interval.
+    /// The interval of this step is that of the current gamma, which then moves for the next step. A gradient of zeros,
+    /// or of nothing above 1e-30, gives codes of zeros and leaves the rule as it is: it says nothing about the interval.
     ///
     /// # Errors
     /// An element of `g` is NaN or infinite, or the rule's gamma is not in (0, 1].
@@ -254,9 +258,13 @@ impl GradientQuantizer {
             return Err(Error::NonFinite { what, step, found: top.to_string() });
         }
         let mut bytes = Buffer::take(len);
+        if top < SMALLEST {
+            bytes.fill(self.range.zero());
+            return Ok(Codes::new(g.shape(), self.range, 0.0, bytes)?);
+        }
         let (bits, levels, rounding) = (self.range.bits(), self.range.level_max(), self.rounding);
         let rule = &mut *self.rule.0;
-        if top > 0.0 && rule.needs_gradient() {
+        if rule.needs_gradient() {
             let written = deferred::write(g);
             let look = || rule.observe(&Observed::new(written.data(), bits, rounding));
             profile::span("search gamma", name, |_| read, look);
@@ -265,16 +273,15 @@ impl GradientQuantizer {
         if !(gamma > 0.0 && gamma <= 1.0) {
             return Err(Error::setting("gamma of a gradient rule", "a number in (0, 1]", gamma).in_layer(name));
         }
-        if self.watched && top > 0.0 {
+        if self.watched {
             let written = deferred::write(g);
             self.seen = Some(GradientReport::new(&Observed::new(written.data(), bits, rounding), gamma));
         }
         let limit = gamma * top;
         let per_unit = f32::from(levels) / limit;
-        // A gradient so small that the step is no normal number counts as zero.
-        if top == 0.0 || !per_unit.is_finite() {
-            bytes.fill(self.range.zero());
-            return Ok(Codes::new(g.shape(), self.range, 0.0, bytes)?);
+        if !per_unit.is_finite() {
+            let expected = format!("one whose step is a normal number at a largest gradient of {top}");
+            return Err(Error::setting("gamma of a gradient rule", expected, gamma).in_layer(name));
         }
         let written = Work { bytes: read.bytes + len, macs: 0 };
         let codes = |first: usize, bytes: &mut [u8]| {
@@ -307,12 +314,14 @@ impl State for GradientQuantizer {
     }
 }
 
+/// The layer that a gradient quantizer belongs to.
+pub(crate) fn layer(quantizer: &str) -> &str {
+    quantizer.strip_suffix(".gradient").unwrap_or(quantizer)
+}
+
 /// The clipping factor of each gradient quantizer by layer, in the order of the layers.
 pub fn gammas(store: &Store) -> Vec<(String, f32)> {
-    store
-        .states::<GradientQuantizer>()
-        .map(|(name, q)| (name.trim_end_matches(".gradient").into(), q.gamma()))
-        .collect()
+    store.states::<GradientQuantizer>().map(|(name, q)| (layer(name).into(), q.gamma())).collect()
 }
 
 #[cfg(test)]
@@ -340,18 +349,28 @@ pub(crate) mod tests {
     fn zero_tiny_and_infinite_gradients() {
         for rule in ["lbt", "min-max", "fixed:0.5", "mse", "dsgc"] {
             let mut q = GradientQuantizer::new(4, &rule.parse().unwrap(), Rounding::Stochastic).unwrap();
-            let before = q.gamma();
+            let state = |q: &GradientQuantizer| format!("{:?}", q.save());
+            let (before, unseen) = (q.gamma(), state(&q));
             for g in [Tensor::zeros(&[5]), Tensor::zeros(&[0])] {
                 let codes = quantize(&mut q, &g);
                 assert!((0..codes.len()).all(|i| codes.level(i) == 0), "{rule}");
                 assert_eq!(q.gamma(), before);
             }
-            let codes = quantize(&mut q, &Tensor::full(&[5], 1e-44));
-            assert!((0..5).all(|i| codes.level(i) == 0), "{rule}");
-            assert!(q.gamma() > 0.0 && q.gamma() <= 1.0, "{rule}");
-            let noise = Stream::new(1, domain::ROUNDING, 0, 0);
-            let e = q.quantize(&Tensor::full(&[5], f32::NAN), noise, "conv1", 7).unwrap_err().to_string();
-            assert!(e.contains("conv1") && e.contains("step 7"), "{e}");
+            for tiny in [1e-44, 1e-37, 9e-31] {
+                let codes = quantize(&mut q, &Tensor::full(&[5], tiny));
+                assert!((0..5).all(|i| codes.level(i) == 0), "{rule}");
+                assert_eq!((q.gamma(), q.lr_factor()), (before, 1.0), "{rule}: says nothing of the interval");
+                assert_eq!(state(&q), unseen, "{rule}");
+            }
+            for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let noise = Stream::new(1, domain::ROUNDING, 0, 0);
+                let e = q.quantize(&Tensor::full(&[5], odd), noise, "conv1", 7).unwrap_err().to_string();
+                assert!(e.contains("conv1") && e.contains("step 7"), "{e}");
+            }
+            // The smallest that is quantized, in the narrowest interval that a rule comes to.
+            let small = Tensor::from_vec(&[4], vec![2e-30, -1e-30, 5e-31, 0.0]).unwrap();
+            let codes = quantize(&mut q, &small);
+            assert!(codes.scale() > 0.0 && codes.level(0) > 0 && q.gamma() > 0.0, "{rule}");
         }
     }
 

@@ -17,8 +17,12 @@ pub struct Observed<'a> {
 }
 
 impl<'a> Observed<'a> {
-    /// A view of `g`, all finite, that will be quantized to `bits` bits (2 to 8).
+    /// A view of `g`, all finite, that will be quantized to `bits` bits.
+    ///
+    /// # Panics
+    /// `bits` is not 2 to 8.
     pub fn new(g: &'a [f32], bits: u8, rounding: Rounding) -> Self {
+        assert!((2..=8).contains(&bits), "gradient bits: expected 2 to 8, found {bits}");
         Self { g, top: map::max_abs(g), bits, rounding }
     }
 

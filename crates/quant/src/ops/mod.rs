@@ -182,7 +182,7 @@ impl QConv2d {
     /// Records the operation. Shapes: x [N, H, W, I] to [N, H_out, W_out, O], as exact sums.
     ///
     /// # Errors
-    /// The sizes do not fit, or the first input is not finite.
+    /// The sizes do not fit, or an input that is no layer's output, or the first one of any layer, is not finite.
     pub fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         let weight = g.store().state(self.quantizers.weight).weight();
         let shape = g.store().param(weight).value.shape();
@@ -216,7 +216,7 @@ impl QLinear {
     /// Records the operation. Shapes: x [N, I] to [N, O], as exact sums.
     ///
     /// # Errors
-    /// The sizes do not fit, or the first input is not finite.
+    /// The sizes do not fit, or an input that is no layer's output, or the first one of any layer, is not finite.
     pub fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         self.quantizers.forward(g, x, Product::Linear)
     }
@@ -278,6 +278,14 @@ impl Quantizers {
         let (value, weight) = (x.value().clone(), *g.store().state(self.weight));
         let (len, size) = (x.shape().iter().product::<usize>(), x.value().size());
         let read = |_: &_| Work { bytes: len * (size + 1), macs: 0 };
+        // The input of a network; what comes of other layers follows from it and from parameters, which are looked at.
+        if let (Value::Float(x), Source::Const) = (&value, g.source(x)) {
+            let top = map::max_abs(x.data());
+            if !top.is_finite() {
+                let what = format!("the input of `{}`", self.name);
+                return Err(Error::NonFinite { what, step: g.store().step(), found: top.to_string() });
+            }
+        }
         let input_scale = self.input.prepare(g.store_mut(), &value, training).map_err(named)?;
         let quantize = || self.input.codes(&value, input_scale);
         let codes = profile::span("quantize input", &self.name, read, quantize).map_err(named)?;
@@ -618,5 +626,27 @@ mod tests {
         let mut g = Graph::train(&mut store);
         let x = g.input(sample(&[2, 5, 6, 3], 2));
         assert!(layer.forward(&mut g, &x).unwrap_err().to_string().contains("layer `c`"));
+    }
+
+    #[test]
+    fn an_input_that_is_not_finite_is_refused() {
+        for bits in ["4/4/4", "1/1/4", "4/4/32"] {
+            let mut store = Store::seeded(0);
+            let w = store.add("l.weight", Group::Latent, sample(&[5, 4], 1)).unwrap();
+            let q = QuantConfig { scales: Scales::Fixed, ..config(bits) };
+            let layer = QLinear::new(&mut store, "l", w, &q, true).unwrap();
+            let mut run = |x: Tensor, train: bool| {
+                let mut g = if train { Graph::train(&mut store) } else { Graph::eval(&mut store) };
+                let x = g.input(x);
+                layer.forward(&mut g, &x).map(|_| ())
+            };
+            run(sample(&[3, 4], 2), true).unwrap();
+            let mut x = sample(&[3, 4], 2);
+            x.data_mut()[5] = f32::NAN;
+            for train in [true, false] {
+                let e = run(x.clone(), train).unwrap_err().to_string();
+                assert!(e.starts_with("the input of `l` is not finite"), "{bits}: {e}");
+            }
+        }
     }
 }

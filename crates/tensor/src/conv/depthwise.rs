@@ -98,6 +98,7 @@ pub(super) fn sums(x: &Codes, w: &Codes, geo: &Conv2dGeometry, back: bool) -> Re
     super::plan::check(op, "image", &expected, x.shape())?;
     super::plan::check(op, "weight", &geo.weight_shape(), w.shape())?;
     let taps = geo.kernel[0] * geo.kernel[1];
+    super::check_right(op, w)?;
     super::check_sum(op, taps, x.level_max(), w.level_max())?;
     let (zx, zw) = (i16::from(x.zero()), i16::from(w.zero()));
     let weights = by_tap(w.bytes(), taps, |b| i16::from(b) - zw);

@@ -4,10 +4,11 @@
 //! round; they are made in bands of rows that stay in the cache until they are scaled. The walk over images is that
 //! of [`super::weight_grad`] over pixels: blocks of 16 outputs keep it dense. Floats take the same way.
 
-use super::run_chunks;
+use super::{check_offsets, run_chunks};
 use crate::kernel::{COLUMNS, FloatKernel, Job, Kernel, QUAD, Start, pack};
-use crate::{Buffer, Codes, Conv2dGeometry, Tensor, map};
+use crate::{Buffer, Codes, Conv2dGeometry, Result, Tensor, map};
 
+const OP: &str = "linear_weight_grad";
 /// Rows of a band.
 const BAND: usize = 60;
 
@@ -34,12 +35,16 @@ pub(crate) fn right_max(x: &Codes) -> u8 {
 }
 
 /// The weight gradient [O, 1, 1, I] from `x` [N, 1, 1, I] and `g` [N, 1, 1, O], which [`fits`] and whose sums fit 32 bits.
-pub(crate) fn integers(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv2dGeometry) -> Tensor {
+///
+/// # Errors
+/// The output gradient has too many elements for offsets of 32 bits.
+pub(crate) fn integers(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv2dGeometry) -> Result<Tensor> {
     let (n, inputs, outputs) = (geo.n, geo.c_in, geo.c_out);
     let steps = n.div_ceil(QUAD);
     let (panels, blocks) = (inputs.div_ceil(COLUMNS), outputs.div_ceil(COLUMNS));
     let work = geo.macs() as usize;
     let (shift, level) = middle(x);
+    check_offsets(OP, "elements of the output gradient", blocks * steps * COLUMNS * QUAD)?;
 
     // Missing images are level 0 of g, and whatever of x.
     let mut left = Buffer::take(blocks * steps * COLUMNS * QUAD);
@@ -126,12 +131,16 @@ pub(crate) fn integers(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv2dGeomet
             },
         );
     });
-    out
+    Ok(out)
 }
 
 /// [`integers`] of floats: one chain of fused multiply-adds over the images a weight.
-pub(crate) fn floats(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo: &Conv2dGeometry) -> Tensor {
+///
+/// # Errors
+/// As there.
+pub(crate) fn floats(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo: &Conv2dGeometry) -> Result<Tensor> {
     let (n, inputs, outputs) = (geo.n, geo.c_in, geo.c_out);
+    check_offsets(OP, "elements of the output gradient", outputs.next_multiple_of(COLUMNS) * n)?;
     let work = geo.macs() as usize;
     let blocked = |data: &[f32], width: usize| {
         let mut to = Buffer::take(width.div_ceil(COLUMNS) * n * COLUMNS);
@@ -177,5 +186,5 @@ pub(crate) fn floats(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo: &Conv2dG
             out.copy_from_slice(&sums[..inputs]);
         }
     });
-    out
+    Ok(out)
 }

@@ -125,8 +125,10 @@ impl Plan {
             let places = (0..size[d]).filter(|i| (i + geo.padding[d]) % s == p);
             (taps, places.map(|i| ((i + geo.padding[d]) / s + margin[d] - far, i)).collect())
         };
-        for ph in 0..geo.stride[0] {
-            for pw in 0..geo.stride[1] {
+        // A phase beyond the padded image has no pixel.
+        let phases = [0, 1].map(|d| geo.stride[d].min(size[d] + geo.padding[d]));
+        for ph in 0..phases[0] {
+            for pw in 0..phases[1] {
                 let ((mut th, rows), (tw, columns)) = (axis(0, ph), axis(1, pw));
                 if tw.is_empty() {
                     th.clear();
@@ -190,9 +192,7 @@ impl Plan {
         let pixels = (self.result[0] * self.result[1] / self.phases.len().max(1)).max(1);
         let group = fit.max(96usize.div_ceil(pixels));
         let group = if pixels == 1 { group.next_multiple_of(mr) } else { group }.clamp(1, n.max(1));
-        if u32::try_from(group * self.image_len() + self.slack).is_err() {
-            return Err(Error::range(op, "elements of an image", "below 2^32 a group", group * self.image_len()));
-        }
+        super::check_offsets(op, "elements of a group of images", group * self.image_len() + self.slack)?;
         Ok(group)
     }
 

@@ -6,7 +6,7 @@
 //! the ranges allow and are added in i64. Floats take the same way, one image at a time.
 
 use super::plan::check;
-use super::{check_admits, check_right, linear_grad, max_products, run_chunks};
+use super::{check_admits, check_offsets, check_right, linear_grad, max_products, run_chunks};
 use crate::kernel::{COLUMNS, Job, Kernel, QUAD, Start, pack, select};
 use crate::{Buffer, Codes, Conv2dGeometry, Element, Error, Result, Tensor};
 use rayon::prelude::*;
@@ -54,13 +54,20 @@ pub fn conv2d_weight_grad_with(kernel: &Kernel, x: &Codes, g: &Codes, geo: &Conv
     check(OP, "output gradient", &geo.output_shape(), g.shape())?;
     check_right(OP, g)?;
     super::one_group(OP, geo)?;
+    if geo.weight_shape().contains(&0) {
+        return Ok(Tensor::zeros(&geo.weight_shape()));
+    }
     if is_linear(x, g, geo) {
         check_admits(OP, kernel, g, linear_grad::right_max(x))?;
-        return Ok(linear_grad::integers(kernel, x, g, geo));
+        return linear_grad::integers(kernel, x, g, geo);
     }
     check_admits(OP, kernel, x, g.level_max())?;
     let layout = Layout::new(geo);
     let tasks = layout.tasks(max_products(x.level_max(), g.level_max()))?;
+    for t in &tasks {
+        let held = t.blocks.len() * layout.together(t) * layout.image();
+        check_offsets(OP, "bytes of the interleaved images", held + QUAD)?;
+    }
     let sum = |t: &Task| layout.sum(kernel, x, g, t);
     let parts: Vec<Buffer<i32>> =
         if geo.macs() < super::SMALL { tasks.iter().map(sum).collect() } else { tasks.par_iter().map(sum).collect() };
@@ -210,19 +217,28 @@ impl Layout {
         rows
     }
 
+    /// Bytes of a channel block of four images.
+    fn image(&self) -> usize {
+        self.padded[0] * self.padded[1] * self.channels * QUAD
+    }
+
+    /// How many groups of four images a task takes together, so that a call of the tile has steps enough.
+    fn together(&self, task: &Task) -> usize {
+        let pixels = task.rows.len() * self.out[1];
+        STEPS.div_ceil(pixels).min(task.images.len().div_ceil(QUAD))
+    }
+
     /// The sums of a task, [tile row][column], and a last row of no use to the caller.
     fn sum(&self, kernel: &Kernel, x: &Codes, g: &Codes, task: &Task) -> Buffer<i32> {
-        let [hp, wp] = self.padded;
+        let wp = self.padded[1];
         let [sh, sw] = self.geo.stride;
         let width = self.panels * COLUMNS;
         let pixels = task.rows.len() * self.out[1];
-        // Several groups of images together, so that a call of the tile has steps enough.
-        let total = task.images.len().div_ceil(QUAD);
-        let together = STEPS.div_ceil(pixels).min(total);
+        let together = self.together(task);
         let base = self.rows(task.blocks.clone(), together, |offset, _| offset);
         let mut sums = Buffer::take((base.len() + 1) * width);
         let zeros = [0; 2 * COLUMNS];
-        let image = hp * wp * self.channels * QUAD;
+        let image = self.image();
         let ones = task.blocks.len() * together * image;
         let mut left = Buffer::take(ones + QUAD);
         left[..ones].fill(x.zero());

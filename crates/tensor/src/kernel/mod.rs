@@ -1,6 +1,6 @@
 //! The kernel table: one row a kernel, with the operand ranges for which it is exact. The only place with `unsafe`.
 //!
-//! Every product of the library is `out[i][c] = start[c] + Σ_k lhs[base[i] + koff[k]] · panel[k][c]` over 16 columns (a
+//! Every product of the library but depthwise ones is `out[i][c] = start[c] + Σ_k lhs[base[i] + koff[k]] · panel[k][c]` over 16 columns (a
 //! panel) and any number of rows; see [`Job`]. A row of the table does this for bytes (u8 times i8 into i32, four k a
 //! step), a row of [`all_float`] for floats (one fused chain over k). The loop is in `tile.rs`; a file an instruction
 //! set holds only its instructions.
@@ -287,8 +287,10 @@ pub fn all_bits() -> &'static [BitKernel] {
                     Some(tile_fn!("avx512f,avx512bw,avx512vl,avx512vpopcntdq", BitTile, bits::Popcntdq, 6 / 3 x 2));
                 table.push(BitKernel { name: "b1-6x16c32-avx512vpopcntdq", isa: Isa::Avx512, mr: 6, one, two });
             }
-            let one = tile_fn!("avx2,popcnt", BitTile, bits::Avx2, 2 / 1 x 2);
-            table.push(BitKernel { name: "b1-2x16c32-avx2", isa: Isa::Avx2, mr: 2, one, two: None });
+            if is_x86_feature_detected!("popcnt") {
+                let one = tile_fn!("avx2,popcnt", BitTile, bits::Avx2, 2 / 1 x 2);
+                table.push(BitKernel { name: "b1-2x16c32-avx2", isa: Isa::Avx2, mr: 2, one, two: None });
+            }
         }
         #[cfg(target_arch = "aarch64")]
         {
@@ -359,24 +361,38 @@ pub struct Job<'a, L, R, S> {
 }
 
 impl<L, R, S> Job<'_, L, R, S> {
-    /// Checks every bound that the tiles rely on and runs them, two panels at a time where `two` exists.
-    fn run(self, kr: usize, one: TileFn<L, R, S>, two: Option<TileFn<L, R, S>>) {
+    /// Checks every bound that the tiles rely on, for steps of `kr` numbers. Sizes that wrap are refused as well: a
+    /// wrapped one would pass for a small one.
+    fn check(&self, kr: usize) {
+        const WRAPS: &str = "a size of the job is beyond memory";
+        let sum = |a: usize, b: usize| a.checked_add(b).expect(WRAPS);
+        let product = |a: usize, b: usize| a.checked_mul(b).expect(WRAPS);
         let (rows, steps) = (self.base.len(), self.koff.len());
         if rows == 0 || self.panels == 0 {
             return;
         }
-        let columns = self.panels * COLUMNS;
+        let columns = product(self.panels, COLUMNS);
         assert!(reach(self.base) <= self.lhs.len(), "a row starts beyond the left operand");
         if steps > 0 {
-            assert!(
-                reach(self.base) + reach(self.koff) + kr <= self.lhs.len(),
-                "a row reaches beyond the left operand"
-            );
-            let end = (self.panels - 1) * self.panel_stride + steps * COLUMNS * kr;
+            let end = sum(sum(reach(self.base), reach(self.koff)), kr);
+            assert!(end <= self.lhs.len(), "a row reaches beyond the left operand");
+            let end = sum(product(self.panels - 1, self.panel_stride), product(steps, COLUMNS * kr));
             assert!(end <= self.rhs.len(), "the panels end early");
         }
         assert!(self.out_stride >= columns || rows == 1, "the rows of the result overlap");
-        assert!((rows - 1) * self.out_stride + columns <= self.out.len(), "the result is too short");
+        assert!(sum(product(rows - 1, self.out_stride), columns) <= self.out.len(), "the result is too short");
+        if let Start::Columns(values) = self.start {
+            assert!(values.len() >= columns, "a start value is missing");
+        }
+    }
+
+    /// Checks the job and runs it by the tiles, two panels at a time where `two` exists.
+    fn run(self, kr: usize, one: TileFn<L, R, S>, two: Option<TileFn<L, R, S>>) {
+        self.check(kr);
+        let (rows, steps) = (self.base.len(), self.koff.len());
+        if rows == 0 {
+            return;
+        }
         let mut tile = Tile {
             lhs: self.lhs.as_ptr(),
             base: self.base.as_ptr(),
@@ -384,17 +400,15 @@ impl<L, R, S> Job<'_, L, R, S> {
             koff: self.koff.as_ptr(),
             steps,
             rhs: self.rhs.as_ptr(),
-            panel_stride: self.panel_stride,
+            // Without steps nothing is read there, and the stride was not checked.
+            panel_stride: if steps > 0 { self.panel_stride } else { 0 },
             out: self.out.as_mut_ptr(),
             out_stride: self.out_stride,
             start: std::ptr::null(),
             start_stride: 0,
         };
         match self.start {
-            Start::Columns(values) => {
-                assert!(values.len() >= columns, "a start value is missing");
-                tile.start = values.as_ptr();
-            }
+            Start::Columns(values) => tile.start = values.as_ptr(),
             Start::Out => {
                 tile.start = tile.out;
                 tile.start_stride = self.out_stride;
@@ -406,12 +420,12 @@ impl<L, R, S> Job<'_, L, R, S> {
                 Some(two) if left >= 2 => (2, two),
                 _ => (1, one),
             };
-            // SAFETY: the asserts above bound every access of `left` panels from here; the row of the table exists
-            // only where its instructions were detected.
+            // SAFETY: `check` bounds every access of `left` panels from here; the row of the table exists only where
+            // its instructions were detected.
             unsafe { run(&tile) };
             left -= count;
             // Beyond the last panel these are not used.
-            tile.rhs = tile.rhs.wrapping_add(count * self.panel_stride);
+            tile.rhs = tile.rhs.wrapping_add(count * tile.panel_stride);
             tile.start = tile.start.wrapping_add(count * COLUMNS);
             tile.out = tile.out.wrapping_add(count * COLUMNS);
         }
@@ -439,6 +453,7 @@ impl Kernel {
 impl Job<'_, u8, i8, i32> {
     /// Widens what the job reads and runs it on that.
     fn widened(self, words: Words) {
+        self.check(QUAD);
         let least = |offsets: &[u32]| offsets.iter().fold(u32::MAX, |m, &o| m.min(o)) as usize;
         let steps = self.koff.len();
         let (from, to) = match steps {
