@@ -9,7 +9,7 @@ mod table;
 use crate::folder::{self, Folder};
 use crate::history::Ended;
 use crate::machine::{self, Machine};
-use crate::out::{note, say};
+use crate::out::{note, say, text};
 use crate::run::Run;
 use crate::train::{self, Clock, Every, Watch, quoted};
 use crate::{INTERRUPTED, interrupt, message};
@@ -214,14 +214,14 @@ fn tell(args: &Args, grid: &Grid, outcomes: &[Outcome]) -> Result<ExitCode> {
         .zip(outcomes)
         .filter_map(|(cell, o)| if let Outcome::Failed(reason) = o { Some((cell, reason)) } else { None })
         .collect();
-    let command = command(std::env::args());
+    let command = command(std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()));
     if args.json {
         say!(
             "{}",
             json!({
-                "out": args.out, "interrupted": open > 0, "resume": (open > 0).then_some(&command),
+                "out": text(&args.out), "interrupted": open > 0, "resume": (open > 0).then_some(&command),
                 "failed": failed.len(), "table": table::json(grid, &rows), "runs": table::runs_json(grid, outcomes),
-                "files": files,
+                "files": files.iter().map(|f| text(f)).collect::<Vec<_>>(),
             })
         );
     } else {

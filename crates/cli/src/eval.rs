@@ -3,7 +3,7 @@
 use crate::export::Packed;
 use crate::folder::existing_checkpoint;
 use crate::machine::Machine;
-use crate::out::{note, say};
+use crate::out::{note, say, text};
 use crate::run::{Run, recipe_of};
 use anyhow::{Result, ensure};
 use fixnet::checkpoint::Checkpoint;
@@ -43,7 +43,7 @@ fn eval(args: &Args) -> Result<ExitCode> {
         let (shape, classes) = packed.expects();
         ensure_same(&test, shape, classes)?;
         let result = packed.evaluate(&test)?;
-        return print(args, json!({ "packed": path, "data": name }), &result);
+        return print(args, json!({ "packed": text(&path), "data": name }), &result);
     }
     let (checkpoint, problem) = Checkpoint::open_or_previous(&path)?;
     if let Some(problem) = problem {
@@ -62,7 +62,7 @@ fn eval(args: &Args) -> Result<ExitCode> {
     }
     let result = Run::resumed(recipe, &data, &checkpoint)?.evaluate(|| false)?;
     let Some(result) = result else { unreachable!("nothing stops it") };
-    print(args, json!({ "checkpoint": checkpoint.path(), "step": checkpoint.step(), "data": name }), &result)
+    print(args, json!({ "checkpoint": text(checkpoint.path()), "step": checkpoint.step(), "data": name }), &result)
 }
 
 /// That other data are what the network was made for.

@@ -1,13 +1,13 @@
 //! `fixnet export`: a trained network as ONNX, packed or as its weights alone, with samples to check a runtime against; and
 //! packed networks for `fixnet eval`.
 
-use crate::folder::existing_checkpoint;
+use crate::folder::{checkpoint_path, existing_checkpoint, is_of_a_run};
 use crate::machine::Machine;
-use crate::out::{note, say};
+use crate::out::{note, say, text};
 use crate::recipe::Recipe;
 use crate::run::{CONFIG, Run, recipe_of};
 use crate::usage;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use fixnet::autograd::Array;
 use fixnet::checkpoint::{Checkpoint, Header, Pretrained, TensorFile};
 use fixnet::export::{onnx, packed};
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Write the test images with their logits (safetensors: `images` [N, C, H, W] from 0 to 1, `logits`, `labels`)
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
+    /// The same data in another place
+    #[arg(long, value_name = "KIND:PATH")]
+    data: Option<String>,
     #[command(flatten)]
     machine: Machine,
     /// Print one JSON object
@@ -50,7 +53,22 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             "expected --onnx FILE, --packed FILE, --weights FILE or --samples FILE, found none"
         )));
     }
+    check_outputs(&args).map_err(usage)?;
     args.machine.run(|_| export(&args))
+}
+
+/// That no file is written over another, or over one of a run.
+fn check_outputs(args: &Args) -> Result<()> {
+    let outputs: Vec<&PathBuf> =
+        [&args.onnx, &args.packed, &args.weights, &args.samples].into_iter().flatten().collect();
+    let checkpoint = checkpoint_path(&args.run).canonicalize().ok();
+    for (i, output) in outputs.iter().enumerate() {
+        let place = output.display();
+        ensure!(!outputs[..i].contains(output), "{place}: expected a file for each output, found one for two");
+        let itself = checkpoint.is_some() && output.canonicalize().ok() == checkpoint;
+        ensure!(!itself && !is_of_a_run(output)?, "{place}: expected a file of its own, found one of a run");
+    }
+    Ok(())
 }
 
 fn export(args: &Args) -> Result<ExitCode> {
@@ -60,6 +78,10 @@ fn export(args: &Args) -> Result<ExitCode> {
         note!("warning: the previous checkpoint is exported, of step {}", checkpoint.step());
     }
     let mut recipe = recipe_of(&checkpoint)?;
+    if let Some(place) = &args.data {
+        place.parse::<Source>().map_err(|e| usage(e.into()))?;
+        recipe.data.clone_from(place);
+    }
     let data = recipe.resolve()?.data.load()?;
     let config = recipe.to_toml()?;
     let mut run = Run::resumed(recipe, &data, &checkpoint)?;
@@ -90,7 +112,7 @@ fn export(args: &Args) -> Result<ExitCode> {
     if args.json {
         let files: serde_json::Map<_, _> = written
             .iter()
-            .map(|(kind, path, bytes)| ((*kind).into(), json!({ "file": path, "bytes": bytes })))
+            .map(|(kind, path, bytes)| ((*kind).into(), json!({ "file": text(path), "bytes": bytes })))
             .collect();
         say!("{}", json!({ "step": checkpoint.step(), "parameters_as_f32": floats, "files": files }));
         return Ok(ExitCode::SUCCESS);

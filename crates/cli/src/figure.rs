@@ -286,8 +286,12 @@ impl Figure {
     pub(crate) fn write(&self, stem: &Path) -> Result<[PathBuf; 2]> {
         let svg = self.svg()?;
         // Not `with_extension`: a stem may have dots of its own.
-        let path = |end: &str| PathBuf::from(format!("{}.{end}", stem.display()));
-        let paths = [path("svg"), path("png")];
+        let path = |end: &str| {
+            let mut path = stem.as_os_str().to_owned();
+            path.push(end);
+            PathBuf::from(path)
+        };
+        let paths = [path(".svg"), path(".png")];
         for (path, data) in paths.iter().zip([svg.as_bytes(), &png(&svg)?]) {
             std::fs::write(path, data).with_context(|| path.display().to_string())?;
         }

@@ -11,15 +11,16 @@
 //! | `processes.json` | which processes trained the run, on what, and how long |
 //! | `tensorboard/` | event files, with `--tensorboard` |
 //! | `start.safetensors` | the first state of a run that started from given weights (`--init`) |
-//! | `lock` | held by the process that writes here |
+//! | `lock` | held by the process that writes here; also the sign that the folder is that of a run |
 //!
 //! Logs are on the disk before the checkpoint that follows them. A resumed run cuts off what is after its checkpoint, so
 //! each line is there once.
 
 use crate::diagnostics;
-use crate::history::Point;
+use crate::history::{self, Point};
 use crate::plot;
 use crate::processes::{Process, Watch};
+use crate::recipe::Recipe;
 use crate::run::{Run, Step};
 use crate::tensorboard::Events;
 use anyhow::{Context, Result, bail, ensure};
@@ -40,6 +41,9 @@ const PROCESSES: &str = "processes.json";
 const TENSORBOARD: &str = "tensorboard";
 const CONFIG: &str = "config.toml";
 const START: &str = "start.safetensors";
+const LOCK: &str = "lock";
+const REPORT: &str = "report.html";
+const PLOTS: &str = "plots";
 
 /// A path that is not the folder of a run.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +91,27 @@ fn lines(path: &Path) -> Result<Vec<Value>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         other => other.with_context(|| path.display().to_string())?,
     };
-    let whole = bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
-    Ok(whole.map_while(|line| serde_json::from_slice(line).ok()).collect())
+    Ok(parse(path, &bytes)?.into_iter().map(|(value, _)| value).collect())
+}
+
+/// The lines of a log with the lengths that they end at. What was torn at the end is left out.
+///
+/// # Errors
+/// A line in the middle is damaged: what follows would be lost.
+fn parse(path: &Path, log: &[u8]) -> Result<Vec<(Value, u64)>> {
+    let (mut lines, mut end) = (Vec::new(), 0);
+    let mut damaged: Option<(usize, serde_json::Error)> = None;
+    let whole = log.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
+    for (i, line) in whole.enumerate() {
+        end += line.len() as u64;
+        match (serde_json::from_slice(line), &damaged) {
+            (Ok(value), None) => lines.push((value, end)),
+            (Err(e), None) => damaged = Some((i + 1, e)),
+            (Ok(_), Some((at, e))) => bail!("{}: line {at}: expected JSON, found a damaged line ({e})", path.display()),
+            (Err(_), Some(_)) => {}
+        }
+    }
+    Ok(lines)
 }
 
 /// The lines of the metrics of a run.
@@ -154,19 +177,16 @@ struct Log {
 }
 
 impl Log {
-    /// Opens a log, keeping its lines up to the first that is torn or that `keep` does not want; returns those.
+    /// Opens a log, keeping its lines up to the first that `keep` does not want; returns those.
     fn open(path: PathBuf, keep: impl Fn(&Value) -> bool) -> Result<(Self, Vec<Value>)> {
         let name = || path.display().to_string();
         let bytes = match fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             other => other.with_context(name)?,
         };
-        let (mut lines, mut length) = (Vec::new(), 0);
-        for line in bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n")) {
-            let Some(value) = serde_json::from_slice(line).ok().filter(&keep) else { break };
-            lines.push(value);
-            length += line.len() as u64;
-        }
+        let kept: Vec<(Value, u64)> = parse(&path, &bytes)?.into_iter().take_while(|(value, _)| keep(value)).collect();
+        let length = kept.last().map_or(0, |(_, end)| *end);
+        let lines = kept.into_iter().map(|(value, _)| value).collect();
         let file = OpenOptions::new().create(true).append(true).open(&path).with_context(name)?;
         file.set_len(length).with_context(name)?;
         Ok((Self { path, file }, lines))
@@ -197,7 +217,7 @@ pub(crate) struct Folder {
 }
 
 fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join("lock");
+    let path = folder.join(LOCK);
     let file = OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
@@ -213,20 +233,27 @@ impl Folder {
     /// end. An earlier run there is refused, or removed with `overwrite`.
     pub(crate) fn create(path: &Path, run: &Run<'_>, overwrite: bool) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("run folder {}", path.display()))?;
+        let is_run = path.join(LOCK).exists() || has_checkpoint(path);
+        if !overwrite
+            && !is_run
+            && let Some(file) = files(path)?.into_iter().find(|file| file.exists())
+        {
+            bail!(
+                "{}: expected no file that is not of a run, found {}; choose another --out, or give --overwrite",
+                path.display(),
+                file.display()
+            );
+        }
         let lock = lock(path)?;
-        let checkpoint = path.join(CHECKPOINT);
-        let previous = previous_path(&checkpoint);
-        if !overwrite && (checkpoint.exists() || previous.exists()) {
+        if !overwrite && has_checkpoint(path) {
             bail!(
                 "{0}: expected no earlier run, found one; go on with it (fixnet resume {0}), choose another --out, or give \
                  --overwrite",
                 path.display()
             );
         }
-        let [damaged, start] = [DAMAGED, START].map(|name| path.join(name));
-        let logs = [METRICS, DIGESTS, DIAGNOSTICS, CURVES, PROCESSES].map(|name| path.join(name));
-        let events = Events::files(&path.join(TENSORBOARD))?;
-        for old in [checkpoint, previous, damaged, start].into_iter().chain(logs).chain(events) {
+        // In an order in which what is left of an earlier run is never one to go on with: checkpoints before logs.
+        for old in files(path)?.into_iter().rev() {
             match fs::remove_file(&old) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(e).with_context(|| old.display().to_string());
@@ -234,7 +261,7 @@ impl Folder {
                 _ => {}
             }
         }
-        write_atomically(&path.join(CONFIG), run.recipe().to_toml()?.as_bytes())?;
+        write_config(path, run)?;
         if run.recipe().init.is_some() {
             run.save(&start_path(path))?;
         }
@@ -282,6 +309,30 @@ impl Folder {
         let (path, watch) = (path.to_path_buf(), Watch::new(processes(path), step));
         let folder = Self { path, metrics, digests, diagnostics, every, points, watch, events: None, _lock: lock };
         Ok((folder, checkpoint, problem))
+    }
+
+    /// That the recipe in the folder is still the run's: a change in it would not reach the run. Where the data are, and
+    /// whether event files are written, may change.
+    pub(crate) fn check_config(&self, recipe: &Recipe) -> Result<()> {
+        let config = config_path(&self.path);
+        if !config.exists() {
+            return Ok(());
+        }
+        let (data, tensorboard) = (recipe.data.clone(), recipe.tensorboard);
+        let changed = Recipe { data, tensorboard, ..history::recipe(&self.path)? }.differences(recipe)?;
+        ensure!(
+            changed.is_empty(),
+            "{}: holds other settings than the run began with ({}); a run keeps its settings: others are for a run of \
+             their own",
+            config.display(),
+            changed.join("; ")
+        );
+        Ok(())
+    }
+
+    /// Writes the recipe, in which the place of the data may be another one now.
+    pub(crate) fn write_config(&self, run: &Run<'_>) -> Result<()> {
+        write_config(&self.path, run)
     }
 
     /// Where it is.
@@ -353,6 +404,45 @@ impl Folder {
     pub(crate) fn draw(&self, title: &str) -> Result<()> {
         write_atomically(&self.path.join(CURVES), plot::curves(&[(title, &self.points)]).svg()?.as_bytes())
     }
+}
+
+fn write_config(folder: &Path, run: &Run<'_>) -> Result<()> {
+    write_atomically(&config_path(folder), run.recipe().to_toml()?.as_bytes())
+}
+
+/// Every file that a run may have, and what `plot` and `report` made of it.
+fn files(run: &Path) -> Result<Vec<PathBuf>> {
+    let checkpoint = run.join(CHECKPOINT);
+    let own = [CONFIG, METRICS, DIGESTS, DIAGNOSTICS, CURVES, PROCESSES, START, DAMAGED, REPORT].map(|n| run.join(n));
+    let plots = match fs::read_dir(run.join(PLOTS)) {
+        Ok(entries) => entries.map(|e| Ok(e?.path())).collect::<std::io::Result<Vec<_>>>().context(PLOTS)?,
+        Err(_) => Vec::new(),
+    };
+    let figures = plots.into_iter().filter(|f| f.extension().is_some_and(|e| e == "svg" || e == "png"));
+    let events = Events::files(&run.join(TENSORBOARD))?;
+    Ok(own.into_iter().chain([previous_path(&checkpoint), checkpoint]).chain(events).chain(figures).collect())
+}
+
+/// Whether `path` is a file of the run in the folder where it lies.
+pub(crate) fn is_of_a_run(path: &Path) -> Result<bool> {
+    let Ok(path) = path.canonicalize() else { return Ok(false) };
+    let Some(folder) = path.parent() else { return Ok(false) };
+    Ok(has_checkpoint(folder) && files(folder)?.contains(&path))
+}
+
+/// Where `plot` puts its figures of one run.
+pub(crate) fn plots_path(run: &Path) -> PathBuf {
+    run.join(PLOTS)
+}
+
+/// Where `report` puts its page of one run.
+pub(crate) fn report_path(run: &Path) -> PathBuf {
+    run.join(REPORT)
+}
+
+/// A text as the name of a folder: what is neither letter nor digit nor one of `._=` becomes `-`.
+pub(crate) fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || "._=".contains(c) { c } else { '-' }).collect()
 }
 
 /// The digests that a run recorded, by step.

@@ -1,9 +1,9 @@
 //! `fixnet import`: weights that PyTorch has trained, as a file to start training from; and the same for `--init`.
 
 use crate::folder::existing_checkpoint;
-use crate::out::{note, say};
+use crate::out::{note, say, text};
 use crate::usage;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use fixnet::autograd::Array;
 use fixnet::checkpoint::{Pretrained, TensorFile};
 use fixnet::export::{self, torch};
@@ -55,7 +55,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     ]);
     TensorFile::save(&args.out, &arrays, &metadata)?;
     if args.json {
-        say!("{}", json!({ "file": args.out, "tensors": count, "identities": imported.identities }));
+        say!("{}", json!({ "file": text(&args.out), "tensors": count, "identities": imported.identities }));
     } else {
         say!("{count} tensors written to {}", args.out.display());
         imported.identities.iter().for_each(|name| note!("{name}: not in the file; it is the identity now"));
@@ -70,6 +70,11 @@ pub(crate) fn open(init: &str) -> Result<TensorFile> {
 
 /// The weights in it for a model and its data.
 pub(crate) fn weights(file: &TensorFile, model: &ModelSpec, data: &Split) -> Result<Pretrained> {
+    ensure!(
+        !file.header().metadata.contains_key(export::packed::PLAN),
+        "--init {}: expected weights of floats, found a packed network; `fixnet export RUN --weights FILE` writes them",
+        file.path().display()
+    );
     if file.header().checksum().is_some() {
         return Ok(Pretrained::new(file.floats()));
     }

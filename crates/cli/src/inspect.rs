@@ -1,7 +1,7 @@
 //! `fixnet inspect`: what is in a safetensors file.
 
 use crate::folder::existing_checkpoint;
-use crate::out::say;
+use crate::out::{say, text};
 use anyhow::Result;
 use fixnet::checkpoint::{Header, TensorFile};
 use serde_json::json;
@@ -37,7 +37,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         say!(
             "{}",
             json!({
-                "file": path, "bytes": header.file_bytes, "checksum_compared": checked, "metadata": header.metadata,
+                "file": text(&path), "bytes": header.file_bytes, "checksum_compared": checked, "metadata": header.metadata,
                 "tensors": tensors,
             })
         );

@@ -4,6 +4,9 @@ use crate::usage;
 use anyhow::{Context, Result, anyhow};
 use fixnet::kernel::{Isa, isa, isa_from_env, set_isa};
 
+/// The most threads: more than any machine has, and few enough to be started.
+const MOST: usize = 1024;
+
 /// The argument that caps the instruction set.
 #[derive(clap::Args)]
 pub(crate) struct Cap {
@@ -39,8 +42,8 @@ impl Machine {
     /// Runs `work` on the threads and the instruction set asked for.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce(Isa) -> Result<T> + Send) -> Result<T> {
         let isa = self.cap.enter()?;
-        if self.threads == Some(0) {
-            return Err(usage(anyhow!("--threads: expected at least 1, found 0")));
+        if let Some(odd) = self.threads.filter(|n| !(1..=MOST).contains(n)) {
+            return Err(usage(anyhow!("--threads: expected 1 to {MOST}, found {odd}")));
         }
         rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0)).build_global().context("thread pool")?;
         // On a thread of the pool, so that handing out work never crosses from outside.
@@ -48,10 +51,11 @@ impl Machine {
     }
 }
 
-/// Does `work` `jobs` times at once, each on its share of the threads.
+/// Does `work` up to `jobs` times at once, each on its share of the threads, at least one.
 pub(crate) fn share(jobs: usize, work: impl Fn() + Sync) -> Result<()> {
     let threads = rayon::current_num_threads();
-    let pool = |job: usize| rayon::ThreadPoolBuilder::new().num_threads(((threads + job) / jobs).max(1)).build();
+    let jobs = jobs.min(threads);
+    let pool = |job: usize| rayon::ThreadPoolBuilder::new().num_threads((threads + job) / jobs).build();
     let pools = (0..jobs).map(pool).collect::<Result<Vec<_>, _>>().context("thread pool")?;
     std::thread::scope(|scope| {
         for pool in &pools {

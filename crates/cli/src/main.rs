@@ -29,9 +29,8 @@ mod train;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use out::{OutputError, note};
+use out::note;
 use std::fmt;
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
 /// The command line asks for something that makes no sense.
@@ -260,14 +259,10 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
-        Err(e) => match e.downcast_ref::<OutputError>() {
-            // The reader, `head` perhaps, has seen enough.
-            Some(OutputError(closed)) if closed.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            _ => {
-                note!("error: {}", message(&e));
-                if e.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
-            }
-        },
+        Err(e) => {
+            note!("error: {}", message(&e));
+            if e.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! `fixnet plot`: what runs have logged, in the form of the papers' figures; and the curves that every run draws.
 
 use crate::figure::{self, Figure, Line, Panel};
-use crate::folder::config_path;
+use crate::folder::{self, config_path};
 use crate::history::{History, Point};
-use crate::out::say;
+use crate::out::{say, text};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let runs: Vec<_> = labels.into_iter().zip(histories).map(|(label, run)| Named { label, run }).collect();
     let out = match (&args.out, &args.runs[..]) {
         (Some(out), _) => out.clone(),
-        (None, [only]) => only.join("plots"),
+        (None, [only]) => folder::plots_path(only),
         (None, _) => PathBuf::from("plots"),
     };
     let figures: Vec<_> = figures(&runs).into_iter().filter(|(_, figure)| !figure.is_empty()).collect();
@@ -50,7 +50,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         files.extend(figure.write(&out.join(name))?);
     }
     if args.json {
-        say!("{}", json!({ "runs": paths, "files": files }));
+        let all = |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Vec<_>>();
+        say!("{}", json!({ "runs": all(&paths), "files": all(&files) }));
     } else {
         files.iter().try_for_each(|file| -> Result<()> { Ok(say!("{}", file.display())) })?;
     }

@@ -16,6 +16,9 @@ pub(crate) const BUILT_IN: [(&str, &str); 6] = [
     ("mlp-digits", include_str!("../recipes/mlp-digits.toml")),
 ];
 
+/// The largest seed: whole numbers of TOML have a sign.
+pub(crate) const SEED_MAX: u64 = i64::MAX as u64;
+
 /// The names of the built-in recipes.
 pub(crate) fn names() -> String {
     BUILT_IN.map(|(name, _)| name).join(", ")
@@ -63,6 +66,7 @@ pub(crate) struct Recipe {
     /// Nesterov's momentum in SGD.
     pub(crate) nesterov: Option<bool>,
     /// beta1 and beta2 of Adam, AdamW, NAdam and Adamax.
+    #[serde(deserialize_with = "two")]
     pub(crate) betas: Option<[f64; 2]>,
     /// What keeps a divisor from 0 in all but SGD.
     pub(crate) eps: Option<f64>,
@@ -128,6 +132,16 @@ pub(crate) struct Recipe {
     /// Write event files of TensorBoard; no influence on the result.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) tensorboard: bool,
+}
+
+/// Two numbers, no more: a third would be dropped without a word.
+fn two<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<[f64; 2]>, D::Error> {
+    let numbers = Option::<Vec<f64>>::deserialize(from)?;
+    let pair = |numbers: Vec<f64>| {
+        let count = numbers.len();
+        numbers.try_into().map_err(|_| serde::de::Error::invalid_length(count, &"two numbers"))
+    };
+    numbers.map(pair).transpose()
 }
 
 impl Default for Recipe {
@@ -205,6 +219,8 @@ impl Recipe {
             }
         };
         let mut recipe = Self::from_toml(&text, &format!("recipe {name}"))?;
+        let empty = toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.is_empty());
+        ensure!(!empty, "recipe {name}: expected at least one key, such as `data` or `model`, found none");
         if recipe.name.is_empty() {
             recipe.name = stem;
         }
@@ -224,6 +240,7 @@ impl Recipe {
     /// Checks what can be checked without data, and gives the parts in their own types. Settings of the optimizer that were
     /// left out are filled in, so that the recipe holds all that the run depends on.
     pub(crate) fn resolve(&mut self) -> Result<Resolved> {
+        ensure!(self.seed <= SEED_MAX, "seed: expected at most {SEED_MAX}, found {}", self.seed);
         self.check_finite()?;
         ensure!(self.epochs > 0, "epochs: expected at least 1, found 0");
         ensure!(self.batch_size > 0, "batch_size: expected at least 1, found 0");
@@ -284,6 +301,16 @@ impl Recipe {
             }
         }
         Ok(())
+    }
+
+    /// The keys in which this recipe is not `other`, each with both values.
+    pub(crate) fn differences(&self, other: &Self) -> Result<Vec<String>> {
+        let (found, wanted) = (toml::Table::try_from(self)?, toml::Table::try_from(other)?);
+        let tell = |v: Option<&toml::Value>| v.map_or("nothing".into(), text);
+        let keys: std::collections::BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
+        let differ = keys.into_iter().filter(|key| found.get(*key) != wanted.get(*key));
+        let line = |key: &String| format!("{key}: expected {}, found {}", tell(wanted.get(key)), tell(found.get(key)));
+        Ok(differ.map(line).collect())
     }
 
     /// The keys that have no influence on a run of this recipe, such as the gradient rule of float gradients.
@@ -424,20 +451,19 @@ impl Recipe {
         config.scale_lr = self.scale_lr;
         config.latent_lr_factor = self.latent_lr_factor;
         config.schedule = self.schedule("schedule", &self.schedule, "warmup", self.warmup)?;
-        if let Some(transition) = &mut config.transition {
-            *transition = TransitionConfig {
-                factor: self.transition_factor,
-                momentum: self.transition_momentum,
-                schedule: self.schedule(
-                    "transition_schedule",
-                    &self.transition_schedule,
-                    "transition_warmup",
-                    self.transition_warmup,
-                )?,
-                rule: self.talr_rule.parse()?,
-                gain: self.talr_gain,
-                scope: self.transition_scope.parse()?,
-            };
+        let (name, warmup) = (&self.transition_schedule, self.transition_warmup);
+        let transition = TransitionConfig {
+            factor: self.transition_factor,
+            momentum: self.transition_momentum,
+            schedule: self.schedule("transition_schedule", name, "transition_warmup", warmup)?,
+            rule: self.talr_rule.parse()?,
+            gain: self.talr_gain,
+            scope: self.transition_scope.parse()?,
+        };
+        match &mut config.transition {
+            Some(of_twin) => *of_twin = transition,
+            // Without influence here, and held to its ranges all the same.
+            None => drop(Optimizer::new(OptimizerConfig { transition: Some(transition), ..config.clone() })?),
         }
         Ok(config)
     }
@@ -457,6 +483,11 @@ impl Recipe {
             other => bail!("{warmup_key}: expected a fraction of the run below 1 or whole steps, found {other}"),
         })
     }
+}
+
+/// A TOML value as text, strings without their quotes.
+pub(crate) fn text(value: &toml::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
 }
 
 /// A TOML value from text; what is none is a string.

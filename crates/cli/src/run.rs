@@ -3,7 +3,7 @@
 
 use crate::out::note;
 use crate::recipe::Recipe;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fixnet::checkpoint::{self, Checkpoint, Pretrained, Progress, Taken, TensorFile};
 use fixnet::metrics::Prediction;
 use fixnet::optim::StepReport;
@@ -15,6 +15,9 @@ use std::path::Path;
 
 /// The key of the recipe in the metadata of a checkpoint.
 pub(crate) const CONFIG: &str = "config";
+
+/// The key of the fingerprint of the training images in it.
+const DATA: &str = "data";
 
 /// What a step gave.
 pub(crate) struct Step {
@@ -37,6 +40,7 @@ pub(crate) struct Run<'a> {
     augment: Augment,
     progress: Progress,
     loader: Loader,
+    fingerprint: String,
     diagnostics: Option<u64>,
 }
 
@@ -70,6 +74,16 @@ impl<'a> Run<'a> {
     /// A run as it was when the checkpoint was saved.
     pub(crate) fn resumed(recipe: Recipe, data: &'a Split, checkpoint: &Checkpoint) -> Result<Self> {
         let mut run = Self::new(recipe, data)?;
+        if let Some(expected) = checkpoint.metadata().get(DATA).filter(|known| **known != run.fingerprint) {
+            let short = |text: &str| text.chars().take(12).collect::<String>();
+            bail!(
+                "data {}: expected the training images that the run began with ({}), found {} others ({})",
+                run.recipe.data,
+                short(expected),
+                data.train.len(),
+                short(&run.fingerprint)
+            );
+        }
         checkpoint.restore(&mut run.store, Some(&mut run.optimizer))?;
         run.progress = checkpoint.progress();
         run.loader = run.epoch();
@@ -85,11 +99,45 @@ impl<'a> Run<'a> {
         let optimizer = Optimizer::new(OptimizerConfig { total_steps, ..parts.optimizer })?;
         let normalize = Normalize::of(train);
         let loader = Loader::new(train, recipe.batch_size, normalize.clone());
-        let (augment, progress) = (parts.augment, Progress::default());
-        let mut run =
-            Self { recipe, data, store, net, optimizer, normalize, augment, progress, loader, diagnostics: None };
+        let (augment, progress, fingerprint) = (parts.augment, Progress::default(), train.fingerprint());
+        let mut run = Self {
+            recipe,
+            data,
+            store,
+            net,
+            optimizer,
+            normalize,
+            augment,
+            progress,
+            loader,
+            fingerprint,
+            diagnostics: None,
+        };
+        run.check_last_batch()?;
         run.loader = run.epoch();
         Ok(run)
+    }
+
+    /// That no batch is a single image where a normalization needs several: better known now than after an epoch.
+    fn check_last_batch(&mut self) -> Result<()> {
+        let (images, size) = (self.data.train.len(), self.recipe.batch_size);
+        let last = images.checked_rem(size).filter(|rest| *rest > 0).unwrap_or(size.min(images));
+        if last != 1 {
+            return Ok(());
+        }
+        let plan = Plan::of(&self.net, &mut self.store, &self.data.train.shape())?;
+        let one_row = |node: &fixnet::plan::Node| {
+            let pixels = node.shape().split_last().map_or(1, |(_, pixels)| pixels.iter().product::<usize>());
+            matches!(node.op(), fixnet::plan::Op::BatchNorm) && pixels == 1
+        };
+        if let Some(norm) = plan.nodes().iter().find(|node| one_row(node)) {
+            bail!(
+                "batch_size: expected batches of at least 2 images for the batch norm `{}`, found {size}, which leaves one of \
+                 {images} images for the last batch",
+                norm.name()
+            );
+        }
+        Ok(())
     }
 
     /// What is left of the running epoch.
@@ -202,6 +250,7 @@ impl<'a> Run<'a> {
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
         let metadata = BTreeMap::from([
             (CONFIG.to_string(), self.recipe.to_toml()?),
+            (DATA.to_string(), self.fingerprint.clone()),
             ("fixnet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
         ]);
         Ok(checkpoint::save(path, &self.store, &self.optimizer, &self.progress, &metadata)?)

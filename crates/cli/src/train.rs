@@ -1,14 +1,14 @@
 //! `fixnet train` and `fixnet resume`: the loop over steps and epochs, with logs, checkpoints, progress and summary.
 
-use crate::folder::Folder;
+use crate::folder::{Folder, plain};
 use crate::history::Point;
 use crate::interrupt;
 use crate::machine::Machine;
-use crate::out::{note, say};
-use crate::recipe::Recipe;
+use crate::out::{note, say, text};
+use crate::recipe::{Recipe, SEED_MAX};
 use crate::run::{Run, Step, recipe_of};
 use crate::{INTERRUPTED, usage};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fixnet::kernel::Isa;
 use fixnet::quant::gammas;
 use fixnet::tensor::profile;
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Seed of all randomness
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=SEED_MAX))]
     seed: Option<u64>,
     /// digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG) or npz:PATH
     #[arg(long, value_name = "KIND:PATH")]
@@ -160,10 +160,60 @@ fn set<T: Clone>(to: &mut T, flag: &Option<T>) {
 }
 
 impl Args {
+    /// That no key is given both by its flag and by `--set`.
+    fn check_once(&self) -> Result<()> {
+        let flags = [
+            ("bits", self.bits.is_some()),
+            ("epochs", self.epochs.is_some()),
+            ("batch_size", self.batch_size.is_some()),
+            ("lr", self.lr.is_some()),
+            ("seed", self.seed.is_some()),
+            ("data", self.data.is_some()),
+            ("validation", self.validation.is_some()),
+            ("model", self.model.is_some()),
+            ("scheme", self.scheme.is_some()),
+            ("weight_scales", self.weight_scales.is_some()),
+            ("scales", self.scales.is_some()),
+            ("gradient_rule", self.gradient_rule.is_some()),
+            ("gradient_rounding", self.gradient_rounding.is_some()),
+            ("optimizer", self.optimizer.is_some()),
+            ("edges", self.edges.is_some()),
+            ("init", self.init.is_some()),
+        ];
+        for key in self.set_keys() {
+            let twice = flags.contains(&(key, true));
+            ensure!(!twice, "{key}: expected --{} or --set {key}=…, found both", key.replace('_', "-"));
+        }
+        Ok(())
+    }
+
+    /// The keys that `--set` names.
+    fn set_keys(&self) -> impl Iterator<Item = &str> {
+        self.set.iter().filter_map(|assignment| assignment.split_once('=')).map(|(key, _)| key.trim())
+    }
+
+    /// Tells of settings that were given and have no influence on this run.
+    fn tell_idle(&self, recipe: &Recipe) -> Result<()> {
+        let flags = [
+            ("scheme", self.scheme.is_some()),
+            ("weight_scales", self.weight_scales.is_some()),
+            ("scales", self.scales.is_some()),
+            ("gradient_rule", self.gradient_rule.is_some()),
+            ("gradient_rounding", self.gradient_rounding.is_some()),
+        ];
+        for key in recipe.idle_keys()? {
+            if flags.contains(&(key, true)) || self.set_keys().any(|k| k == key) {
+                note!("note: {key} has no influence at {} with {}", recipe.bits, recipe.optimizer);
+            }
+        }
+        Ok(())
+    }
+
     /// The recipe with the flags put in.
     fn recipe(&self) -> Result<Recipe> {
         let mut recipe = Recipe::find(&self.recipe)?;
-        recipe.clone().resolve()?;
+        recipe.clone().resolve().with_context(|| format!("recipe {}", self.recipe))?;
+        self.check_once().map_err(usage)?;
         set(&mut recipe.bits, &self.bits);
         set(&mut recipe.epochs, &self.epochs);
         set(&mut recipe.batch_size, &self.batch_size);
@@ -199,9 +249,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         note!("optimizer: {} has no quantized weights to schedule at {bits}; {useful} is used", recipe.optimizer);
         recipe.optimizer = useful;
     }
-    let out = args.out.clone().unwrap_or_else(|| {
-        Path::new("runs").join(format!("{}-{}-s{}", recipe.name, recipe.bits.replace('/', "-"), recipe.seed))
-    });
+    args.tell_idle(&recipe)?;
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new("runs").join(plain(&format!("{}-{}-s{}", recipe.name, recipe.bits, recipe.seed))));
     args.options.machine.run(|isa| {
         // Before the data: a wrong name should not cost the time to load them.
         let init = recipe.init.as_deref().map(crate::import::open).transpose()?;
@@ -225,10 +277,15 @@ pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
             note!("warning: goes on from the previous checkpoint, of step {}", checkpoint.step());
         }
         let mut recipe = recipe_of(&checkpoint)?;
-        set(&mut recipe.data, &args.data);
+        folder.check_config(&recipe)?;
+        if let Some(place) = &args.data {
+            place.parse::<fixnet::data::Source>().map_err(|e| usage(e.into()))?;
+            recipe.data.clone_from(place);
+        }
         recipe.tensorboard |= args.options.tensorboard;
         let data = recipe.resolve()?.data.load()?;
         let mut run = Run::resumed(recipe, &data, &checkpoint)?;
+        folder.write_config(&run)?;
         if run.recipe().tensorboard {
             folder.write_events(checkpoint.step())?;
         }
@@ -474,7 +531,7 @@ fn summarize(run: &Run<'_>, folder: &Folder, options: &Options, isa: Isa, clock:
                 "threads": rayon::current_num_threads(), "isa": isa.to_string(), "epochs": recipe.epochs,
                 "steps": run.store().step(), "train_loss": last.train_loss, "test_accuracy": last.test_accuracy,
                 "seconds": seconds, "images_per_second": images_per_second, "peak_memory_bytes": peak,
-                "digest": digest, "run": folder.path(),
+                "digest": digest, "run": text(folder.path()),
             })
         );
         return Ok(());

@@ -3,8 +3,9 @@
 use crate::folder;
 use crate::history;
 use crate::machine::Machine;
-use crate::out::say;
+use crate::out::{say, text};
 use crate::run::Run;
+use crate::usage;
 use anyhow::{Result, ensure};
 use fixnet::checkpoint::Checkpoint;
 use serde_json::json;
@@ -44,6 +45,7 @@ fn verify(args: &Args) -> Result<ExitCode> {
     let checkpoint = folder::existing_checkpoint(&args.run)?;
     let mut recipe = history::recipe(&args.run)?;
     if let Some(data) = &args.data {
+        data.parse::<fixnet::data::Source>().map_err(|e| usage(e.into()))?;
         recipe.data.clone_from(data);
     }
     let data = recipe.resolve()?.data.load()?;
@@ -79,7 +81,10 @@ fn verify(args: &Args) -> Result<ExitCode> {
     }
     let steps = last.unwrap_or(0);
     if args.json {
-        say!("{}", json!({ "run": args.run, "equal": true, "digests": equal, "steps": steps, "difference": null }));
+        say!(
+            "{}",
+            json!({ "run": text(&args.run), "equal": true, "digests": equal, "steps": steps, "difference": null })
+        );
     } else {
         say!("equal: {equal} digests, the last one of step {steps}");
     }
@@ -91,7 +96,7 @@ fn differs(args: &Args, e: &Expected, found: &str, equal_until: Option<u64>) -> 
         let difference = json!({ "step": e.step, "source": e.source, "recorded": e.digest, "replayed": found });
         say!(
             "{}",
-            json!({ "run": args.run, "equal": false, "equal_until_step": equal_until, "difference": difference })
+            json!({ "run": text(&args.run), "equal": false, "equal_until_step": equal_until, "difference": difference })
         );
     } else {
         say!("first difference at step {} ({})", e.step, e.source);

@@ -41,6 +41,14 @@ fn a_reader_that_has_gone_is_no_error() {
         assert!(out.status.success(), "{args:?}: {}", stderr(&out));
         assert_eq!(stderr(&out), "", "{args:?}");
     }
+    // The exit code is that of the work, whether anybody reads or not.
+    let digests = out.join("digests.jsonl");
+    let tampered = std::fs::read_to_string(&digests).unwrap().replacen("digest\":\"", "digest\":\"0", 1);
+    std::fs::write(&digests, tampered).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let found = command(&["verify", run]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((found.status.code(), stderr(&found)), (Some(1), String::new()));
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let nobody_listens = command(&["eval", "nowhere"]).stderr(writer).stdout(Stdio::null()).status().unwrap();
@@ -52,6 +60,28 @@ fn a_reader_that_has_gone_is_no_error() {
         assert_eq!(out.status.code(), Some(1));
         assert!(stderr(&out).starts_with("error: standard output: No space left"), "{}", stderr(&out));
     }
+}
+
+/// A path need not be UTF-8, though JSON must.
+#[cfg(target_os = "linux")]
+#[test]
+fn any_path_is_a_path() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path(), 8);
+    let data = format!("mnist:{}", folder.path().display());
+    let run = folder.path().join(std::ffi::OsStr::from_bytes(b"odd-\xff"));
+    let call = |args: &[&str], more: &[&str]| {
+        let out = command(args).arg(&run).args(more).arg("--json").output().unwrap();
+        assert!(out.status.success(), "{args:?}: {}", stderr(&out));
+        let last = String::from_utf8(out.stdout).unwrap().lines().last().unwrap().to_string();
+        assert!(last.contains("odd-\u{fffd}"), "{args:?}: {last}");
+    };
+    call(&["train", "mlp-digits", "--model", "mlp:8", "--epochs", "1", "--data", &data, "--out"], &[]);
+    for command in ["eval", "verify", "inspect", "report", "plot"] {
+        call(&[command], &[]);
+    }
+    assert!(run.join("plots/curves.png").exists() && run.join("report.html").exists());
 }
 
 #[test]

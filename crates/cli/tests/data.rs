@@ -105,7 +105,7 @@ fn what_is_wrong_is_named() {
     run(2, &["--validation", "1"], &["validation", "below 1"]);
     run(2, &["--set", "rotation=200"], &["rotation", "0 to 180"]);
     run(2, &["--set", "mixup=-1"], &["mixup", "0 to 1"]);
-    run(2, &["--set", "data=digits", "--set", "image_size=8"], &["image_size", "digits"]);
+    refused(2, &["train", "mlp-digits", "--set", "data=digits", "--set", "image_size=8"], &["image_size", "digits"]);
     let bad = data.join("train/red/3.png");
     let bytes = fs::read(&bad).unwrap();
     fs::write(&bad, &bytes[..bytes.len() / 2]).unwrap();

@@ -70,6 +70,28 @@ fn exports_that_cannot_be_are_refused() {
         refused(1, &["export", &run, kind, "/nowhere/x"], &["/nowhere/x"]);
     }
     refused(1, &["export", "/nowhere", "--onnx", "x.onnx"], &["/nowhere"]);
+    // Nothing is written over a file of a run, or over another output.
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    for name in ["checkpoint.safetensors", "config.toml"] {
+        let own = format!("{run}/{name}");
+        let before = std::fs::read(&own).unwrap();
+        refused(2, &["export", &run, "--packed", &own], &[name, "found one of a run"]);
+        assert_eq!(std::fs::read(&own).unwrap(), before);
+    }
+    refused(2, &["export", &run, "--onnx", &at("x"), "--packed", &at("x")], &["a file for each output"]);
+    // A packed network is no start for training.
+    json(&["export", &run, "--packed", &at("packed.safetensors"), "--json"]);
+    let init = ["train", "mlp-digits", "--out", &at("new"), "--init", &at("packed.safetensors")].map(String::from);
+    refused(1, &init.each_ref().map(String::as_str), &["packed.safetensors", "found a packed network", "--weights"]);
+    // Data that were moved.
+    let moved = folder.path().join("moved");
+    std::fs::create_dir(&moved).unwrap();
+    tiny(&moved, 24);
+    for name in ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"] {
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    refused(1, &["export", &run, "--onnx", &at("y.onnx")], &["train-images-idx3-ubyte"]);
+    json(&["export", &run, "--onnx", &at("y.onnx"), "--data", &format!("mnist:{}", moved.display()), "--json"]);
 }
 
 #[test]

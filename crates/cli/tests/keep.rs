@@ -378,3 +378,77 @@ fn an_earlier_run_is_not_lost_by_accident() {
     assert_eq!(lines.lines().count(), 1, "{lines}");
     assert!(!run.join("checkpoint.damaged.safetensors").exists());
 }
+
+#[test]
+fn files_that_are_not_of_a_run_are_not_lost() {
+    let place = Place::new(16);
+    for name in ["config.toml", "start.safetensors", "report.html", "tensorboard/events.out.tfevents.1.mine"] {
+        let run = place.path(&name.replace(['/', '.'], "-"));
+        let mine = run.join(name);
+        fs::create_dir_all(mine.parent().unwrap()).unwrap();
+        fs::write(&mine, "mine").unwrap();
+        refused(1, &place.train(&run, &["--epochs", "1"]), &["not of a run", name, "--overwrite"]);
+        assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
+        json(&place.train(&run, &["--epochs", "1", "--overwrite"]));
+    }
+    // What plot and report made of an earlier run does not stay beside a new one; a file of the user's does.
+    let run = place.path("run");
+    json(&place.train(&run, &["--epochs", "1"]));
+    let folder = run.to_str().unwrap();
+    json(&["plot", folder, "--json"]);
+    json(&["report", folder, "--json"]);
+    fs::write(run.join("plots/notes.txt"), "mine").unwrap();
+    json(&place.train(&run, &["--epochs", "1", "--overwrite"]));
+    let left: Vec<_> = fs::read_dir(run.join("plots")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["notes.txt"]);
+    assert!(!run.join("report.html").exists());
+}
+
+#[test]
+fn a_run_keeps_its_data_and_its_settings() {
+    let place = Place::new(16);
+    let run = place.path("run");
+    let first = json(&place.train(&run, &["--epochs", "2"]));
+    let config = run.join("config.toml");
+    let before = fs::read_to_string(&config).unwrap();
+    // Other images, and as many images of which one differs.
+    let (more, changed) = (Place::new(20), Place::new(16));
+    let images = changed.path("train-images-idx3-ubyte");
+    let mut bytes = fs::read(&images).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&images, bytes).unwrap();
+    for other in [&more, &changed] {
+        refused(1, &resume(&run, &["--data", &other.data]), &[&other.data, "training images that the run began with"]);
+        refused(1, &["verify", run.to_str().unwrap(), "--data", &other.data], &["training images"]);
+    }
+    refused(2, &resume(&run, &["--data", "nonsense"]), &["nonsense"]);
+    fs::write(&config, before.replace("epochs = 2", "epochs = 4")).unwrap();
+    refused(1, &resume(&run, &[]), &["config.toml", "epochs: expected 2, found 4"]);
+    fs::write(&config, &before).unwrap();
+    // The same images elsewhere are where the run looks from then on.
+    let same = Place::new(16);
+    assert_eq!(json(&resume(&run, &["--data", &same.data]))["digest"], first["digest"]);
+    assert_eq!(fs::read_to_string(&config).unwrap(), before.replace(&place.data, &same.data));
+}
+
+#[test]
+fn a_damaged_line_of_a_log_is_named_and_nothing_behind_it_is_lost() {
+    let place = Place::new(16);
+    let run = place.path("run");
+    json(&place.train(&run, &["--epochs", "4"]));
+    let metrics = run.join("metrics.jsonl");
+    let before = fs::read_to_string(&metrics).unwrap();
+    let mut lines: Vec<&str> = before.lines().collect();
+    lines[1] = "<\"kind\":\"epoch\"}";
+    let damaged = lines.join("\n") + "\n";
+    fs::write(&metrics, &damaged).unwrap();
+    let folder = run.to_str().unwrap();
+    for args in [&resume(&run, &[])[..], &["plot", folder], &["report", folder]] {
+        refused(1, args, &["metrics.jsonl: line 2: expected JSON"]);
+        assert_eq!(fs::read_to_string(&metrics).unwrap(), damaged);
+    }
+    // What a process that was killed had not finished is no damage.
+    fs::write(&metrics, before.clone() + "{\"kind\":").unwrap();
+    json(&resume(&run, &[]));
+    assert_eq!(fs::read_to_string(&metrics).unwrap(), before);
+}

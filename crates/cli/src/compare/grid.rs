@@ -1,8 +1,8 @@
 //! The grid: every mix of the values of its axes, as recipes with folders of their own.
 
-use crate::folder::config_path;
+use crate::folder::{config_path, plain};
 use crate::history;
-use crate::recipe::{Recipe, value};
+use crate::recipe::{Recipe, text, value};
 use crate::usage;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::path::{Path, PathBuf};
@@ -186,11 +186,6 @@ fn seeds(text: &str) -> Result<Vec<Value>> {
     Ok(seeds.into_iter().map(Value::from).collect())
 }
 
-/// A value as the table and the folders tell it.
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_string)
-}
-
 impl Grid {
     /// Every mix of recipes and values. Mixes that differ in nothing which matters to the run are one cell.
     fn new(recipes: Vec<Recipe>, mut axes: Vec<Axis>, out: &Path) -> Result<Self> {
@@ -252,8 +247,7 @@ impl Cell {
             set.iter().map(|key| (*key, value(key))).filter(|(_, v)| v != "-").map(|(k, v)| format!("{k}={v}")),
         );
         parts.push(format!("s{}", recipe.seed));
-        let plain = |c: char| if c.is_alphanumeric() || "._=".contains(c) { c } else { '-' };
-        let name: String = parts.join("-").chars().map(plain).collect();
+        let name = plain(&parts.join("-"));
         let path = out.join(&name);
         Ok(Self { columns: columns.iter().map(|key| value(key)).collect(), recipe, name, path })
     }
@@ -263,15 +257,7 @@ impl Cell {
         if !config_path(&self.path).exists() {
             return Ok(());
         }
-        let [found, wanted] = [&history::recipe(&self.path)?, &self.recipe].map(toml::Table::try_from);
-        let (found, wanted) = (found?, wanted?);
-        let tell = |v: Option<&Value>| v.map_or("nothing".into(), text);
-        let keys: std::collections::BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
-        let differ: Vec<String> = keys
-            .into_iter()
-            .filter(|key| found.get(*key) != wanted.get(*key))
-            .map(|key| format!("{key}: expected {}, found {}", tell(wanted.get(key)), tell(found.get(key))))
-            .collect();
+        let differ = history::recipe(&self.path)?.differences(&self.recipe)?;
         ensure!(
             differ.is_empty(),
             "{}: holds a run with other settings ({}); choose another --out",

@@ -150,7 +150,7 @@ pub(crate) fn runs_json(grid: &Grid, outcomes: &[Outcome]) -> Value {
         let mut object = keys(grid, &cell.columns);
         let (state, ended, reason) = state(outcome);
         object.insert("seed".into(), cell.recipe.seed.into());
-        object.insert("run".into(), json!(cell.path));
+        object.insert("run".into(), json!(crate::out::text(&cell.path)));
         object.insert("state".into(), state.into());
         object.insert("reason".into(), reason.into());
         for (name, of) in NUMBERS {

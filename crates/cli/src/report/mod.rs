@@ -7,9 +7,9 @@ mod chart;
 mod gather;
 mod page;
 
-use crate::folder::write_atomically;
+use crate::folder::{self, write_atomically};
 use crate::machine::Machine;
-use crate::out::{note, say};
+use crate::out::{note, say, text};
 use crate::usage;
 use anyhow::{Context, Result};
 use gather::Subject;
@@ -47,14 +47,14 @@ fn report(args: &Args) -> Result<ExitCode> {
     let subjects = args.runs.iter().map(|run| Subject::read(run, args.data.as_deref())).collect::<Result<Vec<_>>>()?;
     let out = match (&args.out, &args.runs[..]) {
         (Some(out), _) => out.clone(),
-        (None, [run]) => run.join("report.html"),
+        (None, [run]) => folder::report_path(run),
         (None, _) => PathBuf::from("report.html"),
     };
     let page = page::page(&subjects);
     write_atomically(&out, page.as_bytes()).context("report")?;
     let missing: Vec<_> = subjects.iter().flat_map(|s| s.notes.iter().map(|n| format!("{}: {n}", s.name))).collect();
     if args.json {
-        say!("{}", json!({ "report": out, "bytes": page.len(), "runs": subjects.len(), "notes": missing }));
+        say!("{}", json!({ "report": text(&out), "bytes": page.len(), "runs": subjects.len(), "notes": missing }));
     } else {
         missing.iter().for_each(|text| note!("note: {text}"));
         say!("{}", out.display());

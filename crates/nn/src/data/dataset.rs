@@ -156,6 +156,20 @@ impl Dataset {
         }
     }
 
+    /// What tells this set from others: a hash (blake3, hex) of shape, classes, labels and pixels. Of streamed images, which
+    /// are not read for it, sums of the pixels of a sample stand for them.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = blake3::Hasher::new();
+        hash.update(format!("{:?} {} {}", self.shape(), self.classes, self.len()).as_bytes());
+        let labels: Vec<u8> = self.labels.iter().flat_map(|l| l.to_le_bytes()).collect();
+        hash.update(&labels);
+        match &self.pixels {
+            Pixels::Memory(bytes) => hash.update(bytes),
+            Pixels::Streamed { moments, .. } => hash.update(format!("{} {:?}", moments.count, moments.sums).as_bytes()),
+        };
+        hash.finalize().to_hex().to_string()
+    }
+
     /// The number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -354,6 +368,14 @@ mod tests {
     fn first_keeps_images_with_their_labels() {
         let a = Dataset::new("a", [1, 2, 1], 9, vec![1, 2, 3, 4, 5, 6], vec![7, 8, 6]).unwrap();
         let b = a.first(2).unwrap();
+        assert_eq!(a.fingerprint(), a.clone().fingerprint());
+        let others = [
+            Dataset::new("a", [1, 2, 1], 9, vec![1, 2, 3, 4, 5, 7], vec![7, 8, 6]).unwrap(),
+            Dataset::new("a", [1, 2, 1], 9, vec![1, 2, 3, 4, 5, 6], vec![7, 8, 5]).unwrap(),
+            Dataset::new("a", [2, 1, 1], 9, vec![1, 2, 3, 4, 5, 6], vec![7, 8, 6]).unwrap(),
+            b.clone(),
+        ];
+        assert!(others.iter().all(|other| other.fingerprint() != a.fingerprint()));
         assert_eq!((b.len(), b.labels(), &*b.image(1).unwrap()), (2, &[7, 8][..], &[3, 4][..]));
         assert_eq!((a.first(100).unwrap().len(), a.first(0).unwrap().len()), (3, 1));
     }
