@@ -66,13 +66,16 @@ pub(crate) fn checkpoint_path(run: &Path) -> PathBuf {
 /// # Errors
 /// The folder holds neither a checkpoint nor the one before.
 pub(crate) fn existing_checkpoint(run: &Path) -> Result<PathBuf> {
-    if run.is_dir() {
+    if run.is_dir() || !run.exists() {
         expect_checkpoint(run)?;
     }
     Ok(checkpoint_path(run))
 }
 
 fn expect_checkpoint(run: &Path) -> Result<()> {
+    if !run.is_dir() {
+        existing_config(run)?;
+    }
     let found = has_checkpoint(run);
     let expected = "expected the folder of a run, found no";
     ensure!(found, "{}: {expected} {CHECKPOINT} in it; begin with fixnet train", run.display());

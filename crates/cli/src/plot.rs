@@ -63,6 +63,9 @@ fn runs_in(path: &Path) -> Result<Vec<PathBuf>> {
     if config_path(path).exists() {
         return Ok(vec![path.into()]);
     }
+    if !path.is_dir() {
+        folder::existing_config(path)?;
+    }
     let entries = std::fs::read_dir(path).with_context(|| path.display().to_string())?;
     let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
     found.retain(|folder| config_path(folder).exists());

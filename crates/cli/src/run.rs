@@ -93,6 +93,7 @@ impl<'a> Run<'a> {
     fn build(mut recipe: Recipe, data: &'a Split, mut store: Store) -> Result<Self> {
         let parts = recipe.resolve()?;
         let train = &data.train;
+        parts.augment.check_for(train.shape())?;
         let input = [train.height, train.width, train.channels];
         let net = models::build(&mut store, &parts.model, input, train.classes, &parts.quant)?;
         let total_steps = u64::from(recipe.epochs) * train.len().div_ceil(recipe.batch_size) as u64;

@@ -41,6 +41,19 @@ fn settings() {
     }
     with(&["--isa", "sse9"], &["sse9", "no such instruction set"]);
     refused(2, &["train", "nonsense"], &["nonsense", "photo-digits"]);
+    for command in ["eval", "resume", "inspect", "export", "verify", "plot"] {
+        let more: &[&str] = if command == "export" { &["--onnx", "x.onnx"] } else { &[] };
+        refused(
+            1,
+            &[&[command, "no/such"], more].concat(),
+            &["no/such: expected the folder of a run, found no such folder"],
+        );
+    }
+    let grid = out.path().join("g.toml");
+    std::fs::write(&grid, "recipes = ['digits']\nbits = ['4/4/4', 3]\n").unwrap();
+    refused(2, &["compare", "--grid", grid.to_str().unwrap()], &["g.toml", "bits"]);
+    std::fs::write(&grid, "recipes = ['digits']\nseed = 1\nseeds = '2..3'\n").unwrap();
+    refused(1, &["compare", "--grid", grid.to_str().unwrap()], &["g.toml", "seed", "found them twice"]);
     for command in ["eval", "resume", "inspect"] {
         refused(1, &[command, folder], &[folder, "checkpoint.safetensors", "fixnet train"]);
     }

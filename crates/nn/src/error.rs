@@ -97,7 +97,7 @@ pub enum Problem {
     #[error("expected a checksum (blake3) in its metadata, found none; fixnet did not write it")]
     NoChecksum,
     /// Something that every checkpoint has.
-    #[error("`{name}` is missing or has another form")]
+    #[error("`{name}`, which every checkpoint of a run has, is missing or has another form")]
     Missing {
         /// Its name.
         name: String,

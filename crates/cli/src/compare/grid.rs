@@ -109,7 +109,12 @@ impl Axes {
         }
         axes.extend(given);
         let recipes = recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>>>()?;
-        Grid::new(recipes, axes, out).map_err(usage)
+        let grid = Grid::new(recipes, axes, out);
+        let grid = match &self.grid {
+            Some(path) => grid.with_context(|| format!("grid {}", path.display())),
+            None => grid,
+        };
+        grid.map_err(usage)
     }
 }
 
@@ -140,6 +145,7 @@ fn read(path: &Path) -> Result<(Vec<String>, Vec<Axis>)> {
             Value::String(text) if key == "seed" => seeds(text).with_context(|| format!("grid {name}"))?,
             _ => list(&key, values),
         };
+        ensure!(axes.iter().all(|(k, _)| *k != key), "grid {name}: {key}: expected its values once, found them twice");
         axes.push((key, values));
     }
     Ok((recipes, axes))

@@ -67,6 +67,24 @@ impl Augment {
         }
     }
 
+    /// Checks what depends on the images, of `[height, width, channels]`.
+    ///
+    /// # Errors
+    /// The padding is as long as a side: a crop could see nothing of the image; or a square of the cutout would always
+    /// blank all of it.
+    pub fn check_for(&self, [height, width, _]: [usize; 3]) -> Result<()> {
+        let (padding, cutout) = (height.min(width), 2 * height.max(width));
+        if self.crop_padding >= padding {
+            let expected = format!("less than a side of the images ({height}x{width})");
+            return Err(DataError::setting("crop_padding", &expected, self.crop_padding));
+        }
+        if self.cutout >= cutout {
+            let expected = format!("less than twice a side of the images ({height}x{width})");
+            return Err(DataError::setting("cutout", &expected, self.cutout));
+        }
+        Ok(())
+    }
+
     /// The variation of image `index` in an epoch: a function of these numbers and the shape alone.
     pub(super) fn draw(&self, seed: u64, epoch: u32, index: usize, [height, width, _]: [usize; 3]) -> Variation {
         let stream = Stream::new(seed, domain::AUGMENT, epoch, index as u32);
@@ -228,5 +246,11 @@ mod tests {
         ] {
             assert_eq!(augment.check().unwrap_err().to_string(), key);
         }
+        let refused = |augment: Augment| augment.check_for([8, 6, 3]).unwrap_err().to_string();
+        assert!(Augment { crop_padding: 5, cutout: 15, ..none }.check_for([8, 6, 3]).is_ok());
+        let e = refused(Augment { crop_padding: 6, ..none });
+        assert_eq!(e, "crop_padding: expected less than a side of the images (8x6), found 6");
+        let e = refused(Augment { cutout: 16, ..none });
+        assert_eq!(e, "cutout: expected less than twice a side of the images (8x6), found 16");
     }
 }

@@ -61,6 +61,13 @@ fn read(path: &Path, size: Option<usize>, seed: u64, in_memory: u64) -> Result<S
             test.dataset(format!("{place}/test"), size, colour, in_memory)?,
         );
     }
+    // Classes may be called so, but they hold images, not folders.
+    let of_classes = |part: &Path| part.is_dir() && entries(part).is_ok_and(|all| all.iter().any(|e| e.is_dir()));
+    for (there, lacks) in [(&train, &test), (&test, &train)] {
+        if of_classes(there) {
+            return Err(unexpected(lacks, "a folder of classes beside the other one", "none"));
+        }
+    }
     let all = Listing::of(path)?;
     let colour = all.colour;
     let all = all.dataset(place.to_string(), size, colour, in_memory)?;
@@ -465,6 +472,8 @@ mod tests {
             message(&[("a/b/1.png", &good)], None),
             "DIR/a/b: expected a PNG or JPEG image, found a folder or device"
         );
+        let e = message(&[("train/a/1.png", &good)], None);
+        assert_eq!(e, "DIR/test: expected a folder of classes beside the other one, found none");
         let e = message(&[("train/a/1.png", &good), ("test/b/1.png", &good)], None);
         assert_eq!(e, "DIR: expected test data of [\"a\"], as in training, found [\"b\"]");
         assert!(message(&[("a/1.png", &good)], None).contains("expected at least two images"));
