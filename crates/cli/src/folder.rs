@@ -73,8 +73,8 @@ pub(crate) fn existing_checkpoint(run: &Path) -> Result<PathBuf> {
 }
 
 fn expect_checkpoint(run: &Path) -> Result<()> {
-    if !run.is_dir() {
-        existing_config(run)?;
+    if let (false, Err(e)) = (run.is_dir(), existing_config(run)) {
+        bail!("{e}; begin with fixnet train");
     }
     let found = has_checkpoint(run);
     let expected = "expected the folder of a run, found no";
