@@ -78,10 +78,7 @@ fn export(args: &Args) -> Result<ExitCode> {
         note!("warning: the previous checkpoint is exported, of step {}", checkpoint.step());
     }
     let mut recipe = recipe_of(&checkpoint)?;
-    if let Some(place) = &args.data {
-        place.parse::<Source>().map_err(|e| usage(e.into()))?;
-        recipe.data.clone_from(place);
-    }
+    recipe.move_data(args.data.as_deref())?;
     let data = recipe.resolve()?.data.load()?;
     let config = recipe.to_toml()?;
     let mut run = Run::resumed(recipe, &data, &checkpoint)?;

@@ -363,6 +363,15 @@ impl Recipe {
         Ok(table.try_into()?)
     }
 
+    /// Takes the place of `--data`, where the same data are now.
+    pub(crate) fn move_data(&mut self, place: Option<&str>) -> Result<()> {
+        if let Some(place) = place {
+            place.parse::<Source>().map_err(|e| usage(e.into()))?;
+            self.data = place.into();
+        }
+        Ok(())
+    }
+
     /// Takes another optimizer. Of another update rule, it comes with its usual learning rate, decay and settings: those
     /// of the recipe belong to the recipe's.
     pub(crate) fn set_optimizer(&mut self, name: &str) -> Result<()> {

@@ -160,8 +160,8 @@ fn set<T: Clone>(to: &mut T, flag: &Option<T>) {
 }
 
 impl Args {
-    /// That no key is given both by its flag and by `--set`.
-    fn check_once(&self) -> Result<()> {
+    /// The keys that have a flag which is given.
+    fn flag_keys(&self) -> impl Iterator<Item = &str> {
         let flags = [
             ("bits", self.bits.is_some()),
             ("epochs", self.epochs.is_some()),
@@ -180,8 +180,13 @@ impl Args {
             ("edges", self.edges.is_some()),
             ("init", self.init.is_some()),
         ];
+        flags.into_iter().filter(|(_, given)| *given).map(|(key, _)| key)
+    }
+
+    /// That no key is given both by its flag and by `--set`.
+    fn check_once(&self) -> Result<()> {
         for key in self.set_keys() {
-            let twice = flags.contains(&(key, true));
+            let twice = self.flag_keys().any(|flag| flag == key);
             ensure!(!twice, "{key}: expected --{} or --set {key}=…, found both", key.replace('_', "-"));
         }
         Ok(())
@@ -194,15 +199,8 @@ impl Args {
 
     /// Tells of settings that were given and have no influence on this run.
     fn tell_idle(&self, recipe: &Recipe) -> Result<()> {
-        let flags = [
-            ("scheme", self.scheme.is_some()),
-            ("weight_scales", self.weight_scales.is_some()),
-            ("scales", self.scales.is_some()),
-            ("gradient_rule", self.gradient_rule.is_some()),
-            ("gradient_rounding", self.gradient_rounding.is_some()),
-        ];
         for key in recipe.idle_keys()? {
-            if flags.contains(&(key, true)) || self.set_keys().any(|k| k == key) {
+            if self.flag_keys().chain(self.set_keys()).any(|given| given == key) {
                 note!("note: {key} has no influence at {} with {}", recipe.bits, recipe.optimizer);
             }
         }
@@ -278,10 +276,7 @@ pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
         }
         let mut recipe = recipe_of(&checkpoint)?;
         folder.check_config(&recipe)?;
-        if let Some(place) = &args.data {
-            place.parse::<fixnet::data::Source>().map_err(|e| usage(e.into()))?;
-            recipe.data.clone_from(place);
-        }
+        recipe.move_data(args.data.as_deref())?;
         recipe.tensorboard |= args.options.tensorboard;
         let data = recipe.resolve()?.data.load()?;
         let mut run = Run::resumed(recipe, &data, &checkpoint)?;

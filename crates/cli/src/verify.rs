@@ -5,7 +5,6 @@ use crate::history;
 use crate::machine::Machine;
 use crate::out::{say, text};
 use crate::run::Run;
-use crate::usage;
 use anyhow::{Result, ensure};
 use fixnet::checkpoint::Checkpoint;
 use serde_json::json;
@@ -44,10 +43,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 fn verify(args: &Args) -> Result<ExitCode> {
     let checkpoint = folder::existing_checkpoint(&args.run)?;
     let mut recipe = history::recipe(&args.run)?;
-    if let Some(data) = &args.data {
-        data.parse::<fixnet::data::Source>().map_err(|e| usage(e.into()))?;
-        recipe.data.clone_from(data);
-    }
+    recipe.move_data(args.data.as_deref())?;
     let data = recipe.resolve()?.data.load()?;
     let recorded = folder::digests(&args.run)?;
     let mut expected: Vec<Expected> =
