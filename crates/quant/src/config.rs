@@ -37,7 +37,7 @@ named!(
         #[default]
         Lbt = "lbt",
         /// Modified LSQ: two's complement weights, quantized values without the scale. A normalization that follows takes
-        /// the scale out; where none does, a layer may have a learned output scale. Weight scales are not learned.
+        /// the scale out; where none does, a layer may have a learned output scale.
         Trs = "trs",
     }
 );

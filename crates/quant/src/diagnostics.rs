@@ -113,7 +113,8 @@ pub struct WeightReport {
     pub changed: u64,
     /// The mean effective step of latent weights, `|x_t - x_(t-1)| / s`.
     pub latent_step: f64,
-    /// The mean effective step of quantized weights in the same unit, `|q_t - q_(t-1)| / m`.
+    /// The mean effective step of quantized weights in the same unit, `|q_t - q_(t-1)| / m`; of one bit half of that, so
+    /// that a change of sign counts 1.
     pub quantized_step: f64,
     /// The mean distance of latent weights after the step to the nearest transition point, in levels (METHOD 3).
     pub distance: f64,
@@ -145,11 +146,12 @@ impl WeightReport {
                 moved += u64::from(a.abs_diff(b));
             }
         }
+        let apart = if q.bits() == 1 { 2.0 } else { f64::from(m) };
         Self {
             weights: len as u64,
             changed,
             latent_step: mean(latent_step),
-            quantized_step: mean(moved as f64 / f64::from(m)),
+            quantized_step: mean(moved as f64 / apart),
             distance: mean(distance),
             histogram: LATENT_BINS.count(levels.iter().map(|x| x / m)),
         }
@@ -296,7 +298,7 @@ mod tests {
         store.param_mut(w).value = tensor(&[0.5, 0.25]);
         requantize(&mut store).unwrap();
         let found = watch.finish(&mut store).remove(0).weight;
-        // A change of sign is a step of 2.
-        assert_eq!((found.changed, found.quantized_step, found.latent_step, found.distance), (1, 1.0, 0.5, 0.375));
+        // A change of sign counts 1, one of two weights changed.
+        assert_eq!((found.changed, found.quantized_step, found.latent_step, found.distance), (1, 0.5, 0.5, 0.375));
     }
 }

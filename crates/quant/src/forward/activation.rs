@@ -19,8 +19,8 @@ impl ActivationQuantizer {
     ///
     /// Its scale is set by the first training batch; until then it is 0. It is `3·sigma`, with sigma the deviation of the
     /// normal distribution that the inputs, or for inputs >= 0 their positive half, come from: `std(x)` and
-    /// `std(x)/sqrt(1 - 2/pi)`. For one bit in the TRS scheme it is `1.224·sigma`, the upper level of the best two for such
-    /// a half.
+    /// `std(x)/sqrt(1 - 2/pi)`. For one bit of inputs >= 0 in the TRS scheme it is `1.224·sigma`, the upper level of the
+    /// best two for such a half.
     ///
     /// # Errors
     /// `bits` is not 1 to 8, or the name `name.scale` is taken.
@@ -57,9 +57,14 @@ impl ActivationQuantizer {
         self.scale.map_or(1.0, |s| store.param(s).value.item())
     }
 
-    /// What quantized values leave out: the scale `s`, where they are levels alone.
+    /// What quantized values leave out: the scale `s`, where they are levels alone; of signs the mean magnitude of a normal
+    /// distribution whose first scale is `s`.
     pub(crate) fn missing(&self, s: f32) -> f32 {
-        if self.levels.post_scaled { 1.0 } else { s }
+        match self.levels {
+            Levels { post_scaled: true, .. } | Levels { scaled: false, .. } => 1.0,
+            Levels { range, .. } if range.is_sign() => s * ((2.0 / std::f64::consts::PI).sqrt() / 3.0) as f32,
+            _ => s,
+        }
     }
 
     /// Whether quantized values leave out a scale.
@@ -100,8 +105,8 @@ impl ActivationQuantizer {
 
     fn first_scale(&self, x: &Tensor, step: u64) -> Result<f32> {
         let (_, std) = reduce::mean_std(x.data());
-        let deviations = if self.levels.range.bits() == 1 { 1.224 } else { 3.0 };
         let signed = self.levels.range.zero() != 0;
+        let deviations = if self.levels.range.bits() == 1 && !signed { 1.224 } else { 3.0 };
         let s = if signed { deviations * std } else { deviations * std / (1.0 - 2.0 / std::f64::consts::PI).sqrt() };
         if !s.is_finite() {
             return Err(Error::NonFinite { what: "the input of a quantizer".into(), step, found: s.to_string() });

@@ -9,8 +9,8 @@
 //! TRS   dv/dx = 1/s | 0    dv/ds = -x/s^2 | 0
 //! ```
 //!
-//! One-bit quantizers are those of METHOD 1: weights and two-sided activations are the sign of x, with s = 1; activations
-//! >= 0 are 0 or 1 with m = 1 and, in the LBT scheme, s = 1.
+//! One-bit quantizers are those of METHOD 1: weights and two-sided activations are the sign of x, whose estimator passes
+//! where |x| <= s; activations >= 0 are 0 or 1 with m = 1. In the LBT scheme s = 1.
 
 use crate::Scheme;
 use fixnet_autograd::Result;
@@ -50,7 +50,7 @@ impl Levels {
         Ok(Self {
             range,
             per_scale: range.max() as f32 + above,
-            scaled: bits > 1 || (scheme, operand) == (Scheme::Trs, Operand::Positive),
+            scaled: bits > 1 || scheme == Scheme::Trs,
             post_scaled: bits > 1 && scheme == Scheme::Lbt,
         })
     }

@@ -114,10 +114,30 @@ mod tests {
         let codes = q.requantize(&mut store).unwrap();
         assert_eq!(levels(&codes), [-4, -4, -4, -2, 0, 2, 3, 3]);
         assert_eq!((codes.scale(), q.columns(&store)), (0.25, None));
-        // dv/dx = 1/s inside [-4, 3]. The scale is not learned.
+        // dv/dx = 1/s inside [-4, 3], dv/ds = -x/s^2 there.
         let dw = q.backward(&mut store, tensor(&[1.0; 8])).into_tensor(&mut store);
         assert_eq!(dw.data(), &[0.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0]);
-        assert!(q.learned_scale().is_none() && store.grad(q.scale().unwrap()).is_none());
+        assert_eq!(store.grad(q.learned_scale().unwrap()).unwrap().item(), 2.5 / 4.0);
+    }
+
+    /// The paper's sgn(clip(w/s, -1, 1)): the scale decides which gradients pass, and how large they are.
+    #[test]
+    fn trs_weights_of_one_bit_by_hand() {
+        let mut store = Store::seeded(0);
+        let w = store.add("w", Group::Latent, tensor(&[-2.0, -0.5, -0.1, 0.0, 0.35, 1.5])).unwrap();
+        let q = quantizer(&mut store, w, &QuantConfig { scheme: Scheme::Trs, ..config(1) });
+        let std = reduce::mean_std(store.param(w).value.data()).1;
+        let scale = q.learned_scale().unwrap();
+        assert_eq!(store.param(scale).value.item(), (3.0 * std) as f32);
+        store.param_mut(scale).value = Tensor::scalar(0.5);
+        let codes = q.requantize(&mut store).unwrap();
+        assert_eq!((levels(&codes), codes.scale()), (vec![-1, -1, -1, 1, 1, 1], 1.0));
+        // dv/dx = 1/s where |x| <= s, else 0; dv/ds = -x/s^2 there.
+        let dw = q.backward(&mut store, tensor(&[1.0; 6])).into_tensor(&mut store);
+        assert_eq!(dw.data(), &[0.0, 2.0, 2.0, 2.0, 2.0, 0.0]);
+        approx::assert_relative_eq!(store.grad(scale).unwrap().item(), 1.0, epsilon = 1e-6);
+        // An output that no normalization follows begins with the mean magnitude, not with the scale.
+        approx::assert_relative_eq!(q.missing(&store, false).item(), 4.45 / 6.0, epsilon = 1e-6);
     }
 
     #[test]
@@ -217,7 +237,7 @@ mod tests {
     #[test]
     fn a_scale_for_each_channel_is_a_quantizer_for_each_row() {
         let (whole, d) = (sample(&[3, 2, 2, 5], 1), sample(&[3, 2, 2, 5], 2));
-        for (scheme, bits) in [(Scheme::Lbt, 4), (Scheme::Lbt, 8), (Scheme::Trs, 2), (Scheme::Lbt, 1)] {
+        for (scheme, bits) in [(Scheme::Lbt, 4), (Scheme::Lbt, 8), (Scheme::Trs, 1), (Scheme::Trs, 2), (Scheme::Lbt, 1)] {
             let config = QuantConfig { scheme, weight_scales: WeightScales::Channel, ..config(bits) };
             let mut store = Store::seeded(0);
             let w = store.add("w", Group::Latent, whole.clone()).unwrap();

@@ -1,7 +1,7 @@
 //! The quantizer of a latent weight, with one scale or one for each output channel.
 
 use super::levels::{Levels, Operand};
-use crate::{QuantConfig, Scales, Scheme, WeightScales};
+use crate::{QuantConfig, Scales, WeightScales};
 use fixnet_autograd::deferred::{Clip, Gradient, Through};
 use fixnet_autograd::{Array, Error, Group, ParamId, Result, Slot, State, Store, Value};
 use fixnet_tensor::{Buffer, Codes, Tensor, map, reduce};
@@ -42,8 +42,7 @@ impl WeightQuantizer {
             }
             false => None,
         };
-        // TRS learns the scales of activations only (METHOD 1).
-        let learned = config.scales == Scales::Learned && config.scheme == Scheme::Lbt;
+        let learned = config.scales == Scales::Learned;
         store.add_state(&format!("{name}.quantizer"), Self { levels, weight, scale, learned, by_channel })
     }
 
@@ -102,15 +101,13 @@ impl WeightQuantizer {
     /// magnitude, which is the factor that brings them closest to the latents.
     pub(crate) fn missing(&self, store: &Store, by_channel: bool) -> Tensor {
         let latent = &store.param(self.weight).value;
-        match (self.levels.post_scaled, self.scale) {
-            (true, _) => first_scales(latent, by_channel, |_| 1.0),
-            (false, Some(scale)) if store.param(scale).value.len() > 1 || !by_channel => {
-                store.param(scale).value.clone()
-            }
-            (false, Some(scale)) => Tensor::full(&latent.shape()[..1], store.param(scale).value.item()),
-            (false, None) => {
-                first_scales(latent, by_channel, |w| reduce::sum_by(w.len(), |i| w[i].abs()) / w.len() as f64)
-            }
+        match self.scale {
+            _ if self.levels.post_scaled => first_scales(latent, by_channel, |_| 1.0),
+            Some(scale) if !self.levels.range.is_sign() => match store.param(scale).value.clone() {
+                scales if scales.len() > 1 || !by_channel => scales,
+                scale => Tensor::full(&latent.shape()[..1], scale.item()),
+            },
+            _ => first_scales(latent, by_channel, |w| reduce::sum_by(w.len(), |i| w[i].abs()) / w.len() as f64),
         }
     }
 
