@@ -55,12 +55,21 @@ pub(crate) struct Recipe {
     pub(crate) edges: u8,
     /// Whether a quantized classifier whose values leave out their scales has a learned factor of its output.
     pub(crate) output_scale: bool,
+    /// operands or output: what that factor starts from.
+    pub(crate) output_scale_start: String,
+    /// population or sample: the deviation that first scales are multiples of.
+    pub(crate) scale_deviation: String,
+    /// The gradient rule of the first convolution and the classifier. Left out, that of the other layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) edge_rule: Option<String>,
     /// sgd, adam, …; sgdt, adamt, … for their transition-rate twins.
     pub(crate) optimizer: String,
     /// The first learning rate; U_0 of a twin. Left out, the usual one of the optimizer.
     pub(crate) lr: Option<f64>,
     /// Decay of weights. Left out, the usual one of the optimizer.
     pub(crate) weight_decay: Option<f64>,
+    /// weights or all: whether biases and normalizations decay too.
+    pub(crate) decay_groups: String,
     /// Momentum of SGD or RMSProp. This and the next six belong to some optimizers only, and are refused with others.
     pub(crate) momentum: Option<f64>,
     /// Nesterov's momentum in SGD.
@@ -78,6 +87,8 @@ pub(crate) struct Recipe {
     pub(crate) lr_decay: Option<f64>,
     /// Learning rate of learned scales.
     pub(crate) scale_lr: f64,
+    /// Its schedule, with the same milestones and factor as that of the learning rate.
+    pub(crate) scale_schedule: String,
     /// What the learning rate of latent weights is multiplied by.
     pub(crate) latent_lr_factor: f64,
     /// constant, step, cosine or linear.
@@ -160,9 +171,13 @@ impl Default for Recipe {
             gradient_rounding: Rounding::default().to_string(),
             edges: 32,
             output_scale: true,
+            output_scale_start: OutputScaleStart::default().to_string(),
+            scale_deviation: Deviation::default().to_string(),
+            edge_rule: None,
             optimizer: "sgd".into(),
             lr: None,
             weight_decay: None,
+            decay_groups: DecayGroups::default().to_string(),
             momentum: None,
             nesterov: None,
             betas: None,
@@ -171,6 +186,7 @@ impl Default for Recipe {
             alpha: None,
             lr_decay: None,
             scale_lr: 1e-5,
+            scale_schedule: "constant".into(),
             latent_lr_factor: 1.0,
             schedule: "cosine".into(),
             milestones: vec![0.5, 0.75],
@@ -285,6 +301,9 @@ impl Recipe {
                 scales: self.scales.parse()?,
                 edges,
                 output_scale: self.output_scale,
+                output_scale_start: self.output_scale_start.parse()?,
+                scale_deviation: self.scale_deviation.parse()?,
+                edge_rule: self.edge_rule.as_deref().map(str::parse).transpose()?,
             },
             augment,
             optimizer,
@@ -328,8 +347,20 @@ impl Recipe {
         if parts.quant.edges.is_none() || parts.quant.scheme != Scheme::Trs {
             idle.push("output_scale");
         }
+        if parts.quant.edges.is_none() || parts.quant.scheme != Scheme::Trs || !self.output_scale {
+            idle.push("output_scale_start");
+        }
+        if parts.quant.edges.is_none() {
+            idle.push("edge_rule");
+        }
         if float {
-            idle.extend(["scheme", "weight_scales", "scales", "scale_lr", "latent_lr_factor"]);
+            idle.extend(["scheme", "weight_scales", "scales", "scale_deviation", "scale_lr", "latent_lr_factor"]);
+        }
+        if float || parts.quant.scales == Scales::Fixed {
+            idle.push("scale_schedule");
+        }
+        if self.weight_decay == Some(0.0) {
+            idle.push("decay_groups");
         }
         if float || !twin {
             idle.extend(["transition_factor", "transition_momentum", "transition_schedule", "transition_warmup"]);
@@ -338,7 +369,9 @@ impl Recipe {
         if transition.is_none_or(|t| float || t.rule != TalrRule::Additive) {
             idle.push("talr_gain");
         }
-        if self.schedule != "step" && (float || !twin || self.transition_schedule != "step") {
+        let steps = |schedule: &str| schedule == "step";
+        let of_twin = !float && twin && steps(&self.transition_schedule);
+        if !steps(&self.schedule) && !of_twin && (float || !steps(&self.scale_schedule)) {
             idle.extend(["milestones", "step_factor"]);
         }
         Ok(idle)
@@ -457,7 +490,9 @@ impl Recipe {
                 own.join(", ")
             );
         }
+        config.decay_groups = self.decay_groups.parse()?;
         config.scale_lr = self.scale_lr;
+        config.scale_schedule = self.schedule("scale_schedule", &self.scale_schedule, "", 0.0)?;
         config.latent_lr_factor = self.latent_lr_factor;
         config.schedule = self.schedule("schedule", &self.schedule, "warmup", self.warmup)?;
         let (name, warmup) = (&self.transition_schedule, self.transition_warmup);
@@ -542,7 +577,9 @@ mod tests {
             betas = [0.8, 0.99]
             eps = 1e-6
             momentum_decay = 0.01
+            decay_groups = "all"
             scale_lr = 1e-4
+            scale_schedule = "step"
             latent_lr_factor = 2.0
             schedule = "linear"
             warmup = 50
@@ -564,6 +601,8 @@ mod tests {
             total_steps: 0,
             latent_lr_factor: 2.0,
             scale_lr: 1e-4,
+            scale_schedule: step.clone(),
+            decay_groups: DecayGroups::All,
             transition: Some(TransitionConfig {
                 factor: 0.01,
                 momentum: 0.9,

@@ -49,13 +49,14 @@ pub mod prelude {
     pub use crate::metrics::{self, Evaluation};
     pub use crate::models::{self, ModelSpec, Task};
     pub use crate::optim::{
-        Optimizer, OptimizerConfig, Schedule, Scope, StepReport, TransitionConfig, UpdateRule, Warmup,
+        DecayGroups, Optimizer, OptimizerConfig, Schedule, Scope, StepReport, TransitionConfig, UpdateRule, Warmup,
     };
     pub use crate::plan::{Plan, Summary};
     pub use crate::{Error, Result};
     pub use fixnet_autograd::{Graph, Store, Var};
     pub use fixnet_quant::{
-        GradientRule, Precision, QuantConfig, Rounding, Rule, Scales, Scheme, TalrRule, WeightScales,
+        Deviation, GradientRule, OutputScaleStart, Precision, QuantConfig, Rounding, Rule, Scales, Scheme, TalrRule,
+        WeightScales,
     };
     pub use fixnet_tensor::{Tensor, Window};
 }

@@ -3,9 +3,10 @@
 
 use fixnet_autograd::{Array, Group, ParamId, Store};
 use fixnet_nn::optim::{
-    Optimizer, OptimizerConfig, Schedule, Scope, StepReport, TransitionConfig, TransitionReport, UpdateRule,
+    DecayGroups, Optimizer, OptimizerConfig, Schedule, Scope, StepReport, TransitionConfig, TransitionReport,
+    UpdateRule,
 };
-use fixnet_quant::{QuantConfig, TalrRule, WeightQuantizer, requantize};
+use fixnet_quant::{QuantConfig, Scheme, TalrRule, WeightQuantizer, requantize};
 use fixnet_tensor::Tensor;
 use fixnet_tensor::kernel::{Isa, available_isas, set_isa};
 
@@ -339,6 +340,60 @@ fn scales_have_an_adam_of_their_own() {
     Optimizer::new(config).unwrap().step(&mut model.store).unwrap();
     assert_eq!(values(&model.store, model.scale), [1e-8], "a scale stays above 0");
     assert_eq!(OptimizerConfig::default().scale_lr, 1e-5);
+}
+
+/// METHOD 1.1: the authors divide the learning rate of scales with that of the weights.
+#[test]
+fn scales_may_have_a_schedule() {
+    let config = OptimizerConfig { scale_lr: 0.01, total_steps: 2, ..OptimizerConfig::default() };
+    let scale_schedule = Schedule::Step { milestones: vec![0.5], gamma: 0.1 };
+    let (mut model, mut optimizer) =
+        (Model::new(), Optimizer::new(OptimizerConfig { scale_schedule, ..config }).unwrap());
+    // Adam's first steps along a constant gradient are the learning rate: 0.01, then 0.001.
+    for expected in [0.69, 0.689] {
+        model.store.param_mut(model.scale).grad = Some(Tensor::scalar(1.0));
+        optimizer.step(&mut model.store).unwrap();
+        assert_close(&values(&model.store, model.scale), &[expected], 2e-7, "scale");
+    }
+}
+
+/// METHOD 1.1: biases and normalizations decay only if asked, scales never.
+#[test]
+fn groups_that_decay() {
+    for (decay_groups, bias) in [(DecayGroups::Weights, 2.0), (DecayGroups::All, 2.0 - 0.1 * 0.5 * 2.0)] {
+        let rule = UpdateRule::Sgd { momentum: 0.0, nesterov: false };
+        let config = OptimizerConfig { lr: 0.1, weight_decay: 0.5, decay_groups, ..rule.into() };
+        let (mut model, mut optimizer) = (Model::new(), Optimizer::new(config).unwrap());
+        model.store.param_mut(model.bias).value = tensor(&[2.0]);
+        for (id, zeros) in [(model.bias, tensor(&[0.0])), (model.weight, tensor(&[0.0; 4]))] {
+            model.store.param_mut(id).grad = Some(zeros);
+        }
+        model.store.param_mut(model.scale).grad = Some(Tensor::scalar(0.0));
+        optimizer.step(&mut model.store).unwrap();
+        assert_close(&values(&model.store, model.bias), &[bias], 1e-6, "bias");
+        assert_close(&values(&model.store, model.weight)[..1], &[0.5 * 0.95], 1e-6, "weight");
+        assert_eq!(values(&model.store, model.scale), [0.7]);
+    }
+    assert!("biases".parse::<DecayGroups>().unwrap_err().to_string().contains("weights or all"));
+}
+
+/// METHOD 1: plain optimizers learn the scales of weights in the TRS scheme too, twins keep them.
+#[test]
+fn weight_scales_of_the_trs_scheme_move_with_plain_optimizers_only() {
+    for (name, moves) in [("sgd", true), ("sgdt", false), ("adam", true), ("adamt", false)] {
+        for widths in ["1/1/32", "2/2/32"] {
+            let mut store = Store::seeded(0);
+            let w = store.add("w", Group::Latent, tensor(&[0.5, -0.5, 0.25, 0.125])).unwrap();
+            let config = QuantConfig { scheme: Scheme::Trs, ..bits(widths) };
+            let slot = WeightQuantizer::new(&mut store, "w", w, &config).unwrap();
+            let quantizer = *store.state(slot);
+            let before = values(&store, quantizer.scale().unwrap());
+            let gradient = quantizer.backward(&mut store, tensor(&[1.0, 0.5, 0.25, 0.5])).into_tensor(&mut store);
+            store.param_mut(w).grad = Some(gradient);
+            Optimizer::new(name.parse().unwrap()).unwrap().step(&mut store).unwrap();
+            assert_eq!(values(&store, quantizer.scale().unwrap()) != before, moves, "{name} {widths}");
+        }
+    }
 }
 
 #[test]

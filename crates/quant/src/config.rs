@@ -2,6 +2,7 @@
 
 use crate::{Precision, Rule};
 use fixnet_autograd::{Error, Result};
+use fixnet_tensor::reduce;
 use std::fmt;
 use std::str::FromStr;
 
@@ -75,6 +76,39 @@ named!(
     }
 );
 
+named!(
+    /// The standard deviation that a first scale is a multiple of (METHOD 1).
+    Deviation, "scale deviation", {
+        /// Divides by n.
+        #[default]
+        Population = "population",
+        /// Divides by n - 1, as the LBT authors' code does.
+        Sample = "sample",
+    }
+);
+
+impl Deviation {
+    /// The deviation of `values`, from that of the population for [`Sample`](Self::Sample) by `sqrt(n / (n - 1))`.
+    pub(crate) fn of(self, values: &[f32]) -> f64 {
+        let (_, population) = reduce::mean_std(values);
+        match (self, values.len()) {
+            (Self::Population, _) | (_, 0 | 1) => population,
+            (Self::Sample, n) => population * (n as f64 / (n - 1) as f64).sqrt(),
+        }
+    }
+}
+
+named!(
+    /// The first value of a learned factor of the output (METHOD 1).
+    OutputScaleStart, "output scale start", {
+        /// The product of the scales that the quantized operands omit.
+        #[default]
+        Operands = "operands",
+        /// `mean|y| / mean|y_q|` of the first batch, with y the float output and y_q the quantized one, as in EWGS.
+        Output = "output",
+    }
+);
+
 /// How the layers of a model are quantized.
 ///
 /// ```
@@ -104,6 +138,13 @@ pub struct QuantConfig {
     /// Whether a layer that no normalization follows has a factor of its output, a scale like others, where its quantized
     /// values leave out theirs (the TRS scheme, one-bit weights).
     pub output_scale: bool,
+    /// The first value of that factor.
+    pub output_scale_start: OutputScaleStart,
+    /// The deviation that first scales are multiples of.
+    pub scale_deviation: Deviation,
+    /// The gradient rule of the first convolution and the classifier where [`edges`](Self::edges) quantizes them; `None`
+    /// takes that of the other layers.
+    pub edge_rule: Option<Rule>,
 }
 
 impl QuantConfig {
@@ -118,6 +159,9 @@ impl QuantConfig {
             scales: Scales::default(),
             edges: None,
             output_scale: true,
+            output_scale_start: OutputScaleStart::default(),
+            scale_deviation: Deviation::default(),
+            edge_rule: None,
         }
     }
 
@@ -126,7 +170,7 @@ impl QuantConfig {
         Self::new(Precision::FLOAT)
     }
 
-    /// The settings of the first and last layer: all three widths are `edges`.
+    /// The settings of the first and last layer: all three widths are `edges`, the gradient rule is `edge_rule`.
     ///
     /// # Errors
     /// The width is not 2 to 8.
@@ -135,7 +179,8 @@ impl QuantConfig {
             Some(b) => Precision::new(b, b, b)?,
             None => Precision::FLOAT,
         };
-        Ok(Self { precision, ..self.clone() })
+        let rule = self.edge_rule.clone().unwrap_or_else(|| self.rule.clone());
+        Ok(Self { precision, rule, ..self.clone() })
     }
 }
 
@@ -147,9 +192,20 @@ mod tests {
     fn choices_are_read_as_written() {
         assert_eq!("trs".parse::<Scheme>().unwrap().to_string(), "trs");
         assert_eq!("nearest".parse::<Rounding>().unwrap(), Rounding::Nearest);
+        assert_eq!("sample".parse::<Deviation>().unwrap(), Deviation::Sample);
+        assert_eq!("output".parse::<OutputScaleStart>().unwrap().to_string(), "output");
         assert_eq!("channel".parse::<WeightScales>().unwrap(), WeightScales::Channel);
         let e = "both".parse::<Scales>().unwrap_err().to_string();
         assert_eq!(e, "scales: expected learned or fixed, found both");
+    }
+
+    #[test]
+    fn deviations_by_hand() {
+        let values = [1.0, 2.0, 3.0, 6.0];
+        // Mean 3, squares 4 + 1 + 0 + 9 = 14.
+        approx::assert_relative_eq!(Deviation::Population.of(&values), 3.5f64.sqrt(), epsilon = 1e-12);
+        approx::assert_relative_eq!(Deviation::Sample.of(&values), (14.0f64 / 3.0).sqrt(), epsilon = 1e-12);
+        assert_eq!(Deviation::Sample.of(&[5.0]), 0.0);
     }
 
     #[test]
@@ -165,6 +221,8 @@ mod tests {
         // Also around layers in float.
         let float = QuantConfig { precision: Precision::FLOAT, ..config.clone() };
         assert_eq!(float.edge().unwrap(), edge);
+        let own = QuantConfig { edge_rule: Some("min-max".parse().unwrap()), ..config.clone() };
+        assert_eq!((own.edge().unwrap().rule.to_string(), &own.rule), ("min-max".into(), &config.rule));
         assert_eq!(QuantConfig { edges: None, ..config }.edge().unwrap().precision, Precision::FLOAT);
         assert!(QuantConfig { edges: Some(1), ..QuantConfig::new("4/4/4".parse().unwrap()) }.edge().is_err());
     }

@@ -13,7 +13,7 @@ pub mod ops;
 mod precision;
 pub mod transition;
 
-pub use config::{QuantConfig, Rounding, Scales, Scheme, WeightScales};
+pub use config::{Deviation, OutputScaleStart, QuantConfig, Rounding, Scales, Scheme, WeightScales};
 pub use forward::{ActivationQuantizer, FixedInput, WeightQuantizer, requantize};
 pub use gradient::{Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, gammas};
 pub use ops::{FixedProduct, QConv2d, QLinear};

@@ -5,7 +5,7 @@ mod rule;
 mod schedule;
 mod transition;
 
-pub use optimizer::{Optimizer, OptimizerConfig, StepReport};
+pub use optimizer::{DecayGroups, Optimizer, OptimizerConfig, StepReport};
 pub use rule::UpdateRule;
 pub use schedule::{Schedule, Warmup};
 pub use transition::{Scope, TransitionConfig, TransitionReport};

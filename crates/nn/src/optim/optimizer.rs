@@ -34,7 +34,7 @@ pub struct OptimizerConfig {
     pub rule: UpdateRule,
     /// The first learning rate.
     pub lr: f64,
-    /// Decay of weights (not of biases, normalizations and scales): L2, but decoupled with AdamW.
+    /// Weight decay: L2, but decoupled with AdamW.
     pub weight_decay: f64,
     /// How the learning rate changes over the run.
     pub schedule: Schedule,
@@ -44,6 +44,10 @@ pub struct OptimizerConfig {
     pub latent_lr_factor: f64,
     /// Learning rate of learned scales, which have an Adam of their own without weight decay (METHOD 1).
     pub scale_lr: f64,
+    /// How that learning rate changes over the run.
+    pub scale_schedule: Schedule,
+    /// Which parameters decay.
+    pub decay_groups: DecayGroups,
     /// Makes this the transition-rate twin: latent weights move by U_t, and weight scales stay fixed.
     pub transition: Option<TransitionConfig>,
 }
@@ -59,6 +63,8 @@ impl From<UpdateRule> for OptimizerConfig {
             total_steps: 0,
             latent_lr_factor: 1.0,
             scale_lr: 1e-5,
+            scale_schedule: Schedule::Constant,
+            decay_groups: DecayGroups::default(),
             transition: None,
         }
     }
@@ -88,6 +94,34 @@ impl FromStr for OptimizerConfig {
             return Err(Error::setting("optimizer", expected, s));
         };
         Ok(Self { transition: twin.map(|_| TransitionConfig::default()), ..rule.into() })
+    }
+}
+
+/// Which parameters decay. Scales of quantizers never do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DecayGroups {
+    /// Weights alone, not biases and normalizations.
+    #[default]
+    Weights,
+    /// Weights, biases and normalizations, as in the LBT authors' script.
+    All,
+}
+
+impl fmt::Display for DecayGroups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Weights => "weights",
+            Self::All => "all",
+        })
+    }
+}
+
+impl FromStr for DecayGroups {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        let all = [Self::Weights, Self::All];
+        let unknown = || Error::setting("groups that decay", "weights or all", s);
+        all.into_iter().find(|groups| groups.to_string() == s).ok_or_else(unknown)
     }
 }
 
@@ -157,6 +191,7 @@ impl Optimizer {
         check("weight decay", config.weight_decay, f64::INFINITY)?;
         check("learning rate of scales", config.scale_lr, f64::INFINITY)?;
         config.schedule.check("learning-rate schedule")?;
+        config.scale_schedule.check("schedule of the learning rate of scales")?;
         if let Some(t) = &config.transition {
             check("transition-rate factor", t.factor, f64::INFINITY)?;
             check("momentum of the running transition rate", t.momentum, 1.0)?;
@@ -251,9 +286,11 @@ impl Optimizer {
         let group = store.param(id).group();
         let (value, buffers) = (store.param_mut(id).value.data_mut(), &mut self.buffers[i]);
         if group == Group::Scale {
-            return scale_step(value, grad.data(), buffers, self.config.scale_lr, t);
+            let lr = self.config.scale_schedule.at(self.config.scale_lr, t - 1, self.config.total_steps);
+            return scale_step(value, grad.data(), buffers, lr, t);
         }
-        let decay = if group == Group::Offset { 0.0 } else { self.config.weight_decay as f32 };
+        let decays = group != Group::Offset || self.config.decay_groups == DecayGroups::All;
+        let decay = if decays { self.config.weight_decay as f32 } else { 0.0 };
         self.config.rule.update(value, grad.data(), buffers, Scalars { rate, decay, t, mu_product: self.mu_product })
     }
 

@@ -1,10 +1,10 @@
 //! The quantizer of a layer's input.
 
 use super::levels::{Levels, Operand, quantize};
-use crate::{Scales, Scheme};
+use crate::{Deviation, QuantConfig, Scales};
 use fixnet_autograd::deferred::{self, Deferred, Through, map_blocks};
 use fixnet_autograd::{Error, Group, ParamId, Result, Store, Value};
-use fixnet_tensor::{Buffer, Codes, Range, Tensor, map, reduce};
+use fixnet_tensor::{Buffer, Codes, Range, Tensor, map};
 
 /// The quantizer of a layer's input.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +12,7 @@ pub struct ActivationQuantizer {
     levels: Levels,
     scale: Option<ParamId>,
     learned: bool,
+    deviation: Deviation,
 }
 
 impl ActivationQuantizer {
@@ -23,14 +24,17 @@ impl ActivationQuantizer {
     /// best two for such a half.
     ///
     /// # Errors
-    /// `bits` is not 1 to 8, or the name `name.scale` is taken.
-    pub fn new(store: &mut Store, name: &str, bits: u8, signed: bool, scheme: Scheme, scales: Scales) -> Result<Self> {
-        let levels = Levels::new(scheme, if signed { Operand::TwoSided } else { Operand::Positive }, bits)?;
+    /// The configuration has no activation bits, or the name `name.scale` is taken.
+    pub fn new(store: &mut Store, name: &str, config: &QuantConfig, signed: bool) -> Result<Self> {
+        let Some(bits) = config.precision.activation() else {
+            return Err(Error::setting("bits of a quantized activation", "1 to 8", config.precision));
+        };
+        let levels = Levels::new(config.scheme, if signed { Operand::TwoSided } else { Operand::Positive }, bits)?;
         let scale = match levels.scaled {
             true => Some(store.add(&format!("{name}.scale"), Group::Scale, Tensor::scalar(0.0))?),
             false => None,
         };
-        Ok(Self { levels, scale, learned: scales == Scales::Learned })
+        Ok(Self { levels, scale, learned: config.scales == Scales::Learned, deviation: config.scale_deviation })
     }
 
     /// The scale, if there is one.
@@ -104,7 +108,7 @@ impl ActivationQuantizer {
     }
 
     fn first_scale(&self, x: &Tensor, step: u64) -> Result<f32> {
-        let (_, std) = reduce::mean_std(x.data());
+        let std = self.deviation.of(x.data());
         let signed = self.levels.range.zero() != 0;
         let deviations = if self.levels.range.bits() == 1 && !signed { 1.224 } else { 3.0 };
         let s = if signed { deviations * std } else { deviations * std / (1.0 - 2.0 / std::f64::consts::PI).sqrt() };

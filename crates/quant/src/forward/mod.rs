@@ -30,7 +30,7 @@ mod tests {
     }
 
     fn activation(store: &mut Store, bits: u8, signed: bool, scheme: Scheme) -> ActivationQuantizer {
-        ActivationQuantizer::new(store, "a", bits, signed, scheme, Scales::Learned).unwrap()
+        ActivationQuantizer::new(store, "a", &QuantConfig { scheme, ..config(bits) }, signed).unwrap()
     }
 
     fn levels(c: &Codes) -> Vec<i32> {
@@ -237,7 +237,8 @@ mod tests {
     #[test]
     fn a_scale_for_each_channel_is_a_quantizer_for_each_row() {
         let (whole, d) = (sample(&[3, 2, 2, 5], 1), sample(&[3, 2, 2, 5], 2));
-        for (scheme, bits) in [(Scheme::Lbt, 4), (Scheme::Lbt, 8), (Scheme::Trs, 1), (Scheme::Trs, 2), (Scheme::Lbt, 1)] {
+        for (scheme, bits) in [(Scheme::Lbt, 4), (Scheme::Lbt, 8), (Scheme::Trs, 1), (Scheme::Trs, 2), (Scheme::Lbt, 1)]
+        {
             let config = QuantConfig { scheme, weight_scales: WeightScales::Channel, ..config(bits) };
             let mut store = Store::seeded(0);
             let w = store.add("w", Group::Latent, whole.clone()).unwrap();
@@ -280,7 +281,7 @@ mod tests {
         let w = store.add("w", Group::Latent, sample(&[4, 5], 1)).unwrap();
         let fixed = QuantConfig { scales: Scales::Fixed, ..config(4) };
         let q = quantizer(&mut store, w, &fixed);
-        let a = ActivationQuantizer::new(&mut store, "a", 4, false, Scheme::Lbt, Scales::Fixed).unwrap();
+        let a = ActivationQuantizer::new(&mut store, "a", &fixed, false).unwrap();
         let x = Value::Float(sample(&[4, 5], 2));
         a.quantize(&mut store, &x, true).unwrap();
         assert!(store.param(a.scale().unwrap()).value.item() > 0.0);

@@ -37,7 +37,8 @@ impl WeightQuantizer {
         let by_channel = levels.scaled && config.weight_scales == WeightScales::Channel;
         let scale = match levels.scaled {
             true => {
-                let first = first_scales(&store.param(weight).value, by_channel, |w| 3.0 * reduce::mean_std(w).1);
+                let first =
+                    first_scales(&store.param(weight).value, by_channel, |w| 3.0 * config.scale_deviation.of(w));
                 Some(store.add(&format!("{name}.scale"), Group::Scale, first)?)
             }
             false => None,

@@ -110,7 +110,8 @@ impl Quantizers {
         }
         if let Some(output) = &self.output {
             let missing = self.input.missing(self.input.s(store));
-            times(output.factors(store, &weight, missing, false).data())?;
+            let factors = output.kept(store).unwrap_or_else(|| output.of_operands(store, &weight, missing));
+            times(factors.data())?;
         }
         FixedProduct::new(self.precision, input, &codes, units)
     }

@@ -3,12 +3,14 @@
 //! Both are one operation: a matrix product is a 1x1 convolution of 1x1 images for the kernels as well.
 
 mod fixed;
+mod output_scale;
 
 pub use fixed::FixedProduct;
+use output_scale::OutputScale;
 
-use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, Scales, WeightQuantizer, WeightScales};
-use fixnet_autograd::deferred::{Deferred, Gradient};
-use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, Group, ParamId, Result, Slot, Source, Store, Value, Var};
+use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, WeightQuantizer};
+use fixnet_autograd::deferred::{self, Deferred, Gradient};
+use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, Source, Store, Value, Var};
 use fixnet_tensor::profile::{self, Work};
 use fixnet_tensor::{self as tensor, Buffer, Codes, Conv2dGeometry, Sums, Tensor, Window, float, map, reduce};
 use std::ops::Range;
@@ -23,59 +25,6 @@ struct Quantizers {
     input: ActivationQuantizer,
     gradient: Option<Slot<GradientQuantizer>>,
     output: Option<OutputScale>,
-}
-
-/// A factor of the output, or one for each channel: what quantized values without their scales leave out.
-#[derive(Debug, Clone, Copy)]
-struct OutputScale {
-    scale: ParamId,
-    learned: bool,
-    by_channel: bool,
-}
-
-impl OutputScale {
-    /// The factors. Those that were never set are the product of what the operands leave out, kept if `training`.
-    fn factors(&self, store: &mut Store, weight: &WeightQuantizer, input: f32, training: bool) -> Tensor {
-        let kept = store.param(self.scale).value.clone();
-        if kept.data().iter().all(|&f| f != 0.0) {
-            return kept;
-        }
-        let mut first = weight.missing(store, self.by_channel);
-        first.data_mut().iter_mut().for_each(|f| *f *= input);
-        if training {
-            store.param_mut(self.scale).value = first.clone();
-        }
-        first
-    }
-
-    fn apply(factors: &[f32], sums: Sums) -> Result<Sums> {
-        match factors {
-            [f] => Ok(sums.scaled(*f)),
-            factors => Ok(sums.with_columns(factors)?),
-        }
-    }
-
-    /// The gradient: sums over rows of that of the output, `dy`, times the output without the factors, `y`.
-    fn slope(&self, dy: &Tensor, y: &Sums, store: &mut Store) {
-        let columns = dy.shape().last().copied().unwrap_or(1).max(1);
-        let span = reduce::span(columns);
-        let sums = reduce::row_sums(dy.len() / columns, columns, span, |rows, sums| {
-            let mut block = vec![0.0; span];
-            for first in (rows.start * columns..rows.end * columns).step_by(span) {
-                let dy = &dy.data()[first..(first + span).min(rows.end * columns)];
-                let y_block = &mut block[..dy.len()];
-                y.fill(first, y_block);
-                sums.iter_mut().zip(dy.iter().zip(&*y_block)).for_each(|(s, (d, y))| *s += d * y);
-            }
-        });
-        let sums = reduce::fold_span(&sums, columns);
-        let slopes = match self.by_channel {
-            true => sums.iter().map(|&s| s as f32).collect(),
-            false => vec![sums.iter().fold(0f64, |a, b| a + b) as f32],
-        };
-        let shape = store.param(self.scale).value.shape().to_vec();
-        store.accumulate(self.scale, Tensor::from_vec(&shape, slopes).expect("one slope a factor"));
-    }
 }
 
 /// A gradient with a factor for each column, computed where it is needed.
@@ -104,13 +53,13 @@ impl Deferred for Scaled {
 impl Quantizers {
     fn new(store: &mut Store, name: &str, weight: ParamId, config: &QuantConfig, signed: bool) -> Result<Self> {
         let p: Precision = config.precision;
-        let Some(a) = p.activation() else {
+        if p.activation().is_none() {
             return Err(
                 Error::setting("bits of a quantized layer", "1 to 8 for weights and activations", p).in_layer(name)
             );
-        };
+        }
         let weight = WeightQuantizer::new(store, &format!("{name}.weight"), weight, config)?;
-        let input = ActivationQuantizer::new(store, &format!("{name}.input"), a, signed, config.scheme, config.scales)?;
+        let input = ActivationQuantizer::new(store, &format!("{name}.input"), config, signed)?;
         let gradient = match p.gradient() {
             Some(bits) => {
                 let quantizer = GradientQuantizer::new(bits, &config.rule, config.gradient_rounding)?;
@@ -124,13 +73,7 @@ impl Quantizers {
     fn output_scaled(mut self, store: &mut Store, config: &QuantConfig) -> Result<Self> {
         let weight = *store.state(self.weight);
         if config.output_scale && (weight.leaves_out() || self.input.leaves_out()) {
-            let by_channel = config.weight_scales == WeightScales::Channel;
-            let unset = match by_channel {
-                true => Tensor::zeros(&store.param(weight.weight()).value.shape()[..1]),
-                false => Tensor::scalar(0.0),
-            };
-            let scale = store.add(&format!("{}.output.scale", self.name), Group::Scale, unset)?;
-            self.output = Some(OutputScale { scale, learned: config.scales == Scales::Learned, by_channel });
+            self.output = Some(OutputScale::new(store, &self.name, &weight, config)?);
         }
         Ok(self)
     }
@@ -257,6 +200,12 @@ impl Product {
             Self::Linear => tensor::linear_weight_grad(x, g),
         }
     }
+    fn float_forward(&self, x: &Tensor, w: &Tensor) -> tensor::Result<Tensor> {
+        match self {
+            Self::Conv2d(geometry) => float::conv2d(x, w, geometry),
+            Self::Linear => float::linear(x, w),
+        }
+    }
     fn float_input_grad(&self, g: &Tensor, w: &Tensor) -> tensor::Result<Tensor> {
         match self {
             Self::Conv2d(geometry) => float::conv2d_input_grad(g, w, geometry),
@@ -301,7 +250,13 @@ impl Quantizers {
         }
         let mut unscaled = None;
         if let Some(output) = &self.output {
-            let more = output.factors(g.store_mut(), &weight, self.input.missing(input_scale), training);
+            let omitted = self.input.missing(input_scale);
+            let float = |store: &Store| {
+                product
+                    .float_forward(&deferred::write(&value), &store.param(weight.weight()).value)
+                    .map_err(Error::from)
+            };
+            let more = output.factors(g.store_mut(), &weight, omitted, &sums, float, training)?;
             unscaled = Some(sums.clone());
             sums = OutputScale::apply(more.data(), sums)?;
             factors = Some(
@@ -426,7 +381,8 @@ impl Backward for QuantizedBackward {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MinMax, Scheme};
+    use crate::{MinMax, OutputScaleStart, Scales, Scheme, WeightScales};
+    use fixnet_autograd::Group;
     use fixnet_autograd::check::sample;
 
     fn config(bits: &str) -> QuantConfig {
@@ -614,6 +570,34 @@ mod tests {
         // Values of the LBT scheme have their scales, unless weights have one bit.
         assert!(run(&config("4/4/4"), true).1.is_none());
         assert!(run(&config("1/4/32"), true).1.is_some());
+    }
+
+    /// As in EWGS: the first output has the mean magnitude of the float one, of the whole or of each channel.
+    #[test]
+    fn output_scales_may_start_from_the_output() {
+        for weight_scales in [WeightScales::Tensor, WeightScales::Channel] {
+            let output_scale_start = OutputScaleStart::Output;
+            let config = QuantConfig { scheme: Scheme::Trs, weight_scales, output_scale_start, ..config("1/2/32") };
+            let mut store = Store::seeded(0);
+            let w = store.add("l.weight", Group::Latent, sample(&[3, 20], 1)).unwrap();
+            let layer = QLinear::new(&mut store, "l", w, &config, true).unwrap();
+            let layer = layer.output_scaled(&mut store, &config).unwrap();
+            let mut g = Graph::train(&mut store);
+            let (x, wv) = (g.input(sample(&[8, 20], 2)), g.param(w));
+            let (y, float) = (layer.forward(&mut g, &x).unwrap().tensor(), g.linear(&x, &wv).unwrap().tensor());
+            let magnitude = |y: &Tensor, k: usize| (0..8).map(|i| y.data()[3 * i + k].abs()).sum::<f32>();
+            let of = |y: &Tensor| [0, 1, 2].map(|k| magnitude(y, k));
+            let (found, expected) = (of(&y), of(&float));
+            match weight_scales {
+                WeightScales::Channel => {
+                    found.iter().zip(expected).for_each(|(a, b)| approx::assert_relative_eq!(*a, b, epsilon = 1e-4));
+                }
+                WeightScales::Tensor => {
+                    let (a, b) = (found.iter().sum::<f32>(), expected.iter().sum::<f32>());
+                    approx::assert_relative_eq!(a, b, epsilon = 1e-3);
+                }
+            }
+        }
     }
 
     #[test]
