@@ -5,12 +5,14 @@ use crate::folder::{checkpoint_path, existing_checkpoint, is_of_a_run};
 use crate::machine::Machine;
 use crate::out::{note, say, text};
 use crate::recipe::Recipe;
-use crate::run::{CONFIG, Run, recipe_of};
+use crate::run::{CONFIG, recipe_of};
+use crate::trained::{BATCH, Trained, test_images};
 use crate::usage;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use fixnet::autograd::Array;
 use fixnet::checkpoint::{Checkpoint, Header, Pretrained, TensorFile};
-use fixnet::export::{onnx, packed};
+use fixnet::data::DataDescription;
+use fixnet::export::{class_names, onnx, packed};
 use fixnet::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -79,13 +81,11 @@ fn export(args: &Args) -> Result<ExitCode> {
     }
     let mut recipe = recipe_of(&checkpoint)?;
     recipe.move_data(args.data.as_deref())?;
-    let data = recipe.resolve()?.data.load()?;
-    let config = recipe.to_toml()?;
-    let mut run = Run::resumed(recipe, &data, &checkpoint)?;
-    let plan = run.plan()?;
+    let mut trained = Trained::open(&recipe, &checkpoint)?;
+    let plan = trained.plan()?;
     let metadata = BTreeMap::from([
-        (CONFIG.to_string(), config),
-        ("digest".to_string(), run.digest()),
+        (CONFIG.to_string(), recipe.to_toml()?),
+        ("digest".to_string(), trained.digest().to_string()),
         ("step".to_string(), checkpoint.step().to_string()),
     ]);
     let floats = 4 * plan.summary().parameters();
@@ -99,11 +99,14 @@ fn export(args: &Args) -> Result<ExitCode> {
         written.push(("packed", path, bytes(path)?));
     }
     if let Some(path) = &args.weights {
-        Pretrained::of(run.store()).save(path, &metadata)?;
+        let mut metadata = metadata.clone();
+        let names = plan.class_names().map(class_names::to_json);
+        metadata.extend(names.map(|names| (class_names::KEY.to_string(), names)));
+        Pretrained::of(trained.store()).save(path, &metadata)?;
         written.push(("weights", path, bytes(path)?));
     }
     if let Some(path) = &args.samples {
-        samples(path, &plan, &data.test)?;
+        samples(path, &plan, &test_images(&recipe, trained.description())?)?;
         written.push(("samples", path, bytes(path)?));
     }
     if args.json {
@@ -127,9 +130,9 @@ fn bytes(path: &Path) -> Result<u64> {
 
 /// Images for a runtime and what fixnet makes of them.
 fn samples(path: &Path, plan: &Plan, data: &Dataset) -> Result<()> {
-    let normalize = plan.normalize().context("a plan of a run has its normalization")?;
     let mut logits = Vec::new();
-    for batch in Loader::new(data, 256, normalize.clone()) {
+    // The plan normalizes.
+    for batch in Loader::new(data, BATCH, Normalize::none(data.channels)) {
         logits.extend_from_slice(plan.run(batch?.images)?.data());
     }
     let [h, w, c] = data.shape();
@@ -149,6 +152,7 @@ fn samples(path: &Path, plan: &Plan, data: &Dataset) -> Result<()> {
 /// A packed network with the recipe that it was trained by.
 pub(crate) struct Packed {
     plan: Plan,
+    description: DataDescription,
     pub(crate) recipe: Recipe,
 }
 
@@ -164,17 +168,30 @@ impl Packed {
         let text = metadata
             .get(CONFIG)
             .with_context(|| format!("{place}: expected the recipe in its metadata, found none"))?;
-        Ok(Some(Self { plan, recipe: Recipe::from_toml(text, &place)? }))
+        let recipe = Recipe::from_toml(text, &place)?;
+        let normalize = plan.normalize().cloned();
+        let normalize = normalize.with_context(|| format!("{place}: expected a normalization, found none"))?;
+        let (&[h, w, c], &[classes]) = (plan.input_shape(), plan.output_shape()) else {
+            bail!(
+                "{place}: expected a classifier of images, found a network from {:?} to {:?}",
+                plan.input_shape(),
+                plan.output_shape()
+            );
+        };
+        let names = plan.class_names().map(<[String]>::to_vec);
+        let description = DataDescription::of_network(&place, [h, w, c], classes, names, normalize)?;
+        Ok(Some(Self { plan, description, recipe }))
     }
 
-    /// The lengths of an image, [H, W, C], and the number of classes.
-    pub(crate) fn expects(&self) -> (&[usize], usize) {
-        (self.plan.input_shape(), self.plan.output_shape().last().copied().unwrap_or(0))
+    /// What it was trained on.
+    pub(crate) fn description(&self) -> &DataDescription {
+        &self.description
     }
 
     /// Its accuracy on `data`.
     pub(crate) fn evaluate(&self, data: &Dataset) -> Result<Evaluation> {
-        let normalize = self.plan.normalize().context("expected a normalization in the packed network, found none")?;
-        Ok(metrics::evaluate(&self.plan, &mut Store::seeded(0), Loader::new(data, 256, normalize.clone()))?)
+        // The plan normalizes.
+        let batches = Loader::new(data, BATCH, Normalize::none(data.channels));
+        Ok(metrics::evaluate(&self.plan, &mut Store::seeded(0), batches)?)
     }
 }

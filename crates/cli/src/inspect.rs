@@ -1,9 +1,10 @@
 //! `fixnet inspect`: what is in a safetensors file.
 
 use crate::folder::existing_checkpoint;
-use crate::out::{say, text};
+use crate::out::{note, say, text};
 use anyhow::Result;
 use fixnet::checkpoint::{Header, TensorFile};
+use fixnet::export::class_names;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +27,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     if checked {
         header = TensorFile::read(&path)?.header().clone();
     }
+    let place = path.display().to_string();
+    // A damaged list is no reason not to show the rest of the file.
+    let class_names = class_names::read(&place, &header.metadata).unwrap_or_else(|e| {
+        note!("warning: {e}");
+        None
+    });
     let numbers = |shape: &[usize]| shape.iter().product::<usize>();
     let total: usize = header.tensors.iter().map(|t| numbers(&t.shape)).sum();
     if args.json {
@@ -38,7 +45,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             "{}",
             json!({
                 "file": text(&path), "bytes": header.file_bytes, "checksum_compared": checked, "metadata": header.metadata,
-                "tensors": tensors,
+                "class_names": class_names, "tensors": tensors,
             })
         );
         return Ok(ExitCode::SUCCESS);

@@ -26,6 +26,7 @@ mod run;
 mod summary;
 mod tensorboard;
 mod train;
+mod trained;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};

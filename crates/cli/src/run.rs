@@ -3,9 +3,11 @@
 
 use crate::out::note;
 use crate::recipe::Recipe;
+use crate::trained::{BATCH, check_data};
 use anyhow::{Context, Result, bail, ensure};
 use fixnet::checkpoint::{self, Checkpoint, Pretrained, Progress, Taken, TensorFile};
-use fixnet::metrics::Prediction;
+use fixnet::data::{ClassDifference, DataDescription};
+use fixnet::export::class_names;
 use fixnet::optim::StepReport;
 use fixnet::prelude::*;
 use fixnet::quant::diagnostics::{LayerReport, Watch};
@@ -15,9 +17,6 @@ use std::path::Path;
 
 /// The key of the recipe in the metadata of a checkpoint.
 pub(crate) const CONFIG: &str = "config";
-
-/// The key of the fingerprint of the training images in it.
-const DATA: &str = "data";
 
 /// What a step gave.
 pub(crate) struct Step {
@@ -36,11 +35,10 @@ pub(crate) struct Run<'a> {
     store: Store,
     net: Sequential,
     optimizer: Optimizer,
-    normalize: Normalize,
+    description: DataDescription,
     augment: Augment,
     progress: Progress,
     loader: Loader,
-    fingerprint: String,
     diagnostics: Option<u64>,
 }
 
@@ -68,22 +66,14 @@ impl<'a> Run<'a> {
         ensure!(taken.count > 0, "--init: expected weights of this model, found {found}");
         note!("init: {found} taken; optimizer and quantizers start anew");
         taken.missing.iter().for_each(|name| note!("init: not found: {name}"));
+        note_other_classes(file, &data.train)?;
         Ok(run)
     }
 
     /// A run as it was when the checkpoint was saved.
     pub(crate) fn resumed(recipe: Recipe, data: &'a Split, checkpoint: &Checkpoint) -> Result<Self> {
         let mut run = Self::new(recipe, data)?;
-        if let Some(expected) = checkpoint.metadata().get(DATA).filter(|known| **known != run.fingerprint) {
-            let short = |text: &str| text.chars().take(12).collect::<String>();
-            bail!(
-                "data {}: expected the training images that the run began with ({}), found {} others ({})",
-                run.recipe.data,
-                short(expected),
-                data.train.len(),
-                short(&run.fingerprint)
-            );
-        }
+        check_data(&run.recipe, checkpoint, data, &run.description)?;
         checkpoint.restore(&mut run.store, Some(&mut run.optimizer))?;
         run.progress = checkpoint.progress();
         run.loader = run.epoch();
@@ -98,20 +88,19 @@ impl<'a> Run<'a> {
         let net = models::build(&mut store, &parts.model, input, train.classes, &parts.quant)?;
         let total_steps = u64::from(recipe.epochs) * train.len().div_ceil(recipe.batch_size) as u64;
         let optimizer = Optimizer::new(OptimizerConfig { total_steps, ..parts.optimizer })?;
-        let normalize = Normalize::of(train);
-        let loader = Loader::new(train, recipe.batch_size, normalize.clone());
-        let (augment, progress, fingerprint) = (parts.augment, Progress::default(), train.fingerprint());
+        let description = DataDescription::of(data);
+        let loader = Loader::new(train, recipe.batch_size, description.normalize.clone());
+        let (augment, progress) = (parts.augment, Progress::default());
         let mut run = Self {
             recipe,
             data,
             store,
             net,
             optimizer,
-            normalize,
+            description,
             augment,
             progress,
             loader,
-            fingerprint,
             diagnostics: None,
         };
         run.check_last_batch()?;
@@ -144,7 +133,7 @@ impl<'a> Run<'a> {
     /// What is left of the running epoch.
     fn epoch(&self) -> Loader {
         let (seed, epoch) = (self.recipe.seed, self.progress.epoch);
-        Loader::new(&self.data.train, self.recipe.batch_size, self.normalize.clone())
+        Loader::new(&self.data.train, self.recipe.batch_size, self.description.normalize.clone())
             .shuffled(seed, epoch)
             .augmented(self.augment, seed, epoch)
             .skip_batches(usize::try_from(self.progress.batches).unwrap_or(usize::MAX))
@@ -200,24 +189,12 @@ impl<'a> Run<'a> {
 
     fn evaluate_on(&mut self, data: &'a Dataset, stop: impl Fn() -> bool) -> Result<Option<Evaluation>> {
         let mut stopped = false;
-        let batches = Loader::new(data, 256, self.normalize.clone()).take_while(|_| {
+        let batches = Loader::new(data, BATCH, self.description.normalize.clone()).take_while(|_| {
             stopped = stop();
             !stopped
         });
         let result = metrics::evaluate(&self.net, &mut self.store, batches)?;
         Ok((!stopped).then_some(result))
-    }
-
-    /// What the network says of each test image.
-    pub(crate) fn predict(&mut self) -> Result<Vec<Prediction>> {
-        let batches = Loader::new(&self.data.test, 256, self.normalize.clone());
-        Ok(metrics::predict(&self.net, &mut self.store, batches)?)
-    }
-
-    /// The operations of the network as it is now, with the normalization of its input.
-    pub(crate) fn plan(&mut self) -> Result<Plan> {
-        let plan = Plan::of(&self.net, &mut self.store, &self.data.train.shape())?;
-        Ok(plan.normalized(self.normalize.clone()))
     }
 
     /// Goes on to the next epoch.
@@ -249,11 +226,11 @@ impl<'a> Run<'a> {
 
     /// Writes a checkpoint.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             (CONFIG.to_string(), self.recipe.to_toml()?),
-            (DATA.to_string(), self.fingerprint.clone()),
             ("fixnet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
         ]);
+        self.description.write_to(&mut metadata);
         Ok(checkpoint::save(path, &self.store, &self.optimizer, &self.progress, &metadata)?)
     }
 
@@ -276,6 +253,17 @@ impl<'a> Run<'a> {
     pub(crate) fn total_steps(&self) -> u64 {
         self.optimizer.config().total_steps
     }
+}
+
+/// Warns if the weights that a run starts from tell as many classes apart as its data have, but other ones: a classifier that
+/// was taken over begins with what it learned of those.
+fn note_other_classes(file: &TensorFile, data: &Dataset) -> Result<()> {
+    let names = class_names::read(&file.path().display().to_string(), &file.header().metadata)?;
+    let names = names.filter(|names| names.len() == data.classes);
+    if let Some(difference) = names.and_then(|names| ClassDifference::between(&names, data.class_names())) {
+        note!("warning: init: the classes of {} are others than those of the weights: {difference}", data.name);
+    }
+    Ok(())
 }
 
 /// The recipe of the run that a checkpoint belongs to.

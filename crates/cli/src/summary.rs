@@ -4,11 +4,12 @@ use crate::folder::existing_checkpoint;
 use crate::out::say;
 use crate::recipe::Recipe;
 use crate::run::recipe_of;
+use crate::trained::describe;
 use anyhow::Result;
 use fixnet::checkpoint::Checkpoint;
 use fixnet::prelude::*;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `fixnet summary`.
@@ -51,20 +52,30 @@ pub(crate) fn classes(text: &str) -> Result<usize, String> {
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let path = PathBuf::from(&args.recipe);
     let is_run = path.is_dir() || path.extension().is_some_and(|e| e == "safetensors");
-    let mut recipe = match is_run {
-        true => recipe_of(&Checkpoint::open_or_previous(&existing_checkpoint(Path::new(&path))?)?.0)?,
-        false => Recipe::find(&args.recipe)?,
+    let checkpoint = is_run.then(|| existing_checkpoint(&path)).transpose()?;
+    let checkpoint = checkpoint.map(|file| Checkpoint::open_or_previous(&file)).transpose()?.map(|(found, _)| found);
+    let mut recipe = match &checkpoint {
+        Some(checkpoint) => recipe_of(checkpoint)?,
+        None => Recipe::find(&args.recipe)?,
     };
     recipe.bits = args.bits.unwrap_or(recipe.bits);
     recipe.model = args.model.unwrap_or(recipe.model);
     let parts = recipe.resolve().map_err(crate::usage)?;
-    let (input, classes) = match (args.input, args.classes) {
-        (Some(input), Some(classes)) => (input, classes),
-        (input, classes) => {
+    let (input, classes, class_names) = match (args.input, args.classes, &checkpoint) {
+        (Some(input), Some(classes), _) => (input, classes, None),
+        (input, classes, Some(checkpoint)) => {
+            let known = describe(&recipe, checkpoint)?;
+            let names = known.class_names().map(<[String]>::to_vec);
+            (input.unwrap_or(known.shape), classes.unwrap_or(known.classes), names)
+        }
+        (input, classes, None) => {
             let train = parts.data.load()?.train;
-            (input.unwrap_or(train.shape()), classes.unwrap_or(train.classes))
+            let names = Some(train.class_names().to_vec());
+            (input.unwrap_or(train.shape()), classes.unwrap_or(train.classes), names)
         }
     };
+    // Other classes than those of the data have no names.
+    let class_names = class_names.filter(|_| args.classes.is_none());
     let mut store = Store::seeded(0);
     let net = models::build(&mut store, &parts.model, input, classes, &parts.quant)?;
     let summary = Plan::of(&net, &mut store, &input)?.summary();
@@ -83,7 +94,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         "{}",
         json!({
             "layers": layers, "parameters": summary.parameters(), "packed_bytes": summary.packed_bytes,
-            "multiply_adds": summary.macs(),
+            "multiply_adds": summary.macs(), "class_names": class_names,
         })
     );
     Ok(ExitCode::SUCCESS)

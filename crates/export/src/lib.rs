@@ -5,11 +5,13 @@
 //! | [`onnx`] | a network that any ONNX runtime computes | ONNX, opset 21 |
 //! | [`packed`] | a network that fixnet computes without its layers, weights packed to their bits | safetensors |
 //! | [`torch`] | weights that PyTorch has trained, under the names that are common there | safetensors |
+//! | [`class_names`] | the names of classes in the metadata of these files | JSON |
 //! | [`tensorboard`] | numbers over the steps of a run | event files of TensorBoard |
 //!
 //! The first three start from a [`Plan`](fixnet_nn::plan::Plan), the list of operations that a network describes itself as.
 #![forbid(unsafe_code)]
 
+pub mod class_names;
 mod error;
 pub mod onnx;
 pub mod packed;

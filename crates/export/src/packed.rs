@@ -5,9 +5,11 @@
 //! first word on; words are U64, little endian, so these are the bytes of one long bit string. All else is F32: units,
 //! biases, normalizations, weights of layers that are floats.
 //!
-//! [`load`] gives a [`Plan`], which needs no model to be built and computes the same bits as the network it came from.
+//! [`load`] gives a [`Plan`], which needs no model to be built and computes the same bits as the network it came from. Where
+//! the file has a normalization (`input.mean`, `input.std`), the plan takes pixels from 0 to 1 and normalizes them itself.
+//! `class_names` in the metadata is the list of the names of classes, as JSON.
 
-use crate::{Error, Result};
+use crate::{Error, Result, class_names};
 use fixnet_autograd::Array;
 use fixnet_autograd::ops::FixedNorm;
 use fixnet_nn::checkpoint::TensorFile;
@@ -155,6 +157,7 @@ pub fn save(path: &Path, plan: &Plan, metadata: &BTreeMap<String, String>) -> Re
     let mut metadata = metadata.clone();
     metadata.insert(PLAN.into(), serde_json::to_string(&form).expect("a plan is plain data"));
     metadata.insert("fixnet".into(), env!("CARGO_PKG_VERSION").into());
+    metadata.extend(class_names::entry(plan));
     let arrays: Vec<(String, Array)> = arrays.into_iter().collect();
     Ok(TensorFile::save(path, &arrays, &metadata)?)
 }
@@ -168,6 +171,11 @@ pub fn load(path: &Path) -> Result<(Plan, BTreeMap<String, String>)> {
     let plan = read(&file).map_err(|reason| Error::Packed { path: path.to_path_buf(), reason })?;
     let mut metadata = file.header().metadata.clone();
     metadata.remove(PLAN);
+    let names = class_names::of(&path.display().to_string(), &metadata, plan.output_shape())?;
+    let plan = match names {
+        Some(names) => plan.with_class_names(names),
+        None => plan,
+    };
     Ok((plan, metadata))
 }
 

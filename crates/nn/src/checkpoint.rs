@@ -226,11 +226,16 @@ impl Checkpoint {
 
     /// Puts its numbers into a model of the same form, and into the optimizer if one is given.
     ///
+    /// With an optimizer this is a run that goes on, so the store must have the seed of that run: what is random in later
+    /// steps follows from it. Without one it is a network to evaluate, to export or to train further in another run, which
+    /// has the same numbers whatever the seed of the store.
+    ///
     /// # Errors
     /// It does not fit the model or the optimizer, which lacks something of it or has more: the message names the
-    /// parameter. The store may then hold a part of the new values.
+    /// parameter. The store may then hold a part of the new values. Or there is an optimizer, and the store has another
+    /// seed.
     pub fn restore(&self, store: &mut Store, optimizer: Option<&mut Optimizer>) -> Result<()> {
-        if self.seed != store.seed() {
+        if optimizer.is_some() && self.seed != store.seed() {
             return Err(self.file.damaged(Problem::Seed { expected: store.seed(), found: self.seed }));
         }
         let misfit = |source| self.file.damaged(Problem::Misfit(source));

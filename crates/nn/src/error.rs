@@ -115,7 +115,10 @@ pub enum Problem {
         found: f32,
     },
     /// It belongs to a run with another seed.
-    #[error("it belongs to seed {found}, this model to seed {expected}")]
+    #[error(
+        "it belongs to seed {found}, this model to seed {expected}: a run goes on with its own seed (weights alone are \
+         restored without an optimizer)"
+    )]
     Seed {
         /// The seed of the model.
         expected: u64,

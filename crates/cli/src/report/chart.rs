@@ -289,20 +289,36 @@ fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     out
 }
 
-/// The confusion matrix: rows are labels, columns predictions, and the tone is the share of the row.
-pub(super) fn matrix(confusion: &Confusion) -> Markup {
+/// The longest name of a class that is written beside the confusion matrix, in letters.
+const NAME: usize = 14;
+
+/// What is written beside the row of a class: its number, and its name if that is another.
+fn row_label(class: usize, name: &str) -> String {
+    let number = class.to_string();
+    match name.chars().count() {
+        _ if name == number => number,
+        0..=NAME => format!("{name} {number}"),
+        _ => format!("{}… {number}", name.chars().take(NAME - 1).collect::<String>()),
+    }
+}
+
+/// The confusion matrix: rows are labels, columns predictions, and the tone is the share of the row. There is one name per
+/// class.
+pub(super) fn matrix(confusion: &Confusion, names: &[String]) -> Markup {
     let n = confusion.classes();
+    let labels: Vec<String> = names.iter().enumerate().map(|(class, name)| row_label(class, name)).collect();
     // Shares are written where there is room for them; of many classes not every one has its number beside it.
     let (cell, every, written) = if n <= 20 { (30.0, 1, true) } else { (8.0, n.div_ceil(200) * 10, false) };
-    let edge = 12.0 + 7.0 * n.saturating_sub(1).to_string().len() as f64;
-    let side = edge + n as f64 * cell;
+    let longest = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    let (edge, top) = (12.0 + 7.0 * longest as f64, 12.0 + 7.0 * n.saturating_sub(1).to_string().len() as f64);
+    let (width, height) = (edge + n as f64 * cell, top + n as f64 * cell);
     let gap = if written { 1.0 } else { 0.0 };
     html! {
-        svg.matrix viewBox=(format!("0 0 {} {}", fixed(side + 1.0), fixed(side + 1.0))) role="img"
+        svg.matrix viewBox=(format!("0 0 {} {}", fixed(width + 1.0), fixed(height + 1.0))) role="img"
             aria-label=(format!("Confusion matrix of {n} classes; the table below has its shares")) {
             @for i in (0..n).step_by(every) {
-                text.tick x=(fixed(edge - 6.0)) y=(fixed(edge + (i as f64 + 0.5) * cell + 4.0)) text-anchor="end" { (i) }
-                text.tick x=(fixed(edge + (i as f64 + 0.5) * cell)) y=(fixed(edge - 7.0)) text-anchor="middle" { (i) }
+                text.tick x=(fixed(edge - 6.0)) y=(fixed(top + (i as f64 + 0.5) * cell + 4.0)) text-anchor="end" { (labels[i]) }
+                text.tick x=(fixed(edge + (i as f64 + 0.5) * cell)) y=(fixed(top - 7.0)) text-anchor="middle" { (i) }
             }
             @for label in 0..n {
                 @let all = confusion.images(label);
@@ -311,10 +327,12 @@ pub(super) fn matrix(confusion: &Confusion) -> Markup {
                     @let share = count as f64 / all.max(1) as f64;
                     // Few mistakes are to be seen as well: the tone is the root of the share.
                     @let tone = share.sqrt();
-                    @let (x, y) = (edge + predicted as f64 * cell, edge + label as f64 * cell);
+                    @let (x, y) = (edge + predicted as f64 * cell, top + label as f64 * cell);
                     @if count > 0 || written {
                         g.cell.right[label == predicted].strong[tone > 0.6] {
-                            title { (format!("{label} taken for {predicted}: {count} of {all} ({:.1} %)", 100.0 * share)) }
+                            title {
+                                (format!("{} taken for {}: {count} of {all} ({:.1} %)", names[label], names[predicted], 100.0 * share))
+                            }
                             rect.ground x=(fixed(x)) y=(fixed(y)) width=(cell - gap) height=(cell - gap) {}
                             rect x=(fixed(x)) y=(fixed(y)) width=(cell - gap) height=(cell - gap)
                                 fill-opacity=(format!("{tone:.3}")) {}

@@ -3,7 +3,8 @@
 use crate::folder::{self, checkpoint_path, existing_config};
 use crate::processes::Process;
 use crate::recipe::Recipe;
-use crate::run::{Run, recipe_of};
+use crate::run::recipe_of;
+use crate::trained::{Trained, test_images};
 use anyhow::Result;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -43,6 +44,8 @@ pub(super) struct State {
     pub(super) step: u64,
     /// The digest of all state, if the model could be built.
     pub(super) digest: Option<String>,
+    /// The layers of the network, likewise.
+    pub(super) layers: Option<Summary>,
     /// The version of fixnet that wrote it.
     pub(super) version: String,
 }
@@ -54,10 +57,11 @@ pub(super) struct Evaluated {
     pub(super) count: usize,
     pub(super) right: usize,
     pub(super) loss: f64,
+    /// What each class is called.
+    pub(super) class_names: Vec<String>,
     pub(super) confusion: Confusion,
     pub(super) right_ones: Vec<Sample>,
     pub(super) wrong_ones: Vec<Sample>,
-    pub(super) layers: Summary,
 }
 
 /// A test image with what was said of it.
@@ -107,26 +111,27 @@ impl Subject {
     /// What the checkpoint says, and what it makes of the test images.
     fn evaluate(&mut self, checkpoint: &Checkpoint, data: Option<&str>) {
         let version = checkpoint.metadata().get("fixnet").cloned().unwrap_or_default();
-        self.state = Some(State { step: checkpoint.step(), digest: None, version });
         let mut recipe = self.recipe.clone();
         recipe.data = data.map_or(recipe.data, String::from);
-        let place = recipe.data.clone();
-        let load = recipe.resolve().and_then(|parts| Ok(parts.data.load()?));
-        let data = match load {
-            Ok(data) => data,
-            Err(e) => {
-                let without = "without them there are no predictions, layers or digest here";
-                self.notes.push(format!("The data {place} could not be read; {without}: {}", crate::message(&e)));
-                return;
+        let network = Trained::open(&recipe, checkpoint).and_then(|mut trained| {
+            let layers = trained.plan()?.summary();
+            Ok((trained, layers))
+        });
+        let mut state = State { step: checkpoint.step(), digest: None, layers: None, version };
+        match network {
+            Ok((mut trained, layers)) => {
+                (state.digest, state.layers) = (Some(trained.digest().to_string()), Some(layers));
+                match evaluate(&recipe, &mut trained) {
+                    Ok(evaluated) => self.evaluated = Some(evaluated),
+                    Err(e) => {
+                        let without = "The test images could not be evaluated, so there are no predictions here";
+                        self.notes.push(format!("{without}: {}", crate::message(&e)));
+                    }
+                }
             }
-        };
-        match evaluate(recipe, &data, checkpoint) {
-            Ok((digest, evaluated)) => {
-                self.evaluated = Some(evaluated);
-                self.state.iter_mut().for_each(|state| state.digest = Some(digest.clone()));
-            }
-            Err(e) => self.notes.push(format!("The checkpoint could not be evaluated: {}", crate::message(&e))),
+            Err(e) => self.notes.push(format!("The network could not be built: {}", crate::message(&e))),
         }
+        self.state = Some(state);
     }
 
     /// Notes on what is not as one would think.
@@ -170,20 +175,17 @@ impl Subject {
     pub(super) fn layers(&self, lines: &[Value], key: &str) -> Vec<String> {
         let mut names: Vec<String> =
             lines.last().and_then(|line| line[key].as_object()).into_iter().flat_map(|m| m.keys().cloned()).collect();
-        if let Some(e) = &self.evaluated {
-            let place = |name: &str| e.layers.rows.iter().position(|row| row.name == name);
+        if let Some(layers) = self.state.as_ref().and_then(|state| state.layers.as_ref()) {
+            let place = |name: &str| layers.rows.iter().position(|row| row.name == name);
             names.sort_by_cached_key(|name| place(name).unwrap_or(usize::MAX));
         }
         names
     }
 }
 
-fn evaluate(recipe: Recipe, data: &Split, checkpoint: &Checkpoint) -> Result<(String, Evaluated)> {
-    let mut run = Run::resumed(recipe, data, checkpoint)?;
-    let digest = run.digest();
-    let predictions = run.predict()?;
-    let layers = run.plan()?.summary();
-    let test = &data.test;
+fn evaluate(recipe: &Recipe, trained: &mut Trained) -> Result<Evaluated> {
+    let test = &test_images(recipe, trained.description())?;
+    let predictions = trained.predict(test)?;
     let right: Vec<usize> = (0..predictions.len()).filter(|&i| predictions[i].is_right()).collect();
     let mut wrong: Vec<usize> = (0..predictions.len()).filter(|&i| !predictions[i].is_right()).collect();
     wrong.sort_by(|&a, &b| predictions[b].probability.total_cmp(&predictions[a].probability));
@@ -191,17 +193,16 @@ fn evaluate(recipe: Recipe, data: &Split, checkpoint: &Checkpoint) -> Result<(St
     let samples =
         |indices: Vec<usize>| indices.into_iter().map(|i| sample(test, i, predictions[i])).collect::<Result<Vec<_>>>();
     let count = predictions.len();
-    let evaluated = Evaluated {
+    Ok(Evaluated {
         data: test.name.clone(),
         count,
         right: right.len(),
         loss: predictions.iter().map(|p| p.loss).sum::<f64>() / count.max(1) as f64,
+        class_names: test.class_names().to_vec(),
         confusion: Confusion::of(test.classes, predictions.iter().map(|p| (p.label, p.class))),
         right_ones: samples(varied(&right, &predictions))?,
         wrong_ones: samples(wrong)?,
-        layers,
-    };
-    Ok((digest, evaluated))
+    })
 }
 
 /// Images of as many classes as there are, the first of each, then the first of what is left.

@@ -2,6 +2,7 @@
 
 use super::chart::{Chart, Ink, Line, Unit, matrix};
 use super::gather::{Evaluated, Sample, Subject};
+use fixnet::prelude::Summary;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
@@ -106,7 +107,7 @@ fn duration(seconds: f64) -> String {
 
 /// Parameters, and their bytes when packed.
 fn parameters(run: &Subject) -> Option<(u64, u64)> {
-    let layers = &run.evaluated.as_ref()?.layers;
+    let layers = run.state.as_ref()?.layers.as_ref()?;
     Some((layers.parameters() as u64, layers.packed_bytes as u64))
 }
 
@@ -367,7 +368,8 @@ fn about(run: &Subject, index: usize, many: bool) -> Markup {
         }
         (quantization(run))
         (diagnostics(run))
-        @if let Some(e) = &run.evaluated { (test(e)) (layers(run, e)) }
+        @if let Some(e) = &run.evaluated { (test(e)) }
+        @if let Some(all) = run.state.as_ref().and_then(|state| state.layers.as_ref()) { (layers(run, all)) }
         (provenance(run))
     }
 }
@@ -487,6 +489,8 @@ fn diagnostics(run: &Subject) -> Markup {
 
 fn test(e: &Evaluated) -> Markup {
     let n = e.confusion.classes();
+    // Of classes that are called by their numbers these are enough.
+    let named = e.class_names.iter().enumerate().any(|(class, name)| *name != class.to_string());
     let or_none = |v: Option<f64>| or_unknown(v.map(share));
     html! {
         section {
@@ -497,17 +501,19 @@ fn test(e: &Evaluated) -> Markup {
                         h4 { "Confusion matrix" }
                         p { "Rows are labels, columns predictions; percent of the row. " (e.data) ", " (grouped(e.count as u64)) " images." }
                     }
-                    (matrix(&e.confusion))
+                    (matrix(&e.confusion, &e.class_names))
                     details {
                         summary { "Each class" }
                         div.scroll tabindex="0" role="region" aria-label="Each class" {
                             table {
                                 thead { tr {
                                     th.number scope="col" { "class" }
+                                    @if named { th scope="col" { "name" } }
                                     @for head in ["images", "recall", "precision"] { th.number scope="col" { (head) } }
                                 } }
                                 tbody { @for class in 0..n { tr {
                                     th.number scope="row" { (class) }
+                                    @if named { td { (e.class_names[class]) } }
                                     td.number { (grouped(e.confusion.images(class))) }
                                     td.number { (or_none(e.confusion.recall(class))) }
                                     td.number { (or_none(e.confusion.precision(class))) }
@@ -517,23 +523,24 @@ fn test(e: &Evaluated) -> Markup {
                     }
                 }
                 div {
-                    (samples("Wrong, and most certain", &e.wrong_ones, "No image is classified wrongly."))
-                    (samples("Right", &e.right_ones, "No image is classified rightly."))
+                    (samples("Wrong, and most certain", &e.wrong_ones, &e.class_names, "No image is classified wrongly."))
+                    (samples("Right", &e.right_ones, &e.class_names, "No image is classified rightly."))
                 }
             }
         }
     }
 }
 
-fn samples(title: &str, samples: &[Sample], none: &str) -> Markup {
+fn samples(title: &str, samples: &[Sample], names: &[String], none: &str) -> Markup {
     html! {
         h4 { (title) }
         @if samples.is_empty() { p.quiet { (none) } }
         ul.samples {
             @for s in samples {
                 @let p = s.prediction;
-                @let what = if p.is_right() { format!("{}", p.class) } else { format!("{} → {}", p.label, p.class) };
-                @let said = format!("Test image {}: label {}, predicted {} with {}", s.index, p.label, p.class, share(p.probability.into()));
+                @let (label, class) = (&names[p.label], &names[p.class]);
+                @let what = if p.is_right() { class.clone() } else { format!("{label} → {class}") };
+                @let said = format!("Test image {}: label {label}, predicted {class} with {}", s.index, share(p.probability.into()));
                 li title=(said) {
                     img src=(s.png) alt=(said) width=(s.size[0]) height=(s.size[1]);
                     span.what { (what) }
@@ -545,12 +552,12 @@ fn samples(title: &str, samples: &[Sample], none: &str) -> Markup {
     }
 }
 
-fn layers(run: &Subject, e: &Evaluated) -> Markup {
+fn layers(run: &Subject, layers: &Summary) -> Markup {
     let last = run.steps.last();
     let number = |key: &str, name: &str| last.and_then(|line| line[key][name].as_f64());
     let shape = |shape: &[usize]| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ");
     let blank_or = |n: u64| if n == 0 { String::new() } else { grouped(n) };
-    let total: u64 = e.layers.macs();
+    let total: u64 = layers.macs();
     html! {
         section {
             h3 { "Layers" }
@@ -560,7 +567,7 @@ fn layers(run: &Subject, e: &Evaluated) -> Markup {
                         @for head in ["layer", "kind", "output", "bits"] { th scope="col" { (head) } }
                         @for head in ["parameters", "multiply-adds", "gamma", "transition rate"] { th.number scope="col" { (head) } }
                     } }
-                    tbody { @for row in &e.layers.rows { tr {
+                    tbody { @for row in &layers.rows { tr {
                         th scope="row" { (row.name) }
                         td { (row.kind) }
                         td { (shape(&row.shape)) }
@@ -572,7 +579,7 @@ fn layers(run: &Subject, e: &Evaluated) -> Markup {
                     } } }
                     tfoot { tr {
                         th scope="row" colspan="4" { "All" }
-                        td.number { (grouped(e.layers.parameters() as u64)) }
+                        td.number { (grouped(layers.parameters() as u64)) }
                         td.number { (grouped(total)) }
                         td colspan="2" {}
                     } }

@@ -21,7 +21,7 @@
 
 mod graph;
 
-use crate::{Error, Result};
+use crate::{Error, Result, class_names};
 use fixnet_nn::plan::{Node, Op, Plan, Weight};
 use fixnet_quant::{FixedInput, FixedProduct};
 use fixnet_tensor::{Codes, Tensor};
@@ -38,7 +38,8 @@ pub struct Options {
     /// No type but f32: quantizers are `Round` and `Clip`, and weights the floats that codes stand for. The same network,
     /// for runtimes without quantized types.
     pub float: bool,
-    /// Texts for the file: what it is, where it comes from. Those of fixnet (version, input, normalization) are added.
+    /// Texts for the file: what it is, where it comes from. Those of fixnet (version, input, normalization, names of classes)
+    /// are added.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -66,6 +67,7 @@ pub fn encode(plan: &Plan, options: &Options) -> Result<Vec<u8>> {
     let mut metadata = options.metadata.clone();
     metadata.insert("fixnet".into(), env!("CARGO_PKG_VERSION").into());
     metadata.insert("input".into(), "float [batch, C, H, W], pixels from 0 to 1 (bytes divided by 255)".into());
+    metadata.extend(class_names::entry(plan));
     if let Some(normalize) = plan.normalize() {
         metadata.insert("mean".into(), format!("{:?}", normalize.mean()));
         metadata.insert("std".into(), format!("{:?}", normalize.std()));
@@ -349,7 +351,10 @@ mod tests {
         let plan = Plan::of(&float, &mut store, &[8, 8, 1]).unwrap();
         let bytes = encode(&plan, &Options::default()).unwrap();
         let has = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
-        assert!(has(&bytes, "Conv") && !has(&bytes, "QuantizeLinear"));
+        assert!(has(&bytes, "Conv") && !has(&bytes, "QuantizeLinear") && !has(&bytes, "class_names"));
+        let names = (0..10).map(|class| format!("\"{class}\"")).collect();
+        let named = encode(&plan.clone().with_class_names(names), &Options::default()).unwrap();
+        assert!(has(&named, "class_names") && has(&named, r#"["\"0\"","\"1\"","#));
         assert!(bytes.len() > 4 * plan.summary().parameters());
         let e = save(Path::new("/nowhere/x.onnx"), &plan, &Options::default()).unwrap_err().to_string();
         assert!(e.starts_with("/nowhere/x.onnx"), "{e}");

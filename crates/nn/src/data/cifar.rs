@@ -1,7 +1,7 @@
 //! CIFAR-10 and CIFAR-100 in their binary form: records of one or two label bytes and three 32x32 planes.
 
 use super::{
-    DataError, Dataset, Result, Split,
+    DataError, Dataset, Result, Split, cifar_names,
     dataset::IN_MEMORY,
     records::{Form, Part, Records},
 };
@@ -15,10 +15,11 @@ const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 
 /// Reads CIFAR-10: every `data_batch_*.bin` of the folder in the order of their names, and `test_batch.bin`. More than 512
-/// MiB are streamed.
+/// MiB are streamed. Classes have the names in `batches.meta.txt`, or those of CIFAR-10 where there is no such file.
 ///
 /// # Errors
-/// A file is missing, empty, no whole number of records (1 + 3072 bytes), or holds a label above 9.
+/// A file is missing, empty, no whole number of records (1 + 3072 bytes), or holds a label above 9; or there are not ten
+/// names.
 pub fn cifar10(folder: &Path) -> Result<Split> {
     let place = || folder.display().to_string();
     let io = |source| DataError::Io { place: place(), source };
@@ -34,22 +35,31 @@ pub fn cifar10(folder: &Path) -> Result<Split> {
         return Err(DataError::Missing { place: place(), expected: "data_batch_*.bin".into() });
     }
     batches.sort();
-    Split::new(
-        read("cifar10 train", &batches, &[10], IN_MEMORY)?,
-        read("cifar10 test", &[existing(folder, "test_batch.bin")?], &[10], IN_MEMORY)?,
-    )
+    let train = read("cifar10 train", &batches, &[10], IN_MEMORY)?.with_class_names(cifar_names::cifar10(folder)?)?;
+    Split::new(train, cifar10_test(folder)?)
 }
 
-/// Reads CIFAR-100: `train.bin` and `test.bin`. The label of an image is its fine one of 100.
+/// The test images alone.
+pub(super) fn cifar10_test(folder: &Path) -> Result<Dataset> {
+    let test = read("cifar10 test", &[existing(folder, "test_batch.bin")?], &[10], IN_MEMORY)?;
+    test.with_class_names(cifar_names::cifar10(folder)?)
+}
+
+/// Reads CIFAR-100: `train.bin` and `test.bin`. The label of an image is its fine one of 100. Classes have the names in
+/// `fine_label_names.txt`, or those of CIFAR-100 where there is no such file.
 ///
 /// # Errors
 /// A file is missing, empty, no whole number of records (2 + 3072 bytes), or holds a coarse label above 19 or a fine one
-/// above 99.
+/// above 99; or there are not a hundred names.
 pub fn cifar100(folder: &Path) -> Result<Split> {
-    Split::new(
-        read("cifar100 train", &[existing(folder, "train.bin")?], &[20, 100], IN_MEMORY)?,
-        read("cifar100 test", &[existing(folder, "test.bin")?], &[20, 100], IN_MEMORY)?,
-    )
+    Split::new(cifar100_part(folder, "train")?, cifar100_part(folder, "test")?)
+}
+
+/// The images of one file of CIFAR-100, `train` or `test`.
+pub(super) fn cifar100_part(folder: &Path, part: &str) -> Result<Dataset> {
+    let file = existing(folder, &format!("{part}.bin"))?;
+    let data = read(&format!("cifar100 {part}"), &[file], &[20, 100], IN_MEMORY)?;
+    data.with_class_names(cifar_names::cifar100(folder)?)
 }
 
 fn existing(folder: &Path, name: &str) -> Result<PathBuf> {
@@ -131,12 +141,13 @@ mod tests {
             ("data_batch_3.bin", record(&[7])),
             ("data_batch_1.bin", [record(&[4]), record(&[5])].concat()),
             ("test_batch.bin", record(&[9])),
-            ("batches.meta.txt", b"airplane".to_vec()),
+            ("batches.meta.txt", b"a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n".to_vec()),
         ];
         let split = folder(&files, cifar10).unwrap();
         assert_eq!((split.train.labels(), split.test.labels()), (&[4, 5, 7][..], &[9][..]));
         assert_eq!((split.train.shape(), split.train.classes), ([32, 32, 3], 10));
         assert_eq!(split.train.image(2).unwrap()[..9], [10, 20, 30, 11, 21, 31, 10, 20, 30]);
+        assert_eq!((split.train.class_names()[9].as_str(), split.test.class_names()[0].as_str()), ("j", "a"));
     }
 
     #[test]
@@ -162,6 +173,7 @@ mod tests {
         let split = folder(&[("train.bin", record(&[19, 99])), ("test.bin", record(&[0, 42]))], cifar100).unwrap();
         assert_eq!((split.train.labels(), split.test.labels(), split.train.classes), (&[99][..], &[42][..], 100));
         assert_eq!(split.test.image(0).unwrap()[..6], [10, 20, 30, 11, 21, 31]);
+        assert_eq!(split.test.class_names()[42], "leopard");
         let coarse = folder(&[("train.bin", record(&[20, 1])), ("test.bin", record(&[0, 0]))], cifar100).unwrap_err();
         assert_eq!(coarse, "DIR/train.bin: label 0: expected 0..=19, found 20");
     }
@@ -179,6 +191,9 @@ mod tests {
         assert_eq!(e, "DIR: expected a file data_batch_*.bin, found none");
         let e = folder(&[("data_batch_1.bin", record(&[1]))], cifar10).unwrap_err();
         assert_eq!(e, "DIR: expected a file test_batch.bin, found none");
+        let names = ("batches.meta.txt", b"airplane".to_vec());
+        let e = folder(&[("data_batch_1.bin", record(&[1])), good(), names], cifar10).unwrap_err();
+        assert_eq!(e, "cifar10 train: expected 10 class names, one per class, found 1");
         assert!(cifar10(Path::new("no-such-folder")).unwrap_err().to_string().starts_with("no-such-folder: "));
     }
 

@@ -1,6 +1,9 @@
 //! Labelled images, in memory or read from their files on demand.
 
-use super::{DataError, Result};
+use super::{
+    ClassDifference, DataError, Result,
+    classes::{check_class_names, numbers},
+};
 use fixnet_tensor::{
     Buffer,
     rng::{Stream, domain},
@@ -21,6 +24,7 @@ pub struct Dataset {
     pub channels: usize,
     /// The number of classes; every label is below it.
     pub classes: usize,
+    class_names: Arc<[String]>,
     pixels: Pixels,
     labels: Arc<[u16]>,
 }
@@ -34,7 +38,7 @@ enum Pixels {
         /// Which of its images these are.
         order: Arc<[u32]>,
         /// Taken beforehand, because a pass over the files may fail, which [`Dataset::moments`] does not.
-        moments: Moments,
+        sample: Sample,
     },
 }
 
@@ -59,6 +63,11 @@ pub(super) trait OnDemand: fmt::Debug + Send + Sync {
 
     /// Writes the bytes of image `index`, H, W, C, to `out`.
     fn read(&self, index: usize, out: &mut [u8]) -> Result<()>;
+
+    /// What is known of the file of image `index` without reading it, such as its length: a part of the fingerprint.
+    fn stamp(&self, _index: usize) -> u64 {
+        0
+    }
 }
 
 /// Images of a set that take more bytes than this are streamed.
@@ -71,7 +80,15 @@ pub(super) struct Moments {
     pub(super) count: u64,
 }
 
-/// The moments of streamed images are those of no more than this many images, evenly spread.
+/// What is known of streamed images from a pass over some of them.
+#[derive(Debug, Clone)]
+struct Sample {
+    moments: Moments,
+    /// A hash over the images of the sample in their order, and over the stamps of all images.
+    hash: blake3::Hash,
+}
+
+/// The sample of streamed images is no more than this many images, evenly spread.
 const SAMPLED: usize = 4096;
 
 impl Dataset {
@@ -101,8 +118,22 @@ impl Dataset {
             return Err(DataError::Counts { images_in, images: count, labels_in, labels: labels.len() });
         }
         check_labels(&name, &labels, classes)?;
-        let (pixels, labels) = (Pixels::Memory(Arc::new(images)), labels.into());
-        Ok(Self { name, height, width, channels, classes, pixels, labels })
+        let (pixels, labels, class_names) = (Pixels::Memory(Arc::new(images)), labels.into(), numbers(classes));
+        Ok(Self { name, height, width, channels, classes, class_names, pixels, labels })
+    }
+
+    /// Gives the classes names, the first that of class 0; without, they are called by their numbers.
+    ///
+    /// # Errors
+    /// There is not one name per class, one is empty or there twice, or all together take more than 1 MiB.
+    pub fn with_class_names(self, names: Vec<String>) -> Result<Self> {
+        check_class_names(&self.name, &names, self.classes)?;
+        Ok(Self { class_names: names.into(), ..self })
+    }
+
+    /// What each class is called, the first that of class 0.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
     }
 
     /// A data set of images that are read when they are asked for; `labels` are below `classes`, one an image.
@@ -114,22 +145,33 @@ impl Dataset {
             expected: "at most 2^32 images".into(),
             found: labels.len().to_string(),
         })?;
-        let pixels = Pixels::Streamed { from, order, moments: Moments { sums: Vec::new(), count: 0 } };
-        Self { name, height, width, channels, classes, pixels, labels: labels.into() }.sampled()
+        let moments = Moments { sums: Vec::new(), count: 0 };
+        let pixels = Pixels::Streamed { from, order, sample: Sample { moments, hash: blake3::hash(&[]) } };
+        let (labels, class_names) = (labels.into(), numbers(classes));
+        Self { name, height, width, channels, classes, class_names, pixels, labels }.sampled()
     }
 
-    /// Takes the moments of streamed images.
+    /// Takes a sample of streamed images.
     fn sampled(mut self) -> Result<Self> {
-        if self.is_streamed() {
-            let (len, count) = (self.len(), self.len().min(SAMPLED));
-            let index = |i: usize| (i as u128 * len as u128 / count as u128) as usize;
-            let found = (0..count).into_par_iter().map(|i| self.with_image(index(i), |bytes| self.moments_of(bytes)));
-            // Each in its place: of several errors it is always the first.
-            let found = found.collect::<Vec<_>>();
-            let sum = found.into_iter().try_fold(self.moments_of(&[]), |sum, more| Ok(sum.add(more?)))?;
-            if let Pixels::Streamed { moments, .. } = &mut self.pixels {
-                *moments = sum;
-            }
+        let Pixels::Streamed { from, order, .. } = &self.pixels else { return Ok(self) };
+        let (len, count) = (self.len(), self.len().min(SAMPLED));
+        let index = |i: usize| (i as u128 * len as u128 / count as u128) as usize;
+        let look = |bytes: &[u8]| (self.moments_of(bytes), blake3::hash(bytes));
+        let found = (0..count).into_par_iter().map(|i| self.with_image(index(i), look));
+        // Each in its place: of several errors it is always the first, and the hash depends on the order.
+        let found = found.collect::<Vec<_>>();
+        let (mut moments, mut hash) = (self.moments_of(&[]), blake3::Hasher::new());
+        for image in found {
+            let (more, of_image) = image?;
+            moments = moments.add(more);
+            hash.update(of_image.as_bytes());
+        }
+        for &i in order.iter() {
+            hash.update(&from.stamp(i as usize).to_le_bytes());
+        }
+        let taken = Sample { moments, hash: hash.finalize() };
+        if let Pixels::Streamed { sample, .. } = &mut self.pixels {
+            *sample = taken;
         }
         Ok(self)
     }
@@ -147,7 +189,7 @@ impl Dataset {
     /// The moments of all images in memory; of streamed ones those of a sample.
     pub(super) fn moments(&self) -> Moments {
         match &self.pixels {
-            Pixels::Streamed { moments, .. } => moments.clone(),
+            Pixels::Streamed { sample, .. } => sample.moments.clone(),
             // Sums of integers: any order gives the same.
             Pixels::Memory(bytes) => bytes
                 .par_chunks(self.channels << 16)
@@ -156,8 +198,9 @@ impl Dataset {
         }
     }
 
-    /// What tells this set from others: a hash (blake3, hex) of shape, classes, labels and pixels. Of streamed images, which
-    /// are not read for it, sums of the pixels of a sample stand for them.
+    /// What tells this set from others: a hash (blake3, hex) of shape, number of classes, labels and pixels in their order.
+    /// Of streamed images, which are not read for it, a sample of 4096, evenly spread, and the lengths of all image files
+    /// stand for them.
     pub fn fingerprint(&self) -> String {
         let mut hash = blake3::Hasher::new();
         hash.update(format!("{:?} {} {}", self.shape(), self.classes, self.len()).as_bytes());
@@ -165,7 +208,7 @@ impl Dataset {
         hash.update(&labels);
         match &self.pixels {
             Pixels::Memory(bytes) => hash.update(bytes),
-            Pixels::Streamed { moments, .. } => hash.update(format!("{} {:?}", moments.count, moments.sums).as_bytes()),
+            Pixels::Streamed { sample, .. } => hash.update(sample.hash.as_bytes()),
         };
         hash.finalize().to_hex().to_string()
     }
@@ -249,14 +292,14 @@ impl Dataset {
                 indices.iter().for_each(|&i| chosen.extend_from_slice(self.slice(bytes, i)));
                 Pixels::Memory(Arc::new(chosen))
             }
-            Pixels::Streamed { from, order, moments } => Pixels::Streamed {
+            Pixels::Streamed { from, order, sample } => Pixels::Streamed {
                 from: Arc::clone(from),
                 order: indices.iter().map(|&i| order[i]).collect(),
-                moments: moments.clone(),
+                sample: sample.clone(),
             },
         };
         let labels = indices.iter().map(|&i| self.labels[i]).collect();
-        Self { name, pixels, labels, ..*self }.sampled()
+        Self { name, pixels, labels, class_names: Arc::clone(&self.class_names), ..*self }.sampled()
     }
 
     /// Sets a share of the images apart, drawn by `seed`: (the rest, the share), each in the order of the data set. At
@@ -301,11 +344,14 @@ impl Split {
     /// A pair of data sets.
     ///
     /// # Errors
-    /// They differ in shape or number of classes.
+    /// They differ in shape, or in the number, the names or the order of their classes.
     pub fn new(train: Dataset, test: Dataset) -> Result<Self> {
         if (train.shape(), train.classes) != (test.shape(), test.classes) {
             let say = |d: &Dataset| format!("{:?} and {} classes", d.shape(), d.classes);
             return Err(DataError::Mismatch { train: say(&train), test: say(&test), place: test.name });
+        }
+        if let Some(difference) = ClassDifference::between(train.class_names(), test.class_names()) {
+            return Err(DataError::OtherClasses { place: test.name, of: "the training images", difference });
         }
         Ok(Self { train, test, validation: None })
     }

@@ -1,5 +1,7 @@
 //! What can be wrong with a data set: each variant names the place, what was found and what was expected.
 
+use super::ClassDifference;
+
 /// The result of a data function.
 pub type Result<T> = std::result::Result<T, DataError>;
 
@@ -122,6 +124,28 @@ pub enum DataError {
         train: String,
         /// Shape and classes of the test set.
         test: String,
+    },
+    /// Classes have other names, or the same in another order.
+    #[error("{place}: expected the classes of {of}, found others: {difference}")]
+    OtherClasses {
+        /// The data set.
+        place: String,
+        /// Whose classes were expected.
+        of: &'static str,
+        /// What is missing, unexpected or in another place.
+        difference: ClassDifference,
+    },
+    /// Images are not those that a run began with.
+    #[error("{place}: expected the {part} images that the run began with ({expected}), found others ({found})")]
+    OtherImages {
+        /// The data.
+        place: String,
+        /// Which part of them: training, validation or test.
+        part: &'static str,
+        /// The beginning of the fingerprint that was recorded.
+        expected: String,
+        /// The beginning of the fingerprint of what is there.
+        found: String,
     },
     /// A file, an array or a setting that is not what it has to be.
     #[error("{place}: expected {expected}, found {found}")]

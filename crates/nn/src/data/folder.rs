@@ -43,6 +43,22 @@ pub fn folder(path: &Path, size: Option<usize>, seed: u64) -> Result<Split> {
     read(path, size, seed, IN_MEMORY)
 }
 
+/// The test images of [`folder`] alone, with `channels` as a network takes them: grey images become coloured ones.
+pub(super) fn folder_test(path: &Path, size: Option<usize>, seed: u64, channels: usize) -> Result<Dataset> {
+    let test = path.join("test");
+    if !holds_classes(&test) {
+        return Ok(folder(path, size, seed)?.test);
+    }
+    let listing = Listing::of(&test)?;
+    let colour = listing.colour || channels == 3;
+    listing.dataset(test.display().to_string(), size, colour, IN_MEMORY)
+}
+
+/// Whether a folder holds folders, as one of classes does. Classes may be called `train` and `test`, but they hold images.
+fn holds_classes(part: &Path) -> bool {
+    part.is_dir() && entries(part).is_ok_and(|all| all.iter().any(|entry| entry.is_dir()))
+}
+
 fn read(path: &Path, size: Option<usize>, seed: u64, in_memory: u64) -> Result<Split> {
     if size.is_some_and(|size| size == 0 || size > MAX_SIDE) {
         return Err(DataError::setting("image_size", "1 to 16384", size.unwrap_or(0)));
@@ -61,10 +77,8 @@ fn read(path: &Path, size: Option<usize>, seed: u64, in_memory: u64) -> Result<S
             test.dataset(format!("{place}/test"), size, colour, in_memory)?,
         );
     }
-    // Classes may be called so, but they hold images, not folders.
-    let of_classes = |part: &Path| part.is_dir() && entries(part).is_ok_and(|all| all.iter().any(|e| e.is_dir()));
     for (there, lacks) in [(&train, &test), (&test, &train)] {
-        if of_classes(there) {
+        if holds_classes(there) {
             return Err(unexpected(lacks, "a folder of classes beside the other one", "none"));
         }
     }
@@ -82,6 +96,8 @@ struct Listing {
     labels: Vec<u16>,
     /// Height and width of each image.
     sizes: Vec<[usize; 2]>,
+    /// The length of each file.
+    lengths: Vec<u64>,
     /// Whether an image has colours.
     colour: bool,
 }
@@ -128,8 +144,8 @@ impl Listing {
         let heads = paths.par_iter().map(|path| Head::of_file(path)).collect::<Vec<_>>();
         let heads = heads.into_iter().collect::<Result<Vec<_>>>()?;
         let colour = heads.iter().any(|head| head.colour);
-        let sizes = heads.iter().map(|head| head.size).collect();
-        Ok(Self { classes, paths, labels, sizes, colour })
+        let (sizes, lengths) = heads.iter().map(|head| (head.size, head.len)).unzip();
+        Ok(Self { classes, paths, labels, sizes, lengths, colour })
     }
 
     fn dataset(self, name: String, size: Option<usize>, colour: bool, in_memory: u64) -> Result<Dataset> {
@@ -143,10 +159,11 @@ impl Listing {
             Some(side) => [side, side, if colour { 3 } else { 1 }],
             None => [first[0], first[1], if colour { 3 } else { 1 }],
         };
-        let files = Files { paths: self.paths, shape, resize: size.is_some() };
+        let files = Files { paths: self.paths, lengths: self.lengths, shape, resize: size.is_some() };
         let (count, len) = (files.paths.len(), shape.iter().product::<usize>());
         if (count as u64).saturating_mul(len as u64) > in_memory {
-            return Dataset::streamed(name, Arc::new(files), self.classes.len(), self.labels);
+            let streamed = Dataset::streamed(name, Arc::new(files), self.classes.len(), self.labels)?;
+            return streamed.with_class_names(self.classes);
         }
         let mut images = vec![0; count * len];
         let failed = images.par_chunks_exact_mut(len).enumerate();
@@ -154,7 +171,7 @@ impl Listing {
         if let Some((_, e)) = failed.min_by_key(|&(i, _)| i) {
             return Err(e);
         }
-        Dataset::new(name, shape, self.classes.len(), images, self.labels)
+        Dataset::new(name, shape, self.classes.len(), images, self.labels)?.with_class_names(self.classes)
     }
 }
 
@@ -162,6 +179,7 @@ impl Listing {
 #[derive(Debug)]
 struct Files {
     paths: Vec<PathBuf>,
+    lengths: Vec<u64>,
     shape: [usize; 3],
     resize: bool,
 }
@@ -178,6 +196,10 @@ impl OnDemand for Files {
         out.copy_from_slice(&decode(path, &bytes, self.shape, self.resize)?);
         Ok(())
     }
+
+    fn stamp(&self, index: usize) -> u64 {
+        self.lengths[index]
+    }
 }
 
 /// What a header says.
@@ -186,6 +208,8 @@ struct Head {
     /// Height and width.
     size: [usize; 2],
     colour: bool,
+    /// The length of the file.
+    len: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -228,7 +252,7 @@ impl Head {
             let found = format!("{height}x{width} announced in a file of {len} bytes");
             return Err(unexpected(path, "an image of sides from 1 to 16384 that its file can hold", found));
         }
-        Ok(Self { kind, size: [height, width], colour })
+        Ok(Self { kind, size: [height, width], colour, len })
     }
 }
 
@@ -397,6 +421,10 @@ mod tests {
         let split = folder(dir.path(), None, 1).unwrap();
         assert_eq!((split.train.shape(), split.train.classes), ([2, 3, 3], 2));
         assert_eq!((split.train.labels(), split.test.labels()), (&[0, 1, 1][..], &[0, 1][..]));
+        assert_eq!((split.train.class_names(), split.test.class_names()), (&["cat", "dog"].map(String::from)[..], split.train.class_names()));
+        // The test images need no training images.
+        fs::remove_dir_all(dir.path().join("train")).unwrap();
+        assert_eq!(folder_test(dir.path(), None, 1, 3).unwrap(), split.test);
         assert_eq!(*split.train.image(1).unwrap(), [1, 0, 0, 1, 1, 0, 1, 2, 0, 1, 0, 1, 1, 1, 1, 1, 2, 1]);
         assert_eq!(split.train.image(0).unwrap()[0], 3);
     }

@@ -141,20 +141,27 @@ pub fn mnist(folder: &Path) -> Result<Split> {
 }
 
 fn read(folder: &Path, in_memory: u64) -> Result<Split> {
-    let half = |stem: &str, name: &str| {
-        let images = find(folder, &format!("{stem}-images-idx3-ubyte"))?;
-        let labels = find(folder, &format!("{stem}-labels-idx1-ubyte"))?;
-        let named = |path: &Path| path.display().to_string();
-        let (images_in, labels_in) = (named(&images), named(&labels));
-        match long(&images, in_memory)? {
-            None => pair(name, (&images_in, Idx::open(&images, 3)?), (&labels_in, Idx::open(&labels, 1)?)),
-            Some((count, records)) => {
-                let labels = classes((&images_in, count), (&labels_in, Idx::open(&labels, 1)?))?;
-                records.dataset(name.into(), 10, labels, in_memory)
-            }
+    Split::new(half(folder, "train", "mnist train", in_memory)?, half(folder, "t10k", "mnist test", in_memory)?)
+}
+
+/// The test images of [`mnist`] alone.
+pub(super) fn mnist_test(folder: &Path) -> Result<Dataset> {
+    half(folder, "t10k", "mnist test", IN_MEMORY)
+}
+
+/// The images and labels whose files begin with `stem`.
+fn half(folder: &Path, stem: &str, name: &str, in_memory: u64) -> Result<Dataset> {
+    let images = find(folder, &format!("{stem}-images-idx3-ubyte"))?;
+    let labels = find(folder, &format!("{stem}-labels-idx1-ubyte"))?;
+    let named = |path: &Path| path.display().to_string();
+    let (images_in, labels_in) = (named(&images), named(&labels));
+    match long(&images, in_memory)? {
+        None => pair(name, (&images_in, Idx::open(&images, 3)?), (&labels_in, Idx::open(&labels, 1)?)),
+        Some((count, records)) => {
+            let labels = classes((&images_in, count), (&labels_in, Idx::open(&labels, 1)?))?;
+            records.dataset(name.into(), 10, labels, in_memory)
         }
-    };
-    Split::new(half("train", "mnist train")?, half("t10k", "mnist test")?)
+    }
 }
 
 /// The file `name` or `name.gz` in `folder`.

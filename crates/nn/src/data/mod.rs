@@ -4,7 +4,10 @@
 
 mod augment;
 mod cifar;
+mod cifar_names;
+mod classes;
 mod dataset;
+mod description;
 mod digits;
 mod error;
 mod folder;
@@ -12,6 +15,7 @@ mod idx;
 mod loader;
 mod normalize;
 mod npz;
+mod npz_names;
 mod photo_digits;
 mod records;
 mod source;
@@ -19,7 +23,9 @@ mod vary;
 
 pub use augment::Augment;
 pub use cifar::{cifar10, cifar100};
+pub use classes::{ClassDifference, check_class_names};
 pub use dataset::{Dataset, Split};
+pub use description::{DataDescription, Fingerprints};
 pub use digits::digits;
 pub use error::{DataError, Result};
 pub use folder::folder;

@@ -2,12 +2,29 @@
 
 use super::{Dataset, dataset::Moments};
 use fixnet_tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
 /// Mean and standard deviation of each channel, on the scale where 255 is 1.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Form")]
 pub struct Normalize {
     mean: Vec<f32>,
     std: Vec<f32>,
+}
+
+/// A normalization as it is written, not checked yet.
+#[derive(Deserialize)]
+struct Form {
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+impl TryFrom<Form> for Normalize {
+    type Error = fixnet_autograd::Error;
+
+    fn try_from(form: Form) -> fixnet_autograd::Result<Self> {
+        Self::new(form.mean, form.std)
+    }
 }
 
 impl Normalize {
@@ -41,6 +58,12 @@ impl Normalize {
                 Err(fixnet_autograd::Error::setting("normalization", expected, found))
             }
         }
+    }
+
+    /// Leaves pixels as they are, from 0 to 1: for a network that normalizes its input itself, such as a
+    /// [`Plan`](crate::plan::Plan).
+    pub fn none(channels: usize) -> Self {
+        Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
     }
 
     /// What a network sees of pixels from 0 to 1 in N, H, W, C order: `(x - mean) / std`, rounded twice, as the loader
@@ -92,6 +115,11 @@ mod tests {
         assert_eq!(Normalize::new(vec![0.5, 0.2], vec![0.5, 1.0]).unwrap(), n);
         let x = Tensor::from_vec(&[2, 2], vec![1.0, 51.0 / 255.0, 7.0 / 255.0, 1.0]).unwrap();
         assert_eq!(n.apply(&x).unwrap().data(), [1.0, 0.0, tables[0][7], tables[1][255]]);
+        // Left as they are first and normalized later, bytes give the same bits.
+        let raw = Normalize::none(2).tables();
+        let later = (0..256).flat_map(|v| [raw[0][v], raw[1][v]]).collect();
+        let later = n.apply(&Tensor::from_vec(&[256, 2], later).unwrap()).unwrap();
+        assert!(later.data().chunks_exact(2).enumerate().all(|(v, pixel)| pixel == [tables[0][v], tables[1][v]]));
         assert!(Normalize::new(vec![0.0], vec![0.0]).is_err() && n.apply(&Tensor::zeros(&[2, 3])).is_err());
     }
 }

@@ -7,6 +7,7 @@
 use super::{
     DataError, Dataset, Result, Split,
     dataset::{IN_MEMORY, check_labels},
+    npz_names,
     records::{Form, Part, Records, out_of_range},
 };
 use fixnet_tensor::Buffer;
@@ -22,7 +23,8 @@ const HEADER: usize = 1 << 16;
 
 /// Reads images `x_train` and `x_test` `[N, H, W]` or `[N, H, W, C]`, `u8` or `f32` from 0 to 1 (kept in 256 steps), and labels
 /// `y_train` and `y_test` `[N]` or `[N, 1]` of any integer type, from an `.npz` file or a folder of `.npy` files. There are as many
-/// classes as the largest training label says. Images of more than 512 MiB are streamed; they must not be compressed.
+/// classes as the largest training label says, or as an array of text `class_names` `[K]` names, if there is one. Images of
+/// more than 512 MiB are streamed; they must not be compressed.
 ///
 /// # Errors
 /// The file is no zip archive, an array is missing, damaged, of another type or shape, or holds numbers out of range; counts
@@ -31,29 +33,47 @@ pub fn npz(path: &Path) -> Result<Split> {
     read(path, IN_MEMORY)
 }
 
+/// The test images alone, for a network of so many classes.
+pub(super) fn npz_test(path: &Path, classes: usize) -> Result<Dataset> {
+    opened(path, |mut arrays| arrays.half("test", IN_MEMORY, Some(classes)))
+}
+
 fn read(path: &Path, in_memory: u64) -> Result<Split> {
+    opened(path, |arrays| arrays.split(in_memory))
+}
+
+/// Opens the file or folder and hands its arrays on.
+fn opened<T>(path: &Path, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<T> {
     let open =
         |path: &Path| File::open(path).map_err(|source| DataError::Io { place: path.display().to_string(), source });
     if path.is_dir() {
-        return split(&path.display().to_string(), in_memory, |name, take| {
+        let named = path.join(NAMES_FILE).is_file();
+        let mut open = |name: &str, take: &mut Take<'_>| {
             let path = path.join(name);
             let file = open(&path)?;
             take(&mut BufReader::new(file), Some((path, 0)))
-        });
+        };
+        return then(Arrays { place: path.display().to_string(), named, open: &mut open });
     }
-    archive(path, BufReader::new(open(path)?), in_memory)
+    archive(path, BufReader::new(open(path)?), then)
 }
 
-fn archive(path: &Path, from: impl Read + Seek, in_memory: u64) -> Result<Split> {
+fn archive<T>(
+    path: &Path,
+    from: impl Read + Seek,
+    then: impl FnOnce(Arrays<'_>) -> Result<T>,
+) -> Result<T> {
     let place = path.display().to_string();
     let mut zip = ZipArchive::new(from).map_err(|e| unexpected(&place, "a zip archive of NumPy arrays", e))?;
-    split(&place, in_memory, |name, take| {
+    let named = zip.index_for_name(NAMES_FILE).is_some();
+    let mut open = |name: &str, take: &mut Take<'_>| {
         let wrong = |e| unexpected(&place, format!("an array {name}"), e);
         let mut file = zip.by_name(name).map_err(wrong)?;
         let stored = file.compression() == CompressionMethod::Stored && !file.encrypted();
         let start = file.data_start().filter(|_| stored);
         take(&mut file, start.map(|start| (path.to_path_buf(), start)))
-    })
+    };
+    then(Arrays { place: place.clone(), named, open: &mut open })
 }
 
 /// Where an array lies as it is: a file and the place in it.
@@ -61,16 +81,48 @@ type Lies = Option<(PathBuf, u64)>;
 /// What is done with the bytes of an array.
 type Take<'a> = dyn FnMut(&mut dyn Read, Lies) -> Result<()> + 'a;
 
-/// A split from whoever opens an array by the name of its file.
-fn split(place: &str, in_memory: u64, mut open: impl FnMut(&str, &mut Take<'_>) -> Result<()>) -> Result<Split> {
-    let mut half = |name: &str, classes: Option<usize>| {
+/// The name of the array of class names, and of its file.
+const NAMES: &str = "class_names";
+const NAMES_FILE: &str = "class_names.npy";
+
+/// The arrays of an archive or a folder.
+struct Arrays<'a> {
+    place: String,
+    /// Whether class names are among them.
+    named: bool,
+    /// Opens an array by the name of its file.
+    open: &'a mut dyn FnMut(&str, &mut Take<'_>) -> Result<()>,
+}
+
+impl Arrays<'_> {
+    fn split(mut self, in_memory: u64) -> Result<Split> {
+        let train = self.half("train", in_memory, None)?;
+        let test = self.half("test", in_memory, Some(train.classes))?;
+        Split::new(train, test)
+    }
+
+    /// The names of the classes, if they are there.
+    fn class_names(&mut self) -> Result<Option<Vec<String>>> {
+        let (place, mut names) = (format!("{}: {NAMES}", self.place), None);
+        if self.named {
+            (self.open)(NAMES_FILE, &mut |from, _| {
+                names = Some(npz_names::read(&place, from)?);
+                Ok(())
+            })?;
+        }
+        Ok(names)
+    }
+
+    /// The images `train` or `test`; of as many classes as there are names, as `classes` says, or as there are labels.
+    fn half(&mut self, name: &str, in_memory: u64, classes: Option<usize>) -> Result<Dataset> {
+        let place = &self.place;
         let [x, y] = ["x", "y"].map(|kind| (format!("{kind}_{name}.npy"), format!("{place}: {kind}_{name}")));
         let (mut images, mut labels) = (None, Vec::new());
-        open(&x.0, &mut |from, lies| {
+        (self.open)(&x.0, &mut |from, lies| {
             images = Some(Array::read(&x.1, from)?.images(from, lies, in_memory)?);
             Ok(())
         })?;
-        open(&y.0, &mut |from, _| {
+        (self.open)(&y.0, &mut |from, _| {
             labels = Array::read(&y.1, from)?.labels(from)?;
             Ok(())
         })?;
@@ -79,16 +131,18 @@ fn split(place: &str, in_memory: u64, mut open: impl FnMut(&str, &mut Take<'_>) 
             return Err(DataError::Counts { images_in: x.1, images: count, labels_in: y.1, labels: labels.len() });
         }
         let most = usize::from(labels.iter().copied().max().unwrap_or(0)) + 1;
-        let classes = classes.unwrap_or(most);
+        let names = self.class_names()?;
+        let classes = names.as_ref().map(Vec::len).or(classes).unwrap_or(most);
         check_labels(&y.1, &labels, classes)?;
-        match images {
+        let data = match images {
             Images::Memory(shape, bytes) => Dataset::new(y.1, shape, classes, bytes, labels),
             Images::Files(records) => records.dataset(x.1, classes, labels, in_memory),
+        }?;
+        match names {
+            Some(names) => data.with_class_names(names),
+            None => Ok(data),
         }
-    };
-    let train = half("train", None)?;
-    let test = half("test", Some(train.classes))?;
-    Split::new(train, test)
+    }
 }
 
 fn unexpected(place: &str, expected: impl ToString, found: impl ToString) -> DataError {
@@ -122,8 +176,19 @@ fn value<'a>(header: &'a str, key: &str) -> Option<&'a str> {
     Some(rest.trim_start().strip_prefix(':')?.trim_start())
 }
 
-impl Array {
-    fn read(place: &str, from: &mut dyn Read) -> Result<Self> {
+/// The header of an array as text, checked to be whole.
+pub(super) struct Header {
+    text: String,
+    /// Its length in the file.
+    len: u64,
+}
+
+impl Header {
+    /// Reads it, and nothing behind it.
+    ///
+    /// # Errors
+    /// It is damaged, longer than 64 KiB, or not that of an array.
+    pub(super) fn read(place: &str, from: &mut dyn Read) -> Result<Self> {
         let damaged = |e: std::io::Error| unexpected(place, "a whole array", format!("a damaged one ({e})"));
         let mut start = [0; 8];
         from.read_exact(&mut start).map_err(damaged)?;
@@ -140,24 +205,43 @@ impl Array {
         }
         let mut header = vec![0; len];
         from.read_exact(&mut header).map_err(damaged)?;
-        let start = (8 + bytes + header.len()) as u64;
-        let header = String::from_utf8_lossy(&header);
-        let wrong = |expected: &str| unexpected(place, expected, header.trim());
-        let descr =
-            value(&header, "descr").and_then(|v| v.strip_prefix('\'')?.split_once('\'')).map(|v| v.0.as_bytes());
+        let len = (8 + bytes + header.len()) as u64;
+        Ok(Self { text: String::from_utf8_lossy(&header).into_owned(), len })
+    }
+
+    /// All of it, for messages.
+    pub(super) fn text(&self) -> String {
+        self.text.trim().to_string()
+    }
+
+    /// The type of its elements: `<f4`.
+    pub(super) fn descr(&self) -> Option<String> {
+        let quoted = value(&self.text, "descr")?.strip_prefix('\'')?;
+        Some(quoted.split_once('\'')?.0.to_string())
+    }
+
+    /// The lengths of its axes.
+    pub(super) fn shape(&self) -> Option<Vec<usize>> {
+        let axes = value(&self.text, "shape")?.strip_prefix('(')?.split_once(')')?.0;
+        axes.split(',').map(str::trim).filter(|axis| !axis.is_empty()).map(|axis| axis.parse().ok()).collect()
+    }
+}
+
+impl Array {
+    fn read(place: &str, from: &mut dyn Read) -> Result<Self> {
+        let header = Header::read(place, from)?;
+        let wrong = |expected: &str| unexpected(place, expected, header.text());
+        let descr = header.descr();
         let Some(&[order @ (b'<' | b'>' | b'|'), kind @ (b'u' | b'i' | b'f'), size @ (b'1' | b'2' | b'4' | b'8')]) =
-            descr
+            descr.as_deref().map(str::as_bytes)
         else {
             return Err(wrong("numbers u1 to u8, i1 to i8 or f4"));
         };
-        if !value(&header, "fortran_order").is_some_and(|v| v.starts_with("False")) {
+        if !value(&header.text, "fortran_order").is_some_and(|v| v.starts_with("False")) {
             return Err(wrong("'fortran_order': False"));
         }
-        let shape = value(&header, "shape").and_then(|v| v.strip_prefix('(')?.split_once(')')).and_then(|(axes, _)| {
-            let axes = axes.split(',').map(str::trim).filter(|axis| !axis.is_empty());
-            axes.map(|axis| axis.parse().ok()).collect::<Option<Vec<usize>>>()
-        });
-        let shape = shape.ok_or_else(|| wrong("'shape': (…)"))?;
+        let shape = header.shape().ok_or_else(|| wrong("'shape': (…)"))?;
+        let start = header.len;
         let len = shape.iter().fold(u128::from(size - b'0'), |n, &axis| n.saturating_mul(axis as u128));
         Ok(Self { place: place.into(), shape, kind: [kind, size], big_endian: order == b'>', start, len })
     }
@@ -313,7 +397,7 @@ mod tests {
     }
 
     fn load(file: impl AsRef<[u8]>) -> Result<Split> {
-        fuzz::within(fuzz::MOST, || archive(Path::new("f"), Cursor::new(file), IN_MEMORY))
+        fuzz::within(fuzz::MOST, || archive(Path::new("f"), Cursor::new(file), |arrays| arrays.split(IN_MEMORY)))
     }
 
     fn with(name: &'static str, bytes: Vec<u8>) -> std::result::Result<Split, String> {
@@ -335,6 +419,17 @@ mod tests {
             assert_eq!((split.train.labels(), split.test.labels()), (&[2, 0][..], &[1][..]));
             assert_eq!(*split.train.image(1).unwrap(), [3, 4]);
         }
+        // With names there are as many classes as these, in a part alone too.
+        std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(4,)", b"antbeecatdog")).unwrap();
+        let split = npz(dir.path()).unwrap();
+        assert_eq!((split.train.classes, split.test.class_names()), (4, &["ant", "bee", "cat", "dog"].map(String::from)[..]));
+        assert_eq!(npz_test(dir.path(), 3).unwrap(), split.test);
+        std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(2,)", b"antbee")).unwrap();
+        assert!(npz(dir.path()).unwrap_err().to_string().ends_with("y_train: label 0: expected 0..=1, found 2"));
+        std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(3,)", b"antbeeant")).unwrap();
+        assert!(npz(dir.path()).unwrap_err().to_string().contains("`ant` for classes 0 and 2"));
+        std::fs::remove_file(dir.path().join("class_names.npy")).unwrap();
+        assert_eq!(npz_test(dir.path(), 3).unwrap().class_names(), ["0", "1", "2"]);
         std::fs::remove_file(dir.path().join("y_test.npy")).unwrap();
         assert!(npz(dir.path()).unwrap_err().to_string().contains("y_test.npy: "));
     }

@@ -1,7 +1,13 @@
 //! Data sets by name.
 
-use super::folder::{MAX_SIDE, folder};
-use super::{DataError, Result, Split, cifar10, cifar100, digits, mnist, npz, photo_digits, photo_digits_seen};
+use super::cifar::{cifar10_test, cifar100_part};
+use super::folder::{MAX_SIDE, folder, folder_test};
+use super::idx::mnist_test;
+use super::npz::npz_test;
+use super::{
+    DataDescription, DataError, Dataset, Result, Split, cifar10, cifar100, digits, mnist, npz, photo_digits,
+    photo_digits_seen,
+};
 use std::{fmt, path::PathBuf, str::FromStr};
 
 /// Where data come from, as written in recipes and on the command line: `digits`, `mnist:FOLDER`.
@@ -72,6 +78,25 @@ impl DataConfig {
             source => source.load()?,
         };
         split.with_validation(self.validation, self.seed)
+    }
+
+    /// Reads or makes the test images alone, for `network`: no training images are needed, and none are looked at.
+    ///
+    /// # Errors
+    /// A file is missing or broken; the images have another shape than those that the network was trained on, or other
+    /// classes ([`DataDescription::check_images`]).
+    pub fn load_test(&self, network: &DataDescription) -> Result<Dataset> {
+        self.check()?;
+        let test = match &self.source {
+            Source::Digits | Source::PhotoDigits | Source::PhotoDigitsSeen => self.source.load()?.test,
+            Source::Mnist(path) => mnist_test(path)?,
+            Source::Cifar10(path) => cifar10_test(path)?,
+            Source::Cifar100(path) => cifar100_part(path, "test")?,
+            Source::Folder(path) => folder_test(path, self.image_size, self.seed, network.shape[2])?,
+            Source::Npz(path) => npz_test(path, network.classes)?,
+        };
+        network.check_images(&test)?;
+        Ok(test)
     }
 }
 

@@ -44,6 +44,7 @@ impl Edge {
 pub struct Plan {
     nodes: Vec<Node>,
     normalize: Option<Normalize>,
+    class_names: Option<Vec<String>>,
 }
 
 impl Plan {
@@ -62,7 +63,7 @@ impl Plan {
     pub fn with_input(shape: &[usize]) -> Self {
         let numbers = Numbers::default();
         let input = Node { name: "input".into(), op: Op::Input, inputs: Vec::new(), shape: shape.to_vec(), numbers };
-        Self { nodes: vec![input], normalize: None }
+        Self { nodes: vec![input], normalize: None, class_names: None }
     }
 
     /// Adds an operation on values that are there; its output becomes that of the plan.
@@ -93,15 +94,26 @@ impl Plan {
         }
     }
 
-    /// With the normalization that goes before the network.
+    /// Puts a normalization before the network: the plan then takes pixels from 0 to 1, which it normalizes itself.
     #[must_use]
     pub fn normalized(self, normalize: Normalize) -> Self {
         Self { normalize: Some(normalize), ..self }
     }
 
-    /// The normalization that goes before the network, if it is known.
+    /// The normalization before the network; without one, the plan takes values that are normalized already.
     pub fn normalize(&self) -> Option<&Normalize> {
         self.normalize.as_ref()
+    }
+
+    /// Gives the outputs of a classifier names, the first that of class 0.
+    #[must_use]
+    pub fn with_class_names(self, names: Vec<String>) -> Self {
+        Self { class_names: Some(names), ..self }
+    }
+
+    /// What each class is called, the first that of class 0; `None` if that is not known.
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.class_names.as_deref()
     }
 
     /// The operations; the first is the input, the last gives the output.
@@ -124,7 +136,9 @@ impl Plan {
         Summary::of(self)
     }
 
-    /// What the network gives in evaluation for normalized values, `[N, H, W, C]` or `[N, F]`: the same bits as its layers.
+    /// Computes what the network gives in evaluation for `[N, H, W, C]` or `[N, F]`: the same bits as its layers. A plan with
+    /// a [normalization](Self::normalize) takes pixels from 0 to 1 (a byte divided by 255), one without takes normalized
+    /// values.
     ///
     /// # Errors
     /// The shape is another one; no batch has set the scale of a quantizer; or a layer did not describe itself.
@@ -137,7 +151,7 @@ impl Plan {
 }
 
 /// A layer that is as it is: training moves none of its numbers. It is for evaluation: no gradient passes its
-/// normalizations and quantized products.
+/// normalizations and quantized products. Its input is that of [`Plan::run`].
 impl Layer for Plan {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> autograd::Result<Var> {
         if x.shape().is_empty() || x.shape()[1..] != *self.input_shape() {
@@ -148,7 +162,11 @@ impl Layer for Plan {
         for (i, node) in self.nodes.iter().enumerate() {
             node.inputs.iter().for_each(|&input| last_use[input] = i);
         }
-        let mut values: Vec<Option<Var>> = vec![Some(x.clone())];
+        let input = match &self.normalize {
+            Some(normalize) => g.input(normalize.apply(&x.tensor())?),
+            None => x.clone(),
+        };
+        let mut values: Vec<Option<Var>> = vec![Some(input)];
         for (i, node) in self.nodes.iter().enumerate().skip(1) {
             let inputs: Vec<&Var> = node.inputs.iter().filter_map(|&k| values[k].as_ref()).collect();
             let y = node.op.compute(g, &inputs, &node.numbers);

@@ -68,6 +68,27 @@ fn a_plan_gives_the_bits_of_every_model_in_every_precision_and_scheme() {
 }
 
 #[test]
+fn a_plan_applies_its_own_normalization_once() {
+    let mut store = Store::seeded(1);
+    let net = build(&mut store, &"mlp:9".parse().unwrap(), [2, 2, 2], 3, &QuantConfig::float()).unwrap();
+    train(&net, &mut store, &[2, 2, 2], false);
+    let plan = Plan::of(&net, &mut store, &[2, 2, 2]).unwrap();
+    let normalize = Normalize::new(vec![0.3, 0.6], vec![0.7, 0.2]).unwrap();
+    let raw = Tensor::from_vec(&[2, 2, 2, 2], (0..16).map(|v| v as f32 / 15.0).collect()).unwrap();
+    let expected = plan.run(normalize.apply(&raw).unwrap()).unwrap();
+    let whole = plan.clone().normalized(normalize);
+    let bits = |t: &Tensor| t.data().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&whole.run(raw.clone()).unwrap()), bits(&expected));
+    assert_ne!(bits(&plan.run(raw.clone()).unwrap()), bits(&expected));
+    // As a layer it takes the same input.
+    let mut g = Graph::eval(&mut store);
+    let x = g.input(raw);
+    assert_eq!(bits(&whole.forward(&mut g, &x).unwrap().tensor()), bits(&expected));
+    let one = plan.normalized(Normalize::none(1));
+    assert!(one.run(Tensor::zeros(&[1, 2, 2, 2])).unwrap_err().to_string().contains("normalize"));
+}
+
+#[test]
 fn grouped_convolutions_and_every_pooling_are_described() {
     let q = QuantConfig::new("4/4/4".parse().unwrap());
     let mut store = Store::seeded(2);
