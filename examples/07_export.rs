@@ -24,6 +24,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
     // The layers describe themselves; the plan is the list of operations with their numbers.
     let plan = Plan::of(&net, &mut store, &data.train.shape())?.normalized(normalize.clone());
+    let plan = plan.with_class_names(data.train.class_names().to_vec());
     println!("{}", plan.summary());
 
     let folder = std::env::temp_dir().join(format!("fixnet-export-{}", std::process::id()));
@@ -35,11 +36,11 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     packed::save(&path, &plan, &BTreeMap::new())?;
     println!("digits.safetensors  {} bytes", std::fs::metadata(&path)?.len());
 
-    // Read back without building a model: the plan is a layer.
+    // Read back without building a model: the plan is a layer. It has the normalization, so it takes pixels from 0 to 1.
     let (read, _) = packed::load(&path)?;
-    let test = || Loader::new(&data.test, 256, normalize.clone());
-    let ours = metrics::evaluate(&net, &mut store, test())?;
-    let theirs = metrics::evaluate(&read, &mut Store::seeded(0), test())?;
+    let ours = metrics::evaluate(&net, &mut store, Loader::new(&data.test, 256, normalize))?;
+    let raw = Loader::new(&data.test, 256, Normalize::none(data.test.channels));
+    let theirs = metrics::evaluate(&read, &mut Store::seeded(0), raw)?;
     println!("test accuracy {:.2} %, packed {:.2} %", 100.0 * ours.accuracy, 100.0 * theirs.accuracy);
     assert_eq!(ours.loss.to_bits(), theirs.loss.to_bits());
     Ok(std::fs::remove_dir_all(&folder)?)

@@ -88,7 +88,7 @@ pub(crate) fn describe(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<DataD
     let data = recipe.clone().resolve()?.data.load().with_context(|| {
         format!(
             "{place}: an earlier version of fixnet wrote it, without mean and deviation of its training images, so these \
-             are needed; `fixnet resume` with them records both"
+             are needed"
         )
     })?;
     let description = DataDescription::of(&data);

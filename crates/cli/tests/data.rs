@@ -2,28 +2,10 @@
 
 mod common;
 
-use common::{json, refused};
-use image::{Rgb, RgbImage};
+use common::{images, json, refused};
+use image::RgbImage;
 use serde_json::Value;
 use std::{fs, path::Path};
-
-/// Two classes, red and blue, of 12 training and 4 test images of 8x8 each.
-fn images(folder: &Path) {
-    for (part, count) in [("train", 12), ("test", 4)] {
-        for (class, hue) in [("blue", 2), ("red", 0)] {
-            let folder = folder.join(part).join(class);
-            fs::create_dir_all(&folder).unwrap();
-            for i in 0..count {
-                let pixel = |x: u32, y: u32| {
-                    let mut pixel = [(x * 9 + i) as u8, (y * 11) as u8, (7 * i) as u8];
-                    pixel[hue] = 200 + i as u8;
-                    Rgb(pixel)
-                };
-                RgbImage::from_fn(8, 8, pixel).save(folder.join(format!("{i}.png"))).unwrap();
-            }
-        }
-    }
-}
 
 fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");

@@ -39,7 +39,7 @@ fn a_packed_network_evaluates_as_the_run_that_it_came_from() {
     let (of_run, of_packed) = (json(&["eval", &run, "--json"]), json(&["eval", &packed, "--json"]));
     assert_eq!((&of_run["loss"], &of_run["accuracy"]), (&of_packed["loss"], &of_packed["accuracy"]));
     assert_eq!(json(&["inspect", &samples, "--json"])["tensors"].as_array().unwrap().len(), 3);
-    refused(1, &["eval", &packed, "--data", "digits"], &["--data", "expected images [8, 8, 1]", "found [28, 28, 1]"]);
+    refused(1, &["eval", &packed, "--data", "digits"], &["data digits: ", "expected images of [8, 8, 1]", "found [28, 28, 1]"]);
     let mut damaged = std::fs::read(&packed).unwrap();
     *damaged.last_mut().unwrap() ^= 4;
     std::fs::write(&packed, damaged).unwrap();
@@ -90,8 +90,13 @@ fn exports_that_cannot_be_are_refused() {
     for name in ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"] {
         std::fs::remove_file(folder.path().join(name)).unwrap();
     }
-    refused(1, &["export", &run, "--onnx", &at("y.onnx")], &["train-images-idx3-ubyte"]);
-    json(&["export", &run, "--onnx", &at("y.onnx"), "--data", &format!("mnist:{}", moved.display()), "--json"]);
+    // Only the samples are images.
+    json(&["export", &run, "--onnx", &at("y.onnx"), "--samples", &at("samples.safetensors"), "--json"]);
+    std::fs::remove_file(folder.path().join("t10k-labels-idx1-ubyte")).unwrap();
+    let samples = at("samples.safetensors");
+    let export = ["export", &run, "--onnx", &at("y.onnx"), "--samples", &samples];
+    refused(1, &export, &["t10k-labels-idx1-ubyte"]);
+    json(&[&export[..], &["--data", &format!("mnist:{}", moved.display()), "--json"]].concat());
 }
 
 #[test]

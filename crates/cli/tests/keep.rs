@@ -421,6 +421,15 @@ fn a_run_keeps_its_data_and_its_settings() {
         refused(1, &resume(&run, &["--data", &other.data]), &[&other.data, "training images that the run began with"]);
         refused(1, &["verify", run.to_str().unwrap(), "--data", &other.data], &["training images"]);
     }
+    // A curve over two test sets is none.
+    let other_test = Place::new(16);
+    let images = other_test.path("t10k-images-idx3-ubyte");
+    let mut bytes = fs::read(&images).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&images, bytes).unwrap();
+    for args in [&resume(&run, &["--data", &other_test.data])[..], &["verify", run.to_str().unwrap(), "--data", &other_test.data]] {
+        refused(1, args, &[&other_test.data, "expected the test images that the run began with"]);
+    }
     refused(2, &resume(&run, &["--data", "nonsense"]), &["nonsense"]);
     fs::write(&config, before.replace("epochs = 2", "epochs = 4")).unwrap();
     refused(1, &resume(&run, &[]), &["config.toml", "epochs: expected 2, found 4"]);

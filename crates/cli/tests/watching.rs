@@ -199,6 +199,8 @@ fn runs_are_compared_and_what_is_missing_is_named() {
     assert!(notes.contains("t10k-images-idx3-ubyte") && notes.contains("could not be read"), "{notes}");
     let (_, html) = page(&Path::new(&a).join("report.html"));
     assert!(all(&html, ".notes p")[0].contains("t10k-images-idx3-ubyte"));
+    // The network is known without them.
+    assert!(!all(&html, "[aria-label=Layers] tr").is_empty() && !all(&html, ".facts").is_empty());
     assert!(all(&html, ".matrix").is_empty() && all(&html, ".chart h4").contains(&"Loss".to_string()));
     assert_eq!(all(&html, "pre").len(), 1);
     // In another place they are found.

@@ -3,7 +3,7 @@
 
 use fixnet_autograd::check::sample;
 use fixnet_autograd::{Array, Graph, Store};
-use fixnet_export::{Error, packed};
+use fixnet_export::{Error, class_names, packed};
 use fixnet_fuzz as fuzz;
 use fixnet_nn::Layer;
 use fixnet_nn::Problem;
@@ -29,6 +29,10 @@ fn network(model: &str, input: [usize; 3], config: &QuantConfig) -> (Store, Sequ
     (store, net)
 }
 
+fn names(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| format!("class \"{class}\"")).collect()
+}
+
 fn with(bits: &str) -> QuantConfig {
     QuantConfig::new(bits.parse().unwrap())
 }
@@ -45,15 +49,17 @@ fn what_is_read_computes_the_same_bits() {
         {
             let (mut store, net) = network(model, input, &config);
             let normalize = Normalize::new(vec![0.3; input[2]], vec![0.7; input[2]]).unwrap();
-            let plan = Plan::of(&net, &mut store, &input).unwrap().normalized(normalize);
+            let plan = Plan::of(&net, &mut store, &input).unwrap().normalized(normalize.clone());
+            let plan = if model == "edsr" { plan } else { plan.with_class_names(names(10)) };
             let metadata = BTreeMap::from([("config".to_string(), "name = 'x'".to_string())]);
             packed::save(&path, &plan, &metadata).unwrap();
             let (read, found) = packed::load(&path).unwrap();
             assert_eq!((found["config"].as_str(), read.normalize()), ("name = 'x'", plan.normalize()));
-            assert_eq!(read.summary(), plan.summary());
+            assert_eq!((read.summary(), read.class_names()), (plan.summary(), plan.class_names()));
             let x = sample(&[&[3], &input[..]].concat(), 2);
             let mut g = Graph::eval(&mut store);
-            let v = g.input(x.clone());
+            // The plan takes pixels and normalizes them; the layers take what is normalized.
+            let v = g.input(normalize.apply(&x).unwrap());
             let (expected, found) = (net.forward(&mut g, &v).unwrap().tensor(), read.run(x).unwrap());
             assert!(found.data().iter().zip(expected.data()).all(|(a, b)| a.to_bits() == b.to_bits()), "{model}");
         }
@@ -124,6 +130,12 @@ fn damaged_files_and_lies_are_refused_by_name() {
     ] {
         assert!(text.contains(from), "{from} in {text}");
         let metadata = BTreeMap::from([(packed::PLAN.to_string(), text.replacen(from, to, 1))]);
+        TensorFile::save(&path, &arrays, &metadata).unwrap();
+        refused(word);
+    }
+    for (list, word) in [("[\"a\"]", "expected 10 class names"), ("[\"a\",\"a\"]", "`a` for classes"), ("[1]", "a list of names")] {
+        let metadata = [(packed::PLAN, text.as_str()), (class_names::KEY, list)];
+        let metadata = metadata.map(|(key, value)| (key.to_string(), value.to_string())).into();
         TensorFile::save(&path, &arrays, &metadata).unwrap();
         refused(word);
     }

@@ -1,6 +1,7 @@
 //! What the tests of the command share: calls, and a tiny data set.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use image::{Rgb, RgbImage};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -54,5 +55,23 @@ pub(crate) fn tiny(folder: &Path, count: u32) {
     for part in ["train", "t10k"] {
         fs::write(folder.join(format!("{part}-images-idx3-ubyte")), idx(0x803, &[count, 8, 8], &pixels)).unwrap();
         fs::write(folder.join(format!("{part}-labels-idx1-ubyte")), idx(0x801, &[count], &labels)).unwrap();
+    }
+}
+
+/// Two classes, red and blue, of 12 training and 4 test images of 8x8 each.
+pub(crate) fn images(folder: &Path) {
+    for (part, count) in [("train", 12), ("test", 4)] {
+        for (class, hue) in [("blue", 2), ("red", 0)] {
+            let folder = folder.join(part).join(class);
+            fs::create_dir_all(&folder).unwrap();
+            for i in 0..count {
+                let pixel = |x: u32, y: u32| {
+                    let mut pixel = [(x * 9 + i) as u8, (y * 11) as u8, (7 * i) as u8];
+                    pixel[hue] = 200 + i as u8;
+                    Rgb(pixel)
+                };
+                RgbImage::from_fn(8, 8, pixel).save(folder.join(format!("{i}.png"))).unwrap();
+            }
+        }
     }
 }

@@ -181,6 +181,15 @@ mod tests {
         assert_eq!(memory.moments(), streamed.moments());
         let last = streamed.select("last".into(), &[3, 0]).unwrap();
         assert_eq!((last.labels(), last.image(0).unwrap()[0], last.image(1).unwrap()[0]), (&[1, 0][..], 21, 10));
+        // The same images in another order are others, in memory or not; as before they are the same.
+        let fingerprints = [&memory, &streamed].map(|set| {
+            let order = |order: &[usize]| set.select("d".into(), order).unwrap().fingerprint();
+            assert_eq!(set.labels()[0], set.labels()[2]);
+            assert_ne!(order(&[2, 1, 0, 3]), set.fingerprint());
+            assert_eq!(order(&[0, 1, 2, 3]), set.fingerprint());
+            set.fingerprint()
+        });
+        assert_ne!(fingerprints[0], fingerprints[1]);
         std::fs::write(dir.path().join("b"), [1; 6]).unwrap();
         assert!(streamed.image(3).unwrap_err().to_string().starts_with("b: "));
     }
