@@ -91,18 +91,8 @@ impl<'a> Run<'a> {
         let description = DataDescription::of(data);
         let loader = Loader::new(train, recipe.batch_size, description.normalize.clone());
         let (augment, progress) = (parts.augment, Progress::default());
-        let mut run = Self {
-            recipe,
-            data,
-            store,
-            net,
-            optimizer,
-            description,
-            augment,
-            progress,
-            loader,
-            diagnostics: None,
-        };
+        let mut run =
+            Self { recipe, data, store, net, optimizer, description, augment, progress, loader, diagnostics: None };
         run.check_last_batch()?;
         run.loader = run.epoch();
         Ok(run)

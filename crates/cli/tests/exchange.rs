@@ -39,7 +39,11 @@ fn a_packed_network_evaluates_as_the_run_that_it_came_from() {
     let (of_run, of_packed) = (json(&["eval", &run, "--json"]), json(&["eval", &packed, "--json"]));
     assert_eq!((&of_run["loss"], &of_run["accuracy"]), (&of_packed["loss"], &of_packed["accuracy"]));
     assert_eq!(json(&["inspect", &samples, "--json"])["tensors"].as_array().unwrap().len(), 3);
-    refused(1, &["eval", &packed, "--data", "digits"], &["data digits: ", "expected images of [8, 8, 1]", "found [28, 28, 1]"]);
+    refused(
+        1,
+        &["eval", &packed, "--data", "digits"],
+        &["data digits: ", "expected images of [8, 8, 1]", "found [28, 28, 1]"],
+    );
     let mut damaged = std::fs::read(&packed).unwrap();
     *damaged.last_mut().unwrap() ^= 4;
     std::fs::write(&packed, damaged).unwrap();

@@ -427,7 +427,10 @@ fn a_run_keeps_its_data_and_its_settings() {
     let mut bytes = fs::read(&images).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&images, bytes).unwrap();
-    for args in [&resume(&run, &["--data", &other_test.data])[..], &["verify", run.to_str().unwrap(), "--data", &other_test.data]] {
+    for args in [
+        &resume(&run, &["--data", &other_test.data])[..],
+        &["verify", run.to_str().unwrap(), "--data", &other_test.data],
+    ] {
         refused(1, args, &[&other_test.data, "expected the test images that the run began with"]);
     }
     refused(2, &resume(&run, &["--data", "nonsense"]), &["nonsense"]);

@@ -133,7 +133,9 @@ fn damaged_files_and_lies_are_refused_by_name() {
         TensorFile::save(&path, &arrays, &metadata).unwrap();
         refused(word);
     }
-    for (list, word) in [("[\"a\"]", "expected 10 class names"), ("[\"a\",\"a\"]", "`a` for classes"), ("[1]", "a list of names")] {
+    for (list, word) in
+        [("[\"a\"]", "expected 10 class names"), ("[\"a\",\"a\"]", "`a` for classes"), ("[1]", "a list of names")]
+    {
         let metadata = [(packed::PLAN, text.as_str()), (class_names::KEY, list)];
         let metadata = metadata.map(|(key, value)| (key.to_string(), value.to_string())).into();
         TensorFile::save(&path, &arrays, &metadata).unwrap();

@@ -124,7 +124,8 @@ impl Subject {
                 match evaluate(&recipe, &mut trained) {
                     Ok(evaluated) => self.evaluated = Some(evaluated),
                     Err(e) => {
-                        let without = "The test images could not be read or do not fit, so there are no predictions here";
+                        let without =
+                            "The test images could not be read or do not fit, so there are no predictions here";
                         self.notes.push(format!("{without}: {}", crate::message(&e)));
                     }
                 }

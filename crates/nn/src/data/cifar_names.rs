@@ -63,6 +63,8 @@ mod tests {
         std::fs::write(dir.path().join("batches.meta.txt"), "one\r\ntwo \n\n").unwrap();
         assert_eq!(cifar10(dir.path()).unwrap(), ["one", "two"]);
         std::fs::write(dir.path().join("fine_label_names.txt"), "x".repeat(1 << 17)).unwrap();
-        assert!(cifar100(dir.path()).unwrap_err().to_string().contains("fine_label_names.txt: expected a file of at most"));
+        assert!(
+            cifar100(dir.path()).unwrap_err().to_string().contains("fine_label_names.txt: expected a file of at most")
+        );
     }
 }

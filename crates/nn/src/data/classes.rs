@@ -96,9 +96,8 @@ fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
 impl fmt::Display for ClassDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = |(name, class): &(String, usize)| format!("`{name}` (class {class})");
-        let moved = |(name, class, wanted): &(String, usize, usize)| {
-            format!("`{name}` (class {class} instead of {wanted})")
-        };
+        let moved =
+            |(name, class, wanted): &(String, usize, usize)| format!("`{name}` (class {class} instead of {wanted})");
         let parts = [
             ("missing", list(&self.missing, named)),
             ("unexpected", list(&self.unexpected, named)),

@@ -93,7 +93,8 @@ impl DataDescription {
 
     /// Checks what a file may have wrong.
     fn check(&self, place: &str) -> Result<()> {
-        let wrong = |expected: String, found: String| Err(DataError::Unexpected { place: place.into(), expected, found });
+        let wrong =
+            |expected: String, found: String| Err(DataError::Unexpected { place: place.into(), expected, found });
         let sizes = [&self.shape[..], &[self.classes]].concat();
         if sizes.iter().any(|size| !(1..=LARGEST).contains(size)) {
             return wrong(format!("images and classes of 1 to {LARGEST}"), format!("{sizes:?}"));
@@ -142,7 +143,8 @@ impl DataDescription {
             let expected = format!("images of {expected} (height, width, channels), as the network was trained on");
             return Err(DataError::Unexpected { place: place(), expected, found });
         }
-        let difference = self.class_names.as_ref().and_then(|names| ClassDifference::between(names, data.class_names()));
+        let difference =
+            self.class_names.as_ref().and_then(|names| ClassDifference::between(names, data.class_names()));
         if let Some(difference) = difference {
             return Err(DataError::OtherClasses { place: place(), of: "the network", difference });
         }
@@ -216,7 +218,9 @@ mod tests {
         description.write_to(&mut metadata);
         let read = DataDescription::read_from("f", &metadata).unwrap().unwrap();
         assert_eq!(read, description);
-        let bits = |d: &DataDescription| [d.normalize.mean(), d.normalize.std()].concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let bits = |d: &DataDescription| {
+            [d.normalize.mean(), d.normalize.std()].concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        };
         assert_eq!(bits(&read), bits(&description));
         let good = metadata[DataDescription::KEY].clone();
         for (from, to, word) in [

@@ -421,7 +421,10 @@ mod tests {
         let split = folder(dir.path(), None, 1).unwrap();
         assert_eq!((split.train.shape(), split.train.classes), ([2, 3, 3], 2));
         assert_eq!((split.train.labels(), split.test.labels()), (&[0, 1, 1][..], &[0, 1][..]));
-        assert_eq!((split.train.class_names(), split.test.class_names()), (&["cat", "dog"].map(String::from)[..], split.train.class_names()));
+        assert_eq!(
+            (split.train.class_names(), split.test.class_names()),
+            (&["cat", "dog"].map(String::from)[..], split.train.class_names())
+        );
         // The test images need no training images.
         fs::remove_dir_all(dir.path().join("train")).unwrap();
         assert_eq!(folder_test(dir.path(), None, 1, 3).unwrap(), split.test);
@@ -571,6 +574,18 @@ mod tests {
             let e = found[3].as_ref().unwrap_err().to_string();
             assert!(e.contains(&format!("{lost:02}.png: ")), "{e}");
         }
+    }
+
+    /// Of streamed images those outside the sample are told by the lengths of their files.
+    #[test]
+    fn lengths_of_files_are_in_the_fingerprint_of_streamed_images() {
+        let (one, longer) = (colour(1), [colour(1), vec![0]].concat());
+        let prints = |second: &[u8], in_memory| {
+            let dir = folder_of(&[("train/a/1.png", &one), ("train/a/2.png", second), ("test/a/1.png", &one)]);
+            read(dir.path(), None, 1, in_memory).unwrap().train.fingerprint()
+        };
+        assert_ne!(prints(&one, 0), prints(&longer, 0));
+        assert_eq!(prints(&one, 1 << 20), prints(&longer, 1 << 20));
     }
 
     /// The PNG with the check sums of its chunks put right, as far as they can be found.

@@ -15,6 +15,7 @@ mod idx;
 mod loader;
 mod normalize;
 mod npz;
+mod npz_header;
 mod npz_names;
 mod photo_digits;
 mod records;

@@ -1,12 +1,12 @@
 //! NumPy arrays `x_train`, `y_train`, `x_test` and `y_test`: in one `.npz` file, as `np.savez` and `np.savez_compressed`
 //! write it, or as four `.npy` files in a folder.
 //!
-//! The zip crate opens the archive. The header of an array is read here: it is one line, and the crates that read it
-//! allocate what it announces before they look for it.
+//! The zip crate opens the archive.
 
 use super::{
     DataError, Dataset, Result, Split,
     dataset::{IN_MEMORY, check_labels},
+    npz_header::Header,
     npz_names,
     records::{Form, Part, Records, out_of_range},
 };
@@ -17,9 +17,6 @@ use std::{
     path::{Path, PathBuf},
 };
 use zip::{CompressionMethod, ZipArchive};
-
-/// The longest header, far beyond those of plain arrays.
-const HEADER: usize = 1 << 16;
 
 /// Reads images `x_train` and `x_test` `[N, H, W]` or `[N, H, W, C]`, `u8` or `f32` from 0 to 1 (kept in 256 steps), and labels
 /// `y_train` and `y_test` `[N]` or `[N, 1]` of any integer type, from an `.npz` file or a folder of `.npy` files. There are as many
@@ -58,11 +55,7 @@ fn opened<T>(path: &Path, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<
     archive(path, BufReader::new(open(path)?), then)
 }
 
-fn archive<T>(
-    path: &Path,
-    from: impl Read + Seek,
-    then: impl FnOnce(Arrays<'_>) -> Result<T>,
-) -> Result<T> {
+fn archive<T>(path: &Path, from: impl Read + Seek, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<T> {
     let place = path.display().to_string();
     let mut zip = ZipArchive::new(from).map_err(|e| unexpected(&place, "a zip archive of NumPy arrays", e))?;
     let named = zip.index_for_name(NAMES_FILE).is_some();
@@ -145,7 +138,7 @@ impl Arrays<'_> {
     }
 }
 
-fn unexpected(place: &str, expected: impl ToString, found: impl ToString) -> DataError {
+pub(super) fn unexpected(place: &str, expected: impl ToString, found: impl ToString) -> DataError {
     DataError::Unexpected { place: place.into(), expected: expected.to_string(), found: found.to_string() }
 }
 
@@ -170,63 +163,6 @@ struct Array {
     len: u128,
 }
 
-/// What follows `'key':` in the dictionary of a header.
-fn value<'a>(header: &'a str, key: &str) -> Option<&'a str> {
-    let rest = header.split_once(&format!("'{key}'"))?.1;
-    Some(rest.trim_start().strip_prefix(':')?.trim_start())
-}
-
-/// The header of an array as text, checked to be whole.
-pub(super) struct Header {
-    text: String,
-    /// Its length in the file.
-    len: u64,
-}
-
-impl Header {
-    /// Reads it, and nothing behind it.
-    ///
-    /// # Errors
-    /// It is damaged, longer than 64 KiB, or not that of an array.
-    pub(super) fn read(place: &str, from: &mut dyn Read) -> Result<Self> {
-        let damaged = |e: std::io::Error| unexpected(place, "a whole array", format!("a damaged one ({e})"));
-        let mut start = [0; 8];
-        from.read_exact(&mut start).map_err(damaged)?;
-        let mut len = [0; 4];
-        let bytes = match start {
-            [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _] => 2,
-            [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, _] => 4,
-            _ => return Err(unexpected(place, "a NumPy array of format 1 to 3", "another kind of file")),
-        };
-        from.read_exact(&mut len[..bytes]).map_err(damaged)?;
-        let len = u32::from_le_bytes(len) as usize;
-        if len > HEADER {
-            return Err(unexpected(place, format!("a header of at most {HEADER} bytes"), len));
-        }
-        let mut header = vec![0; len];
-        from.read_exact(&mut header).map_err(damaged)?;
-        let len = (8 + bytes + header.len()) as u64;
-        Ok(Self { text: String::from_utf8_lossy(&header).into_owned(), len })
-    }
-
-    /// All of it, for messages.
-    pub(super) fn text(&self) -> String {
-        self.text.trim().to_string()
-    }
-
-    /// The type of its elements: `<f4`.
-    pub(super) fn descr(&self) -> Option<String> {
-        let quoted = value(&self.text, "descr")?.strip_prefix('\'')?;
-        Some(quoted.split_once('\'')?.0.to_string())
-    }
-
-    /// The lengths of its axes.
-    pub(super) fn shape(&self) -> Option<Vec<usize>> {
-        let axes = value(&self.text, "shape")?.strip_prefix('(')?.split_once(')')?.0;
-        axes.split(',').map(str::trim).filter(|axis| !axis.is_empty()).map(|axis| axis.parse().ok()).collect()
-    }
-}
-
 impl Array {
     fn read(place: &str, from: &mut dyn Read) -> Result<Self> {
         let header = Header::read(place, from)?;
@@ -237,11 +173,11 @@ impl Array {
         else {
             return Err(wrong("numbers u1 to u8, i1 to i8 or f4"));
         };
-        if !value(&header.text, "fortran_order").is_some_and(|v| v.starts_with("False")) {
+        if !header.is_in_rows() {
             return Err(wrong("'fortran_order': False"));
         }
         let shape = header.shape().ok_or_else(|| wrong("'shape': (…)"))?;
-        let start = header.len;
+        let start = header.len();
         let len = shape.iter().fold(u128::from(size - b'0'), |n, &axis| n.saturating_mul(axis as u128));
         Ok(Self { place: place.into(), shape, kind: [kind, size], big_endian: order == b'>', start, len })
     }
@@ -422,7 +358,10 @@ mod tests {
         // With names there are as many classes as these, in a part alone too.
         std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(4,)", b"antbeecatdog")).unwrap();
         let split = npz(dir.path()).unwrap();
-        assert_eq!((split.train.classes, split.test.class_names()), (4, &["ant", "bee", "cat", "dog"].map(String::from)[..]));
+        assert_eq!(
+            (split.train.classes, split.test.class_names()),
+            (4, &["ant", "bee", "cat", "dog"].map(String::from)[..])
+        );
         assert_eq!(npz_test(dir.path(), 3).unwrap(), split.test);
         std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(2,)", b"antbee")).unwrap();
         assert!(npz(dir.path()).unwrap_err().to_string().ends_with("y_train: label 0: expected 0..=1, found 2"));

@@ -1,7 +1,7 @@
 //! NumPy arrays of text: the names of classes, `U` (four bytes per character) or `S` (bytes, read as UTF-8), both padded
 //! with zeros.
 
-use super::{DataError, Result, npz};
+use super::{DataError, Result, npz_header::Header};
 use std::io::Read;
 
 /// The most bytes of an array of names.
@@ -15,7 +15,7 @@ pub(super) fn read(place: &str, from: &mut dyn Read) -> Result<Vec<String>> {
     let wrong = |expected: &str, found: String| {
         Err(DataError::Unexpected { place: place.into(), expected: expected.into(), found })
     };
-    let header = npz::Header::read(place, from)?;
+    let header = Header::read(place, from)?;
     let (order, kind, width) = match header.descr().as_deref().map(str::as_bytes) {
         Some([order @ (b'<' | b'>' | b'|'), kind @ (b'U' | b'S'), width @ ..]) => {
             (*order, *kind, std::str::from_utf8(width).ok().and_then(|text| text.parse::<usize>().ok()))
@@ -37,7 +37,10 @@ pub(super) fn read(place: &str, from: &mut dyn Read) -> Result<Vec<String>> {
         return wrong("a whole array", format!("a damaged one ({e})"));
     }
     if bytes.len() != len {
-        return wrong(&format!("{len} bytes of text"), if bytes.len() > len { "more".into() } else { bytes.len().to_string() });
+        return wrong(
+            &format!("{len} bytes of text"),
+            if bytes.len() > len { "more".into() } else { bytes.len().to_string() },
+        );
     }
     let mut names = Vec::with_capacity(*count);
     for (class, raw) in (0..*count).map(|i| (i, &bytes[i * width..][..width])) {
