@@ -89,6 +89,14 @@ pub fn begin_log(path: &Path, data: &[u8]) -> io::Result<File> {
     Unfinished::new(path, |file| file.write_all(data))?.take_place()
 }
 
+/// Makes a log under a name that is free.
+///
+/// # Errors
+/// The name is taken, be it by a link that leads nowhere, or the file cannot be made.
+pub fn create_log(path: &Path) -> io::Result<File> {
+    File::options().append(true).create_new(true).open(path)
+}
+
 /// Reads a whole file.
 ///
 /// # Errors
@@ -121,7 +129,7 @@ pub fn refuse_link(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The file cannot be opened, or is a link, a folder, a pipe or a device.
 pub fn open_lock(path: &Path) -> io::Result<File> {
-    match File::options().append(true).create_new(true).open(path) {
+    match create_log(path) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             refuse_link(path)?;
             check_place(path)?;
@@ -265,8 +273,7 @@ impl Unfinished {
             .rand_bytes(DRAWN)
             .make_in(folder_of(path), |random| {
                 begin(Operation::Create, random)?;
-                // `create_new` never opens what is there, be it a file or a link.
-                File::options().append(true).create_new(true).open(random)
+                create_log(random)
             })?;
         let new = Self { file, path: path.to_path_buf(), folder };
         begin(Operation::Write, new.file.path())?;
