@@ -144,7 +144,8 @@ mod tests {
         first.check().unwrap();
         assert!(Claim::new(path).is_err_and(|e| e.to_string().contains("another fixnet process")));
         // As on a file system without locks.
-        let second = Claim { folder: path.into(), writer: Writer::new(), _lock: files::open_lock(&path.join("x")).unwrap() };
+        let second =
+            Claim { folder: path.into(), writer: Writer::new(), _lock: files::open_lock(&path.join("x")).unwrap() };
         second.mark().unwrap();
         let e = first.check().unwrap_err().to_string();
         assert!(e.contains(&format!("process {} on ", std::process::id())) && e.contains("stops"), "{e}");
