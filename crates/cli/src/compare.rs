@@ -9,7 +9,7 @@ mod table;
 use crate::folder::{self, Folder};
 use crate::history::Ended;
 use crate::machine::{self, Machine};
-use crate::out::{note, say, text};
+use crate::out::{self, note, say, text};
 use crate::run::Run;
 use crate::train::{self, Clock, Every, Watch, quoted};
 use crate::{INTERRUPTED, interrupt, message};
@@ -146,7 +146,7 @@ fn outcome(cell: &Cell, args: &Args, loaded: &Loaded, part: &Part<'_>, place: &s
     if interrupt::requested() {
         return Ok(Outcome::Open);
     }
-    bar.set_message(place.to_string());
+    bar.set_message(out::name(place));
     let init = match folder::has_checkpoint(&cell.path) {
         true => None,
         false => cell.recipe.init.as_deref().map(crate::import::open).transpose()?,

@@ -1,14 +1,15 @@
 //! `fixnet export`: a trained network as ONNX, packed or as its weights alone, with samples to check a runtime against; and
 //! packed networks for `fixnet eval`.
 
-use crate::folder::{checkpoint_path, existing_checkpoint, is_of_a_run};
+use crate::folder::{checkpoint_path, existing_checkpoint};
 use crate::machine::Machine;
 use crate::out::{note, say, text};
+use crate::outputs;
 use crate::recipe::Recipe;
 use crate::run::{CONFIG, recipe_of};
 use crate::trained::{BATCH, Trained, test_images};
 use crate::usage;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use fixnet::autograd::Array;
 use fixnet::checkpoint::{Checkpoint, Header, Pretrained, TensorFile};
 use fixnet::data::DataDescription;
@@ -55,22 +56,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             "expected --onnx FILE, --packed FILE, --weights FILE or --samples FILE, found none"
         )));
     }
-    check_outputs(&args).map_err(usage)?;
+    let files = [&args.onnx, &args.packed, &args.weights, &args.samples].into_iter().flatten();
+    let files: Vec<&Path> = files.map(PathBuf::as_path).collect();
+    outputs::check(&files, &[&checkpoint_path(&args.run)], None)?;
     args.machine.run(|_| export(&args))
-}
-
-/// That no file is written over another, or over one of a run.
-fn check_outputs(args: &Args) -> Result<()> {
-    let outputs: Vec<&PathBuf> =
-        [&args.onnx, &args.packed, &args.weights, &args.samples].into_iter().flatten().collect();
-    let checkpoint = checkpoint_path(&args.run).canonicalize().ok();
-    for (i, output) in outputs.iter().enumerate() {
-        let place = output.display();
-        ensure!(!outputs[..i].contains(output), "{place}: expected a file for each output, found one for two");
-        let itself = checkpoint.is_some() && output.canonicalize().ok() == checkpoint;
-        ensure!(!itself && !is_of_a_run(output)?, "{place}: expected a file of its own, found one of a run");
-    }
-    Ok(())
 }
 
 fn export(args: &Args) -> Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! Figures: panels of lines with bands, drawn as SVG. A PNG is the same SVG, rendered with a font that the program
 //! carries, so that it looks the same on every machine.
 
+use crate::folder;
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
@@ -282,18 +283,22 @@ impl Figure {
         Ok(())
     }
 
-    /// Writes `stem.svg` and `stem.png`.
-    pub(crate) fn write(&self, stem: &Path) -> Result<[PathBuf; 2]> {
-        let svg = self.svg()?;
+    /// Where [`write`](Self::write) puts its files.
+    pub(crate) fn paths(stem: &Path) -> [PathBuf; 2] {
         // Not `with_extension`: a stem may have dots of its own.
-        let path = |end: &str| {
+        [".svg", ".png"].map(|end| {
             let mut path = stem.as_os_str().to_owned();
             path.push(end);
             PathBuf::from(path)
-        };
-        let paths = [path(".svg"), path(".png")];
+        })
+    }
+
+    /// Writes `stem.svg` and `stem.png`.
+    pub(crate) fn write(&self, stem: &Path) -> Result<[PathBuf; 2]> {
+        let svg = self.svg()?;
+        let paths = Self::paths(stem);
         for (path, data) in paths.iter().zip([svg.as_bytes(), &png(&svg)?]) {
-            std::fs::write(path, data).with_context(|| path.display().to_string())?;
+            folder::write(path, data)?;
         }
         Ok(paths)
     }

@@ -11,23 +11,29 @@
 //! | `processes.json` | which processes trained the run, on what, and how long |
 //! | `tensorboard/` | event files, with `--tensorboard` |
 //! | `start.safetensors` | the first state of a run that started from given weights (`--init`) |
-//! | `lock` | held by the process that writes here; also the sign that the folder is that of a run |
+//! | `lock` | held by the process that writes here |
+//! | `writer.json` | names that process while it runs |
 //!
-//! Logs are on the disk before the checkpoint that follows them. A resumed run cuts off what is after its checkpoint, so
-//! each line is there once.
+//! All of them are written by `fixnet::files`, so that whatever ends the process, or the machine, leaves whole files. Logs are
+//! on the disk before the checkpoint that follows them. A resumed run cuts off what is after its checkpoint, so each line is
+//! there once.
 
+use crate::claim::{self, Claim};
 use crate::diagnostics;
 use crate::history::{self, Point};
+use crate::log::{Log, lines};
+use crate::out::note;
 use crate::plot;
 use crate::processes::{Process, Watch};
 use crate::recipe::Recipe;
-use crate::run::{Run, Step};
+use crate::run::{Run, Step, recipe_of};
 use crate::tensorboard::Events;
 use anyhow::{Context, Result, bail, ensure};
 use fixnet::checkpoint::{Checkpoint, previous_path};
+use fixnet::{Error, files};
 use serde_json::{Value, json};
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,9 +47,15 @@ const PROCESSES: &str = "processes.json";
 const TENSORBOARD: &str = "tensorboard";
 const CONFIG: &str = "config.toml";
 const START: &str = "start.safetensors";
-const LOCK: &str = "lock";
-const REPORT: &str = "report.html";
-const PLOTS: &str = "plots";
+pub(crate) const REPORT: &str = "report.html";
+pub(crate) const PLOTS: &str = "plots";
+
+/// The files of a run that lie in its folder itself, but for its checkpoints, in the order in which they are written.
+const FILES: [&str; 9] = [CONFIG, METRICS, DIGESTS, DIAGNOSTICS, CURVES, PROCESSES, START, DAMAGED, REPORT];
+
+/// Keys that every `config.toml` has: a recipe that was written by hand lacks some of them.
+const KEYS: [&str; 8] =
+    ["name", "data", "bits", "scheme", "gradient_rule", "transition_momentum", "talr_gain", "mixup"];
 
 /// A path that is not the folder of a run.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +66,8 @@ pub(crate) enum NoRun {
     File { path: PathBuf },
     #[error("{}: expected the folder of a run, found none of its files ({})", .path.display(), CONFIG)]
     NoConfig { path: PathBuf },
+    #[error("{}: expected a recipe, found an empty file, and there is no checkpoint that holds the recipe", .path.display())]
+    Empty { path: PathBuf },
 }
 
 /// The checkpoint that a user means by a folder or a file.
@@ -85,36 +99,50 @@ fn expect_checkpoint(run: &Path) -> Result<()> {
 /// Whether there is a run to go on with.
 pub(crate) fn has_checkpoint(run: &Path) -> bool {
     let file = run.join(CHECKPOINT);
-    file.exists() || previous_path(&file).exists()
+    // Not `exists`: what cannot be looked at for a moment, or is a link to nowhere, is there.
+    [previous_path(&file), file].iter().any(|path| match fs::symlink_metadata(path) {
+        Ok(_) => true,
+        Err(e) => ![ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&e.kind()),
+    })
 }
 
-/// The whole lines of a log in the order in which they were written; none if there is no such file.
-fn lines(path: &Path) -> Result<Vec<Value>> {
-    let bytes = match fs::read(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        other => other.with_context(|| path.display().to_string())?,
+/// Whether a folder looks like that of a run: it has a recipe or a checkpoint.
+pub(crate) fn looks_like_a_run(path: &Path) -> bool {
+    config_path(path).exists() || has_checkpoint(path)
+}
+
+/// Whether what is in a folder is of a run that has no checkpoint yet, because its process was killed. Nothing else has
+/// the mark of a writer. Before there were marks, a run had an empty lock, and a recipe with all its keys.
+fn has_begun(run: &Path) -> bool {
+    let whole_recipe = || {
+        let text = config(run).ok().flatten().unwrap_or_default();
+        let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+        KEYS.iter().all(|key| table.contains_key(*key)) && Recipe::from_toml(&text, CONFIG).is_ok()
     };
-    Ok(parse(path, &bytes)?.into_iter().map(|(value, _)| value).collect())
+    claim::is_marked(run) || (claim::has_empty_lock(run) && whole_recipe())
 }
 
-/// The lines of a log with the lengths that they end at. What was torn at the end is left out.
+/// The text of the recipe of a run; none if there is no such file, or one that a power cut has emptied, while a checkpoint
+/// has it.
 ///
 /// # Errors
-/// A line in the middle is damaged: what follows would be lost.
-fn parse(path: &Path, log: &[u8]) -> Result<Vec<(Value, u64)>> {
-    let (mut lines, mut end) = (Vec::new(), 0);
-    let mut damaged: Option<(usize, serde_json::Error)> = None;
-    let whole = log.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
-    for (i, line) in whole.enumerate() {
-        end += line.len() as u64;
-        match (serde_json::from_slice(line), &damaged) {
-            (Ok(value), None) => lines.push((value, end)),
-            (Err(e), None) => damaged = Some((i + 1, e)),
-            (Ok(_), Some((at, e))) => bail!("{}: line {at}: expected JSON, found a damaged line ({e})", path.display()),
-            (Err(_), Some(_)) => {}
+/// The file cannot be read; or there is neither a recipe nor a checkpoint.
+pub(crate) fn config(run: &Path) -> Result<Option<String>> {
+    let path = config_path(run);
+    let name = || path.display().to_string();
+    let text = match files::read(&path) {
+        Err(e) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&e.kind()) => None,
+        other => Some(String::from_utf8(other.with_context(name)?).with_context(name)?),
+    };
+    // Some file systems put zeros in the place of what was lost.
+    match text.filter(|text| !text.trim_matches(['\0', ' ', '\t', '\r', '\n']).is_empty()) {
+        Some(text) => Ok(Some(text)),
+        None if has_checkpoint(run) => Ok(None),
+        None => {
+            let path = existing_config(run)?;
+            Err(NoRun::Empty { path }.into())
         }
     }
-    Ok(lines)
 }
 
 /// The lines of the metrics of a run.
@@ -129,7 +157,19 @@ pub(crate) fn diagnostics(run: &Path) -> Result<Vec<Value>> {
 
 /// The processes that trained a run up to its last checkpoint; none if that is not known.
 pub(crate) fn processes(run: &Path) -> Vec<Process> {
-    fs::read(run.join(PROCESSES)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    read_processes(run).unwrap_or_default()
+}
+
+/// As [`processes`].
+///
+/// # Errors
+/// There is a file that cannot be read now: it must not be replaced by one without these processes.
+fn read_processes(run: &Path) -> Result<Vec<Process>> {
+    let path = run.join(PROCESSES);
+    match files::read(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        other => Ok(serde_json::from_slice(&other.with_context(|| path.display().to_string())?).unwrap_or_default()),
+    }
 }
 
 /// The seconds that a run took up to its last checkpoint, if that is known.
@@ -173,38 +213,6 @@ pub(crate) fn start_path(run: &Path) -> PathBuf {
     run.join(START)
 }
 
-/// A log of one JSON object a line, which only grows.
-struct Log {
-    path: PathBuf,
-    file: File,
-}
-
-impl Log {
-    /// Opens a log, keeping its lines up to the first that `keep` does not want; returns those.
-    fn open(path: PathBuf, keep: impl Fn(&Value) -> bool) -> Result<(Self, Vec<Value>)> {
-        let name = || path.display().to_string();
-        let bytes = match fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            other => other.with_context(name)?,
-        };
-        let kept: Vec<(Value, u64)> = parse(&path, &bytes)?.into_iter().take_while(|(value, _)| keep(value)).collect();
-        let length = kept.last().map_or(0, |(_, end)| *end);
-        let lines = kept.into_iter().map(|(value, _)| value).collect();
-        let file = OpenOptions::new().create(true).append(true).open(&path).with_context(name)?;
-        file.set_len(length).with_context(name)?;
-        Ok((Self { path, file }, lines))
-    }
-
-    fn write(&mut self, line: &Value) -> Result<()> {
-        // One call a line: a killed process tears none in two, as far as the system goes.
-        self.file.write_all(format!("{line}\n").as_bytes()).with_context(|| self.path.display().to_string())
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.file.sync_data().with_context(|| self.path.display().to_string())
-    }
-}
-
 /// The folder of a run that this process writes.
 pub(crate) struct Folder {
     path: PathBuf,
@@ -215,31 +223,18 @@ pub(crate) struct Folder {
     points: Vec<Point>,
     watch: Watch,
     events: Option<Events>,
-    /// Locked while it is open; the system lets go of it when the process ends, however that happens.
-    _lock: File,
-}
-
-fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join(LOCK);
-    let file = OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            bail!("{}: another fixnet process is writing to this folder", folder.display())
-        }
-        // A file system without locks: the user must know what runs where.
-        Err(TryLockError::Error(_)) | Ok(()) => Ok(file),
-    }
+    claim: Claim,
 }
 
 impl Folder {
     /// The folder of a run that begins, with its first checkpoint: what cannot be written must be known now, not at the
     /// end. An earlier run there is refused, or removed with `overwrite`.
     pub(crate) fn create(path: &Path, run: &Run<'_>, overwrite: bool) -> Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("run folder {}", path.display()))?;
-        let is_run = path.join(LOCK).exists() || has_checkpoint(path);
+        files::create_folder(path).with_context(|| format!("run folder {}", path.display()))?;
         if !overwrite
-            && !is_run
-            && let Some(file) = files(path)?.into_iter().find(|file| file.exists())
+            && !has_checkpoint(path)
+            && !has_begun(path)
+            && let Some(file) = files_of(path)?.into_iter().find(|file| fs::symlink_metadata(file).is_ok())
         {
             bail!(
                 "{}: expected no file that is not of a run, found {}; choose another --out, or give --overwrite",
@@ -247,7 +242,7 @@ impl Folder {
                 file.display()
             );
         }
-        let lock = lock(path)?;
+        let claim = Claim::new(path)?;
         if !overwrite && has_checkpoint(path) {
             bail!(
                 "{0}: expected no earlier run, found one; go on with it (fixnet resume {0}), choose another --out, or give \
@@ -255,30 +250,27 @@ impl Folder {
                 path.display()
             );
         }
+        claim.mark()?;
+        remove_unfinished(path)?;
         // In an order in which what is left of an earlier run is never one to go on with: checkpoints before logs.
-        for old in files(path)?.into_iter().rev() {
-            match fs::remove_file(&old) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(e).with_context(|| old.display().to_string());
-                }
-                _ => {}
-            }
+        for old in files_of(path)?.into_iter().rev() {
+            files::remove(&old).with_context(|| old.display().to_string())?;
         }
-        write_config(path, run)?;
+        write_recipe(path, run.recipe())?;
         if run.recipe().init.is_some() {
             run.save(&start_path(path))?;
         }
-        let (metrics, _) = Log::open(path.join(METRICS), |_| false)?;
-        let (digests, _) = Log::open(path.join(DIGESTS), |_| false)?;
+        let metrics = Log::begin(path.join(METRICS))?;
+        let digests = Log::begin(path.join(DIGESTS))?;
         let mut diagnostics = None;
         if let Some(head) = diagnostics::head(run) {
-            let (mut log, _) = Log::open(path.join(DIAGNOSTICS), |_| false)?;
+            let mut log = Log::begin(path.join(DIAGNOSTICS))?;
             log.write(&head)?;
             diagnostics = Some(log);
         }
         let (path, every, points) = (path.to_path_buf(), run.diagnosed(), Vec::new());
         let watch = Watch::new(Vec::new(), 0);
-        let mut folder = Self { path, metrics, digests, diagnostics, every, points, watch, events: None, _lock: lock };
+        let mut folder = Self { path, metrics, digests, diagnostics, every, points, watch, events: None, claim };
         folder.log_digest(run)?;
         folder.save(run)?;
         Ok(folder)
@@ -286,14 +278,22 @@ impl Folder {
 
     /// The folder of a run to go on with, its last good checkpoint, and what was wrong with the last one if that is the
     /// previous one. Lines that are after the checkpoint are cut off.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Checkpoint, Option<fixnet::Error>)> {
+    pub(crate) fn open(path: &Path) -> Result<(Self, Checkpoint, Option<Error>)> {
         let file = path.join(CHECKPOINT);
         expect_checkpoint(path)?;
-        let lock = lock(path)?;
+        let claim = Claim::new(path)?;
         let (checkpoint, problem) = Checkpoint::open_or_previous(&file)?;
-        if problem.is_some() && file.exists() {
+        let earlier = read_processes(path)?;
+        claim.mark()?;
+        remove_unfinished(path)?;
+        if let Some(Error::Checkpoint { .. }) = problem {
             // Out of the way, so that the next checkpoint does not make the damaged one the previous one.
-            fs::rename(&file, path.join(DAMAGED)).with_context(|| file.display().to_string())?;
+            files::rename(&file, &path.join(DAMAGED)).with_context(|| file.display().to_string())?;
+        }
+        if config(path)?.is_none() {
+            let config = config_path(path);
+            note!("warning: {}: missing or empty; the recipe in the checkpoint takes its place", config.display());
+            write_recipe(path, &recipe_of(&checkpoint)?)?;
         }
         let (step, epochs) = (checkpoint.step(), u64::from(checkpoint.progress().epoch));
         let before = |line: &Value| line["step"].as_u64().is_some_and(|s| s <= step);
@@ -309,25 +309,21 @@ impl Folder {
             every = lines.first().and_then(|head| head["every"].as_u64());
             diagnostics = Some(log);
         }
-        let (path, watch) = (path.to_path_buf(), Watch::new(processes(path), step));
-        let folder = Self { path, metrics, digests, diagnostics, every, points, watch, events: None, _lock: lock };
+        let (path, watch) = (path.to_path_buf(), Watch::new(earlier, step));
+        let folder = Self { path, metrics, digests, diagnostics, every, points, watch, events: None, claim };
         Ok((folder, checkpoint, problem))
     }
 
     /// That the recipe in the folder is still the run's: a change in it would not reach the run. Where the data are, and
     /// whether event files are written, may change.
     pub(crate) fn check_config(&self, recipe: &Recipe) -> Result<()> {
-        let config = config_path(&self.path);
-        if !config.exists() {
-            return Ok(());
-        }
         let (data, tensorboard) = (recipe.data.clone(), recipe.tensorboard);
         let changed = Recipe { data, tensorboard, ..history::recipe(&self.path)? }.differences(recipe)?;
         ensure!(
             changed.is_empty(),
             "{}: holds other settings than the run began with ({}); a run keeps its settings: others are for a run of \
              their own",
-            config.display(),
+            config_path(&self.path).display(),
             changed.join("; ")
         );
         Ok(())
@@ -335,7 +331,7 @@ impl Folder {
 
     /// Writes the recipe, in which the place of the data may be another one now.
     pub(crate) fn write_config(&self, run: &Run<'_>) -> Result<()> {
-        write_config(&self.path, run)
+        write_recipe(&self.path, run.recipe())
     }
 
     /// Where it is.
@@ -363,7 +359,9 @@ impl Folder {
 
     /// From here on, the lines of the metrics go to an event file of TensorBoard as well. `step` is that of the checkpoint.
     pub(crate) fn write_events(&mut self, step: u64) -> Result<()> {
-        self.events = Some(Events::begin(&self.path.join(TENSORBOARD), &metrics(&self.path)?, step)?);
+        let folder = self.path.join(TENSORBOARD);
+        files::refuse_link(&folder).with_context(|| folder.display().to_string())?;
+        self.events = Some(Events::begin(&folder, &metrics(&self.path)?, step)?);
         Ok(())
     }
 
@@ -393,49 +391,83 @@ impl Folder {
     }
 
     /// Writes a checkpoint, after the logs that belong to it.
+    ///
+    /// # Errors
+    /// A file cannot be written; or another process has begun to write the folder.
     pub(crate) fn save(&mut self, run: &Run<'_>) -> Result<()> {
+        self.claim.check()?;
         self.metrics.sync()?;
         self.digests.sync()?;
         self.diagnostics.iter().try_for_each(Log::sync)?;
         run.save(&self.path.join(CHECKPOINT))?;
         let processes = self.watch.processes(run.store().step(), run.progress().epoch);
         let processes = serde_json::to_string_pretty(&processes)?;
-        write_atomically(&self.path.join(PROCESSES), format!("{processes}\n").as_bytes())
+        write(&self.path.join(PROCESSES), format!("{processes}\n").as_bytes())
     }
 
     /// Draws the curves of the epochs so far.
     pub(crate) fn draw(&self, title: &str) -> Result<()> {
-        write_atomically(&self.path.join(CURVES), plot::curves(&[(title, &self.points)]).svg()?.as_bytes())
+        write(&self.path.join(CURVES), plot::curves(&[(title, &self.points)]).svg()?.as_bytes())
     }
 }
 
-fn write_config(folder: &Path, run: &Run<'_>) -> Result<()> {
-    write_atomically(&config_path(folder), run.recipe().to_toml()?.as_bytes())
+/// Writes a file of which an error names the path.
+pub(crate) fn write(path: &Path, data: &[u8]) -> Result<()> {
+    files::write(path, data).with_context(|| path.display().to_string())
 }
 
-/// Every file that a run may have, and what `plot` and `report` made of it.
-fn files(run: &Path) -> Result<Vec<PathBuf>> {
+fn write_recipe(run: &Path, recipe: &Recipe) -> Result<()> {
+    write(&config_path(run), recipe.to_toml()?.as_bytes())
+}
+
+/// Removes what killed processes left of files that only the process with the lock writes.
+fn remove_unfinished(run: &Path) -> Result<()> {
+    let own = FILES.into_iter().filter(|name| *name != REPORT).chain([CHECKPOINT, claim::WRITER]);
+    own.map(|name| run.join(name))
+        .try_for_each(|path| files::remove_unfinished(&path).with_context(|| path.display().to_string()))
+}
+
+/// Every file that a run may have, and what `plot` and `report` made of it. What a link leads to is not of the run.
+fn files_of(run: &Path) -> Result<Vec<PathBuf>> {
     let checkpoint = run.join(CHECKPOINT);
-    let own = [CONFIG, METRICS, DIGESTS, DIAGNOSTICS, CURVES, PROCESSES, START, DAMAGED, REPORT].map(|n| run.join(n));
-    let plots = match fs::read_dir(run.join(PLOTS)) {
-        Ok(entries) => entries.map(|e| Ok(e?.path())).collect::<std::io::Result<Vec<_>>>().context(PLOTS)?,
-        Err(_) => Vec::new(),
+    let own = FILES.map(|name| run.join(name));
+    let (plots, events) = (run.join(PLOTS), run.join(TENSORBOARD));
+    let plots = match fs::read_dir(&plots) {
+        Ok(entries) if files::refuse_link(&plots).is_ok() => {
+            entries.map(|e| Ok(e?.path())).collect::<std::io::Result<Vec<_>>>().context(PLOTS)?
+        }
+        _ => Vec::new(),
     };
     let figures = plots.into_iter().filter(|f| f.extension().is_some_and(|e| e == "svg" || e == "png"));
-    let events = Events::files(&run.join(TENSORBOARD))?;
+    let events = if files::refuse_link(&events).is_ok() { Events::files(&events)? } else { Vec::new() };
     Ok(own.into_iter().chain([previous_path(&checkpoint), checkpoint]).chain(events).chain(figures).collect())
 }
 
-/// Whether `path` is a file of the run in the folder where it lies.
-pub(crate) fn is_of_a_run(path: &Path) -> Result<bool> {
-    let Ok(path) = path.canonicalize() else { return Ok(false) };
-    let Some(folder) = path.parent() else { return Ok(false) };
-    Ok(has_checkpoint(folder) && files(folder)?.contains(&path))
+/// The file, or the folder inside, of a run that `path` would replace, in whose folder it lies; none if it is of no run.
+pub(crate) fn part_of_run(path: &Path) -> Option<&'static str> {
+    let is_run = |folder: &Path| has_checkpoint(folder) || has_begun(folder);
+    let folder = path.parent()?;
+    let name = path.file_name()?.to_string_lossy();
+    let is = |own: &std::ffi::OsStr| own.eq_ignore_ascii_case(&*name);
+    let previous = previous_path(Path::new(CHECKPOINT));
+    // Names are compared without regard to capitals, as some file systems do.
+    let own = FILES.into_iter().chain([CHECKPOINT]).chain(claim::NAMES).find(|own| is(own.as_ref()));
+    let own = own.or_else(|| is(previous.as_os_str()).then_some(CHECKPOINT));
+    if let Some(own) = own.filter(|_| is_run(folder)) {
+        return Some(own);
+    }
+    let inside = [PLOTS, TENSORBOARD].into_iter().find(|inner| folder.ends_with(inner))?;
+    (path.exists() && folder.parent().is_some_and(is_run)).then_some(inside)
 }
 
-/// Where `plot` puts its figures of one run.
-pub(crate) fn plots_path(run: &Path) -> PathBuf {
-    run.join(PLOTS)
+/// The folder where `plot` puts its figures of one run.
+///
+/// # Errors
+/// It is a link.
+pub(crate) fn plots_path(run: &Path) -> Result<PathBuf> {
+    let plots = run.join(PLOTS);
+    files::refuse_link(&plots).with_context(|| plots.display().to_string())?;
+    Ok(plots)
 }
 
 /// Where `report` puts its page of one run.
@@ -451,7 +483,8 @@ pub(crate) fn plain(name: &str) -> String {
 /// The digests that a run recorded, by step.
 pub(crate) fn digests(run: &Path) -> Result<Vec<(u64, String)>> {
     let path = run.join(DIGESTS);
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let name = || path.display().to_string();
+    let text = String::from_utf8(files::read(&path).with_context(name)?).with_context(name)?;
     let entry = |line: &str| -> Option<(u64, String)> {
         let value: Value = serde_json::from_str(line).ok()?;
         Some((value["step"].as_u64()?, value["digest"].as_str()?.to_string()))
@@ -464,14 +497,4 @@ pub(crate) fn digests(run: &Path) -> Result<Vec<(u64, String)>> {
             })
         })
         .collect()
-}
-
-/// Writes a file beside its place and renames it, so that an earlier one is whole until the new one is.
-pub(crate) fn write_atomically(path: &Path, data: &[u8]) -> Result<()> {
-    let part = path.with_extension("part");
-    fs::write(&part, data).and_then(|()| fs::rename(&part, path)).with_context(|| {
-        // What was written of it would only fill the disk further.
-        let _ = fs::remove_file(&part);
-        path.display().to_string()
-    })
 }

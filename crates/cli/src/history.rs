@@ -2,7 +2,9 @@
 
 use crate::folder;
 use crate::recipe::Recipe;
-use anyhow::{Context, Result};
+use crate::run::recipe_of;
+use anyhow::Result;
+use fixnet::checkpoint::Checkpoint;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -64,11 +66,12 @@ impl Ended {
     }
 }
 
-/// The recipe in a run folder.
+/// The recipe of a run: that in its folder, or where a power cut has emptied the file, the one in its checkpoint.
 pub(crate) fn recipe(path: &Path) -> Result<Recipe> {
-    let config = folder::existing_config(path)?;
-    let name = config.display().to_string();
-    Recipe::from_toml(&std::fs::read_to_string(&config).with_context(|| name.clone())?, &name)
+    match folder::config(path)? {
+        Some(text) => Recipe::from_toml(&text, &folder::config_path(path).display().to_string()),
+        None => recipe_of(&Checkpoint::open_or_previous(&folder::checkpoint_path(path))?.0),
+    }
 }
 
 impl History {

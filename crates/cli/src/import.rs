@@ -2,6 +2,7 @@
 
 use crate::folder::existing_checkpoint;
 use crate::out::{note, say, text};
+use crate::outputs;
 use crate::usage;
 use anyhow::{Result, ensure};
 use fixnet::autograd::Array;
@@ -37,6 +38,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let model: ModelSpec = args.model.parse().map_err(|e: fixnet::autograd::Error| usage(e.into()))?;
+    outputs::check(&[&args.out], &[&args.file], None)?;
     let (size, classes) = match model {
         ModelSpec::ImageNet(_) => ([224, 224, 3], 1000),
         _ => ([32, 32, 3], 10),

@@ -1,7 +1,7 @@
 //! `fixnet inspect`: what is in a safetensors file.
 
 use crate::folder::existing_checkpoint;
-use crate::out::{note, say, text};
+use crate::out::{name, note, say, text};
 use anyhow::Result;
 use fixnet::checkpoint::{Header, TensorFile};
 use fixnet::export::class_names;
@@ -53,6 +53,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let whole = if checked { "whole (its checksum was compared)" } else { "without a checksum" };
     say!("{}: {} bytes, {whole}", path.display(), header.file_bytes);
     for (key, value) in &header.metadata {
+        let key = name(key);
         if value.contains('\n') {
             say!("{key}:\n    {}", value.trim_end().replace('\n', "\n    "));
         } else {
@@ -61,11 +62,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     let shapes: Vec<String> = header.tensors.iter().map(|t| format!("{:?}", t.shape)).collect();
     let width = |least: usize, texts: &mut dyn Iterator<Item = usize>| texts.fold(least, usize::max);
-    let names = width(4, &mut header.tensors.iter().map(|t| t.name.chars().count()));
+    let names: Vec<String> = header.tensors.iter().map(|t| name(&t.name)).collect();
+    let longest = width(4, &mut names.iter().map(|name| name.chars().count()));
     let wide = width(5, &mut shapes.iter().map(String::len));
-    say!("\n{:names$}  {:<8}  {:wide$}  {:>12}", "name", "type", "shape", "bytes");
-    for (t, shape) in header.tensors.iter().zip(&shapes) {
-        say!("{:names$}  {:<8}  {shape:wide$}  {:>12}", t.name, t.dtype, t.bytes.len());
+    say!("\n{:longest$}  {:<8}  {:wide$}  {:>12}", "name", "type", "shape", "bytes");
+    for ((t, name), shape) in header.tensors.iter().zip(&names).zip(&shapes) {
+        say!("{name:longest$}  {:<8}  {shape:wide$}  {:>12}", t.dtype, t.bytes.len());
     }
     say!("{} tensors, {total} numbers", header.tensors.len());
     Ok(ExitCode::SUCCESS)

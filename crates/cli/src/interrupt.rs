@@ -1,28 +1,94 @@
-//! Ctrl-C and SIGTERM: the first one lets the step finish and the run be saved, the second one ends the process at once,
-//! which loses what came after the last checkpoint and nothing else. SIGHUP is left alone, so that `nohup` works.
+//! Ctrl-C and SIGTERM: the first one lets the step finish and the run be saved. A second one ends the process at once, which
+//! loses what came after the last checkpoint and nothing else. SIGHUP is left alone, so that `nohup` works.
+//!
+//! One request often arrives as two signals: timeout(1), service managers and batch systems send theirs to a process and
+//! then to its group. So the second signal counts only if it is a person's second Ctrl-C or comes a second later.
 
 use crate::INTERRUPTED;
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 
-static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on [`requested`] tells of it.
+/// Two Ctrl-C within this time are one: nobody presses so fast.
+#[cfg(unix)]
+const ONE_PRESS: Duration = Duration::from_millis(50);
+/// Two signals within this time are one.
+#[cfg(unix)]
+const ONE_REQUEST: Duration = Duration::from_secs(1);
+
+/// Whether a signal ends the process at once, so long after the first one.
+#[cfg(unix)]
+fn ends_at_once(first: i32, signal: i32, after: Duration) -> bool {
+    let pressed_twice = first == SIGINT && signal == SIGINT;
+    after >= if pressed_twice { ONE_PRESS } else { ONE_REQUEST }
+}
+
+/// From now on [`requested`] reports both signals.
+///
+/// # Errors
+/// The system refuses the handlers or the thread that waits for signals.
+#[cfg(unix)]
 pub(crate) fn listen() -> Result<()> {
-    let requested = REQUESTED.get_or_init(Arc::default);
+    let handlers = "handler of Ctrl-C";
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context(handlers)?;
+    let wait = move || {
+        let mut first = None;
+        for signal in signals.forever() {
+            match first {
+                None => {
+                    first = Some((signal, Instant::now()));
+                    REQUESTED.store(true, Ordering::Relaxed);
+                }
+                Some((earlier, at)) if ends_at_once(earlier, signal, at.elapsed()) => {
+                    signal_hook::low_level::exit(INTERRUPTED.into());
+                }
+                Some(_) => {}
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(wait).context(handlers)?;
+    Ok(())
+}
+
+/// From now on [`requested`] reports Ctrl-C. Elsewhere than on Unix nothing sends a signal twice.
+#[cfg(not(unix))]
+pub(crate) fn listen() -> Result<()> {
+    let requested = std::sync::Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // In this order: the first signal finds the flag unset, and sets it.
-        flag::register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(requested))
-            .and_then(|_| flag::register(signal, Arc::clone(requested)))
+        signal_hook::flag::register_conditional_shutdown(signal, INTERRUPTED.into(), std::sync::Arc::clone(&requested))
+            .and_then(|_| signal_hook::flag::register(signal, std::sync::Arc::clone(&requested)))
             .context("handler of Ctrl-C")?;
     }
+    std::thread::spawn(move || {
+        while !requested.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        REQUESTED.store(true, Ordering::Relaxed);
+    });
     Ok(())
 }
 
 /// Whether the user wants to stop.
 pub(crate) fn requested() -> bool {
-    REQUESTED.get().is_some_and(|requested| requested.load(Ordering::Relaxed))
+    REQUESTED.load(Ordering::Relaxed)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_request_that_arrives_twice_is_one() {
+        let ends = |first, signal, ms| ends_at_once(first, signal, Duration::from_millis(ms));
+        // timeout(1), with and without --signal=INT.
+        assert!(!ends(SIGTERM, SIGTERM, 0) && !ends(SIGINT, SIGINT, 1));
+        assert!(!ends(SIGTERM, SIGTERM, 999) && !ends(SIGINT, SIGTERM, 999) && !ends(SIGTERM, SIGINT, 999));
+        assert!(ends(SIGTERM, SIGTERM, 1000) && ends(SIGINT, SIGTERM, 1000) && ends(SIGTERM, SIGINT, 1000));
+        assert!(ends(SIGINT, SIGINT, 50));
+    }
 }

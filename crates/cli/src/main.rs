@@ -1,6 +1,7 @@
 //! The `fixnet` command: train, evaluate and inspect networks in fixed-point arithmetic.
 #![forbid(unsafe_code)]
 
+mod claim;
 mod compare;
 mod diagnostics;
 mod eval;
@@ -13,9 +14,11 @@ mod info;
 mod inspect;
 mod interrupt;
 mod kernels;
+mod log;
 mod machine;
 mod memory;
 mod out;
+mod outputs;
 mod plot;
 mod processes;
 mod profile;
@@ -241,7 +244,7 @@ fn message(error: &anyhow::Error) -> String {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match Cli::try_parse().unwrap_or_else(|e| unparsed(&e)).command {
         Command::Train(args) => train::run(*args),
         Command::Resume(args) => train::resume(args),
         Command::Compare(args) => compare::run(*args),
@@ -265,6 +268,16 @@ fn main() -> ExitCode {
             if e.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Prints why the command line makes no sense, or the help, and ends the process.
+fn unparsed(e: &clap::Error) -> ! {
+    // The message repeats arguments, such as names of files: only those without control characters are left to clap.
+    if std::env::args_os().all(|arg| out::is_plain(&arg.to_string_lossy())) {
+        e.exit();
+    }
+    note!("{}", e.render().to_string().trim_end());
+    std::process::exit(e.exit_code())
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {

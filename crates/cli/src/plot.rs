@@ -1,9 +1,10 @@
 //! `fixnet plot`: what runs have logged, in the form of the papers' figures; and the curves that every run draws.
 
 use crate::figure::{self, Figure, Line, Panel};
-use crate::folder::{self, config_path};
+use crate::folder;
 use crate::history::{History, Point};
 use crate::out::{say, text};
+use crate::outputs;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -39,12 +40,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let runs: Vec<_> = labels.into_iter().zip(histories).map(|(label, run)| Named { label, run }).collect();
     let out = match (&args.out, &args.runs[..]) {
         (Some(out), _) => out.clone(),
-        (None, [only]) => folder::plots_path(only),
+        (None, [only]) => folder::plots_path(only)?,
         (None, _) => PathBuf::from("plots"),
     };
     let figures: Vec<_> = figures(&runs).into_iter().filter(|(_, figure)| !figure.is_empty()).collect();
     ensure!(!figures.is_empty(), "{}: expected numbers to draw, found none yet", args.runs[0].display());
-    std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
+    let places: Vec<PathBuf> = figures.iter().flat_map(|(name, _)| Figure::paths(&out.join(name))).collect();
+    outputs::check(&places.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &[], Some(folder::PLOTS))?;
+    fixnet::files::create_folder(&out).with_context(|| out.display().to_string())?;
     let mut files = Vec::new();
     for (name, figure) in figures {
         files.extend(figure.write(&out.join(name))?);
@@ -60,7 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// A run folder itself, or those in a folder of runs, by name.
 fn runs_in(path: &Path) -> Result<Vec<PathBuf>> {
-    if config_path(path).exists() {
+    if folder::looks_like_a_run(path) {
         return Ok(vec![path.into()]);
     }
     if !path.is_dir() {
@@ -68,7 +71,7 @@ fn runs_in(path: &Path) -> Result<Vec<PathBuf>> {
     }
     let entries = std::fs::read_dir(path).with_context(|| path.display().to_string())?;
     let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-    found.retain(|folder| config_path(folder).exists());
+    found.retain(|path| folder::looks_like_a_run(path));
     found.sort();
     ensure!(!found.is_empty(), "{}: expected the folder of a run, or of runs, found neither", path.display());
     Ok(found)

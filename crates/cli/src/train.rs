@@ -4,7 +4,7 @@ use crate::folder::{Folder, plain};
 use crate::history::Point;
 use crate::interrupt;
 use crate::machine::Machine;
-use crate::out::{note, say, text};
+use crate::out::{escaped, is_plain, note, say, text};
 use crate::recipe::{Recipe, SEED_MAX};
 use crate::run::{Run, Step, recipe_of};
 use crate::{INTERRUPTED, usage};
@@ -336,7 +336,7 @@ fn drive(run: &mut Run<'_>, folder: &mut Folder, options: &Options, isa: Isa) ->
 /// A line above the bar. Without a terminal it is a line of a log, which so shows that something long goes on.
 pub(crate) fn log_line(bar: &ProgressBar, quiet: bool, line: &str) {
     match bar.is_hidden() {
-        false => bar.println(line),
+        false => bar.println(escaped(line)),
         true if !quiet => note!("{line}"),
         true => {}
     }
@@ -546,11 +546,22 @@ fn summarize(run: &Run<'_>, folder: &Folder, options: &Options, isa: Isa, clock:
     Ok(())
 }
 
+/// The bytes of a character as shells write them between `$'` and `'`.
+fn hexadecimal(c: char) -> String {
+    c.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!(r"\x{byte:02x}")).collect()
+}
+
 /// A path as a shell takes it.
 pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     if text.chars().all(|c| c.is_alphanumeric() || "/._-+=:@%,".contains(c)) {
         return text;
+    }
+    if !is_plain(&text) {
+        // Bash, zsh and ksh read these.
+        let shown = |c: char| if is_plain(c.encode_utf8(&mut [0; 4])) { c.to_string() } else { hexadecimal(c) };
+        let text = text.replace('\\', r"\\").replace('\'', r"\'");
+        return format!("$'{}'", text.chars().map(shown).collect::<String>());
     }
     format!("'{}'", text.replace('\'', r"'\''"))
 }
@@ -575,5 +586,6 @@ mod tests {
     fn paths_are_quoted_where_a_shell_needs_it() {
         assert_eq!(quoted(Path::new("runs/digits-4-4-4-s1")), "runs/digits-4-4-4-s1");
         assert_eq!(quoted(Path::new("my run's")), r"'my run'\''s'");
+        assert_eq!(quoted(Path::new("a'\u{1b}[2J\n\u{9b}\\b")), r"$'a\'\x1b[2J\x0a\xc2\x9b\\b'");
     }
 }

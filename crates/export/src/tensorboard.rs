@@ -22,6 +22,7 @@
 use crate::proto::Message;
 use crate::{Error, Result};
 use crc::{CRC_32_ISCSI, Crc, Table};
+use fixnet_nn::files;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -50,13 +51,13 @@ impl EventFile {
             let path = path.to_path_buf();
             move |source| Error::Write { path, source }
         };
-        fs::create_dir_all(folder).map_err(at(folder))?;
+        files::create_folder(folder).map_err(at(folder))?;
         let earlier = Self::list(folder).map_err(at(folder))?;
         // Not before the last one, whatever the clock says.
         let last = earlier.last().and_then(|path| seconds_of(path)).unwrap_or(0);
         let seconds = (now() as u64).max(last);
         let path = folder.join(format!("{PREFIX}{seconds:010}.fixnet.{:06}", earlier.len()));
-        let file = File::options().append(true).create_new(true).open(&path).map_err(at(&path))?;
+        let file = files::create_log(&path).map_err(at(&path))?;
         let mut events = Self { path, file };
         events.write(event(0).text(3, "brain.Event:2"))?;
         if let Some(step) = restart {

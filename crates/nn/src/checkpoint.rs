@@ -1,8 +1,8 @@
 //! Checkpoints: one `safetensors` file with every number of a run, and the digest of those numbers.
 //!
-//! A file is written beside its place, flushed to the disk and then renamed; the one that was there before is kept as the
-//! previous one. So at any moment, killed or not, a whole checkpoint is there. Each carries a checksum: a file that was cut
-//! short or damaged is refused by name, and [`Checkpoint::open_or_previous`] falls back to the previous one.
+//! A file is written as [`files`] does it, and the one that was there before is kept as the previous one. So at any moment,
+//! killed or not, a whole checkpoint is there. Each carries a checksum: a file that was cut short or damaged is refused by
+//! name, and [`Checkpoint::open_or_previous`] falls back to the previous one.
 
 mod file;
 mod pretrained;
@@ -11,11 +11,10 @@ pub use file::{Header, TensorEntry, TensorFile};
 pub use pretrained::{Pretrained, Taken};
 
 use crate::optim::Optimizer;
-use crate::{Error, Problem, Result};
+use crate::{Error, Problem, Result, files};
 use fixnet_autograd::{Array, Store};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::Write;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Where a run stands: its place in the data, and the sums over the epoch that is running.
@@ -97,59 +96,8 @@ pub fn save(
 ) -> Result<()> {
     let mut arrays = entries(store, optimizer);
     arrays.push(("run.progress".into(), progress.to_array()));
-    let part = path.with_extension("part");
-    let replace = || {
-        file::write(&part, &arrays, metadata)?;
-        keep_previous(path)?;
-        fs::rename(&part, path)
-    };
-    replace().map_err(|source| {
-        // What was written of it would only fill the disk further.
-        let _ = fs::remove_file(&part);
-        Error::Save { path: path.to_path_buf(), source }
-    })?;
-    // The new name must reach the disk as well; not every system can flush a folder.
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let Ok(folder) = fs::File::open(folder) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
-}
-
-/// Writes a file beside its place, waits until it is on the disk, and renames it: an earlier one is whole until the new one
-/// is.
-///
-/// # Errors
-/// The file cannot be written; one that was there stays as it is.
-pub fn write_atomically(path: &Path, data: &[u8]) -> std::io::Result<()> {
-    replace(path, |part| {
-        let mut file = fs::File::create(part)?;
-        file.write_all(data)?;
-        file.sync_all()
-    })
-}
-
-/// Puts what `write` writes in the place of `path`.
-fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
-    let part = path.with_extension("part");
-    write(&part).and_then(|()| fs::rename(&part, path)).inspect_err(|_| {
-        // What was written of it would only fill the disk further.
-        let _ = fs::remove_file(&part);
-    })
-}
-
-/// Gives the checkpoint at `path`, if there is one, its second name. A link leaves no moment without a file at `path`;
-/// where the file system has none, it is renamed, and for that moment the previous one is the one to load.
-fn keep_previous(path: &Path) -> std::io::Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let previous = previous_path(path);
-    match fs::remove_file(&previous) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    fs::hard_link(path, &previous).or_else(|_| fs::rename(path, &previous))
+    files::replace_keeping(path, &previous_path(path), |to| file::write(to, &arrays, metadata))
+        .map_err(|source| Error::Save { path: path.to_path_buf(), source })
 }
 
 /// A checkpoint that was read and found whole.
@@ -180,11 +128,13 @@ impl Checkpoint {
         Ok(Self { file, seed, step, progress })
     }
 
-    /// Reads the checkpoint at `path` or, where that is damaged or missing, the previous one; then also gives what was
+    /// Reads the checkpoint at `path` or, where that is damaged or missing, the previous one; then also returns what was
     /// wrong with the first.
     ///
     /// # Errors
-    /// Neither can be used. The message tells of both, if there are two.
+    /// Neither can be used: the message names both, if there are two. Or the file at `path` could not be opened or read
+    /// ([`Error::Unreadable`], or a [`Problem::NoFile`]): it may be whole, so that going on from the previous one could lose
+    /// steps.
     pub fn open_or_previous(path: &Path) -> Result<(Self, Option<Error>)> {
         let current = match Self::open(path) {
             Ok(checkpoint) => return Ok((checkpoint, None)),
@@ -194,6 +144,14 @@ impl Checkpoint {
         if !previous.exists() {
             return Err(current);
         }
+        let current = match current {
+            Error::Io { path, source } if source.kind() != ErrorKind::NotFound => {
+                return Err(Error::Unreadable { path, source, previous });
+            }
+            // What was never read is not damaged.
+            Error::Checkpoint { problem: Problem::NoFile, .. } => return Err(current),
+            other => other,
+        };
         match Self::open(&previous) {
             Ok(checkpoint) => Ok((checkpoint, Some(current))),
             Err(e) => Err(Error::NoCheckpoint { current: Box::new(current), previous: Box::new(e) }),

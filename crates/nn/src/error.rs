@@ -41,6 +41,19 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A checkpoint could not be opened or read. It may be whole.
+    #[error(
+        "{path}: could not be read ({source}); it may be whole, so nothing goes on from the previous one: try again, or \
+         move the file away to use {previous}"
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+        /// The checkpoint before it.
+        previous: PathBuf,
+    },
     /// Neither the checkpoint nor the previous one can be used.
     #[error("no usable checkpoint: {current}; {previous}")]
     NoCheckpoint {

@@ -90,6 +90,25 @@ fn the_one_before_is_kept_and_takes_over() {
     assert_eq!(left, ["c.previous.safetensors"]);
 }
 
+/// What cannot be opened may be whole: going on from the previous one would take its steps again.
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_that_cannot_be_opened_is_not_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path());
+    fs::rename(&path, previous_path(&path)).unwrap();
+    // A link to itself cannot be opened by anyone, not even by root.
+    std::os::unix::fs::symlink("c.safetensors", &path).unwrap();
+    let e = Checkpoint::open_or_previous(&path).unwrap_err();
+    assert!(matches!(&e, Error::Unreadable { previous, .. } if *previous == previous_path(&path)), "{e}");
+    let text = e.to_string();
+    assert!(text.contains("c.safetensors: could not be read") && text.contains("c.previous.safetensors"), "{text}");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let e = Checkpoint::open_or_previous(&path).unwrap_err();
+    assert!(matches!(e, Error::Checkpoint { problem: Problem::NoFile, .. }), "{e}");
+}
+
 #[test]
 fn a_file_cut_short_anywhere_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -260,8 +279,8 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_last_one() {
     let path = saved(folder.path());
     let before = fs::read(&path).unwrap();
     let (store, sgd) = model(1, "4/4/4", 3);
-    // A folder is in the way of the file that is written first.
-    fs::create_dir(path.with_extension("part")).unwrap();
+    // A folder is in the way of the name that the last one gets.
+    fs::create_dir(previous_path(&path)).unwrap();
     let e = checkpoint::save(&path, &store, &sgd, &PROGRESS, &metadata()).unwrap_err().to_string();
     assert!(e.contains("c.safetensors: the checkpoint could not be written"), "{e}");
     assert_eq!(fs::read(&path).unwrap(), before);

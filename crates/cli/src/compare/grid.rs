@@ -1,6 +1,6 @@
 //! The grid: every mix of the values of its axes, as recipes with folders of their own.
 
-use crate::folder::{config_path, plain};
+use crate::folder::{looks_like_a_run, plain};
 use crate::history;
 use crate::recipe::{Recipe, text, value};
 use crate::usage;
@@ -260,7 +260,7 @@ impl Cell {
 
     /// That its folder does not hold another run.
     pub(crate) fn check(&self) -> Result<()> {
-        if !config_path(&self.path).exists() {
+        if !looks_like_a_run(&self.path) {
             return Ok(());
         }
         let differ = history::recipe(&self.path)?.differences(&self.recipe)?;

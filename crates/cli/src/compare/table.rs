@@ -3,7 +3,7 @@
 use super::grid::{Cell, Grid};
 use super::{Ended, Outcome};
 use crate::figure::{self, Figure, Line, Panel};
-use crate::folder::write_atomically;
+use crate::folder;
 use crate::history::Point;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -165,10 +165,10 @@ pub(crate) fn runs_json(grid: &Grid, outcomes: &[Outcome]) -> Value {
 
 /// Writes the table, the runs and the curves into the folder of the grid; gives their paths.
 pub(crate) fn write(out: &Path, grid: &Grid, outcomes: &[Outcome], rows: &[Row<'_>]) -> Result<Vec<PathBuf>> {
-    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    fixnet::files::create_folder(out).with_context(|| out.display().to_string())?;
     let mut files = vec![out.join("compare.csv"), out.join("runs.csv")];
-    write_atomically(&files[0], &table_csv(grid, rows)?)?;
-    write_atomically(&files[1], &runs_csv(grid, outcomes)?)?;
+    folder::write(&files[0], &table_csv(grid, rows)?)?;
+    folder::write(&files[1], &runs_csv(grid, outcomes)?)?;
     let curves = curves(grid, rows);
     if !curves.is_empty() {
         files.extend(curves.write(&out.join("compare"))?);

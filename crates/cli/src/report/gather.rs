@@ -1,6 +1,7 @@
 //! What there is to know of a run: its logs, and what its checkpoint makes of the test images.
 
-use crate::folder::{self, checkpoint_path, existing_config};
+use crate::folder::{self, checkpoint_path, existing_config, has_checkpoint};
+use crate::history;
 use crate::processes::Process;
 use crate::recipe::Recipe;
 use crate::run::recipe_of;
@@ -77,7 +78,9 @@ pub(super) struct Sample {
 impl Subject {
     /// Reads the folder of a run, and evaluates its checkpoint on its data or on the same data in another place.
     pub(super) fn read(path: &Path, data: Option<&str>) -> Result<Self> {
-        let file = existing_config(path)?;
+        if !has_checkpoint(path) {
+            existing_config(path)?;
+        }
         let mut notes = Vec::new();
         let checkpoint = match Checkpoint::open_or_previous(&checkpoint_path(path)) {
             Ok((checkpoint, problem)) => {
@@ -92,7 +95,7 @@ impl Subject {
         };
         let recipe = match &checkpoint {
             Some(checkpoint) => recipe_of(checkpoint)?,
-            None => Recipe::from_toml(&std::fs::read_to_string(&file)?, &file.display().to_string())?,
+            None => history::recipe(path)?,
         };
         let (epochs, steps) = folder::metrics(path)?.into_iter().partition(|line| line["kind"] == "epoch");
         let diagnostics = folder::diagnostics(path)?.into_iter().filter(|line| line["kind"] == "step").collect();

@@ -7,9 +7,10 @@ mod chart;
 mod gather;
 mod page;
 
-use crate::folder::{self, write_atomically};
+use crate::folder;
 use crate::machine::Machine;
 use crate::out::{note, say, text};
+use crate::outputs;
 use crate::usage;
 use anyhow::{Context, Result};
 use gather::Subject;
@@ -44,14 +45,15 @@ fn report(args: &Args) -> Result<ExitCode> {
     if let Some(data) = &args.data {
         data.parse::<fixnet::data::Source>().map_err(|e| usage(e.into()))?;
     }
-    let subjects = args.runs.iter().map(|run| Subject::read(run, args.data.as_deref())).collect::<Result<Vec<_>>>()?;
     let out = match (&args.out, &args.runs[..]) {
         (Some(out), _) => out.clone(),
         (None, [run]) => folder::report_path(run),
         (None, _) => PathBuf::from("report.html"),
     };
+    outputs::check(&[&out], &[], Some(folder::REPORT))?;
+    let subjects = args.runs.iter().map(|run| Subject::read(run, args.data.as_deref())).collect::<Result<Vec<_>>>()?;
     let page = page::page(&subjects);
-    write_atomically(&out, page.as_bytes()).context("report")?;
+    folder::write(&out, page.as_bytes()).context("report")?;
     let missing: Vec<_> = subjects.iter().flat_map(|s| s.notes.iter().map(|n| format!("{}: {n}", s.name))).collect();
     if args.json {
         say!("{}", json!({ "report": text(&out), "bytes": page.len(), "runs": subjects.len(), "notes": missing }));

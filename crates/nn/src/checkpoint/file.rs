@@ -5,13 +5,13 @@
 //! and place; the numbers. The `safetensors` crate knows the header. It is written here, because its order must not change
 //! from run to run: equal state gives equal bytes.
 
-use crate::{Error, Problem, Result};
+use crate::{Error, Problem, Result, files};
 use fixnet_autograd::Array;
 use fixnet_tensor::Tensor;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -207,7 +207,7 @@ impl TensorFile {
     /// # Errors
     /// The file cannot be written; one that was there stays as it is.
     pub fn save(path: &Path, arrays: &[(String, Array)], metadata: &BTreeMap<String, String>) -> Result<()> {
-        super::replace(path, |part| write(part, arrays, metadata))
+        files::replace(path, |to| write(to, arrays, metadata))
             .map_err(|source| Error::Save { path: path.to_path_buf(), source })
     }
 
@@ -307,9 +307,9 @@ pub(super) fn hash(array: &Array, to: &mut blake3::Hasher) {
     });
 }
 
-/// Writes arrays and metadata with their checksum, and waits until they are on the disk. Equal input gives equal bytes.
+/// Writes arrays and metadata with their checksum. Equal input gives equal bytes.
 pub(super) fn write(
-    path: &Path,
+    to: &mut dyn Write,
     arrays: &[(String, Array)],
     metadata: &BTreeMap<String, String>,
 ) -> std::io::Result<()> {
@@ -339,13 +339,9 @@ pub(super) fn write(
     let mut header = serde_json::to_vec(&header)?;
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(&header)?;
-    for (_, array, ..) in in_order {
-        each_piece(array, |bytes| file.write_all(bytes))?;
-    }
-    file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+    to.write_all(&(header.len() as u64).to_le_bytes())?;
+    to.write_all(&header)?;
+    in_order.into_iter().try_for_each(|(_, array, ..)| each_piece(array, |bytes| to.write_all(bytes)))
 }
 
 #[cfg(test)]
