@@ -8,7 +8,7 @@
 use super::rule::Scalars;
 use super::transition::{self, Scheduler};
 use super::{Schedule, TransitionConfig, TransitionReport, UpdateRule};
-use fixnet_autograd::{Array, Error, Group, Param, ParamId, Result, Store};
+use fixnet_autograd::{Array, Error, Group, Param, ParamId, Result, Store, StoreId};
 use fixnet_quant::{Transitions, WeightQuantizer, diagnostics, requantize};
 use fixnet_tensor::{Tensor, map};
 use std::fmt;
@@ -131,6 +131,8 @@ pub struct StepReport {
 #[derive(Debug, Clone)]
 pub struct Optimizer {
     config: OptimizerConfig,
+    /// The store that its buffers belong to, from the first step or the state that was loaded on.
+    store: Option<StoreId>,
     /// The buffers of each parameter, none before its first gradient.
     buffers: Vec<Vec<Tensor>>,
     /// P_t of NAdam.
@@ -168,7 +170,7 @@ impl Optimizer {
         }
         let first = config.lr * config.latent_lr_factor;
         let transition = config.transition.as_ref().map(|t| Scheduler::new(t, first));
-        Ok(Self { config, buffers: Vec::new(), mu_product: 1.0, transition })
+        Ok(Self { config, store: None, buffers: Vec::new(), mu_product: 1.0, transition })
     }
 
     /// The settings.
@@ -180,9 +182,10 @@ impl Optimizer {
     /// transitions and advances the store's step, which is the clock of schedules and of Adam's bias correction.
     ///
     /// # Errors
-    /// A gradient has another shape than its parameter; or a parameter, or what the optimizer keeps of it, is not finite
-    /// after the step.
+    /// The store is not that of the steps before; a gradient has another shape than its parameter, or this one another than
+    /// before; or a parameter, or what the optimizer keeps of it, is not finite after the step.
     pub fn step(&mut self, store: &mut Store) -> Result<StepReport> {
+        store.owns(*self.store.get_or_insert(store.id()))?;
         let (step, total) = (store.step(), self.config.total_steps);
         let lr = self.config.schedule.at(self.config.lr, step, total);
         self.mu_product *= self.config.rule.mu(step + 1);
@@ -190,10 +193,11 @@ impl Optimizer {
         let talr = self.transition.as_ref().map_or_else(Vec::new, |t| t.talr(store));
         self.buffers.resize(store.params().len(), Vec::new());
         for (i, id) in store.ids().enumerate() {
-            let Some(grad) = store.param_mut(id).grad.take() else { continue };
+            let Some(grad) = store.take_grad(id) else { continue };
             let p = store.param(id);
-            if grad.shape() != p.value.shape() {
-                let expected = format!("a gradient of {:?} for `{}`", p.value.shape(), p.name());
+            let kept = self.buffers[i].iter().map(Tensor::shape);
+            if kept.chain([grad.shape()]).any(|shape| shape != p.value.shape()) {
+                let expected = format!("a gradient of {:?} for `{}`, as in each step", p.value.shape(), p.name());
                 return Err(fixnet_tensor::Error::shape("optimizer", expected, grad.shape()).into());
             }
             let keys = self.keys(store, &fixed, id);
@@ -305,6 +309,7 @@ impl Optimizer {
                 None => None,
             },
         };
+        self.store = Some(store.id());
         (self.buffers, self.mu_product, self.transition) = (buffers, mu_product, transition);
         Ok(())
     }
