@@ -296,7 +296,10 @@ impl Optimizer {
             .map(|id| self.keys(store, &fixed, id).iter().map(|key| load(key, store.param(id))).collect())
             .collect::<Result<Vec<Vec<Tensor>>>>()?;
         let mu_product = match (self.config.rule, get(MU_PRODUCT)) {
-            (UpdateRule::NAdam { .. }, Some(Array::U64(v))) if v.len() == 1 => f64::from_bits(v[0]),
+            (UpdateRule::NAdam { .. }, Some(Array::U64(v))) if v.len() == 1 => {
+                let share = |v: f64| (0.0..=1.0).contains(&v);
+                doubles(MU_PRODUCT, &v, "from 0 to 1", share)?[0]
+            }
             (UpdateRule::NAdam { .. }, other) => return Err(unfit(MU_PRODUCT.into(), "u64 [1]".into(), other)),
             _ => 1.0,
         };
@@ -321,6 +324,19 @@ const MU_PRODUCT: &str = "optimizer.nadam.mu_product";
 /// The name of a parameter's buffer in a state.
 fn name(key: &str, p: &Param) -> String {
     format!("optimizer.{key}.{}", p.name())
+}
+
+/// Numbers that a state keeps as the bits of f64. One that is not `right` is an error, with its place.
+pub(super) fn doubles(name: &str, bits: &[u64], expected: &str, right: impl Fn(f64) -> bool) -> Result<Vec<f64>> {
+    let values: Vec<f64> = bits.iter().map(|&b| f64::from_bits(b)).collect();
+    match values.iter().position(|&v| !right(v)) {
+        None => Ok(values),
+        Some(at) => Err(Error::State {
+            name: name.into(),
+            expected: format!("finite numbers {expected} (as bits of f64)"),
+            found: format!("{} at {at}", values[at]),
+        }),
+    }
 }
 
 /// The error of a state that does not fit.
