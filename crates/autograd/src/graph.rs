@@ -343,6 +343,34 @@ mod tests {
         assert!(e.contains("a scalar loss") && e.contains("[2]"), "{e}");
     }
 
+    /// Tapes of one length, so that an address of the earlier graph names a node of the later one.
+    #[test]
+    fn a_value_of_an_earlier_graph_is_refused_and_moves_nothing() {
+        let mut store = Store::seeded(0);
+        let w = store.add("w", Group::Weight, Tensor::scalar(2.0)).unwrap();
+        let u = store.add("u", Group::Weight, Tensor::scalar(5.0)).unwrap();
+        let (stale, leaf, constant) = {
+            let mut g = Graph::train(&mut store);
+            let v = g.param(w);
+            (g.scale(&v, 10.0).unwrap(), v, g.input(Tensor::scalar(3.0)))
+        };
+        let pass = |store: &mut Store, other: &Var| {
+            let mut g = Graph::train(store);
+            let v = g.param(u);
+            let v = g.scale(&v, 100.0).unwrap();
+            let loss = g.mul(&v, other).unwrap();
+            g.backward(loss)
+        };
+        for other in [&stale, &leaf] {
+            let e = pass(&mut store, other).unwrap_err().to_string();
+            assert!(e.contains("one of another graph") && e.contains("g.input(value.tensor())"), "{e}");
+            assert!(store.grad(w).is_none() && store.grad(u).is_none());
+        }
+        // What needs no gradient is a number like any other.
+        pass(&mut store, &constant).unwrap();
+        assert_eq!(store.grad(u).unwrap().item(), 300.0);
+    }
+
     #[test]
     fn a_loss_of_another_graph_is_refused() {
         let (mut one, mut other) = (Store::seeded(0), Store::seeded(0));

@@ -175,6 +175,8 @@ impl Packed {
     /// Its accuracy on `data`.
     pub(crate) fn evaluate(&self, data: &Dataset) -> Result<Evaluation> {
         let normalize = self.plan.normalize().context("expected a normalization in the packed network, found none")?;
-        Ok(metrics::evaluate(&self.plan, &mut Store::seeded(0), Loader::new(data, 256, normalize.clone()))?)
+        // No file has an evaluation take more memory than a batch is given.
+        let batches = Loader::new(data, self.plan.batch(256), normalize.clone());
+        Ok(metrics::evaluate(&self.plan, &mut Store::seeded(0), batches)?)
     }
 }

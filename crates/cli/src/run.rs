@@ -73,7 +73,8 @@ impl<'a> Run<'a> {
 
     /// A run as it was when the checkpoint was saved.
     pub(crate) fn resumed(recipe: Recipe, data: &'a Split, checkpoint: &Checkpoint) -> Result<Self> {
-        let mut run = Self::new(recipe, data)?;
+        let store = checkpoint.expected_in(Store::seeded(recipe.seed));
+        let mut run = Self::build(recipe, data, store)?;
         if let Some(expected) = checkpoint.metadata().get(DATA).filter(|known| **known != run.fingerprint) {
             let short = |text: &str| text.chars().take(12).collect::<String>();
             bail!(

@@ -27,9 +27,11 @@ impl Budget {
     pub const FILE: Self = Self::new(16 << 30, "a file without the state of an optimizer takes less");
     /// The images of a data set that are kept in memory, or unpacked from a compressed file: 512 MiB.
     pub const DATA: Self = Self::new(512 << 20, "plain files (not compressed) may be larger: they are streamed");
-    /// A decoded image, or what a network from a file holds at a time while it evaluates one image: 256 MiB.
-    pub const IMAGE: Self = Self::new(256 << 20, "images with fewer pixels take less");
-    /// What a network from a file holds at a time while it evaluates a batch: 4 GiB.
+    /// An image while it is decoded, and an image of a streamed set: 512 MiB. As many are under way as there are threads.
+    pub const IMAGE: Self = Self::new(512 << 20, "images with fewer pixels take less");
+    /// What a network from a file holds at a time while it evaluates one image: 256 MiB.
+    pub const VALUES: Self = Self::new(256 << 20, "a network for smaller images takes less");
+    /// What it holds at a time while it evaluates a batch: 4 GiB.
     pub const BATCH: Self = Self::new(4 << 30, "smaller batches take less");
     /// What one array in memory may have at all: `isize::MAX` bytes.
     pub const ARRAY: Self = Self::new(isize::MAX as u64, "no array in memory is larger");
@@ -42,6 +44,11 @@ impl Budget {
     /// The limit in bytes.
     pub const fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// What to do where the budget does not suffice.
+    pub const fn advice(&self) -> &'static str {
+        self.advice
     }
 
     /// Claims an array of `shape` with `width` bytes an element for `what`. Gives the number of its elements.
