@@ -136,7 +136,7 @@ fn floats(group: &mut BenchmarkGroup<'_, WallTime>, pool: &rayon::ThreadPool, ge
         });
     }
     // The matrices that a user of sgemm would multiply, spread out beforehand: its packing counts, im2col does not.
-    let (pixels, columns) = (geo.n * geo.out_h() * geo.out_w(), geo.c_out);
+    let (pixels, columns) = (geo.n() * geo.out_h() * geo.out_w(), geo.c_out());
     let inner = geo.macs() as usize / (pixels * columns);
     let spread = Array2::from_elem((pixels, inner), 0.5f32);
     let weights = Array2::from_elem((columns, inner), 0.25f32);

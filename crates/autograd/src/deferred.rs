@@ -420,7 +420,9 @@ impl Through {
     pub fn give_slope(&self, sums: &[f64], store: &mut Store) {
         if let Some((scale, clip)) = self.scale().zip(self.clip) {
             let sum = sums.iter().fold(0f64, |a, b| a + b);
-            store.accumulate(scale, Tensor::scalar((sum * clip.factor) as f32));
+            let shape = store.param(scale).value.shape().to_vec();
+            let slope = Tensor::full(&shape, (sum * clip.factor) as f32);
+            store.accumulate(scale, slope).expect("a gradient of the scale's own shape");
         }
     }
 

@@ -1,10 +1,11 @@
 //! `Graph`: the tape of one step. `Var`: a value on it. `Backward`: the derivative of one operation.
 
 use crate::deferred::{Deferred, Gradient, Lazy};
-use crate::store::name_hash;
 use crate::{Error, ParamId, Result, Slot, State, Store};
-use fixnet_tensor::rng::{Stream, domain};
+use fixnet_tensor::rng::Stream;
 use fixnet_tensor::{Sums, Tensor, map, profile};
+use std::cell::OnceCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What flows between operations: floats, the exact accumulators of an integer product, or what is to be computed.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub enum Source {
 pub struct Var {
     value: Value,
     source: Source,
+    /// The graph that gave it.
+    graph: u64,
 }
 
 impl Var {
@@ -112,9 +115,10 @@ impl Cx<'_> {
         self.store.state_mut(slot)
     }
 
-    /// The rounding noise of this step for whoever has this name.
-    pub fn noise(&self, name: &str) -> Stream {
-        Stream::new(self.store.seed(), domain::ROUNDING, name_hash(name), self.store.step() as u32)
+    /// The rounding noise of this step for whoever has this name: other noise each time that it is asked for, which
+    /// [`Store::draws`] counts.
+    pub fn noise(&mut self, name: &str) -> Stream {
+        self.store.noise(name)
     }
 }
 
@@ -131,20 +135,30 @@ struct Node {
 
 /// One training or evaluation step over a store.
 pub struct Graph<'s> {
+    /// What tells its values from those of other graphs.
+    id: u64,
     store: &'s mut Store,
     tape: Option<Tape>,
     eager: bool,
+    /// The first use of something from elsewhere. [`backward`](Self::backward) gives it: until then no gradient is wrong.
+    fault: OnceCell<Error>,
 }
 
 impl<'s> Graph<'s> {
     /// A graph that records operations for [`backward`](Self::backward); layers behave as in training.
     pub fn train(store: &'s mut Store) -> Self {
-        Self { store, tape: Some(Vec::new()), eager: false }
+        Self::new(store, Some(Vec::new()))
     }
 
     /// A graph that records nothing; layers behave as in evaluation and change no state.
     pub fn eval(store: &'s mut Store) -> Self {
-        Self { store, tape: None, eager: false }
+        Self::new(store, None)
+    }
+
+    fn new(store: &'s mut Store, tape: Option<Tape>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { id, store, tape, eager: false, fault: OnceCell::new() }
     }
 
     /// Writes every value and every gradient out as soon as it is known. The bits are the same; it takes more time and
@@ -171,18 +185,22 @@ impl<'s> Graph<'s> {
 
     /// A value that needs no gradient.
     pub fn input(&self, value: Tensor) -> Var {
-        Var { value: Value::Float(value), source: Source::Const }
+        Var { value: Value::Float(value), source: Source::Const, graph: self.id }
     }
 
     /// The value of a parameter.
+    ///
+    /// # Panics
+    /// It is of another store: see [`Store::owns`].
     pub fn param(&self, id: ParamId) -> Var {
-        Var { value: Value::Float(self.store.param(id).value.clone()), source: Source::Param(id) }
+        let value = Value::Float(self.store.param(id).value.clone());
+        Var { value, source: Source::Param(id), graph: self.id }
     }
 
     /// The output of an operation: records it if this is training and some input needs a gradient. `op` is a closure,
     /// so that nothing is saved otherwise.
     pub fn record<B: Backward + 'static>(&mut self, value: Tensor, inputs: &[&Var], op: impl FnOnce() -> B) -> Var {
-        self.record_value(Value::Float(value), inputs.iter().map(|v| v.source).collect(), op)
+        self.record_value(Value::Float(value), inputs.iter().map(|v| self.source(v)).collect(), op)
     }
 
     /// As [`record`](Self::record), for an operation that gives exact sums or reads a parameter without its value.
@@ -205,22 +223,35 @@ impl<'s> Graph<'s> {
             }
             _ => Source::Const,
         };
-        Var { value, source }
+        Var { value, source, graph: self.id }
     }
 
-    /// The source of a value, for [`record_value`](Self::record_value).
+    /// The source of a value, for [`record_value`](Self::record_value). A value of another graph that needs a gradient there
+    /// counts as a constant here, and [`backward`](Self::backward) refuses the graph.
     pub fn source(&self, var: &Var) -> Source {
-        var.source
+        if var.source == Source::Const || var.graph == self.id {
+            return var.source;
+        }
+        self.fault.get_or_init(|| {
+            let expected = "one of the graph that uses it (as a constant: `g.input(value.tensor())`)";
+            Error::setting("a value", expected, "one of another graph")
+        });
+        Source::Const
     }
 
     /// Walks the tape backwards from a scalar loss and leaves the gradients of parameters in the store, added to what
     /// is there. Consumes the graph: the store is free again, and all that was saved is gone.
     ///
     /// # Errors
-    /// The loss is not a scalar, or the loss or a gradient is not finite; the store then holds no gradients.
+    /// The loss is not a scalar, the loss or a gradient is not finite, or a value of another graph went into this one or is
+    /// the loss; the store then holds no gradients.
     pub fn backward(self, loss: Var) -> Result<()> {
+        self.source(&loss);
         let store = self.store;
-        let result = walk(store, self.tape.unwrap_or_default(), &loss, self.eager);
+        let result = match self.fault.into_inner() {
+            Some(fault) => Err(fault),
+            None => walk(store, self.tape.unwrap_or_default(), &loss, self.eager),
+        };
         if result.is_err() {
             store.zero_grad();
         }
@@ -228,10 +259,11 @@ impl<'s> Graph<'s> {
     }
 }
 
-/// A node before the one that is walked; only a value of another graph names one beyond.
+/// A node before the one that is walked.
 fn earlier(tape: &mut Tape, i: usize) -> Result<&mut Node> {
+    let len = tape.len();
     let node = tape.get_mut(i).map(|node| &mut **node);
-    node.ok_or_else(|| Error::setting("a value", "one of the graph that uses it", "one of another graph"))
+    node.ok_or_else(|| Error::setting("the source of a recorded operation's input", format!("below {len}"), i))
 }
 
 fn walk(store: &mut Store, mut tape: Tape, loss: &Var, eager: bool) -> Result<()> {
@@ -264,7 +296,7 @@ fn walk(store: &mut Store, mut tape: Tape, loss: &Var, eager: bool) -> Result<()
                 }
                 Source::Param(id) => {
                     let grad = grad.into_tensor(store);
-                    store.accumulate(*id, grad);
+                    store.accumulate(*id, grad)?;
                 }
                 Source::Const => {}
             }
@@ -309,6 +341,34 @@ mod tests {
         let vector = g.param(w);
         let e = g.backward(vector).unwrap_err().to_string();
         assert!(e.contains("a scalar loss") && e.contains("[2]"), "{e}");
+    }
+
+    /// Tapes of one length, so that an address of the earlier graph names a node of the later one.
+    #[test]
+    fn a_value_of_an_earlier_graph_is_refused_and_moves_nothing() {
+        let mut store = Store::seeded(0);
+        let w = store.add("w", Group::Weight, Tensor::scalar(2.0)).unwrap();
+        let u = store.add("u", Group::Weight, Tensor::scalar(5.0)).unwrap();
+        let (stale, leaf, constant) = {
+            let mut g = Graph::train(&mut store);
+            let v = g.param(w);
+            (g.scale(&v, 10.0).unwrap(), v, g.input(Tensor::scalar(3.0)))
+        };
+        let pass = |store: &mut Store, other: &Var| {
+            let mut g = Graph::train(store);
+            let v = g.param(u);
+            let v = g.scale(&v, 100.0).unwrap();
+            let loss = g.mul(&v, other).unwrap();
+            g.backward(loss)
+        };
+        for other in [&stale, &leaf] {
+            let e = pass(&mut store, other).unwrap_err().to_string();
+            assert!(e.contains("one of another graph") && e.contains("g.input(value.tensor())"), "{e}");
+            assert!(store.grad(w).is_none() && store.grad(u).is_none());
+        }
+        // What needs no gradient is a number like any other.
+        pass(&mut store, &constant).unwrap();
+        assert_eq!(store.grad(u).unwrap().item(), 300.0);
     }
 
     #[test]

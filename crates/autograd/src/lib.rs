@@ -30,4 +30,4 @@ mod store;
 
 pub use error::{Error, Result};
 pub use graph::{Backward, Cx, Grads, Graph, Source, Value, Var};
-pub use store::{Array, Group, Param, ParamId, Slot, State, Store};
+pub use store::{Array, Group, Param, ParamId, Slot, State, Store, StoreId};

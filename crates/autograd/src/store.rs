@@ -1,115 +1,81 @@
 //! `Store`: everything that outlives a step. Layers hold ids into it and nothing else, so a checkpoint of the store
 //! forgets nothing.
 
+mod param;
+mod streams;
+
+pub use param::{Array, Group, Param, ParamId, Slot, State};
+
 use crate::{Error, Result};
 use fixnet_tensor::rng::{Stream, domain};
-use fixnet_tensor::{Codes, Tensor, map};
+use fixnet_tensor::{Budget, Codes, Tensor, map};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use streams::Streams;
 
-/// What a parameter is, which decides how an optimizer treats it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Group {
-    /// The latent weight of a quantized layer.
-    Latent,
-    /// The weight of a layer that is not quantized.
-    Weight,
-    /// A bias, or a parameter of a normalization: no weight decay.
-    Offset,
-    /// The learned scale of a quantizer.
-    Scale,
-}
-
-/// A named parameter with its gradient and, for a latent weight, its codes.
-#[derive(Debug)]
-pub struct Param {
-    name: String,
-    group: Group,
-    /// The value, full precision.
-    pub value: Tensor,
-    /// The gradient of the last backward pass, until an optimizer takes it.
-    pub grad: Option<Tensor>,
-    /// The integers that products use in place of a latent weight; `None` until it is quantized.
-    pub codes: Option<Codes>,
-    /// What an optimizer multiplies this parameter's learning rate by. Set anew in each backward pass, by an operation
-    /// that has reason to (the DSGC rule for gradients); 1 otherwise.
-    pub lr_factor: f32,
-}
-
-impl Param {
-    /// The name, unique in the store; the key in a checkpoint.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What kind of parameter this is.
-    pub fn group(&self) -> Group {
-        self.group
-    }
-
-    /// Takes another value, which voids what followed from the old one.
-    fn replace(&mut self, value: Tensor) -> Result<()> {
-        if value.shape() != self.value.shape() {
-            return Err(self.misfit(format!("f32 {:?}", value.shape())));
-        }
-        (self.value, self.grad, self.codes) = (value, None, None);
-        Ok(())
-    }
-
-    fn misfit(&self, found: String) -> Error {
-        Error::State { name: self.name.clone(), expected: format!("f32 {:?}", self.value.shape()), found }
-    }
-}
-
-/// The address of a parameter in its store.
+/// Which store: what is made in one is refused by others. It lasts as long as the process and reaches no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ParamId(usize);
+pub struct StoreId(u64);
 
-/// A value that a [`State`] saves.
-#[derive(Debug, Clone)]
-pub enum Array {
-    /// Floats with a shape.
-    F32(Tensor),
-    /// A list of whole numbers.
-    U64(Vec<u64>),
+/// The shapes that parameters must have, and the file that says so.
+struct Expected {
+    shapes: BTreeMap<String, Vec<usize>>,
+    place: String,
 }
-
-/// State beyond parameters: clipping factors, running statistics, and so on.
-pub trait State: Any + Send {
-    /// Every number that the next step depends on, under names unique in this state.
-    fn save(&self) -> Vec<(&'static str, Array)>;
-    /// Takes the saved numbers back; `get` gives the array of a name.
-    ///
-    /// # Errors
-    /// An array is missing or has another form: the message says what was expected.
-    fn load(&mut self, get: &mut dyn FnMut(&str) -> Option<Array>) -> std::result::Result<(), String>;
-}
-
-/// The typed address of a [`State`] in its store.
-#[derive(Debug)]
-pub struct Slot<T>(usize, PhantomData<fn() -> T>);
-
-impl<T> Clone for Slot<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<T> Copy for Slot<T> {}
 
 /// Parameters, gradients and state of a model, with the seed and the number of the current step.
 pub struct Store {
+    id: StoreId,
     seed: u64,
     step: u64,
     params: Vec<Param>,
     slots: Vec<(String, Box<dyn State>)>,
     initial: BTreeMap<String, Tensor>,
+    expected: Option<Expected>,
+    budget: Budget,
+    streams: Streams,
+    /// How often a value was opened for writing.
+    changes: u64,
 }
 
 impl Store {
     /// An empty store. All randomness of the model and its training follows from `seed`.
     pub fn seeded(seed: u64) -> Self {
-        Self { seed, step: 0, params: Vec::new(), slots: Vec::new(), initial: BTreeMap::new() }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: StoreId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            seed,
+            step: 0,
+            params: Vec::new(),
+            slots: Vec::new(),
+            initial: BTreeMap::new(),
+            expected: None,
+            budget: Budget::MODEL,
+            streams: Streams::default(),
+            changes: 0,
+        }
+    }
+
+    /// Which store this is.
+    pub fn id(&self) -> StoreId {
+        self.id
+    }
+
+    /// Checks that a parameter, a state or what remembers this store's [`id`](Self::id) belongs here.
+    ///
+    /// # Errors
+    /// It was made in another store.
+    pub fn owns(&self, part: impl Into<StoreId>) -> Result<()> {
+        match part.into() == self.id {
+            true => Ok(()),
+            false => Err(Error::setting(
+                "the store of a parameter, a layer or an optimizer",
+                "the one that it was made with",
+                "another one",
+            )),
+        }
     }
 
     /// The seed.
@@ -125,6 +91,19 @@ impl Store {
         Self { initial, ..self }
     }
 
+    /// The shapes that parameters still to be added must have, by name, as `place` says: a checkpoint that is to be
+    /// restored. A model that does not fit is refused at its first odd parameter, before there is memory for it.
+    #[must_use]
+    pub fn expecting(self, shapes: BTreeMap<String, Vec<usize>>, place: impl Into<String>) -> Self {
+        Self { expected: Some(Expected { shapes, place: place.into() }), ..self }
+    }
+
+    /// Gives all parameters together this much memory in place of [`Budget::MODEL`].
+    #[must_use]
+    pub fn within(self, budget: Budget) -> Self {
+        Self { budget, ..self }
+    }
+
     /// How many optimizer steps were taken.
     pub fn step(&self) -> u64 {
         self.step
@@ -132,12 +111,51 @@ impl Store {
 
     /// Counts one optimizer step. Optimizers call this at the end of theirs.
     pub fn advance(&mut self) {
-        self.step += 1;
+        self.set_step(self.step + 1);
     }
 
     /// Puts the step back, as a checkpoint has it.
     pub fn set_step(&mut self, step: u64) {
         self.step = step;
+        self.streams.restart();
+    }
+
+    /// Gives `name` rounding noise of its own; a quantized layer does so when it is made. Where two names share a hash, the
+    /// order in which they come here tells them apart.
+    pub fn add_noise(&mut self, name: &str) {
+        self.streams.number(domain::ROUNDING, name);
+    }
+
+    /// How often `name` drew rounding noise since the last step or [`zero_grad`](Self::zero_grad): the number of its next
+    /// draw, 0 for the first.
+    pub fn draws(&self, name: &str) -> u32 {
+        self.streams.draws(domain::ROUNDING, name)
+    }
+
+    /// The rounding noise of `name` for this step and this draw: a function of the seed, the name, the step, and how often
+    /// `name` drew in it before. So the second pass of a step that accumulates gradients, or the second use of a layer in
+    /// one pass, has other noise than the first.
+    pub(crate) fn noise(&mut self, name: &str) -> Stream {
+        let (number, draw) = (self.streams.number(domain::ROUNDING, name), self.streams.draw(domain::ROUNDING, name));
+        let (low, high) = (self.step as u32, (self.step >> 32) as u32);
+        Stream::new(self.seed, domain::ROUNDING, streams::name_hash(name), low).within([high, draw, number, 0])
+    }
+
+    /// Whether a parameter of this name and shape may be added: asked before there is memory for it.
+    fn admit(&mut self, name: &str, shape: &[usize]) -> Result<()> {
+        self.name_is_free(name)?;
+        if let Some(Expected { shapes, place }) = &self.expected {
+            let found = match shapes.get(name) {
+                Some(found) if found == shape => None,
+                Some(found) => Some(format!("f32 {found:?} in {place}")),
+                None => Some(format!("none in {place}")),
+            };
+            if let Some(found) = found {
+                return Err(Error::State { name: name.into(), expected: format!("f32 {shape:?}"), found });
+            }
+        }
+        self.budget.claim(&format!("parameter `{name}`"), shape, size_of::<f32>())?;
+        Ok(())
     }
 
     fn name_is_free(&self, name: &str) -> Result<()> {
@@ -148,42 +166,100 @@ impl Store {
     /// Adds a parameter.
     ///
     /// # Errors
-    /// The name is taken.
+    /// The name is taken; all parameters together are beyond [`within`](Self::within); or the shape is not the one that is
+    /// [expected](Self::expecting).
     pub fn add(&mut self, name: &str, group: Group, value: Tensor) -> Result<ParamId> {
-        self.name_is_free(name)?;
+        self.admit(name, value.shape())?;
+        Ok(self.push(name, group, value))
+    }
+
+    fn push(&mut self, name: &str, group: Group, value: Tensor) -> ParamId {
         let value = match self.initial.remove(name) {
             Some(initial) if group != Group::Scale && initial.shape() == value.shape() => initial,
             _ => value,
         };
-        self.params.push(Param { name: name.to_string(), group, value, grad: None, codes: None, lr_factor: 1.0 });
-        Ok(ParamId(self.params.len() - 1))
+        let name = name.to_string();
+        self.params.push(Param { name, group, value, grad: None, codes: None, changed: 0, coded: 0, lr_factor: 1.0 });
+        ParamId { store: self.id, index: self.params.len() - 1 }
     }
 
     /// Adds a parameter of normal random numbers with standard deviation `std`, a function of the seed and the name.
     ///
     /// # Errors
-    /// The name is taken, or there are more than 2^31 elements.
+    /// As [`add`](Self::add), before memory is taken.
     pub fn add_normal(&mut self, name: &str, group: Group, shape: &[usize], std: f32) -> Result<ParamId> {
-        let elements = shape.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
-        if elements.is_none_or(|n| n as u64 > 1 << 31) {
-            return Err(
-                Error::setting("shape of a weight", "at most 2^31 elements", format!("{shape:?}")).in_layer(name)
-            );
-        }
-        let stream = Stream::new(self.seed, domain::INIT, name_hash(name), 0);
+        self.admit(name, shape)?;
+        let number = self.streams.number(domain::INIT, name);
+        let stream = Stream::new(self.seed, domain::INIT, streams::name_hash(name), 0).within([0, 0, number, 0]);
         let mut value = Tensor::take(shape);
         value.data_mut().iter_mut().enumerate().for_each(|(i, v)| *v = stream.normal_at(i as u64) * std);
-        self.add(name, group, value)
+        Ok(self.push(name, group, value))
+    }
+
+    /// The place of a parameter.
+    #[inline]
+    fn at(&self, id: ParamId) -> usize {
+        if let Err(e) = self.owns(id) {
+            panic!("{e}");
+        }
+        id.index
     }
 
     /// A parameter.
+    ///
+    /// # Panics
+    /// It is of another store: see [`owns`](Self::owns).
     pub fn param(&self, id: ParamId) -> &Param {
-        &self.params[id.0]
+        &self.params[self.at(id)]
     }
 
-    /// A parameter, for writing.
+    /// A parameter, for writing. Codes that were made of its value before are no longer used.
+    ///
+    /// # Panics
+    /// As [`param`](Self::param).
     pub fn param_mut(&mut self, id: ParamId) -> &mut Param {
-        &mut self.params[id.0]
+        let index = self.at(id);
+        self.changes += 1;
+        let param = &mut self.params[index];
+        param.changed = self.changes;
+        param
+    }
+
+    /// The codes of the latent weight `id`, if they were made of its value, and of that of its `scale`, as they are now.
+    ///
+    /// # Panics
+    /// As [`param`](Self::param).
+    pub fn codes(&self, id: ParamId, scale: Option<ParamId>) -> Option<&Codes> {
+        let param = self.param(id);
+        let changed = scale.map_or(0, |scale| self.param(scale).changed).max(param.changed);
+        param.codes.as_ref().filter(|_| changed <= param.coded)
+    }
+
+    /// Keeps the codes that were made of the latent weight `id` as it is now.
+    ///
+    /// # Panics
+    /// As [`param`](Self::param).
+    pub fn set_codes(&mut self, id: ParamId, codes: Codes) {
+        let (index, now) = (self.at(id), self.changes);
+        (self.params[index].codes, self.params[index].coded) = (Some(codes), now);
+    }
+
+    /// Sets what an optimizer multiplies the learning rate of a parameter by.
+    ///
+    /// # Panics
+    /// As [`param`](Self::param).
+    pub fn set_lr_factor(&mut self, id: ParamId, factor: f32) {
+        let index = self.at(id);
+        self.params[index].lr_factor = factor;
+    }
+
+    /// Takes the gradient of a parameter, if there is one: what an optimizer does.
+    ///
+    /// # Panics
+    /// As [`param`](Self::param).
+    pub fn take_grad(&mut self, id: ParamId) -> Option<Tensor> {
+        let index = self.at(id);
+        self.params[index].grad.take()
     }
 
     /// The address of the parameter called `name`.
@@ -192,7 +268,7 @@ impl Store {
     /// There is none.
     pub fn find(&self, name: &str) -> Result<ParamId> {
         let found = self.params.iter().position(|p| p.name == name);
-        found.map(ParamId).ok_or_else(|| Error::State {
+        found.map(|index| ParamId { store: self.id, index }).ok_or_else(|| Error::State {
             name: name.into(),
             expected: "a parameter".into(),
             found: "none of this name".into(),
@@ -204,7 +280,7 @@ impl Store {
     /// # Errors
     /// There is none.
     pub fn value(&self, name: &str) -> Result<&Tensor> {
-        Ok(&self.params[self.find(name)?.0].value)
+        Ok(&self.params[self.find(name)?.index].value)
     }
 
     /// Gives the parameter called `name` another value of the same shape. Codes follow from it in the next forward pass.
@@ -223,12 +299,15 @@ impl Store {
     /// ```
     pub fn set_value(&mut self, name: &str, value: Tensor) -> Result<()> {
         let id = self.find(name)?;
-        self.params[id.0].replace(value)
+        self.param_mut(id).replace(value)
     }
 
     /// The gradient of a parameter, if the last backward pass reached it.
+    ///
+    /// # Panics
+    /// As [`param`](Self::param).
     pub fn grad(&self, id: ParamId) -> Option<&Tensor> {
-        self.params[id.0].grad.as_ref()
+        self.param(id).grad.as_ref()
     }
 
     /// All parameters in the order in which they were added.
@@ -238,20 +317,33 @@ impl Store {
 
     /// The addresses of all parameters, in order.
     pub fn ids(&self) -> impl Iterator<Item = ParamId> + use<> {
-        (0..self.params.len()).map(ParamId)
+        let store = self.id;
+        (0..self.params.len()).map(move |index| ParamId { store, index })
     }
 
     /// Adds to the gradient of a parameter.
-    pub fn accumulate(&mut self, id: ParamId, grad: Tensor) {
-        match &mut self.params[id.0].grad {
+    ///
+    /// # Errors
+    /// The parameter is of another store, or `grad` has another shape than it.
+    pub fn accumulate(&mut self, id: ParamId, grad: Tensor) -> Result<()> {
+        self.owns(id)?;
+        let param = &mut self.params[id.index];
+        let odd = [Some(&grad), param.grad.as_ref()].into_iter().flatten().find(|g| g.shape() != param.value.shape());
+        if let Some(odd) = odd {
+            let expected = format!("a gradient of {:?} for `{}`", param.value.shape(), param.name);
+            return Err(fixnet_tensor::Error::shape("accumulate", expected, odd.shape()).into());
+        }
+        match &mut param.grad {
             Some(sum) => map::update1(sum.data_mut(), grad.data(), |s, g| *s += g),
             none => *none = Some(grad),
         }
+        Ok(())
     }
 
-    /// Forgets all gradients.
+    /// Forgets all gradients, and so the passes that gave them: noise is drawn anew as in the first pass of a step.
     pub fn zero_grad(&mut self) {
         self.params.iter_mut().for_each(|p| p.grad = None);
+        self.streams.restart();
     }
 
     /// Adds state of any type.
@@ -261,18 +353,30 @@ impl Store {
     pub fn add_state<T: State>(&mut self, name: &str, state: T) -> Result<Slot<T>> {
         self.name_is_free(name)?;
         self.slots.push((name.to_string(), Box::new(state)));
-        Ok(Slot(self.slots.len() - 1, PhantomData))
+        Ok(Slot { store: self.id, index: self.slots.len() - 1, of: PhantomData })
     }
 
     /// The state in a slot.
+    ///
+    /// # Panics
+    /// It is of another store: see [`owns`](Self::owns).
     pub fn state<T: State>(&self, slot: Slot<T>) -> &T {
-        let any: &dyn Any = &*self.slots[slot.0].1;
+        if let Err(e) = self.owns(slot) {
+            panic!("{e}");
+        }
+        let any: &dyn Any = &*self.slots[slot.index].1;
         any.downcast_ref().expect("a slot holds the type that it was made with")
     }
 
     /// The state in a slot, for writing.
+    ///
+    /// # Panics
+    /// As [`state`](Self::state).
     pub fn state_mut<T: State>(&mut self, slot: Slot<T>) -> &mut T {
-        let any: &mut dyn Any = &mut *self.slots[slot.0].1;
+        if let Err(e) = self.owns(slot) {
+            panic!("{e}");
+        }
+        let any: &mut dyn Any = &mut *self.slots[slot.index].1;
         any.downcast_mut().expect("a slot holds the type that it was made with")
     }
 
@@ -322,7 +426,10 @@ impl Store {
     /// # Errors
     /// A name is missing or a shape differs; the store may then hold a part of the new values.
     pub fn load_state_dict(&mut self, mut get: impl FnMut(&str) -> Option<Array>) -> Result<()> {
+        self.changes += 1;
+        self.streams.restart();
         for p in &mut self.params {
+            p.changed = self.changes;
             match get(&p.name) {
                 Some(Array::F32(t)) => p.replace(t)?,
                 Some(Array::U64(v)) => return Err(p.misfit(format!("u64 [{}]", v.len()))),
@@ -341,83 +448,5 @@ impl Store {
     }
 }
 
-/// A 32-bit FNV-1a hash of a name: the stream of random numbers that belongs to it.
-pub(crate) fn name_hash(name: &str) -> u32 {
-    name.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Counter(u64);
-    impl State for Counter {
-        fn save(&self) -> Vec<(&'static str, Array)> {
-            vec![("count", Array::U64(vec![self.0]))]
-        }
-        fn load(&mut self, get: &mut dyn FnMut(&str) -> Option<Array>) -> std::result::Result<(), String> {
-            match get("count") {
-                Some(Array::U64(v)) if v.len() == 1 => self.0 = v[0],
-                _ => return Err("one whole number `count`".into()),
-            }
-            Ok(())
-        }
-    }
-
-    fn model() -> (Store, ParamId, Slot<Counter>) {
-        let mut s = Store::seeded(7);
-        let w = s.add_normal("w", Group::Weight, &[2, 3], 1.0).unwrap();
-        let c = s.add_state("c", Counter(0)).unwrap();
-        (s, w, c)
-    }
-
-    #[test]
-    fn a_state_dict_brings_everything_back() {
-        let (mut a, w, c) = model();
-        a.param_mut(w).value.data_mut()[4] = 9.0;
-        a.state_mut(c).0 = 5;
-        let dict = a.state_dict();
-        assert_eq!(dict.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["w", "c.count"]);
-        let (mut b, ..) = model();
-        b.load_state_dict(|name| dict.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone())).unwrap();
-        assert_eq!((b.param(w).value.data(), b.state(c).0), (a.param(w).value.data(), 5));
-        let e = b.load_state_dict(|_| None).unwrap_err().to_string();
-        assert_eq!(e, "state `w`: expected f32 [2, 3], found nothing");
-    }
-
-    #[test]
-    fn a_parameter_is_read_and_written_by_its_name() {
-        let (mut s, w, _) = model();
-        s.param_mut(w).grad = Some(Tensor::zeros(&[2, 3]));
-        s.set_value("w", Tensor::full(&[2, 3], 4.0)).unwrap();
-        assert_eq!((s.find("w"), s.value("w").unwrap().data()), (Ok(w), &[4.0; 6][..]));
-        assert!(s.grad(w).is_none());
-        let e = s.set_value("w", Tensor::zeros(&[3, 2])).unwrap_err().to_string();
-        assert_eq!(e, "state `w`: expected f32 [2, 3], found f32 [3, 2]");
-        assert_eq!(s.value("w").unwrap().data(), [4.0; 6]);
-        // `c` is state and no parameter.
-        let e = s.value("c").unwrap_err().to_string();
-        assert_eq!(e, "state `c`: expected a parameter, found none of this name");
-    }
-
-    #[test]
-    fn given_values_take_the_place_of_first_ones_where_the_shape_fits() {
-        let given = ["w", "scale", "bias", "unused"].map(|name| (name.to_string(), Tensor::full(&[2], 5.0)));
-        let mut s = Store::seeded(7).starting_from(given.into());
-        let w = s.add_normal("w", Group::Latent, &[2], 1.0).unwrap();
-        let scale = s.add("scale", Group::Scale, Tensor::zeros(&[2])).unwrap();
-        let bias = s.add("bias", Group::Offset, Tensor::zeros(&[3])).unwrap();
-        let values = [w, scale, bias].map(|id| s.param(id).value.data().to_vec());
-        assert_eq!(values, [vec![5.0; 2], vec![0.0; 2], vec![0.0; 3]]);
-    }
-
-    #[test]
-    fn names_are_unique_and_initial_values_follow_from_seed_and_name() {
-        let (mut s, w, _) = model();
-        assert_eq!(s.add("c", Group::Weight, Tensor::scalar(0.0)), Err(Error::DuplicateName("c".into())));
-        let (other, ..) = model();
-        assert_eq!(s.param(w).value.data(), other.param(w).value.data());
-        let x = s.add_normal("x", Group::Weight, &[2, 3], 1.0).unwrap();
-        assert_ne!(s.param(w).value.data(), s.param(x).value.data());
-    }
-}
+mod tests;

@@ -179,8 +179,8 @@ impl Packed {
 
     /// Its accuracy on `data`.
     pub(crate) fn evaluate(&self, data: &Dataset) -> Result<Evaluation> {
-        // The plan normalizes.
-        let batches = Loader::new(data, BATCH, Normalize::none(data.channels));
+        // The plan normalizes. No file has an evaluation take more memory than a batch is given.
+        let batches = Loader::new(data, self.plan.batch(BATCH), Normalize::none(data.channels));
         Ok(metrics::evaluate(&self.plan, &mut Store::seeded(0), batches)?)
     }
 }

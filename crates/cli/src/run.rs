@@ -72,7 +72,8 @@ impl<'a> Run<'a> {
 
     /// A run as it was when the checkpoint was saved.
     pub(crate) fn resumed(recipe: Recipe, data: &'a Split, checkpoint: &Checkpoint) -> Result<Self> {
-        let mut run = Self::new(recipe, data)?;
+        let store = checkpoint.expected_in(Store::seeded(recipe.seed));
+        let mut run = Self::build(recipe, data, store)?;
         check_data(&run.recipe, checkpoint, data, &run.description)?;
         checkpoint.restore(&mut run.store, Some(&mut run.optimizer))?;
         run.progress = checkpoint.progress();

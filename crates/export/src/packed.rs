@@ -16,9 +16,9 @@ use fixnet_nn::checkpoint::TensorFile;
 use fixnet_nn::data::Normalize;
 use fixnet_nn::plan::{Numbers, Op, Plan, Weight};
 use fixnet_quant::{FixedInput, FixedProduct};
-use fixnet_tensor::{Buffer, Codes, Range, Tensor};
+use fixnet_tensor::{Budget, Buffer, Codes, Range, Tensor};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The key of the operations in the metadata: what has it is a packed network.
@@ -165,10 +165,22 @@ pub fn save(path: &Path, plan: &Plan, metadata: &BTreeMap<String, String>) -> Re
 /// Reads a packed network and the metadata that were saved with it.
 ///
 /// # Errors
-/// The file cannot be read, is damaged, or is no packed network; the message names the layer.
+/// The file cannot be read, is damaged, holds a number that no network has ([`TensorFile::weights`]), or is no packed network;
+/// or one image would take more than [`Budget::VALUES`]. The message names the layer.
 pub fn load(path: &Path) -> Result<(Plan, BTreeMap<String, String>)> {
-    let file = TensorFile::read(path)?;
-    let plan = read(&file).map_err(|reason| Error::Packed { path: path.to_path_buf(), reason })?;
+    load_within(path, Budget::VALUES)
+}
+
+/// [`load`] of a network whose values take at most `values` of memory for one image.
+///
+/// # Errors
+/// As there.
+pub fn load_within(path: &Path, mut values: Budget) -> Result<(Plan, BTreeMap<String, String>)> {
+    let file = TensorFile::weights(path)?;
+    let plan = read(&file).and_then(|plan| {
+        values.claim_bytes("the values of one image", plan.memory()).map(|()| plan).map_err(|e| e.to_string())
+    });
+    let plan = plan.map_err(|reason| Error::Packed { path: path.to_path_buf(), reason })?;
     let mut metadata = file.header().metadata.clone();
     metadata.remove(PLAN);
     let names = class_names::of(&path.display().to_string(), &metadata, plan.output_shape())?;
@@ -187,7 +199,13 @@ fn read(file: &TensorFile) -> std::result::Result<Plan, String> {
     }
     check_sizes(&form.input, "input")?;
     let mut plan = Plan::with_input(&form.input);
+    let mut names = BTreeSet::new();
     for (index, node) in form.nodes.iter().enumerate() {
+        // The numbers of each layer are in the file, so all of them take little more than it.
+        let has_numbers = matches!(node.op, Op::Conv2d { .. } | Op::Linear | Op::BatchNorm);
+        if has_numbers && !names.insert(key(index + 1, &node.name)) {
+            return Err(format!("layer {}: expected a name that no other layer has, found {}", index + 1, node.name));
+        }
         check_op(&node.op).map_err(|e| format!("layer {}: {e}", index + 1))?;
         let numbers = numbers(file, node, index + 1)?;
         let inputs = node.inputs.iter().map(|&i| plan.edge(i)).collect::<fixnet_autograd::Result<Vec<_>>>();

@@ -13,7 +13,7 @@ use fixnet_nn::layers::Sequential;
 use fixnet_nn::models::{ModelSpec, build};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::{QuantConfig, Scheme, WeightScales};
-use fixnet_tensor::Tensor;
+use fixnet_tensor::{Budget, Tensor};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -147,6 +147,73 @@ fn damaged_files_and_lies_are_refused_by_name() {
     let e = packed::save(Path::new("/nowhere/net.safetensors"), &plan, &BTreeMap::new()).unwrap_err().to_string();
     assert!(e.contains("/nowhere/net.safetensors"), "{e}");
     assert!(plan.run(Tensor::zeros(&[1, 8, 8, 2])).unwrap_err().to_string().contains("a batch of [8, 8, 1]"));
+}
+
+/// A kilobyte that asks for gigabytes: each size is bounded, and so is what follows from all of them.
+#[test]
+fn a_small_file_of_a_large_network_is_refused_before_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    let node = |op: &str, input: usize, more: &str| format!("{{\"name\":\"\",\"op\":\"{op}\",\"inputs\":[{input}]{more}}}");
+    let write = |channels: usize| {
+        let nodes = [
+            node("subsample", 0, &format!(",\"stride\":1,\"channels\":{channels}")),
+            node("pixel_shuffle", 1, ",\"factor\":16"),
+            node("global_avg_pool2d", 2, ""),
+        ];
+        let text = format!("{{\"version\":1,\"input\":[28,28,1],\"normalized\":false,\"nodes\":[{}]}}", nodes.join(","));
+        let arrays = [("none".to_string(), Array::U64(vec![0]))];
+        TensorFile::save(&path, &arrays, &BTreeMap::from([(packed::PLAN.to_string(), text)])).unwrap();
+    };
+    // 28·28·65536 floats twice: 411 MB an image, of 268 MB that it is given.
+    write(1 << 16);
+    let e = fuzz::within(fuzz::MOST, || packed::load(&path)).unwrap_err().to_string();
+    assert!(e.contains("net.safetensors") && e.contains("the values of one image claims 411041792 bytes"), "{e}");
+    packed::load_within(&path, Budget::new(1 << 30, "ask for less")).unwrap();
+    write(256);
+    let (plan, _) = packed::load(&path).unwrap();
+    assert_eq!((plan.memory(), plan.batch(256)), (2 * 4 * 28 * 28 * 256, 256));
+    // The same tensor as the weight of many layers would multiply what the file holds.
+    let weight = Tensor::zeros(&[784, 784]);
+    let layers: Vec<String> = (1..4).map(|i| node("linear", i, "").replace("\"name\":\"\"", "\"name\":\"fc\"")).collect();
+    let text = format!(
+        "{{\"version\":1,\"input\":[28,28,1],\"normalized\":false,\"nodes\":[{},{}]}}",
+        node("flatten", 0, ""),
+        layers.join(",")
+    );
+    let arrays = [("fc.weight".to_string(), Array::F32(weight))];
+    TensorFile::save(&path, &arrays, &BTreeMap::from([(packed::PLAN.to_string(), text)])).unwrap();
+    let e = packed::load(&path).unwrap_err().to_string();
+    assert!(e.contains("layer 3: expected a name that no other layer has, found fc"), "{e}");
+}
+
+#[test]
+fn numbers_that_no_network_has_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    let (mut store, net) = network("lenet", [8, 8, 1], &with("4/4/4"));
+    let plan = Plan::of(&net, &mut store, &[8, 8, 1]).unwrap();
+    packed::save(&path, &plan, &BTreeMap::new()).unwrap();
+    let file = TensorFile::read(&path).unwrap();
+    for (odd, value) in [
+        ("conv1.weight", f32::NAN),
+        ("bn1.running_var", -1.0),
+        ("bn1.eps", f32::NAN),
+        ("conv2.units", f32::NAN),
+        ("conv2.units", -1.0),
+        ("conv2.levels_a_unit", f32::INFINITY),
+        ("classifier.bias", f32::NEG_INFINITY),
+    ] {
+        let tensors = file.header().tensors.iter();
+        let mut arrays: Vec<(String, Array)> = tensors.map(|t| (t.name.clone(), file.array(&t.name).unwrap())).collect();
+        match &mut arrays.iter_mut().find(|(name, _)| name == odd).unwrap().1 {
+            Array::F32(t) => t.data_mut()[0] = value,
+            Array::U64(_) => panic!("{odd} has floats"),
+        }
+        TensorFile::save(&path, &arrays, &file.header().metadata).unwrap();
+        let e = packed::load(&path).unwrap_err().to_string();
+        assert!(e.contains(&format!("`{odd}`: expected")) && e.contains(&format!("found {value} at 0")), "{e}");
+    }
 }
 
 /// Packed networks of both kinds of forward quantizer and of floats, with each kind of operation.

@@ -5,6 +5,7 @@
 //! name, and [`Checkpoint::open_or_previous`] falls back to the previous one.
 
 mod file;
+mod numbers;
 mod pretrained;
 
 pub use file::{Header, TensorEntry, TensorFile};
@@ -110,12 +111,13 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads a checkpoint and compares its checksum.
+    /// Reads a checkpoint, compares its checksum and looks at its numbers.
     ///
     /// # Errors
-    /// The file cannot be read, is damaged or cut short, or is no checkpoint of fixnet.
+    /// The file cannot be read, is damaged or cut short, is no checkpoint of fixnet, or holds a number that no run has
+    /// ([`TensorFile::weights`]).
     pub fn open(path: &Path) -> Result<Self> {
-        let file = TensorFile::read(path)?;
+        let file = TensorFile::weights(path)?;
         if file.header().checksum().is_none() {
             return Err(file.damaged(Problem::NoChecksum));
         }
@@ -125,6 +127,10 @@ impl Checkpoint {
             _ => return Err(missing("run.seed_and_step")),
         };
         let progress = Progress::from_array(file.array("run.progress")).ok_or_else(|| missing("run.progress"))?;
+        if !progress.loss_sum.is_finite() {
+            let (name, expected) = ("run.progress".into(), "a finite sum of losses");
+            return Err(file.damaged(Problem::Number { name, at: 4, expected, found: progress.loss_sum as f32 }));
+        }
         Ok(Self { file, seed, step, progress })
     }
 
@@ -180,6 +186,15 @@ impl Checkpoint {
 
     fn names(&self) -> impl Iterator<Item = &str> {
         self.file.header().tensors.iter().map(|t| t.name.as_str())
+    }
+
+    /// Has a store refuse parameters that this checkpoint does not hold, by name and shape, before there is memory for them:
+    /// for the model that it is to be [restored](Self::restore) into.
+    #[must_use]
+    pub fn expected_in(&self, store: Store) -> Store {
+        let floats = self.file.header().tensors.iter().filter(|t| t.dtype == "F32");
+        let shapes = floats.map(|t| (t.name.clone(), t.shape.clone())).collect();
+        store.expecting(shapes, self.path().display().to_string())
     }
 
     /// Puts its numbers into a model of the same form, and into the optimizer if one is given.

@@ -115,7 +115,7 @@ pub enum Problem {
         /// Its name.
         name: String,
     },
-    /// A number that no weights have.
+    /// A number that no run or network has.
     #[error("`{name}`: expected {expected}, found {found} at {at}")]
     Number {
         /// The tensor.
@@ -127,6 +127,9 @@ pub enum Problem {
         /// What it is.
         found: f32,
     },
+    /// It claims more memory than a file is given.
+    #[error(transparent)]
+    Memory(fixnet_tensor::Error),
     /// It belongs to a run with another seed.
     #[error(
         "it belongs to seed {found}, this model to seed {expected}: a run goes on with its own seed (weights alone are \

@@ -1,7 +1,7 @@
 //! Checkpoints that survive: damage is found wherever it is and named, the previous one takes over, equal state gives equal
 //! files, and a header's claims take no memory.
 
-use fixnet_autograd::Store;
+use fixnet_autograd::{Array, Store};
 use fixnet_fuzz as fuzz;
 use fixnet_nn::checkpoint::{self, Checkpoint, Header, Pretrained, Progress, TensorFile, previous_path};
 use fixnet_nn::layers::{BatchNorm2d, Linear};
@@ -331,4 +331,83 @@ fn a_quantized_model_starts_from_float_weights() {
     // a.weight, a.bias, bn.weight, bn.bias and the statistics; the classifier has another shape.
     assert_eq!(taken.count, 5);
     assert_eq!(taken.missing, ["b.weight [4, 5] (found [3, 5])", "b.bias [4] (found [3])"]);
+}
+
+#[test]
+fn numbers_that_no_run_has_are_refused_by_tensor_and_element() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.safetensors");
+    let (store, _) = model(1, "4/4/4", 3);
+    let optimizer = || Optimizer::new("adamt".parse().unwrap()).unwrap();
+    checkpoint::save(&path, &store, &optimizer(), &PROGRESS, &metadata()).unwrap();
+    let whole = TensorFile::read(&path).unwrap();
+    let names: Vec<String> = whole.header().tensors.iter().map(|t| t.name.clone()).collect();
+    let with = |odd: &str, change: &dyn Fn(&mut Array)| {
+        let mut arrays: Vec<(String, Array)> = names.iter().map(|n| (n.clone(), whole.array(n).unwrap())).collect();
+        change(&mut arrays.iter_mut().find(|(name, _)| name == odd).unwrap().1);
+        TensorFile::save(&path, &arrays, &metadata()).unwrap();
+        Checkpoint::open(&path).and_then(|c| c.restore(&mut model(1, "4/4/4", 3).0, Some(&mut optimizer())))
+    };
+    let at_least_0 = "a finite number of at least 0";
+    for (name, value, expected) in [
+        ("a.weight", f32::NAN, "a finite number"),
+        ("b.bias", f32::INFINITY, "a finite number"),
+        ("bn.running_mean", f32::NEG_INFINITY, "a finite number"),
+        ("bn.running_var", -1.0, at_least_0),
+        ("a.weight.scale", 0.0, "a finite number above 0"),
+        ("a.weight.scale", f32::NAN, "a finite number above 0"),
+        ("b.input.scale", -0.5, at_least_0),
+        ("a.gradient.gamma", 1.5, "a number above 0 and up to 1"),
+        ("optimizer.adam.exp_avg.a.bias", f32::NAN, "a finite number"),
+        ("optimizer.adam.exp_avg_sq.a.bias", -1.0, at_least_0),
+        ("optimizer.second.b.input.scale", -1.0, at_least_0),
+    ] {
+        let change = |array: &mut Array| match array {
+            Array::F32(t) => *t.data_mut().last_mut().unwrap() = value,
+            Array::U64(_) => panic!("{name} has floats"),
+        };
+        let Some(Array::F32(tensor)) = whole.array(name) else { panic!("no {name}") };
+        let e = with(name, &change).unwrap_err().to_string();
+        let words = format!("`{name}`: expected {expected}, found {value} at {}", tensor.len() - 1);
+        assert!(e.contains("c.safetensors") && e.ends_with(&words), "{e}");
+    }
+    for (name, at, value, words) in [
+        ("run.progress", 4, f64::NAN, "`run.progress`: expected a finite sum of losses, found NaN at 4"),
+        ("optimizer.transition", 0, f64::INFINITY, "expected finite numbers of at least 0 (as bits of f64), found inf at 0"),
+        ("optimizer.transition", 1, -0.5, "expected finite numbers of at least 0 (as bits of f64), found -0.5 at 1"),
+    ] {
+        let change = |array: &mut Array| match array {
+            Array::U64(v) => v[at] = value.to_bits(),
+            Array::F32(_) => panic!("{name} has whole numbers"),
+        };
+        let e = with(name, &change).unwrap_err().to_string();
+        assert!(e.contains("c.safetensors") && e.ends_with(words), "{e}");
+    }
+    with("a.weight", &|_| ()).unwrap();
+}
+
+#[test]
+fn a_model_that_a_checkpoint_does_not_hold_is_refused_before_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(&saved(folder.path())).unwrap();
+    fill(checkpoint.expected_in(Store::seeded(1)), "4/4/4", 3);
+    let q = QuantConfig::new("4/4/4".parse().unwrap());
+    let mut store = checkpoint.expected_in(Store::seeded(1));
+    let built = fuzz::within(fuzz::MOST, || Linear::quantized(&mut store, "a", [30_000, 30_000], &q, true));
+    let e = built.unwrap_err().to_string();
+    assert!(e.starts_with("state `a.weight`: expected f32 [30000, 30000], found f32 [5, 6] in "), "{e}");
+    assert!(e.ends_with("c.safetensors"), "{e}");
+}
+
+#[test]
+fn a_file_of_holes_is_refused_before_memory_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("holes.safetensors");
+    let elements = 5u64 << 30;
+    let end = 4 * elements;
+    let header = format!("{{\"w\":{{\"dtype\":\"F32\",\"shape\":[{elements}],\"data_offsets\":[0,{end}]}}}}");
+    fs::write(&path, file_of(&header, 0)).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(8 + header.len() as u64 + end).unwrap();
+    let e = fuzz::within(fuzz::MOST, || TensorFile::read(&path)).unwrap_err().to_string();
+    assert!(e.contains("holes.safetensors") && e.contains("claims 21474836480 bytes of memory"), "{e}");
 }

@@ -140,7 +140,7 @@ impl WeightReport {
         let nearest = |x: f32| if q.bits() == 1 { 0.0 } else { (x.floor() + 0.5).clamp(lowest, highest) };
         let distance = reduce::sum_by(len, |i| (levels[i] - nearest(levels[i])).abs());
         let (mut changed, mut moved) = (0, 0u64);
-        if let Some(codes) = &param.codes {
+        if let Some(codes) = param.codes() {
             for (&a, &b) in codes.bytes().iter().zip(before.1.bytes()) {
                 changed += u64::from(a != b);
                 moved += u64::from(a.abs_diff(b));

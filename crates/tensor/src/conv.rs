@@ -423,7 +423,7 @@ fn flat(sums: Sums) -> Result<Sums> {
 /// As [`conv2d`].
 pub fn linear(x: &Codes, w: &Codes) -> Result<Sums> {
     let (x, w) = (pixels("linear", x)?, pixels("linear", w)?);
-    flat(conv2d(&x, &w, &Conv2dGeometry::linear(x.shape()[0], w.shape()[3], w.shape()[0]))?)
+    flat(conv2d(&x, &w, &Conv2dGeometry::linear(x.shape()[0], w.shape()[3], w.shape()[0])?)?)
 }
 
 /// [`linear`] by a given row of the kernel table: for tests and benches.
@@ -432,7 +432,7 @@ pub fn linear(x: &Codes, w: &Codes) -> Result<Sums> {
 /// As [`linear`], or the kernel is not exact for these ranges.
 pub fn linear_by(kernel: &Kernel, x: &Codes, w: &Codes) -> Result<Sums> {
     let (x, w) = (pixels("linear", x)?, pixels("linear", w)?);
-    let geo = Conv2dGeometry::linear(x.shape()[0], w.shape()[3], w.shape()[0]);
+    let geo = Conv2dGeometry::linear(x.shape()[0], w.shape()[3], w.shape()[0])?;
     flat(conv2d_packed_with(kernel, &x, &PackedWeights::forward(&w, &geo)?)?)
 }
 
@@ -442,7 +442,7 @@ pub fn linear_by(kernel: &Kernel, x: &Codes, w: &Codes) -> Result<Sums> {
 /// As [`conv2d`].
 pub fn linear_input_grad(g: &Codes, w: &Codes) -> Result<Sums> {
     let (g, w) = (pixels("linear_input_grad", g)?, pixels("linear_input_grad", w)?);
-    let geo = Conv2dGeometry::linear(g.shape()[0], w.shape()[3], w.shape()[0]);
+    let geo = Conv2dGeometry::linear(g.shape()[0], w.shape()[3], w.shape()[0])?;
     flat(conv2d_input_grad(&g, &w, &geo)?)
 }
 
@@ -453,6 +453,6 @@ pub fn linear_input_grad(g: &Codes, w: &Codes) -> Result<Sums> {
 pub fn linear_weight_grad(x: &Codes, g: &Codes) -> Result<crate::Tensor> {
     let (x, g) = (pixels("linear_weight_grad", x)?, pixels("linear_weight_grad", g)?);
     let (inputs, outputs) = (x.shape()[3], g.shape()[3]);
-    let geo = Conv2dGeometry::linear(x.shape()[0], inputs, outputs);
+    let geo = Conv2dGeometry::linear(x.shape()[0], inputs, outputs)?;
     conv2d_weight_grad(&x, &g, &geo)?.reshape(&[outputs, inputs])
 }

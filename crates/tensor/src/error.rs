@@ -28,6 +28,20 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// A claim of memory is beyond its [`Budget`](crate::Budget).
+    #[error("{what} claims {claimed} bytes of memory, expected at most {left} (of {limit} in all); {advice}")]
+    Memory {
+        /// What is claimed, with its sizes.
+        what: String,
+        /// The bytes that it would take.
+        claimed: u128,
+        /// What is left of the budget.
+        left: u64,
+        /// The whole budget in bytes.
+        limit: u64,
+        /// What to do.
+        advice: &'static str,
+    },
     /// An instruction set that is unknown, or that this CPU cannot run.
     #[error("instruction set `{found}` cannot be used: {reason}; this machine has {available}")]
     Isa {

@@ -272,7 +272,7 @@ pub fn conv2d_weight_grad_with(kernel: &FloatKernel, x: &Tensor, g: &Tensor, geo
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let ([n, inputs], [outputs, i]) = (x.matrix("float linear")?, w.matrix("float linear")?);
     check("float linear", "input", &[n, i], x.shape())?;
-    let plan = Plan::forward(&Conv2dGeometry::linear(n, inputs, outputs), 1);
+    let plan = Plan::forward(&Conv2dGeometry::linear(n, inputs, outputs)?, 1);
     product("float linear", select_float(), x.data(), w.data(), &plan, n)?.reshape(&[n, outputs])
 }
 
@@ -292,7 +292,7 @@ pub fn linear_weight_grad(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     const OP: &str = "float linear_weight_grad";
     let ([n, inputs], [rows, outputs]) = (x.matrix(OP)?, g.matrix(OP)?);
     check(OP, "output gradient", &[n, outputs], &[rows, outputs])?;
-    let geo = Conv2dGeometry::linear(n, inputs, outputs);
+    let geo = Conv2dGeometry::linear(n, inputs, outputs)?;
     let (x, g) = (x.reshape(&[n, 1, 1, inputs])?, g.reshape(&[n, 1, 1, outputs])?);
     conv2d_weight_grad(&x, &g, &geo)?.reshape(&[outputs, inputs])
 }
@@ -304,6 +304,6 @@ pub fn linear_weight_grad(x: &Tensor, g: &Tensor) -> Result<Tensor> {
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let ([m, k], [rows, n]) = (a.matrix("float matmul")?, b.matrix("float matmul")?);
     check("float matmul", "right matrix", &[k, n], &[rows, n])?;
-    let plan = Plan::input_grad(&Conv2dGeometry::linear(m, n, k), 1);
+    let plan = Plan::input_grad(&Conv2dGeometry::linear(m, n, k)?, 1);
     product("float matmul", select_float(), a.data(), b.data(), &plan, m)?.reshape(&[m, n])
 }

@@ -1,6 +1,6 @@
 //! The geometry of a two-dimensional convolution: sizes, checked once, and the sizes that follow from them.
 
-use crate::{Error, Result};
+use crate::{Budget, Error, Result};
 
 /// How a window moves over the image and which channels it sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,29 +22,20 @@ impl Default for Window {
     }
 }
 
-/// Sizes of a convolution of [N, H, W, C_in] with [C_out, KH, KW, C_in / groups] to [N, H_out, W_out, C_out].
+/// Sizes of a convolution of [N, H, W, C_in] with [C_out, KH, KW, C_in / groups] to [N, H_out, W_out, C_out], checked when
+/// they are put together: no size that follows from them wraps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Conv2dGeometry {
-    /// Images.
-    pub n: usize,
-    /// Input height.
-    pub h: usize,
-    /// Input width.
-    pub w: usize,
-    /// Input channels.
-    pub c_in: usize,
-    /// Output channels.
-    pub c_out: usize,
-    /// Window height and width.
-    pub kernel: [usize; 2],
-    /// Step between windows, down and across.
-    pub stride: [usize; 2],
-    /// Zero rows above and below, zero columns left and right.
-    pub padding: [usize; 2],
-    /// Distance between the taps of a window.
-    pub dilation: [usize; 2],
-    /// Groups of channels.
-    pub groups: usize,
+    pub(crate) n: usize,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) c_in: usize,
+    pub(crate) c_out: usize,
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) padding: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+    pub(crate) groups: usize,
 }
 
 impl Conv2dGeometry {
@@ -66,7 +57,7 @@ impl Conv2dGeometry {
     ///
     /// # Errors
     /// Axes are missing, channels disagree or are no multiple of the groups, a stride, dilation or window is zero, the padding reaches a whole window,
-    /// or the window is larger than the padded input.
+    /// the window is larger than the padded input, or a size that follows is beyond memory.
     pub fn windowed(input: &[usize], weight: &[usize], window: Window) -> Result<Self> {
         let Window { stride, padding, dilation, groups } = window;
         const OP: &str = "conv2d";
@@ -103,12 +94,77 @@ impl Conv2dGeometry {
         if height < reach[0] || width < reach[1] {
             return Err(Error::shape(OP, format!("an input that holds a window of {reach:?}"), input));
         }
-        Ok(Self { n, h, w, c_in, c_out, kernel: [kh, kw], stride, padding, dilation, groups })
+        let geometry = Self { n, h, w, c_in, c_out, kernel: [kh, kw], stride, padding, dilation, groups };
+        let mut within = Budget::ARRAY;
+        // What a forward pass or an input gradient lays out, at most: each image with all of its margins.
+        let sides = [height.saturating_add(reach[0]), width.saturating_add(reach[1])];
+        let largest = [n.max(1), sides[0], sides[1], c_in.max(c_out).max(1)];
+        within.claim("conv2d: images with their margins", &largest, 4)?;
+        within.claim("conv2d: weights", weight, 4)?;
+        Budget::new(u64::MAX, "smaller images, windows or batches take less").claim(
+            "conv2d: multiply-adds",
+            &[geometry.output_shape().as_slice(), &[kh, kw, c]].concat(),
+            1,
+        )?;
+        Ok(geometry)
     }
 
     /// The geometry of a matrix product [N, I] x [O, I]^T: a 1x1 convolution of 1x1 images.
-    pub fn linear(n: usize, c_in: usize, c_out: usize) -> Self {
-        Self::windowed(&[n, 1, 1, c_in], &[c_out, 1, 1, c_in], Window::default()).expect("one pixel fits one pixel")
+    ///
+    /// # Errors
+    /// The sizes are beyond memory.
+    pub fn linear(n: usize, c_in: usize, c_out: usize) -> Result<Self> {
+        Self::windowed(&[n, 1, 1, c_in], &[c_out, 1, 1, c_in], Window::default())
+    }
+
+    /// Images.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Input height.
+    pub fn h(&self) -> usize {
+        self.h
+    }
+
+    /// Input width.
+    pub fn w(&self) -> usize {
+        self.w
+    }
+
+    /// Input channels.
+    pub fn c_in(&self) -> usize {
+        self.c_in
+    }
+
+    /// Output channels.
+    pub fn c_out(&self) -> usize {
+        self.c_out
+    }
+
+    /// Window height and width.
+    pub fn kernel(&self) -> [usize; 2] {
+        self.kernel
+    }
+
+    /// Step between windows, down and across.
+    pub fn stride(&self) -> [usize; 2] {
+        self.stride
+    }
+
+    /// Zero rows above and below, zero columns left and right.
+    pub fn padding(&self) -> [usize; 2] {
+        self.padding
+    }
+
+    /// Distance between the taps of a window.
+    pub fn dilation(&self) -> [usize; 2] {
+        self.dilation
+    }
+
+    /// Groups of channels.
+    pub fn groups(&self) -> usize {
+        self.groups
     }
 
     /// Output height.
@@ -148,7 +204,7 @@ impl Conv2dGeometry {
 
     /// Multiply-adds of one product.
     pub fn macs(&self) -> u64 {
-        let window = self.kernel[0] * self.kernel[1] * self.c_in / self.groups;
-        (self.output_shape().iter().product::<usize>() * window) as u64
+        let window = self.kernel[0] * self.kernel[1] * (self.c_in / self.groups);
+        self.output_shape().iter().chain([&window]).map(|&n| n as u64).product()
     }
 }

@@ -5,12 +5,14 @@
 //! - [`conv2d`], [`linear`] and their two gradients: integer products, accumulated exactly.
 //! - [`float`]: the ordered `f32` products of layers that are not quantized.
 //! - [`map`], [`reduce`], [`rng`]: element passes, ordered sums and counter-based noise.
+//! - [`Budget`]: how much memory may be claimed; asked before anything is built.
 //! - [`profile`]: where the time of a step goes.
 //! - [`kernel`]: the table of hand-written kernels, one row each; the only place with `unsafe`.
 //!
 //! Everything here gives the same bits on every instruction set and with any number of threads: integer sums are exact,
 //! and each float sum has one written order.
 
+mod budget;
 mod codes;
 mod conv;
 mod error;
@@ -25,6 +27,7 @@ pub mod rng;
 mod sums;
 mod tensor;
 
+pub use budget::Budget;
 pub use codes::{Codes, Range};
 pub use conv::*;
 pub use error::{Error, Result};

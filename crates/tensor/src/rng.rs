@@ -63,6 +63,17 @@ impl Stream {
         Self { key: [seed as u32, (seed >> 32) as u32], domain, a, b }
     }
 
+    /// The stream of four further numbers within this one; zeros give this one itself. Its key is drawn from this one's,
+    /// so streams of different numbers have as little in common as those of different seeds.
+    #[must_use]
+    pub fn within(self, numbers: [u32; 4]) -> Self {
+        if numbers == [0; 4] {
+            return self;
+        }
+        let [low, high, ..] = philox::<10>(numbers, self.key());
+        Self { key: [low, high], ..self }
+    }
+
     /// The domain goes into the key, so that counters keep 32 bits for each of a, b and the block index, and 32 spare.
     #[inline(always)]
     pub(crate) fn key(&self) -> [u32; 2] {
@@ -183,6 +194,25 @@ mod tests {
             let mut part = vec![0u16; 1000 - start];
             s.fill_u16(start as u64, &mut part);
             assert_eq!(part, whole[start..]);
+        }
+    }
+
+    #[test]
+    fn streams_within_a_stream_differ_in_each_number() {
+        let s = Stream::new(7, domain::ROUNDING, 5, 9);
+        let words = |s: Stream| {
+            let mut words = [0u16; 400];
+            s.fill_u16(0, &mut words);
+            words
+        };
+        assert_eq!(words(s.within([0; 4])), words(s));
+        let mut all = vec![words(s)];
+        all.extend((0..4).flat_map(|i| [1, 2, u32::MAX].map(|n| words(s.within(std::array::from_fn(|k| if k == i { n } else { 0 }))))));
+        for (i, a) in all.iter().enumerate() {
+            for b in &all[..i] {
+                // Words of 16 bits are equal by chance once in 65,536.
+                assert!(a.iter().zip(b).filter(|(a, b)| a == b).count() <= 2);
+            }
         }
     }
 

@@ -10,23 +10,23 @@ use proptest::prelude::*;
 
 /// Calls `f(output index, input index, weight index)` for every product of the convolution: the definition.
 fn each(geo: &Conv2dGeometry, mut f: impl FnMut(usize, usize, usize)) {
-    let ([ho, wo], [kh, kw]) = ([geo.out_h(), geo.out_w()], geo.kernel);
-    for n in 0..geo.n {
+    let ([ho, wo], [kh, kw]) = ([geo.out_h(), geo.out_w()], geo.kernel());
+    for n in 0..geo.n() {
         for oh in 0..ho {
             for ow in 0..wo {
-                for o in 0..geo.c_out {
+                for o in 0..geo.c_out() {
                     for a in 0..kh {
                         for b in 0..kw {
-                            let y = (oh * geo.stride[0] + a * geo.dilation[0]).wrapping_sub(geo.padding[0]);
-                            let x = (ow * geo.stride[1] + b * geo.dilation[1]).wrapping_sub(geo.padding[1]);
-                            if y >= geo.h || x >= geo.w {
+                            let y = (oh * geo.stride()[0] + a * geo.dilation()[0]).wrapping_sub(geo.padding()[0]);
+                            let x = (ow * geo.stride()[1] + b * geo.dilation()[1]).wrapping_sub(geo.padding()[1]);
+                            if y >= geo.h() || x >= geo.w() {
                                 continue;
                             }
-                            let (seen, group) = (geo.c_in / geo.groups, o / (geo.c_out / geo.groups));
+                            let (seen, group) = (geo.c_in() / geo.groups(), o / (geo.c_out() / geo.groups()));
                             for c in 0..seen {
                                 f(
-                                    ((n * ho + oh) * wo + ow) * geo.c_out + o,
-                                    ((n * geo.h + y) * geo.w + x) * geo.c_in + group * seen + c,
+                                    ((n * ho + oh) * wo + ow) * geo.c_out() + o,
+                                    ((n * geo.h() + y) * geo.w() + x) * geo.c_in() + group * seen + c,
                                     ((o * kh + a) * kw + b) * seen + c,
                                 );
                             }
@@ -127,7 +127,11 @@ proptest! {
     /// One-bit operands: every row of the bit kernels gives the sums of the byte kernels.
     #[test]
     fn products_of_bits(geo in geometry(), wide in 0usize..3, seed: u64) {
-        let geo = Conv2dGeometry { c_in: geo.c_in + 32 * wide, ..geo };
+        let ([n, h, w, c], [o, kh, kw, _]) = (geo.input_shape(), geo.weight_shape());
+        let channels = c + 32 * wide;
+        let window =
+            Window { stride: geo.stride(), padding: geo.padding(), dilation: geo.dilation(), groups: geo.groups() };
+        let geo = Conv2dGeometry::windowed(&[n, h, w, channels], &[o, kh, kw, channels], window).unwrap();
         let x = random_codes(&geo.input_shape(), Range::unsigned(1).unwrap(), seed, false);
         let w = random_codes(&geo.weight_shape(), Range::symmetric(1).unwrap(), seed ^ 1, true);
         let bytes = conv2d_packed(&x, &PackedWeights::forward(&w, &geo).unwrap()).unwrap();
@@ -135,7 +139,7 @@ proptest! {
         for k in all_bits() {
             let sums = conv2d_bits_with(k, &x, &w, &geo).unwrap();
             prop_assert_eq!(sums.to_vec(), bytes.to_vec(), "{}", k.name);
-            prop_assert_eq!(sums.moments(geo.c_out), bytes.moments(geo.c_out));
+            prop_assert_eq!(sums.moments(geo.c_out()), bytes.moments(geo.c_out()));
         }
         let four = random_codes(&geo.input_shape(), Range::unsigned(4).unwrap(), seed, false);
         prop_assert!(conv2d_bits_with(&all_bits()[0], &four, &w, &geo).is_err());
@@ -224,7 +228,7 @@ proptest! {
 #[test]
 fn float_matrices_have_one_result() {
     for (n, i, o) in [(7, 33, 5), (300, 600, 40), (513, 64, 17)] {
-        let geo = Conv2dGeometry::linear(n, i, o);
+        let geo = Conv2dGeometry::linear(n, i, o).unwrap();
         let x = random_codes(&[n, 1, 1, i], ranges(1, 8), 1, false).dequantize();
         let g = random_codes(&[n, 1, 1, o], ranges(1, 8), 2, false).dequantize();
         for k in all_float() {
@@ -271,7 +275,7 @@ fn real_layers() {
         same(9, 8, 64, 64, 3, 1, 1),
         same(6, 28, 1, 6, 5, 1, 2),
         same(1, 15, 3, 64, 7, 2, 3),
-        Conv2dGeometry::linear(130, 70, 10),
+        Conv2dGeometry::linear(130, 70, 10).unwrap(),
     ] {
         for bits in [4, 8] {
             for extremes in [false, true] {

@@ -380,9 +380,13 @@ impl Graph<'_> {
     /// running ones. Shapes: x [N, H, W, C] or [N, C].
     ///
     /// # Errors
-    /// The last axis is not as long as the parameters and statistics, or a training batch has fewer than two rows.
+    /// The last axis is not as long as the parameters and statistics; a training batch has fewer than two rows, or a mean or
+    /// variance that is not finite as `f32`; or the parameters are of another store.
     pub fn batch_norm(&mut self, x: &Var, bn: &BatchNorm) -> Result<Var> {
         const OP: &str = "batch_norm";
+        self.store().owns(bn.weight)?;
+        self.store().owns(bn.bias)?;
+        self.store().owns(bn.stats)?;
         let c = self.store().param(bn.weight).value.len();
         let rows = x.shape().iter().product::<usize>() / c.max(1);
         if x.shape().len() < 2 || x.shape().last() != Some(&c) {
@@ -403,13 +407,19 @@ impl Graph<'_> {
         let (mean, var) = statistics(&input, c);
         let (keep, take) = (1.0 - f64::from(bn.momentum), f64::from(bn.momentum));
         let unbiased = rows as f64 / (rows as f64 - 1.0);
+        let step = self.store().step();
         let stats = self.store_mut().state_mut(bn.stats);
-        for (r, m) in stats.mean.data_mut().iter_mut().zip(&mean) {
-            *r = (keep * f64::from(*r) + take * m) as f32;
+        let moved = |old: &Tensor, new: &[f64], factor: f64| -> Vec<f32> {
+            old.data().iter().zip(new).map(|(r, v)| (keep * f64::from(*r) + take * v * factor) as f32).collect()
+        };
+        let (next_mean, next_var) = (moved(&stats.mean, &mean, 1.0), moved(&stats.var, &var, unbiased));
+        // They outlive the step, and would make each later evaluation worthless.
+        if let Some(odd) = next_mean.iter().chain(&next_var).find(|v| !v.is_finite()) {
+            let what = "a mean or variance of a batch norm's input".to_string();
+            return Err(Error::NonFinite { what, step, found: odd.to_string() });
         }
-        for (r, v) in stats.var.data_mut().iter_mut().zip(&var) {
-            *r = (keep * f64::from(*r) + take * v * unbiased) as f32;
-        }
+        stats.mean.data_mut().copy_from_slice(&next_mean);
+        stats.var.data_mut().copy_from_slice(&next_var);
         let inv: Vec<f64> = var.iter().map(|v| 1.0 / (v + f64::from(bn.eps)).sqrt()).collect();
         let unit = |k: usize| match &input {
             Input::Float(_) => 1.0,

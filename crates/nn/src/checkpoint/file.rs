@@ -7,7 +7,7 @@
 
 use crate::{Error, Problem, Result, files};
 use fixnet_autograd::Array;
-use fixnet_tensor::Tensor;
+use fixnet_tensor::{Budget, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -118,11 +118,14 @@ impl TensorFile {
     /// its checksum is compared.
     ///
     /// # Errors
-    /// As [`Header::read`]; or the checksum is another one: the file was damaged.
+    /// As [`Header::read`]; its numbers are beyond [`Budget::FILE`]; or the checksum is another one: the file was damaged.
     pub fn read(path: &Path) -> Result<Self> {
         let (header, mut file) = open(path)?;
-        // `open` has compared this length with that of the file.
-        let mut data = vec![0; header.tensors.iter().map(|t| t.bytes.end).max().unwrap_or(0)];
+        // `open` has compared this length with that of the file, which may be one of holes.
+        let bytes = header.tensors.iter().map(|t| t.bytes.end).max().unwrap_or(0);
+        let claim = Budget::FILE.clone().claim("the tensors of the file", &[bytes], 1);
+        claim.map_err(|e| Error::Checkpoint { path: path.to_path_buf(), problem: Problem::Memory(e) })?;
+        let mut data = vec![0; bytes];
         file.read_exact(&mut data).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         let file = Self { path: path.to_path_buf(), header, data };
         if let Some(expected) = file.header.checksum() {
@@ -135,26 +138,15 @@ impl TensorFile {
         Ok(file)
     }
 
-    /// [`read`](Self::read) of a file of weights to start from, whoever wrote it.
+    /// [`read`](Self::read) of a file whose numbers are to be used: a checkpoint, a packed network, or weights to start
+    /// from, whoever wrote them.
     ///
     /// # Errors
-    /// As there; or a number is not finite (as `f32`), or a running variance is below 0.
+    /// As there; or a number is not finite (as `f32`), a running variance is below 0, or, in a file of fixnet, a scale, a
+    /// clipping factor or a mean of squares is out of its range. The message names the tensor and the element.
     pub fn weights(path: &Path) -> Result<Self> {
         let file = Self::read(path)?;
-        for entry in &file.header.tensors {
-            let variance = entry.name.ends_with("running_var");
-            let odd = |v: &f32| !v.is_finite() || (variance && *v < 0.0);
-            let values = file.values(entry).unwrap_or_default();
-            if let Some(at) = values.iter().position(odd) {
-                let expected = if variance { "a number of at least 0" } else { "a finite number" };
-                return Err(file.damaged(Problem::Number {
-                    name: entry.name.clone(),
-                    at,
-                    expected,
-                    found: values[at],
-                }));
-            }
-        }
+        file.check_numbers()?;
         Ok(file)
     }
 
@@ -189,15 +181,17 @@ impl TensorFile {
 
     /// The numbers of one of its tensors as `f32`, if they are `F32`, `F16`, `BF16` or `F64`.
     pub fn values(&self, entry: &TensorEntry) -> Option<Vec<f32>> {
+        self.floats_of(entry).map(Iterator::collect)
+    }
+
+    /// [`values`](Self::values) one by one.
+    pub(super) fn floats_of(&self, entry: &TensorEntry) -> Option<Box<dyn Iterator<Item = f32> + '_>> {
         let bytes = self.bytes(entry);
         Some(match entry.dtype.as_str() {
-            "F32" => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            "BF16" => bytes.chunks_exact(2).map(|b| f32::from_bits(u32::from_le_bytes([0, 0, b[0], b[1]]))).collect(),
-            "F16" => bytes.chunks_exact(2).map(|b| half(u16::from_le_bytes([b[0], b[1]]))).collect(),
-            "F64" => bytes
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
-                .collect(),
+            "F32" => Box::new(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+            "BF16" => Box::new(bytes.as_chunks().0.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16))),
+            "F16" => Box::new(bytes.as_chunks().0.iter().map(|b| half(u16::from_le_bytes(*b)))),
+            "F64" => Box::new(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
             _ => return None,
         })
     }

@@ -5,7 +5,7 @@ use super::{
     classes::{check_class_names, numbers},
 };
 use fixnet_tensor::{
-    Buffer,
+    Budget, Buffer,
     rng::{Stream, domain},
 };
 use rayon::prelude::*;
@@ -71,7 +71,7 @@ pub(super) trait OnDemand: fmt::Debug + Send + Sync {
 }
 
 /// Images of a set that take more bytes than this are streamed.
-pub(super) const IN_MEMORY: u64 = 512 << 20;
+pub(super) const IN_MEMORY: u64 = Budget::DATA.limit();
 
 /// Sums and sums of squares of each channel, and how many pixels they are of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +95,8 @@ impl Dataset {
     /// A data set of images of `shape` (height, width, channels).
     ///
     /// # Errors
-    /// No images, bytes that are no whole number of images, not one label an image, or a label that is not below
-    /// `classes`.
+    /// No images, bytes that are no whole number of images, not one label an image, a label that is not below `classes`, or
+    /// an image beyond memory.
     pub fn new(
         name: impl Into<String>,
         shape: [usize; 3],
@@ -105,7 +105,7 @@ impl Dataset {
         labels: Vec<u16>,
     ) -> Result<Self> {
         let (name, [height, width, channels]) = (name.into(), shape);
-        let image = height * width * channels;
+        let image = Budget::ARRAY.clone().claim(&format!("{name}: an image"), &shape, 1)?;
         if images.is_empty() || image == 0 || classes == 0 {
             return Err(DataError::Empty { place: name });
         }
@@ -139,6 +139,7 @@ impl Dataset {
     /// A data set of images that are read when they are asked for; `labels` are below `classes`, one an image.
     pub(super) fn streamed(name: String, from: Arc<dyn OnDemand>, classes: usize, labels: Vec<u16>) -> Result<Self> {
         let [height, width, channels] = from.shape();
+        Budget::IMAGE.clone().claim(&format!("{name}: an image"), &from.shape(), 1)?;
         let order = (0..labels.len()).map(|i| u32::try_from(i).ok()).collect::<Option<_>>();
         let order = order.ok_or_else(|| DataError::Unexpected {
             place: name.clone(),

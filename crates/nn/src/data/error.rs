@@ -157,6 +157,9 @@ pub enum DataError {
         /// What is there.
         found: String,
     },
+    /// A file or an image claims more memory than it is given.
+    #[error(transparent)]
+    Memory(#[from] fixnet_tensor::Error),
     /// A data source that is not known.
     #[error(
         "data: expected digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH or npz:PATH, \

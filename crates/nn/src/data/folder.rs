@@ -10,6 +10,7 @@ use super::{
     DataError, Dataset, Result, Split,
     dataset::{IN_MEMORY, OnDemand},
 };
+use fixnet_tensor::Budget;
 use image::{DynamicImage, ImageDecoder, codecs::png::PngDecoder, imageops::FilterType};
 use rayon::prelude::*;
 use std::{
@@ -231,8 +232,8 @@ impl Head {
         Self::read(path, BufReader::new(file), meta.len())
     }
 
-    /// Reads a header. A file whose size cannot hold the image that its header announces is refused, so that nothing is
-    /// allocated for it.
+    /// Reads a header. A file whose size cannot hold the image that its header announces is refused, and so is an image
+    /// beyond [`Budget::IMAGE`]: nothing is allocated for either.
     fn read<R: BufRead + Seek>(path: &Path, mut from: R, len: u64) -> Result<Self> {
         let mut start = Vec::new();
         let io = |source| DataError::Io { place: path.display().to_string(), source };
@@ -246,12 +247,14 @@ impl Head {
             [] => return Err(unexpected(path, IMAGE, "an empty file")),
             _ => return Err(unexpected(path, IMAGE, "another kind of file")),
         };
-        let ([height, width], colour) = guarded(path, || kind.head(from))?;
+        let ([height, width], colour, pixel) = guarded(path, || kind.head(from))?;
         let fits = (height as u64).saturating_mul(width as u64) <= len.saturating_mul(most);
         if height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE || !fits {
             let found = format!("{height}x{width} announced in a file of {len} bytes");
             return Err(unexpected(path, "an image of sides from 1 to 16384 that its file can hold", found));
         }
+        // A small file may hold a large image, and several are decoded at a time.
+        Budget::IMAGE.clone().claim(&path.display().to_string(), &[height, width], pixel)?;
         Ok(Self { kind, size: [height, width], colour, len })
     }
 }
@@ -270,19 +273,23 @@ fn text(e: impl ToString) -> String {
 }
 
 impl Kind {
-    /// Height and width, and whether there are colours.
-    fn head<R: BufRead + Seek>(self, from: R) -> std::result::Result<([usize; 2], bool), String> {
+    /// Height and width, whether there are colours, and the bytes that a decoder takes for a pixel.
+    fn head<R: BufRead + Seek>(self, from: R) -> std::result::Result<([usize; 2], bool, usize), String> {
         match self {
             Self::Png => {
                 let png = PngDecoder::with_limits(from, limits()).map_err(text)?;
                 let (width, height) = png.dimensions();
-                Ok(([height as usize, width as usize], png.color_type().has_color()))
+                let colour = png.color_type();
+                Ok(([height as usize, width as usize], colour.has_color(), colour.bytes_per_pixel().into()))
             }
             Self::Jpeg => {
                 let mut jpeg = JpegDecoder::new_with_options(from, options());
                 jpeg.decode_headers().map_err(text)?;
                 let info = jpeg.info().ok_or("no frame")?;
-                Ok(([info.height.into(), info.width.into()], info.components > 1))
+                // A progressive file keeps a coefficient of two bytes beside each byte.
+                let number = if info.sof.is_sequential_dct() { 1 } else { 3 };
+                let pixel = number * usize::from(info.components);
+                Ok(([info.height.into(), info.width.into()], info.components > 1, pixel))
             }
         }
     }
@@ -611,6 +618,31 @@ mod tests {
             prop_assert_eq!(image.len(), shape.iter().product::<usize>());
         }
         Ok(())
+    }
+
+    /// A head of a few bytes with enough after it: as large as the file could hold, and larger than is decoded.
+    #[test]
+    fn an_image_beyond_its_budget_is_refused_by_its_head() {
+        let chunk = |kind: &[u8; 4], data: &[u8]| {
+            let mut crc = flate2::Crc::new();
+            crc.update(&[kind, data].concat());
+            [&(data.len() as u32).to_be_bytes()[..], kind, data, &crc.sum().to_be_bytes()].concat()
+        };
+        let head = |side: u32, bits: u8| {
+            let size = [side.to_be_bytes(), side.to_be_bytes()].concat();
+            let start = [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &[&size[..], &[bits, 2, 0, 0, 0]].concat())].concat();
+            [start, chunk(b"IDAT", &[0; 40_000])].concat()
+        };
+        let read = |file: Vec<u8>| {
+            let len = file.len() as u64;
+            fuzz::within(fuzz::MOST, || Head::read(Path::new("a.png"), Cursor::new(file), len).map(|head| head.size))
+        };
+        for (side, bits, bytes) in [(16_384, 8, 805_306_368u64), (10_000, 16, 600_000_000)] {
+            let e = read(head(side, bits)).unwrap_err().to_string();
+            let words = format!("claims {bytes} bytes of memory, expected at most 536870912");
+            assert!(e.starts_with("a.png: [") && e.contains(&words), "{e}");
+        }
+        assert_eq!(read(head(10_000, 8)).unwrap(), [10_000, 10_000]);
     }
 
     proptest! {

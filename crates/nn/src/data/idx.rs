@@ -5,6 +5,7 @@ use super::{
     dataset::{IN_MEMORY, check_labels},
     records::{Form, Part, Records},
 };
+use fixnet_tensor::Budget;
 use flate2::read::MultiGzDecoder;
 use std::{
     fs::File,
@@ -51,9 +52,10 @@ impl Idx {
         let zipped = head == [0x1f, 0x8b];
         let whole = head.as_slice().chain(from);
         if !zipped {
-            return Self::read_plain(place, whole, axes, u128::MAX, |_, e| plain(e));
+            // What a plain file announces it has to hold.
+            return Self::read_plain(place, whole, axes, None, |_, e| plain(e));
         }
-        Self::read_plain(place, MultiGzDecoder::new(whole), axes, IN_MEMORY.into(), |read, e| match e.kind() {
+        Self::read_plain(place, MultiGzDecoder::new(whole), axes, Some(Budget::DATA), |read, e| match e.kind() {
             // The decoder reports a stream that stops midway so; the header may not be known yet.
             ErrorKind::UnexpectedEof => DataError::Compression {
                 place: place.into(),
@@ -95,14 +97,13 @@ impl Idx {
         place: &str,
         mut from: impl Read,
         axes: usize,
-        most: u128,
+        unpacked: Option<Budget>,
         error: impl Fn(usize, std::io::Error) -> DataError,
     ) -> Result<Self> {
         let (shape, size) = Self::header(place, from.by_ref(), axes, &error)?;
         let (place, header) = (|| place.to_string(), 4 + 4 * axes);
-        if size > most {
-            let expected = format!("at most {most} bytes in a compressed file (plain ones may be longer)");
-            return Err(DataError::Unexpected { place: place(), expected, found: size.to_string() });
+        if let Some(mut budget) = unpacked {
+            budget.claim(&place(), &shape, 1)?;
         }
         // One byte more than announced tells whether there is more; nothing is allocated on the header's word alone.
         let mut data = Vec::new();
@@ -293,7 +294,7 @@ mod tests {
     fn a_bomb_is_refused_by_its_header() {
         let bomb = Idx { shape: vec![600, 1 << 10, 1 << 10], data: vec![0; 8] }.to_bytes();
         let e = read(&gzip(&bomb), 3).unwrap_err();
-        assert!(e.starts_with("file: expected at most 536870912 bytes in a compressed file"), "{e}");
+        assert!(e.starts_with("file: [600, 1024, 1024] of 1 bytes each claims 629145600 bytes of memory, expected at most 536870912"), "{e}");
     }
 
     #[test]

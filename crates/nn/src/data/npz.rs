@@ -10,7 +10,7 @@ use super::{
     npz_names,
     records::{Form, Part, Records, out_of_range},
 };
-use fixnet_tensor::Buffer;
+use fixnet_tensor::{Budget, Buffer};
 use std::{
     fs::File,
     io::{BufReader, Read, Seek},
@@ -184,9 +184,8 @@ impl Array {
 
     /// The bytes of the numbers, of which `most` are allowed.
     fn bytes(&self, from: &mut dyn Read, most: u64) -> Result<Vec<u8>> {
-        if self.len > u128::from(most) {
-            return self.wrong(&format!("an array of at most {most} bytes"), self.len);
-        }
+        let width = usize::from(self.kind[1] - b'0');
+        Budget::new(most, Budget::DATA.advice()).claim(&self.place, &self.shape, width)?;
         // One byte more than announced tells whether there is more; nothing is allocated on the header's word alone.
         let mut bytes = Vec::new();
         from.take(self.len as u64 + 1).read_to_end(&mut bytes).map_err(|e| self.damaged(e))?;
@@ -238,8 +237,8 @@ impl Array {
             return Ok((count, Images::Memory(shape, out)));
         }
         let Some((path, offset)) = lies else {
-            let most = format!("at most {in_memory} bytes in a compressed array (others may be longer)");
-            return self.wrong(&most, self.len / form.size() as u128);
+            Budget::new(in_memory, Budget::DATA.advice()).claim(&self.place, &self.shape, 1)?;
+            return self.incomplete("a compressed array");
         };
         // Beyond what a file may hold the sizes of an image need not fit their types.
         let Ok(len) = i64::try_from(self.len) else { return self.incomplete("fewer") };
@@ -388,7 +387,7 @@ mod tests {
             assert!(streamed.train.is_streamed() && !streamed.test.is_streamed() && !memory.train.is_streamed());
             assert!((0..2).all(|i| streamed.train.image(i).unwrap() == memory.train.image(i).unwrap()));
             let e = read(change, CompressionMethod::Deflated, 3).unwrap_err();
-            assert!(e.starts_with("f: x_train: expected at most 3 bytes in a compressed array"), "{e}");
+            assert!(e.contains("x_train: [") && e.contains("expected at most 3 (of 3 in all); plain files"), "{e}");
         }
         let streamed = |name, bytes| read(Some((name, bytes)), CompressionMethod::Stored, 3).unwrap_err();
         let e = streamed("x_train", npy("<f4", "(1, 2, 2)", &[0.0, 0.5, 1.5, 0.0f32].map(f32::to_le_bytes).concat()));
@@ -435,7 +434,7 @@ mod tests {
             ("x_train", npy("|u1", "(2, 1, 2)", &[0; 3]), "expected 4 bytes of numbers [2, 1, 2], found 3"),
             ("x_train", npy("|u1", "(2, 1, 2)", &[0; 5]), "expected 4 bytes of numbers [2, 1, 2], found more"),
             ("x_train", npy("|u1", "(0, 1, 2)", &[]), "at least one image"),
-            ("x_train", npy("|u1", "(99999, 9999, 9999)", &[0; 5]), "at most 536870912 bytes in a compressed array"),
+            ("x_train", npy("|u1", "(99999, 9999, 9999)", &[0; 5]), "bytes of memory, expected at most 536870912 (of 536870912 in all); plain files"),
             ("y_train", npy("|u1", "(99999999999,)", &[0; 5]), "expected an array of at most 536870912 bytes"),
             ("x_train", npy("|u1", "(-1, 1, 2)", &[0; 5]), "expected 'shape': (…)"),
             (

@@ -2,7 +2,7 @@
 //! are asked for.
 
 use super::{DataError, Dataset, Result, dataset::OnDemand};
-use fixnet_tensor::Buffer;
+use fixnet_tensor::{Budget, Buffer};
 use std::{
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
@@ -74,8 +74,11 @@ impl Records {
     /// Images of `shape` whose size fits in memory as numbers do.
     ///
     /// # Errors
-    /// A file cannot hold its images.
+    /// A file cannot hold its images, or one of them takes more than [`Budget::IMAGE`].
     pub(super) fn new(parts: Vec<Part>, shape: [usize; 3], form: Form) -> Result<Self> {
+        if let Some(part) = parts.first() {
+            Budget::IMAGE.clone().claim(&format!("{}: an image", part.place), &shape, form.size())?;
+        }
         let records = Self { parts, shape, form };
         for part in &records.parts {
             let io = |source| DataError::Io { place: part.place.clone(), source };

@@ -36,6 +36,7 @@ impl Layer for BatchNorm2d {
     }
 
     fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        t.store().owns(self.op.stats).map_err(|e| e.in_layer(&self.name))?;
         let norm = Some(self.op.fixed(t.store()));
         t.push(&self.name, Op::BatchNorm, &[x], Numbers { norm, ..Numbers::default() })
     }

@@ -69,7 +69,7 @@ impl Conv2d {
         }
         let float = config.precision == Precision::FLOAT;
         let group = if float { Group::Weight } else { Group::Latent };
-        let std = libm::sqrtf(2.0 / (kernel[0] * kernel[1] * c_out / groups) as f32);
+        let std = libm::sqrtf(2.0 / (kernel[0].saturating_mul(kernel[1]).saturating_mul(c_out) / groups) as f32);
         let shape = [c_out, kernel[0], kernel[1], c_in / groups];
         let weight = store.add_normal(&format!("{name}.weight"), group, &shape, std)?;
         let quantized = match float {
@@ -103,6 +103,7 @@ impl Conv2d {
 impl Layer for Conv2d {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         let named = |e: Error| e.in_layer(&self.name);
+        g.store().owns(self.weight).map_err(named)?;
         let y = match &self.quantized {
             Some(op) => op.forward(g, x)?,
             None => {
@@ -120,6 +121,7 @@ impl Layer for Conv2d {
     }
 
     fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        t.store().owns(self.weight).map_err(|e| e.in_layer(&self.name))?;
         let weight = match &self.quantized {
             Some(op) => Weight::Quantized(op.fixed(t.store())?),
             None => Weight::Float(t.store().param(self.weight).value.clone()),

@@ -38,7 +38,7 @@ impl Linear {
     ) -> Result<Self> {
         let float = config.precision == Precision::FLOAT;
         let group = if float { Group::Weight } else { Group::Latent };
-        let std = libm::sqrtf(2.0 / (c_in + c_out) as f32);
+        let std = libm::sqrtf(2.0 / c_in.saturating_add(c_out) as f32);
         let weight = store.add_normal(&format!("{name}.weight"), group, &[c_out, c_in], std)?;
         let bias = store.add(&format!("{name}.bias"), Group::Offset, Tensor::zeros(&[c_out]))?;
         let quantized = if float { None } else { Some(QLinear::new(store, name, weight, config, signed)?) };
@@ -58,6 +58,7 @@ impl Linear {
 
 impl Layer for Linear {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        g.store().owns(self.weight).map_err(|e| e.in_layer(&self.name))?;
         let y = match &self.quantized {
             Some(op) => op.forward(g, x)?,
             None => {
@@ -70,6 +71,7 @@ impl Layer for Linear {
     }
 
     fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
+        t.store().owns(self.weight).map_err(|e| e.in_layer(&self.name))?;
         let weight = match &self.quantized {
             Some(op) => Weight::Quantized(op.fixed(t.store())?),
             None => Weight::Float(t.store().param(self.weight).value.clone()),

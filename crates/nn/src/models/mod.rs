@@ -9,6 +9,7 @@ pub use resnet::{resnet_cifar, resnet_imagenet, resnet18};
 use crate::layers::{BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Relu, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
+use fixnet_tensor::Budget;
 use std::fmt;
 use std::str::FromStr;
 
@@ -97,7 +98,8 @@ impl FromStr for ModelSpec {
 /// A perceptron has no first convolution: its first layer is quantized like the rest.
 ///
 /// # Errors
-/// The images are too small for the model, or names in the store are taken.
+/// The images are too small for the model; its parameters take more memory than [`Store::within`] gives, or are not those
+/// that the store [expects](Store::expecting), which is known before they are made; or names in the store are taken.
 pub fn build(
     store: &mut Store,
     model: &ModelSpec,
@@ -105,8 +107,9 @@ pub fn build(
     classes: usize,
     config: &QuantConfig,
 ) -> Result<Sequential> {
+    let pixels = Budget::ARRAY.clone().claim("an image of the model", &input, size_of::<f32>())?;
     match model {
-        ModelSpec::Mlp(widths) => mlp(store, input.iter().product(), widths, classes, config),
+        ModelSpec::Mlp(widths) => mlp(store, pixels, widths, classes, config),
         ModelSpec::LeNet => lenet(store, input, classes, config),
         ModelSpec::ResNet(depth) => resnet_cifar(store, *depth, input[2], classes, config),
         ModelSpec::ResNet18 => resnet18(store, input[2], classes, config),
@@ -146,7 +149,7 @@ pub fn lenet(store: &mut Store, [h, w, c]: [usize; 3], classes: usize, config: &
         return Err(Error::setting("image for lenet", "at least 4x4 pixels", format!("{h}x{w}")));
     }
     let edge = config.edge()?;
-    let features = (h / 4) * (w / 4) * 64;
+    let features = Budget::ARRAY.clone().claim("features of lenet", &[h / 4, w / 4, 64], size_of::<f32>())?;
     let pool = MaxPool2d { size: 2, stride: 2, padding: 0 };
     Ok(Sequential::new()
         .push(Conv2d::quantized(store, "conv1", [c, 32], 5, 1, &edge, true)?)

@@ -8,7 +8,7 @@
 use super::rule::Scalars;
 use super::transition::{self, Scheduler};
 use super::{Schedule, TransitionConfig, TransitionReport, UpdateRule};
-use fixnet_autograd::{Array, Error, Group, Param, ParamId, Result, Store};
+use fixnet_autograd::{Array, Error, Group, Param, ParamId, Result, Store, StoreId};
 use fixnet_quant::{Transitions, WeightQuantizer, diagnostics, requantize};
 use fixnet_tensor::{Tensor, map};
 use std::fmt;
@@ -165,6 +165,8 @@ pub struct StepReport {
 #[derive(Debug, Clone)]
 pub struct Optimizer {
     config: OptimizerConfig,
+    /// The store that its buffers belong to, from the first step or the state that was loaded on.
+    store: Option<StoreId>,
     /// The buffers of each parameter, none before its first gradient.
     buffers: Vec<Vec<Tensor>>,
     /// P_t of NAdam.
@@ -203,7 +205,7 @@ impl Optimizer {
         }
         let first = config.lr * config.latent_lr_factor;
         let transition = config.transition.as_ref().map(|t| Scheduler::new(t, first));
-        Ok(Self { config, buffers: Vec::new(), mu_product: 1.0, transition })
+        Ok(Self { config, store: None, buffers: Vec::new(), mu_product: 1.0, transition })
     }
 
     /// The settings.
@@ -215,9 +217,10 @@ impl Optimizer {
     /// transitions and advances the store's step, which is the clock of schedules and of Adam's bias correction.
     ///
     /// # Errors
-    /// A gradient has another shape than its parameter; or a parameter, or what the optimizer keeps of it, is not finite
-    /// after the step.
+    /// The store is not that of the steps before; a gradient has another shape than its parameter, or this one another than
+    /// before; or a parameter, or what the optimizer keeps of it, is not finite after the step.
     pub fn step(&mut self, store: &mut Store) -> Result<StepReport> {
+        store.owns(*self.store.get_or_insert(store.id()))?;
         let (step, total) = (store.step(), self.config.total_steps);
         let lr = self.config.schedule.at(self.config.lr, step, total);
         self.mu_product *= self.config.rule.mu(step + 1);
@@ -225,10 +228,11 @@ impl Optimizer {
         let talr = self.transition.as_ref().map_or_else(Vec::new, |t| t.talr(store));
         self.buffers.resize(store.params().len(), Vec::new());
         for (i, id) in store.ids().enumerate() {
-            let Some(grad) = store.param_mut(id).grad.take() else { continue };
+            let Some(grad) = store.take_grad(id) else { continue };
             let p = store.param(id);
-            if grad.shape() != p.value.shape() {
-                let expected = format!("a gradient of {:?} for `{}`", p.value.shape(), p.name());
+            let kept = self.buffers[i].iter().map(Tensor::shape);
+            if kept.chain([grad.shape()]).any(|shape| shape != p.value.shape()) {
+                let expected = format!("a gradient of {:?} for `{}`, as in each step", p.value.shape(), p.name());
                 return Err(fixnet_tensor::Error::shape("optimizer", expected, grad.shape()).into());
             }
             let keys = self.keys(store, &fixed, id);
@@ -329,7 +333,10 @@ impl Optimizer {
             .map(|id| self.keys(store, &fixed, id).iter().map(|key| load(key, store.param(id))).collect())
             .collect::<Result<Vec<Vec<Tensor>>>>()?;
         let mu_product = match (self.config.rule, get(MU_PRODUCT)) {
-            (UpdateRule::NAdam { .. }, Some(Array::U64(v))) if v.len() == 1 => f64::from_bits(v[0]),
+            (UpdateRule::NAdam { .. }, Some(Array::U64(v))) if v.len() == 1 => {
+                let share = |v: f64| (0.0..=1.0).contains(&v);
+                doubles(MU_PRODUCT, &v, "from 0 to 1", share)?[0]
+            }
             (UpdateRule::NAdam { .. }, other) => return Err(unfit(MU_PRODUCT.into(), "u64 [1]".into(), other)),
             _ => 1.0,
         };
@@ -342,6 +349,7 @@ impl Optimizer {
                 None => None,
             },
         };
+        self.store = Some(store.id());
         (self.buffers, self.mu_product, self.transition) = (buffers, mu_product, transition);
         Ok(())
     }
@@ -353,6 +361,19 @@ const MU_PRODUCT: &str = "optimizer.nadam.mu_product";
 /// The name of a parameter's buffer in a state.
 fn name(key: &str, p: &Param) -> String {
     format!("optimizer.{key}.{}", p.name())
+}
+
+/// Numbers that a state keeps as the bits of f64. One that is not `right` is an error, with its place.
+pub(super) fn doubles(name: &str, bits: &[u64], expected: &str, right: impl Fn(f64) -> bool) -> Result<Vec<f64>> {
+    let values: Vec<f64> = bits.iter().map(|&b| f64::from_bits(b)).collect();
+    match values.iter().position(|&v| !right(v)) {
+        None => Ok(values),
+        Some(at) => Err(Error::State {
+            name: name.into(),
+            expected: format!("finite numbers {expected} (as bits of f64)"),
+            found: format!("{} at {at}", values[at]),
+        }),
+    }
 }
 
 /// The error of a state that does not fit.

@@ -175,7 +175,9 @@ impl Scheduler {
     pub(super) fn loaded(&self, store: &Store, get: &mut dyn FnMut(&str) -> Option<Array>) -> Result<Self> {
         let load = |name: String| match get(&name) {
             Some(Array::U64(v)) if v.len() == 2 => {
-                Ok(TransitionRate { running: f64::from_bits(v[0]), talr: f64::from_bits(v[1]), ..self.first })
+                let right = |v: f64| v.is_finite() && v >= 0.0;
+                let values = super::optimizer::doubles(&name, &v, "of at least 0", right)?;
+                Ok(TransitionRate { running: values[0], talr: values[1], ..self.first })
             }
             other => Err(super::optimizer::unfit(name, "u64 [2]".into(), other)),
         };

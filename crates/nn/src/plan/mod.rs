@@ -14,7 +14,8 @@ pub use summary::{Row, Summary};
 use crate::data::Normalize;
 use crate::{Layer, Result};
 use fixnet_autograd::{self as autograd, Error, Graph, Store, Var};
-use fixnet_tensor::Tensor;
+use fixnet_tensor::{Budget, Tensor};
+use std::collections::BTreeSet;
 
 /// The address of a value in a plan: the output of the node of this index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +70,7 @@ impl Plan {
     /// Adds an operation on values that are there; its output becomes that of the plan.
     ///
     /// # Errors
-    /// An input is not there, numbers are missing, or shapes do not fit; the error names the layer.
+    /// An input is not there, numbers are missing, or shapes do not fit each other or memory; the error names the layer.
     pub fn push(&mut self, name: &str, op: Op, inputs: &[Edge], numbers: Numbers) -> autograd::Result<Edge> {
         let named = |e: Error| if name.is_empty() { e } else { e.in_layer(name) };
         let shapes = inputs.iter().map(|e| self.nodes.get(e.0).map(|n| n.shape.as_slice()));
@@ -77,7 +78,11 @@ impl Plan {
             let found = format!("{:?}", inputs.iter().map(|e| e.0).collect::<Vec<_>>());
             return Err(named(Error::setting("inputs of an operation", format!("below {}", self.nodes.len()), found)));
         };
+        // No product of lengths wraps, in shapes that follow from these either.
+        let claim = |shape: &[usize]| Budget::ARRAY.clone().claim("a value of the network", shape, size_of::<f32>());
+        shapes.iter().try_for_each(|shape| claim(shape).map(drop)).map_err(|e| named(e.into()))?;
         let shape = op.output_shape(&shapes, &numbers).map_err(named)?;
+        claim(&shape).map_err(|e| named(e.into()))?;
         let inputs = inputs.iter().map(|e| e.0).collect();
         self.nodes.push(Node { name: name.to_string(), op, inputs, shape, numbers });
         Ok(Edge(self.nodes.len() - 1))
@@ -131,6 +136,36 @@ impl Plan {
         self.nodes.last().map_or(&[], |n| &n.shape)
     }
 
+    /// The most bytes that values take at a time while one image is evaluated, written out as floats.
+    pub fn memory(&self) -> u128 {
+        let bytes = |node: &Node| node.shape.iter().fold(size_of::<f32>() as u128, |n, &axis| n.saturating_mul(axis as u128));
+        let last_use = self.last_use();
+        let (mut held, mut most) = (0u128, 0);
+        for (i, node) in self.nodes.iter().enumerate() {
+            held = held.saturating_add(bytes(node));
+            most = held.max(most);
+            let done: BTreeSet<usize> = node.inputs.iter().copied().filter(|&k| last_use[k] == i).collect();
+            held = done.iter().fold(held, |held, &k| held.saturating_sub(bytes(&self.nodes[k])));
+        }
+        most
+    }
+
+    /// How many images, at most `most` and at least one, a batch may have for its values to stay within
+    /// [`Budget::BATCH`].
+    pub fn batch(&self, most: usize) -> usize {
+        let fit = u128::from(Budget::BATCH.limit()) / self.memory().max(1);
+        usize::try_from(fit).unwrap_or(most).clamp(1, most.max(1))
+    }
+
+    /// The last node that reads each one; itself, if none does.
+    fn last_use(&self) -> Vec<usize> {
+        let mut last_use: Vec<usize> = (0..self.nodes.len()).collect();
+        for (i, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|&input| last_use[input] = i);
+        }
+        last_use
+    }
+
     /// A table of the layers.
     pub fn summary(&self) -> Summary {
         Summary::of(self)
@@ -158,10 +193,7 @@ impl Layer for Plan {
             let expected = format!("a batch of {:?}", self.input_shape());
             return Err(fixnet_tensor::Error::shape("input", expected, x.shape()).into());
         }
-        let mut last_use: Vec<usize> = (0..self.nodes.len()).collect();
-        for (i, node) in self.nodes.iter().enumerate() {
-            node.inputs.iter().for_each(|&input| last_use[input] = i);
-        }
+        let last_use = self.last_use();
         let input = match &self.normalize {
             Some(normalize) => g.input(normalize.apply(&x.tensor())?),
             None => x.clone(),

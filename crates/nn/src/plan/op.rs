@@ -206,8 +206,8 @@ impl Op {
                 let [h, w, c] = image("conv2d")?;
                 let weight = numbers.weight()?.shape();
                 let g = Conv2dGeometry::windowed(&[1, h, w, c], weight, *window)?;
-                numbers.check_bias(g.c_out)?;
-                Ok(vec![g.out_h(), g.out_w(), g.c_out])
+                numbers.check_bias(g.c_out())?;
+                Ok(vec![g.out_h(), g.out_w(), g.c_out()])
             }
             Self::Linear => match (numbers.weight()?.shape(), x) {
                 (&[o, i], &[found]) if i == found => {
@@ -241,7 +241,7 @@ impl Op {
                 let [h, w, c] = image("pixel_shuffle")?;
                 match factor.checked_mul(*factor) {
                     Some(area) if area > 0 && c > 0 && c.is_multiple_of(area) => {
-                        Ok(vec![h * factor, w * factor, c / area])
+                        Ok(vec![h.saturating_mul(*factor), w.saturating_mul(*factor), c / area])
                     }
                     _ => {
                         Err(TensorError::shape("pixel_shuffle", format!("channels for the factor {factor}"), x).into())

@@ -115,8 +115,16 @@ impl WeightQuantizer {
     /// Quantizes the latent weight anew, and keeps and returns the codes.
     ///
     /// # Errors
-    /// None for a quantizer made by [`new`](Self::new).
+    /// The scale has another shape than the quantizer gave it.
     pub fn requantize(&self, store: &mut Store) -> Result<Codes> {
+        if let Some(scale) = self.scale.map(|s| store.param(s)) {
+            let (found, latent) = (scale.value.shape(), store.param(self.weight).value.shape());
+            if found != &latent[..usize::from(self.by_channel)] {
+                let expected = if self.by_channel { "one number an output channel" } else { "one number, []" };
+                let (name, found) = (scale.name().to_string(), format!("f32 {found:?}"));
+                return Err(Error::State { name, expected: expected.into(), found });
+            }
+        }
         let (latent, scales) = (&store.param(self.weight).value, self.scales(store));
         let mut bytes = Buffer::take(latent.len());
         let value = if self.by_channel {
@@ -135,16 +143,16 @@ impl WeightQuantizer {
             self.levels.value(scales[0])
         };
         let codes = Codes::new(latent.shape(), self.levels.range, value, bytes)?;
-        store.param_mut(self.weight).codes = Some(codes.clone());
+        store.set_codes(self.weight, codes.clone());
         Ok(codes)
     }
 
-    /// The codes of the weight, made now if there are none.
+    /// The codes of the weight, made now if there are none of the weight and the scale as they are.
     ///
     /// # Errors
     /// As [`requantize`](Self::requantize).
     pub fn codes(&self, store: &mut Store) -> Result<Codes> {
-        match &store.param(self.weight).codes {
+        match store.codes(self.weight, self.scale) {
             Some(codes) => Ok(codes.clone()),
             None => self.requantize(store),
         }
@@ -188,7 +196,7 @@ impl WeightQuantizer {
         }
         if let Some(scale) = self.learned_scale() {
             let slopes = Tensor::from_vec(&[scales.len()], slopes).expect("one slope a channel");
-            store.accumulate(scale, slopes);
+            store.accumulate(scale, slopes).expect("checked when the weight was quantized");
         }
         d
     }
@@ -228,7 +236,7 @@ impl State for WeightQuantizer {
 pub fn requantize(store: &mut Store) -> Result<Vec<crate::Transitions>> {
     let quantizers: Vec<WeightQuantizer> = store.states::<WeightQuantizer>().map(|(_, q)| *q).collect();
     let count = |q: WeightQuantizer| {
-        let old = store.param_mut(q.weight).codes.take();
+        let old = store.param(q.weight).codes().cloned();
         let new = q.requantize(store)?;
         let changed = old.map_or(0, |old| map::count_different(old.bytes(), new.bytes()));
         Ok(crate::Transitions { changed, weights: new.len() as u64 })

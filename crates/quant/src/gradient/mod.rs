@@ -200,6 +200,9 @@ pub struct GradientQuantizer {
     rule: Rule,
     rounding: Rounding,
     range: Range,
+    /// The gamma of this step's first gradient, which further passes of the step keep; `None` while it had none. What is
+    /// saved is between steps, so this is not.
+    held: Option<f32>,
     /// Whether the next gradient is looked at, and what was seen. Neither reaches a result, so neither is saved.
     watched: bool,
     seen: Option<GradientReport>,
@@ -218,7 +221,7 @@ impl GradientQuantizer {
         if !(2..=8).contains(&bits) {
             return Err(Error::setting("gradient bits", "2 to 8", bits));
         }
-        Ok(Self { rule: rule.clone(), rounding, range: Range::symmetric(bits)?, watched: false, seen: None })
+        Ok(Self { rule: rule.clone(), rounding, range: Range::symmetric(bits)?, held: None, watched: false, seen: None })
     }
 
     /// The clipping factor, in (0, 1].
@@ -250,6 +253,17 @@ impl GradientQuantizer {
     /// # Errors
     /// An element of `g` is NaN or infinite, or the rule's gamma is not in (0, 1].
     pub fn quantize(&mut self, g: &dyn Deferred, noise: Stream, name: &str, step: u64) -> Result<Codes> {
+        self.held = None;
+        self.quantize_again(g, noise, name, step)
+    }
+
+    /// [`quantize`](Self::quantize) of a further gradient of the same step: one that accumulates, or of a layer that is used
+    /// twice. The rule moves once a step, so it neither sees this gradient nor moves by it, and gamma is that of the first;
+    /// `noise` is to be another one. If all gradients before were zeros, this is the first.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn quantize_again(&mut self, g: &dyn Deferred, noise: Stream, name: &str, step: u64) -> Result<Codes> {
         let len = deferred::len(g);
         let read = Work { bytes: len * g.size(), macs: 0 };
         let top = profile::span("gradient maximum", name, |_| read, || deferred::max_abs(g));
@@ -264,12 +278,12 @@ impl GradientQuantizer {
         }
         let (bits, levels, rounding) = (self.range.bits(), self.range.level_max(), self.rounding);
         let rule = &mut *self.rule.0;
-        if rule.needs_gradient() {
+        if self.held.is_none() && rule.needs_gradient() {
             let written = deferred::write(g);
             let look = || rule.observe(&Observed::new(written.data(), bits, rounding));
             profile::span("search gamma", name, |_| read, look);
         }
-        let gamma = rule.gamma();
+        let gamma = self.held.unwrap_or_else(|| rule.gamma());
         if !(gamma > 0.0 && gamma <= 1.0) {
             return Err(Error::setting("gamma of a gradient rule", "a number in (0, 1]", gamma).in_layer(name));
         }
@@ -300,7 +314,9 @@ impl GradientQuantizer {
             outside
         };
         let outside = profile::span("quantize gradient", name, |_| written, || map::chunks(&mut bytes, codes));
-        rule.update(outside.into_iter().sum::<u64>() as f64 / len as f64, bits);
+        if self.held.replace(gamma).is_none() {
+            rule.update(outside.into_iter().sum::<u64>() as f64 / len as f64, bits);
+        }
         Ok(Codes::new(g.shape(), self.range, limit / f32::from(levels), bytes)?)
     }
 }

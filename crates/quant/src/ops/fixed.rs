@@ -92,6 +92,7 @@ impl FixedProduct {
 
 impl Quantizers {
     fn fixed(&self, store: &mut Store) -> Result<FixedProduct> {
+        store.owns(self.weight).map_err(|e| e.in_layer(&self.name))?;
         let weight = *store.state(self.weight);
         let codes = weight.codes(store)?;
         let (input, value) = self.input.fixed(store);
@@ -121,7 +122,7 @@ impl QConv2d {
     /// What evaluation computes, with the numbers as they are now. Weights are quantized if they are not yet.
     ///
     /// # Errors
-    /// None for a layer made by [`new`](Self::new).
+    /// The layer was made in another store.
     pub fn fixed(&self, store: &mut Store) -> Result<FixedProduct> {
         self.quantizers.fixed(store)
     }
@@ -131,7 +132,7 @@ impl QLinear {
     /// What evaluation computes, with the numbers as they are now. Weights are quantized if they are not yet.
     ///
     /// # Errors
-    /// None for a layer made by [`new`](Self::new).
+    /// The layer was made in another store.
     pub fn fixed(&self, store: &mut Store) -> Result<FixedProduct> {
         self.quantizers.fixed(store)
     }

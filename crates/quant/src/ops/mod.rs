@@ -63,6 +63,7 @@ impl Quantizers {
         let gradient = match p.gradient() {
             Some(bits) => {
                 let quantizer = GradientQuantizer::new(bits, &config.rule, config.gradient_rounding)?;
+                store.add_noise(name);
                 Some(store.add_state(&format!("{name}.gradient"), quantizer)?)
             }
             None => None,
@@ -127,6 +128,7 @@ impl QConv2d {
     /// # Errors
     /// The sizes do not fit, or an input that is no layer's output, or the first one of any layer, is not finite.
     pub fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        g.store().owns(self.quantizers.weight).map_err(|e| e.in_layer(&self.quantizers.name))?;
         let weight = g.store().state(self.quantizers.weight).weight();
         let shape = g.store().param(weight).value.shape();
         let geometry = Conv2dGeometry::windowed(x.shape(), shape, self.window)
@@ -223,6 +225,7 @@ impl Product {
 impl Quantizers {
     fn forward(&self, g: &mut Graph<'_>, x: &Var, product: Product) -> Result<Var> {
         let named = |e: Error| e.in_layer(&self.name);
+        g.store().owns(self.weight).map_err(named)?;
         let training = g.training();
         let (value, weight) = (x.value().clone(), *g.store().state(self.weight));
         let (len, size) = (x.shape().iter().product::<usize>(), x.value().size());
@@ -317,7 +320,7 @@ impl Backward for QuantizedBackward {
         let mut grad = grad;
         if let (Some(output), Some(y)) = (q.output.filter(|o| o.learned), unscaled) {
             let dy = grad.into_tensor(cx.store);
-            output.slope(&dy, &y, cx.store);
+            output.slope(&dy, &y, cx.store)?;
             grad = dy.into();
         }
         // The products know codes alone, so the gradient that they take has the factors of its columns.
@@ -330,15 +333,18 @@ impl Backward for QuantizedBackward {
         }
         let (dx, dw) = match q.gradient {
             Some(slot) => {
-                let (noise, step) = (cx.noise(&q.name), cx.store.step());
+                let (draws, noise, step) = (cx.store.draws(&q.name), cx.noise(&q.name), cx.store.step());
                 let grad: Arc<dyn Deferred> = match grad {
                     Gradient::Deferred(d) => d,
                     grad => Arc::new(grad.into_tensor(cx.store)),
                 };
                 let quantizer = cx.state(slot);
-                let g = quantizer.quantize(&*grad, noise, &q.name, step)?;
+                let g = match draws {
+                    0 => quantizer.quantize(&*grad, noise, &q.name, step)?,
+                    _ => quantizer.quantize_again(&*grad, noise, &q.name, step)?,
+                };
                 let lr_factor = quantizer.lr_factor();
-                cx.store.param_mut(weight.weight()).lr_factor = lr_factor;
+                cx.store.set_lr_factor(weight.weight(), lr_factor);
                 drop(grad);
                 let written = |sums: &tensor::Result<tensor::Sums>| sums.as_ref().map_or(0, |s| s.bytes());
                 let dx = input_needed.then(|| {
@@ -403,7 +409,7 @@ mod tests {
         let x = g.input(sample(&[2, 5, 6, 4], 2));
         let y = layer.forward(&mut g, &x).unwrap();
         let codes = layer.quantizers.input.quantize(g.store_mut(), x.value(), true).unwrap();
-        let weight = g.store().param(w).codes.clone().unwrap();
+        let weight = g.store().param(w).codes().unwrap().clone();
         let integers =
             |c: &Codes| Tensor::from_vec(c.shape(), (0..c.len()).map(|i| c.level(i) as f32).collect()).unwrap();
         let geometry = Conv2dGeometry::new(x.shape(), &[5, 3, 3, 4], [2, 2], [1, 1], [1, 1]).unwrap();

@@ -87,7 +87,7 @@ impl OutputScale {
     }
 
     /// Accumulates the gradient: sums over rows of that of the output, `dy`, times the output without the factors, `y`.
-    pub(super) fn slope(&self, dy: &Tensor, y: &Sums, store: &mut Store) {
+    pub(super) fn slope(&self, dy: &Tensor, y: &Sums, store: &mut Store) -> Result<()> {
         let columns = dy.shape().last().copied().unwrap_or(1).max(1);
         let span = reduce::span(columns);
         let sums = reduce::row_sums(dy.len() / columns, columns, span, |rows, sums| {
@@ -105,6 +105,6 @@ impl OutputScale {
             false => vec![sums.iter().fold(0f64, |a, b| a + b) as f32],
         };
         let shape = store.param(self.scale).value.shape().to_vec();
-        store.accumulate(self.scale, Tensor::from_vec(&shape, slopes).expect("one slope a factor"));
+        store.accumulate(self.scale, Tensor::from_vec(&shape, slopes)?)
     }
 }

@@ -44,25 +44,43 @@ pub(crate) struct Plan {
     slack: usize,
 }
 
-/// Plans by direction, geometry (of one image) and elements a step. A network has few; should a program make very many,
-/// all are dropped and begin anew.
-type Kept = BTreeMap<(bool, Conv2dGeometry, usize), Arc<Plan>>;
-const KEPT: usize = 1024;
+/// Plans by direction, geometry (of one image) and elements a step, and their bytes. A network has few; where a program
+/// has images of very many sizes, all are dropped at [`KEPT`] bytes and begin anew.
+struct Kept {
+    plans: BTreeMap<(bool, Conv2dGeometry, usize), Arc<Plan>>,
+    bytes: usize,
+}
+
+/// 64 MiB: the plans of a network for images of 224 x 224 take 2.
+const KEPT: usize = 64 << 20;
 
 /// The plan of a geometry, made once.
 fn kept(forward: bool, geo: &Conv2dGeometry, kr: usize, make: fn(&Conv2dGeometry, usize) -> Plan) -> Arc<Plan> {
-    static PLANS: Mutex<Kept> = Mutex::new(Kept::new());
+    static KEEP: Mutex<Kept> = Mutex::new(Kept::NONE);
     let key = (forward, Conv2dGeometry { n: 1, ..*geo }, kr);
-    let mut plans = PLANS.lock().unwrap_or_else(|e| e.into_inner());
-    if let Some(plan) = plans.get(&key) {
+    let mut keep = KEEP.lock().unwrap_or_else(|e| e.into_inner());
+    if let Some(plan) = keep.plans.get(&key) {
         return plan.clone();
     }
-    if plans.len() == KEPT {
-        plans.clear();
-    }
     let plan = Arc::new(make(geo, kr));
-    plans.insert(key, plan.clone());
+    keep.add(key, &plan, KEPT);
     plan
+}
+
+impl Kept {
+    const NONE: Self = Self { plans: BTreeMap::new(), bytes: 0 };
+
+    /// Keeps a plan, within `most` bytes.
+    fn add(&mut self, key: (bool, Conv2dGeometry, usize), plan: &Arc<Plan>, most: usize) {
+        let bytes = plan.bytes();
+        if self.bytes + bytes > most {
+            *self = Self::NONE;
+        }
+        if bytes <= most {
+            self.bytes += bytes;
+            self.plans.insert(key, plan.clone());
+        }
+    }
 }
 
 /// The taps of one axis: (position in the prepared image relative to the pixel's, tap), in memory order.
@@ -170,6 +188,13 @@ impl Plan {
         self.phases.push(Phase { koff, source, base, pixels });
     }
 
+    /// The memory that it takes.
+    fn bytes(&self) -> usize {
+        let numbers = |p: &Phase| p.koff.len() + p.source.len() + p.base.len() + p.pixels.as_ref().map_or(0, Vec::len);
+        let phase = |p: &Phase| size_of::<Phase>() + size_of::<u32>() * numbers(p);
+        size_of::<(bool, Conv2dGeometry, usize)>() + size_of::<Self>() + self.phases.iter().map(phase).sum::<usize>()
+    }
+
     /// Elements of a prepared image.
     pub(crate) fn image_len(&self) -> usize {
         self.padded[0] * self.padded[1] * self.source[2]
@@ -257,4 +282,27 @@ impl<T: Element> std::ops::Deref for Prepared<'_, T> {
 /// Whether an operand has the shape that the geometry asks for.
 pub(crate) fn check(op: &'static str, name: &str, expected: &[usize], found: &[usize]) -> Result<()> {
     if expected == found { Ok(()) } else { Err(Error::shape(op, format!("{name} {expected:?}"), found)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_are_kept_within_a_number_of_bytes() {
+        let mut kept = Kept::NONE;
+        let mut add = |h: usize, most: usize| {
+            let geo = Conv2dGeometry::new(&[1, h, 100, 1], &[1, 3, 3, 1], [1, 1], [1, 1], [1, 1]).unwrap();
+            let plan = Arc::new(Plan::make_forward(&geo, 1));
+            // An offset of four bytes a pixel, and little else.
+            assert!((400 * h..400 * h + 1000).contains(&plan.bytes()), "{}", plan.bytes());
+            kept.add((true, geo, 1), &plan, most);
+            (kept.plans.len(), kept.bytes)
+        };
+        let sizes: Vec<_> = (0..100).map(|i| add(100 + i, 300_000)).collect();
+        assert!(sizes.iter().all(|&(plans, bytes)| plans >= 1 && bytes <= 300_000), "{sizes:?}");
+        assert_eq!(sizes[..3].iter().map(|s| s.0).collect::<Vec<_>>(), [1, 2, 3]);
+        // One that is too large alone is not kept.
+        assert_eq!(add(1000, 300_000), (0, 0));
+    }
 }
