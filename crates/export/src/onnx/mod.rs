@@ -6,8 +6,8 @@
 //! A quantized product is written as
 //!
 //! ```text
-//! x ─ Mul(levels a unit) ─ Clip ─ QuantizeLinear ─ DequantizeLinear ┐
-//!                     weight codes (constant) ─ DequantizeLinear ─ Conv or Gemm ─ Mul(a) ─ Add(b)
+//! x ─ Mul(levels per unit) ─ Clip ─ QuantizeLinear ─ DequantizeLinear ┐
+//!                       weight codes (constant) ─ DequantizeLinear ─ Conv or Gemm ─ Mul(a) ─ Add(b)
 //! ```
 //!
 //! Both quantizers have scale 1: what meets in the product are the levels themselves, whole numbers, so a runtime that
@@ -183,7 +183,16 @@ impl Writer {
             (c, false) => vec![c],
         };
         let constant = self.graph.floats(&format!("{layer}.{what}"), &shape, values);
-        self.graph.node(layer, op, &[x, &constant], &[])
+        match op {
+            "Mul" => self.times(layer, &constant, x),
+            _ => self.graph.node(layer, op, &[x, &constant], &[]),
+        }
+    }
+
+    /// `factor · x`. The constant comes first: where it is second, onnxruntime multiplies the weights of a float convolution
+    /// by it, which rounds differently, and OpenCV 5.0 takes a `MaxPool` behind a quantized product for one of integers.
+    fn times(&mut self, layer: &str, factor: &str, x: &str) -> String {
+        self.graph.node(layer, "Mul", &[factor, x], &[])
     }
 
     /// The levels of an input, as floats.
@@ -197,7 +206,7 @@ impl Writer {
             self.graph.node(layer, "Where", &[&negative, &minus, &plus], &[])
         } else {
             let constant = self.scalar(&format!("{layer}.levels_a_unit"), per_unit);
-            let scaled = self.graph.node(layer, "Mul", &[x, &constant], &[]);
+            let scaled = self.times(layer, &constant, x);
             let low = self.scalar(&format!("{layer}.lowest"), range.min() as f32);
             let high = self.scalar(&format!("{layer}.highest"), range.max() as f32);
             let held = self.graph.node(layer, "Clip", &[&scaled, &low, &high], &[]);

@@ -89,6 +89,14 @@ impl File {
         file
     }
 
+    /// That every product with a constant has it first, where no runtime folds it into what is before.
+    fn check_factors(&self) {
+        let factors = self.nodes.iter().filter(|n| n.0 == "Mul");
+        for (_, name, inputs) in factors {
+            assert!(self.constants.contains_key(&inputs[0]) && !self.constants.contains_key(&inputs[1]), "{name}");
+        }
+    }
+
     /// The operation that gives a value, and its inputs; `None` for constants and `image`.
     fn maker(&self, value: &str) -> Option<(&str, &[String])> {
         self.nodes.iter().find(|n| n.1 == value).map(|n| (n.0.as_str(), &n.2[..]))
@@ -169,6 +177,7 @@ fn every_form_has_the_levels_of_the_plan_and_keeps_inputs_in_their_range() {
             let files = [Form::Int8, Form::Int4, Form::Float].map(|form| {
                 let bytes = encode(&plan, &Options { form, ..Options::default() }).unwrap();
                 let file = File::read(&bytes);
+                file.check_factors();
                 for node in plan.nodes() {
                     if let Some(Weight::Quantized(product)) = &node.numbers().weight {
                         file.check_product(node.name(), product, form);
