@@ -205,7 +205,7 @@ impl Writer {
             let negative = self.graph.node(layer, "Less", &[x, &zero], &[]);
             self.graph.node(layer, "Where", &[&negative, &minus, &plus], &[])
         } else {
-            let constant = self.scalar(&format!("{layer}.levels_a_unit"), per_unit);
+            let constant = self.scalar(&format!("{layer}.levels_per_unit"), per_unit);
             let scaled = self.times(layer, &constant, x);
             let low = self.scalar(&format!("{layer}.lowest"), range.min() as f32);
             let high = self.scalar(&format!("{layer}.highest"), range.max() as f32);
