@@ -25,11 +25,14 @@ use std::process::ExitCode;
 pub(crate) struct Args {
     /// The folder of a run, or a checkpoint
     run: PathBuf,
-    /// Write an ONNX file (opset 21)
+    /// Write an ONNX file (opset 13)
     #[arg(long, value_name = "FILE")]
     onnx: Option<PathBuf>,
-    /// No types but f32 in the ONNX file: quantizers become Round and Clip
-    #[arg(long, requires = "onnx")]
+    /// How the ONNX file stores quantized weights
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t = OnnxWeights::Int8, requires = "onnx")]
+    onnx_weights: OnnxWeights,
+    /// Write no type but f32 to the ONNX file: quantizers become Round and Clip
+    #[arg(long, requires = "onnx", conflicts_with = "onnx_weights")]
     float: bool,
     /// Write the network with weights packed to their bits (safetensors)
     #[arg(long, value_name = "FILE")]
@@ -48,6 +51,25 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// How an ONNX file stores the codes of quantized weights.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum OnnxWeights {
+    /// One code per byte, which most runtimes read
+    Int8,
+    /// Two codes per byte where weights have at most 4 bits; needs opset 21
+    Int4,
+}
+
+impl Args {
+    fn form(&self) -> onnx::Form {
+        match (self.float, self.onnx_weights) {
+            (true, _) => onnx::Form::Float,
+            (false, OnnxWeights::Int8) => onnx::Form::Int8,
+            (false, OnnxWeights::Int4) => onnx::Form::Int4,
+        }
+    }
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
@@ -80,7 +102,7 @@ fn export(args: &Args) -> Result<ExitCode> {
     let floats = 4 * plan.summary().parameters();
     let mut written = Vec::new();
     if let Some(path) = &args.onnx {
-        let options = onnx::Options { float: args.float, metadata: metadata.clone() };
+        let options = onnx::Options { form: args.form(), metadata: metadata.clone() };
         written.push(("onnx", path, onnx::save(path, &plan, &options)? as u64));
     }
     if let Some(path) = &args.packed {

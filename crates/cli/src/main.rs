@@ -161,7 +161,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx
-  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --float   no types but f32, for any runtime
+  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --onnx-weights int4   half the size
+  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --float   no types but f32
   fixnet export runs/digits-4-4-4-s1 --packed digits.safetensors  `fixnet eval` reads it
   fixnet export runs/digits-4-4-4-s1 --weights start.safetensors  for `fixnet train --init`
   fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --samples samples.safetensors

@@ -28,7 +28,8 @@ impl Trained {
     pub(crate) fn open(recipe: &Recipe, checkpoint: &Checkpoint) -> Result<Self> {
         let parts = recipe.clone().resolve()?;
         let description = describe(recipe, checkpoint)?;
-        let mut store = Store::seeded(recipe.seed);
+        // A checkpoint that names a larger model than it holds is refused before there is memory for it.
+        let mut store = checkpoint.expected_in(Store::seeded(recipe.seed));
         let net = models::build(&mut store, &parts.model, description.shape, description.classes, &parts.quant)?;
         let mut optimizer = Optimizer::new(parts.optimizer)?;
         checkpoint.restore(&mut store, Some(&mut optimizer))?;

@@ -29,13 +29,21 @@ fn a_packed_network_evaluates_as_the_run_that_it_came_from() {
     let line = json(&all);
     let bytes = |kind: &str| line["files"][kind]["bytes"].as_u64().unwrap();
     assert_eq!(bytes("onnx"), std::fs::metadata(&onnx).unwrap().len());
-    // 51,200 and 32,768 weights of four bits, and floats.
-    assert!((52_000..60_000).contains(&bytes("onnx")) && (52_000..60_000).contains(&bytes("packed")), "{line}");
+    // 51,200 and 32,768 weights of four bits, in bytes of their own or two to a byte, and floats.
+    assert!((94_000..102_000).contains(&bytes("onnx")) && (52_000..60_000).contains(&bytes("packed")), "{line}");
     let before = std::fs::read(&onnx).unwrap();
     json(&all);
     assert_eq!(std::fs::read(&onnx).unwrap(), before, "the same run gives the same file");
-    let float = json(&["export", &run, "--onnx", &onnx, "--float", "--json"]);
-    assert!(float["files"]["onnx"]["bytes"].as_u64() > float["parameters_as_f32"].as_u64());
+    let form = |more: &[&str]| {
+        let line = json(&[&["export", &run, "--onnx", &onnx, "--json"], more].concat());
+        let floats = line["parameters_as_f32"].as_u64().unwrap();
+        (std::fs::read(&onnx).unwrap(), floats)
+    };
+    assert_eq!(form(&["--onnx-weights", "int8"]).0, before, "the default is int8");
+    let half = form(&["--onnx-weights", "int4"]).0.len();
+    assert!((52_000..60_000).contains(&half), "{half}");
+    let (float, floats) = form(&["--float"]);
+    assert!(float.len() as u64 > floats);
     let (of_run, of_packed) = (json(&["eval", &run, "--json"]), json(&["eval", &packed, "--json"]));
     assert_eq!((&of_run["loss"], &of_run["accuracy"]), (&of_packed["loss"], &of_packed["accuracy"]));
     assert_eq!(json(&["inspect", &samples, "--json"])["tensors"].as_array().unwrap().len(), 3);
@@ -70,6 +78,10 @@ fn exports_that_cannot_be_are_refused() {
     let run = train(folder.path(), "run", &["--model", "mlp:8"]);
     refused(2, &["export", &run], &["--onnx FILE"]);
     refused(2, &["export", &run, "--float"], &["--onnx"]);
+    refused(2, &["export", &run, "--onnx-weights", "int4"], &["--onnx <FILE>"]);
+    refused(2, &["export", &run, "--onnx", "x.onnx", "--onnx-weights", "int2"], &["int2", "int8, int4"]);
+    let both = ["export", &run, "--onnx", "x.onnx", "--onnx-weights", "int4", "--float"];
+    refused(2, &both, &["--onnx-weights", "cannot be used with '--float'"]);
     for kind in ["--onnx", "--packed", "--weights", "--samples"] {
         refused(1, &["export", &run, kind, "/nowhere/x"], &["/nowhere/x"]);
     }

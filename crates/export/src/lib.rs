@@ -2,7 +2,7 @@
 //!
 //! | module | what | format |
 //! |---|---|---|
-//! | [`onnx`] | a network that any ONNX runtime computes | ONNX, opset 21 |
+//! | [`onnx`] | a network for other runtimes | ONNX, opset 13 or 21 |
 //! | [`packed`] | a network that fixnet computes without its layers, weights packed to their bits | safetensors |
 //! | [`torch`] | weights that PyTorch has trained, under the names that are common there | safetensors |
 //! | [`class_names`] | the names of classes in the metadata of these files | JSON |

@@ -70,6 +70,48 @@ impl Message {
     }
 }
 
+/// A decoder that shares nothing with the encoder.
+#[cfg(test)]
+pub(crate) mod wire {
+    /// Splits the first bytes off.
+    pub(crate) fn take<'a>(data: &mut &'a [u8], count: usize) -> &'a [u8] {
+        let (head, tail) = data.split_at(count);
+        *data = tail;
+        head
+    }
+
+    fn varint(data: &mut &[u8]) -> u64 {
+        let mut value = 0;
+        for shift in (0..).step_by(7) {
+            let byte = take(data, 1)[0];
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        value
+    }
+
+    /// Returns the fields of a message: number, and value as number or bytes.
+    pub(crate) fn fields(mut data: &[u8]) -> Vec<(u64, u64, &[u8])> {
+        let mut out = Vec::new();
+        while !data.is_empty() {
+            let key = varint(&mut data);
+            out.push(match key & 7 {
+                0 => (key >> 3, varint(&mut data), &[][..]),
+                1 => (key >> 3, u64::from_le_bytes(take(&mut data, 8).try_into().unwrap()), &[][..]),
+                2 => {
+                    let length = varint(&mut data) as usize;
+                    (key >> 3, 0, take(&mut data, length))
+                }
+                5 => (key >> 3, u32::from_le_bytes(take(&mut data, 4).try_into().unwrap()).into(), &[][..]),
+                wire => panic!("wire type {wire}"),
+            });
+        }
+        out
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

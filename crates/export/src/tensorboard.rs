@@ -136,6 +136,7 @@ fn record(data: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::wire::{fields, take};
 
     /// CRC-32C by its definition: a bit at a time, the polynomial 0x1EDC6F41 from the low end.
     fn crc_bit_by_bit(data: &[u8]) -> u32 {
@@ -161,45 +162,8 @@ mod tests {
         assert_eq!(masked_crc(b"123456789"), 0xc78a_b0e5);
     }
 
-    /// A decoder that shares nothing with the encoder: the events of a file as (step, version, session status, scalars).
+    /// An event of a file: step, version, session status, scalars.
     type Event = (i64, String, Option<u64>, Vec<(String, f32)>);
-
-    fn take<'a>(data: &mut &'a [u8], count: usize) -> &'a [u8] {
-        let (head, tail) = data.split_at(count);
-        *data = tail;
-        head
-    }
-
-    fn varint(data: &mut &[u8]) -> u64 {
-        let mut value = 0;
-        for shift in (0..).step_by(7) {
-            let byte = take(data, 1)[0];
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                break;
-            }
-        }
-        value
-    }
-
-    /// The fields of a message: number, and value as number or bytes.
-    fn fields(mut data: &[u8]) -> Vec<(u64, u64, &[u8])> {
-        let mut out = Vec::new();
-        while !data.is_empty() {
-            let key = varint(&mut data);
-            out.push(match key & 7 {
-                0 => (key >> 3, varint(&mut data), &[][..]),
-                1 => (key >> 3, u64::from_le_bytes(take(&mut data, 8).try_into().unwrap()), &[][..]),
-                2 => {
-                    let length = varint(&mut data) as usize;
-                    (key >> 3, 0, take(&mut data, length))
-                }
-                5 => (key >> 3, u32::from_le_bytes(take(&mut data, 4).try_into().unwrap()).into(), &[][..]),
-                wire => panic!("wire type {wire}"),
-            });
-        }
-        out
-    }
 
     fn read(path: &Path) -> Vec<Event> {
         let bytes = fs::read(path).unwrap();

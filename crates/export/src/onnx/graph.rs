@@ -12,7 +12,6 @@ pub(super) enum Type {
     Uint8,
     Int8,
     Int64,
-    Uint4,
     Int4,
 }
 
@@ -23,31 +22,19 @@ impl Type {
             Self::Uint8 => 2,
             Self::Int8 => 3,
             Self::Int64 => 7,
-            Self::Uint4 => 21,
             Self::Int4 => 22,
         }
     }
 
-    /// The narrowest type with room for the levels of a constant.
-    pub(super) fn of_constant(range: Range) -> Self {
-        if range.bits() <= 4 { Self::Int4 } else { Self::Int8 }
-    }
-
-    /// The type that levels are rounded to, and whether that saturates where they end: rounding to four bits is for levels
-    /// that fill them, since not every runtime takes a `Clip` before it. Other levels are held in eight bits.
-    pub(super) fn of_rounded(range: Range) -> (Self, bool) {
-        match (range.min(), range.max()) {
-            (0, 15) => (Self::Uint4, true),
-            (-8, 7) => (Self::Int4, true),
-            (0, max) => (Self::Uint8, max == 255),
-            (min, _) => (Self::Int8, min == -128),
-        }
+    /// The type of 8 bits that has all levels of `range`.
+    pub(super) fn of_levels(range: Range) -> Self {
+        if range.min() < 0 { Self::Int8 } else { Self::Uint8 }
     }
 
     /// The bytes of levels: two to a byte in four bits, the first in the low half.
     fn pack(self, levels: &[i32]) -> Vec<u8> {
         match self {
-            Self::Uint4 | Self::Int4 => levels
+            Self::Int4 => levels
                 .chunks(2)
                 .map(|pair| pair[0] as u8 & 15 | (pair.get(1).map_or(0, |&q| q as u8) & 15) << 4)
                 .collect(),
@@ -163,10 +150,15 @@ fn value((name, axes): (&str, &[Axis])) -> Message {
     Message::default().text(1, name).message(2, &Message::default().message(1, &tensor))
 }
 
-/// A whole file: intermediate representation 10, the one of the operator set.
-pub(super) fn model(graph: &Message, opset: i64, version: &str, metadata: &BTreeMap<String, String>) -> Vec<u8> {
+/// Returns a whole file. `ir` and `opset` are the versions of the intermediate representation and of the operator set.
+pub(super) fn model(
+    graph: &Message,
+    (ir, opset): (i64, i64),
+    version: &str,
+    metadata: &BTreeMap<String, String>,
+) -> Vec<u8> {
     Message::default()
-        .int(1, 10)
+        .int(1, ir)
         .text(2, "fixnet")
         .text(3, version)
         .message(7, graph)
@@ -182,24 +174,18 @@ mod tests {
     #[test]
     fn four_bit_levels_lie_two_to_a_byte_the_first_in_the_low_half() {
         assert_eq!(Type::Int4.pack(&[-8, 7, -1]), [0x78, 0x0f]);
-        assert_eq!(Type::Uint4.pack(&[1, 15]), [0xf1]);
         assert_eq!(Type::Int8.pack(&[-127, 3]), [0x81, 3]);
     }
 
     #[test]
-    fn types_by_hand() {
-        let signed = |bits| Range::symmetric(bits).unwrap();
-        assert_eq!((Type::of_constant(signed(2)), Type::of_constant(signed(5))), (Type::Int4, Type::Int8));
-        for (range, ty, saturates) in [
-            (Range::unsigned(4).unwrap(), Type::Uint4, true),
-            (Range::unsigned(2).unwrap(), Type::Uint8, false),
-            (Range::unsigned(8).unwrap(), Type::Uint8, true),
-            (signed(4), Type::Int8, false),
-            (signed(8), Type::Int8, false),
-            (Range::twos_complement(4).unwrap(), Type::Int4, true),
-            (Range::twos_complement(8).unwrap(), Type::Int8, true),
-        ] {
-            assert_eq!(Type::of_rounded(range), (ty, saturates), "{range:?}");
+    fn a_byte_type_has_all_levels_of_every_range() {
+        for bits in 1..=8 {
+            let signed = [Range::symmetric(bits), Range::twos_complement(bits)];
+            for range in signed.into_iter().flatten() {
+                assert_eq!((Type::of_levels(range), range.min() >= -128 && range.max() <= 127), (Type::Int8, true));
+            }
+            let range = Range::unsigned(bits).unwrap();
+            assert_eq!((Type::of_levels(range), range.max() <= 255), (Type::Uint8, true));
         }
     }
 

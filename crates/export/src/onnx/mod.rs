@@ -1,4 +1,4 @@
-//! ONNX: a network for any runtime of that format.
+//! ONNX: a network for other runtimes.
 //!
 //! Input: `image`, float [batch, C, H, W], pixels from 0 to 1 (a byte divided by 255); the normalization is in the graph. A
 //! network of features takes [batch, F]. Output: `output`, for classifiers the logits [batch, classes].
@@ -6,7 +6,7 @@
 //! A quantized product is written as
 //!
 //! ```text
-//! x ─ Mul(levels a unit) ─ [Clip] ─ QuantizeLinear ─ DequantizeLinear ┐
+//! x ─ Mul(levels per unit) ─ Clip ─ QuantizeLinear ─ DequantizeLinear ┐
 //!                       weight codes (constant) ─ DequantizeLinear ─ Conv or Gemm ─ Mul(a) ─ Add(b)
 //! ```
 //!
@@ -16,28 +16,66 @@
 //! differs from fixnet is the order of sums in layers that are floats, and what their last bits do to the rounding of the
 //! quantizers behind them.
 //!
-//! Weights of up to 4 bits are INT4, two to a byte, wider ones INT8. Inputs are rounded to UINT4 or INT4 where their levels
-//! fill it, so that rounding saturates where they end, and else to UINT8 or INT8 with a `Clip` before.
+//! The levels of an input are UINT8 or INT8, whatever their bits: `Clip` keeps them in their range. Four-bit types would do
+//! without it, but several runtimes have none for activations. [`Form`] says how weights are stored.
 
 mod graph;
+#[cfg(test)]
+mod tests;
 
 use crate::{Error, Result, class_names};
 use fixnet_nn::plan::{Node, Op, Plan, Weight};
 use fixnet_quant::{FixedInput, FixedProduct};
-use fixnet_tensor::{Codes, Tensor};
+use fixnet_tensor::{Codes, Range, Tensor};
 use graph::{Attribute, Axis, Graph, Type};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The operator set: the first with four-bit types.
-pub const OPSET: i64 = 21;
+/// The types of the quantized layers in a file. All forms compute the same network; layers of floats are the same in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// Weights are INT8, one code per byte. Opset 13, the form that most runtimes read.
+    #[default]
+    Int8,
+    /// Weights of up to 4 bits are INT4, two codes per byte. Opset 21, the first with that type.
+    Int4,
+    /// No type but f32: quantizers are `Round` and `Clip`, and weights are the levels as floats. Opset 13, for runtimes
+    /// without quantized types.
+    Float,
+}
+
+impl Form {
+    /// Returns the operator set of a file.
+    pub fn opset(self) -> i64 {
+        match self {
+            Self::Int8 | Self::Float => 13,
+            Self::Int4 => 21,
+        }
+    }
+
+    /// Returns the version of the intermediate representation that belongs to the operator set.
+    fn ir(self) -> i64 {
+        match self {
+            Self::Int8 | Self::Float => 7,
+            Self::Int4 => 10,
+        }
+    }
+
+    /// Returns the type of weights with levels of `range`; `None` stands for floats.
+    fn weight(self, range: Range) -> Option<Type> {
+        match self {
+            Self::Float => None,
+            Self::Int4 if range.bits() <= 4 => Some(Type::Int4),
+            Self::Int4 | Self::Int8 => Some(Type::Int8),
+        }
+    }
+}
 
 /// How a network is written.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// No type but f32: quantizers are `Round` and `Clip`, and weights the floats that codes stand for. The same network,
-    /// for runtimes without quantized types.
-    pub float: bool,
+    /// The types of the quantized layers.
+    pub form: Form,
     /// Texts for the file: what it is, where it comes from. Those of fixnet (version, input, normalization, names of classes)
     /// are added.
     pub metadata: BTreeMap<String, String>,
@@ -48,7 +86,8 @@ pub struct Options {
 /// # Errors
 /// A layer has no form in ONNX, or no batch has set the scale of a quantizer.
 pub fn encode(plan: &Plan, options: &Options) -> Result<Vec<u8>> {
-    let mut writer = Writer { graph: Graph::default(), float: options.float, values: Vec::new() };
+    let form = options.form;
+    let mut writer = Writer { graph: Graph::default(), form, values: Vec::new() };
     for (index, node) in plan.nodes().iter().enumerate() {
         let value = writer.write(node, plan).map_err(|(expected, found)| {
             let layer = if node.name().is_empty() { node.op().kind() } else { node.name().to_string() };
@@ -72,7 +111,7 @@ pub fn encode(plan: &Plan, options: &Options) -> Result<Vec<u8>> {
         metadata.insert("mean".into(), format!("{:?}", normalize.mean()));
         metadata.insert("std".into(), format!("{:?}", normalize.std()));
     }
-    Ok(graph::model(&graph, OPSET, env!("CARGO_PKG_VERSION"), &metadata))
+    Ok(graph::model(&graph, (form.ir(), form.opset()), env!("CARGO_PKG_VERSION"), &metadata))
 }
 
 /// Writes an ONNX file, atomically; returns its length.
@@ -114,7 +153,7 @@ type Misfit = (&'static str, String);
 
 struct Writer {
     graph: Graph,
-    float: bool,
+    form: Form,
     values: Vec<Value>,
 }
 
@@ -145,36 +184,41 @@ impl Writer {
             (c, false) => vec![c],
         };
         let constant = self.graph.floats(&format!("{layer}.{what}"), &shape, values);
-        self.graph.node(layer, op, &[x, &constant], &[])
+        match op {
+            "Mul" => self.times(layer, &constant, x),
+            _ => self.graph.node(layer, op, &[x, &constant], &[]),
+        }
+    }
+
+    /// `factor · x`. The constant comes first: where it is second, onnxruntime multiplies the weights of a float convolution
+    /// by it, which rounds differently, and OpenCV 5.0 takes a `MaxPool` behind a quantized product for one of integers.
+    fn times(&mut self, layer: &str, factor: &str, x: &str) -> String {
+        self.graph.node(layer, "Mul", &[factor, x], &[])
     }
 
     /// The levels of an input, as floats.
     fn quantize(&mut self, layer: &str, x: &str, input: FixedInput) -> String {
         let FixedInput { range, per_unit } = input;
-        let (ty, saturates) = Type::of_rounded(range);
+        let float = self.form == Form::Float;
         let levels = if range.is_sign() {
             let (zero, minus, plus) =
                 (self.scalar("zero", 0.0), self.scalar("minus_one", -1.0), self.scalar("one", 1.0));
             let negative = self.graph.node(layer, "Less", &[x, &zero], &[]);
             self.graph.node(layer, "Where", &[&negative, &minus, &plus], &[])
         } else {
-            let constant = self.scalar(&format!("{layer}.levels_a_unit"), per_unit);
-            let scaled = self.graph.node(layer, "Mul", &[x, &constant], &[]);
-            let held = if self.float || !saturates {
-                let low = self.scalar(&format!("{layer}.lowest"), range.min() as f32);
-                let high = self.scalar(&format!("{layer}.highest"), range.max() as f32);
-                self.graph.node(layer, "Clip", &[&scaled, &low, &high], &[])
-            } else {
-                scaled
-            };
+            let constant = self.scalar(&format!("{layer}.levels_per_unit"), per_unit);
+            let scaled = self.times(layer, &constant, x);
+            let low = self.scalar(&format!("{layer}.lowest"), range.min() as f32);
+            let high = self.scalar(&format!("{layer}.highest"), range.max() as f32);
+            let held = self.graph.node(layer, "Clip", &[&scaled, &low, &high], &[]);
             // To the nearest level, ties to even, as `QuantizeLinear` rounds.
-            if self.float { self.graph.node(layer, "Round", &[&held], &[]) } else { held }
+            if float { self.graph.node(layer, "Round", &[&held], &[]) } else { held }
         };
-        if self.float {
+        if float {
             return levels;
         }
         let scale = self.scalar(&format!("{layer}.level"), 1.0);
-        let zero = self.graph.levels(&format!("{layer}.zero_point"), &[], ty, &[0]);
+        let zero = self.graph.levels(&format!("{layer}.zero_point"), &[], Type::of_levels(range), &[0]);
         let codes = self.graph.node(layer, "QuantizeLinear", &[&levels, &scale, &zero], &[]);
         self.graph.node(layer, "DequantizeLinear", &[&codes, &scale, &zero], &[])
     }
@@ -184,13 +228,14 @@ impl Writer {
         let levels: Vec<i32> = (0..weight.len()).map(|i| weight.level(i)).collect();
         let (shape, levels) = oihw(weight.shape(), &levels);
         let name = format!("{layer}.weight");
-        if self.float {
+        let Some(ty) = self.form.weight(weight.range()) else {
             let floats: Vec<f32> = levels.iter().map(|&q| q as f32).collect();
             return self.graph.floats(&name, &shape, &floats);
-        }
-        let codes = self.graph.levels(&name, &shape, Type::of_constant(weight.range()), &levels);
+        };
+        let codes = self.graph.levels(&name, &shape, ty, &levels);
         let scale = self.scalar(&format!("{layer}.weight_level"), 1.0);
-        self.graph.node(layer, "DequantizeLinear", &[&codes, &scale], &[])
+        let zero = self.graph.levels(&format!("{layer}.weight_zero_point"), &[], ty, &[0]);
+        self.graph.node(layer, "DequantizeLinear", &[&codes, &scale, &zero], &[])
     }
 
     /// A product with its bias: `op` is `Conv` or `Gemm`.
@@ -313,49 +358,5 @@ impl Writer {
             Op::Opaque { kind, .. } => return Err(("a layer that describes itself", kind.clone())),
         };
         Ok(Value::Real(name))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fixnet_autograd::Store;
-    use fixnet_nn::models::{ModelSpec, build};
-    use fixnet_quant::QuantConfig;
-
-    #[test]
-    fn weights_change_their_order() {
-        // [O, KH, KW, I] = [1, 1, 2, 3]: pixels (0, 1, 2) and (3, 4, 5) become channels (0, 3), (1, 4), (2, 5).
-        let (shape, values) = oihw(&[1, 1, 2, 3], &[0, 1, 2, 3, 4, 5]);
-        assert_eq!((shape, values), (vec![1, 3, 1, 2], vec![0, 3, 1, 4, 2, 5]));
-        assert_eq!(oihw(&[2, 1], &[7, 8]), (vec![2, 1], vec![7, 8]));
-        // Two output channels of one pixel keep theirs.
-        assert_eq!(oihw(&[2, 1, 1, 2], &[0, 1, 2, 3]).1, [0, 1, 2, 3]);
-    }
-
-    #[test]
-    fn a_network_that_never_trained_is_refused_by_the_name_of_its_layer() {
-        let mut store = Store::seeded(1);
-        let q = QuantConfig::new("4/4/4".parse().unwrap());
-        let net = build(&mut store, &ModelSpec::LeNet, [8, 8, 1], 10, &q).unwrap();
-        let plan = Plan::of(&net, &mut store, &[8, 8, 1]).unwrap();
-        let e = encode(&plan, &Options::default()).unwrap_err().to_string();
-        assert_eq!(e, "layer 5 (conv2): expected an input scale that a training batch has set, found none");
-    }
-
-    #[test]
-    fn a_float_file_has_no_quantizers_and_a_quantized_one_has_its_weights_in_half_bytes() {
-        let mut store = Store::seeded(1);
-        let float = build(&mut store, &ModelSpec::LeNet, [8, 8, 1], 10, &QuantConfig::float()).unwrap();
-        let plan = Plan::of(&float, &mut store, &[8, 8, 1]).unwrap();
-        let bytes = encode(&plan, &Options::default()).unwrap();
-        let has = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
-        assert!(has(&bytes, "Conv") && !has(&bytes, "QuantizeLinear") && !has(&bytes, "class_names"));
-        let names = (0..10).map(|class| format!("\"{class}\"")).collect();
-        let named = encode(&plan.clone().with_class_names(names), &Options::default()).unwrap();
-        assert!(has(&named, "class_names") && has(&named, r#"["\"0\"","\"1\"","#));
-        assert!(bytes.len() > 4 * plan.summary().parameters());
-        let e = save(Path::new("/nowhere/x.onnx"), &plan, &Options::default()).unwrap_err().to_string();
-        assert!(e.starts_with("/nowhere/x.onnx"), "{e}");
     }
 }
