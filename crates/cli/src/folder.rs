@@ -25,6 +25,7 @@ use crate::run::{Run, Step};
 use crate::tensorboard::Events;
 use anyhow::{Context, Result, bail, ensure};
 use fixnet::checkpoint::{Checkpoint, previous_path};
+use fixnet::input_file;
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -90,7 +91,7 @@ pub(crate) fn has_checkpoint(run: &Path) -> bool {
 
 /// The whole lines of a log in the order in which they were written; none if there is no such file.
 fn lines(path: &Path) -> Result<Vec<Value>> {
-    let bytes = match fs::read(path) {
+    let bytes = match input_file::read(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         other => other.with_context(|| path.display().to_string())?,
     };
@@ -129,7 +130,7 @@ pub(crate) fn diagnostics(run: &Path) -> Result<Vec<Value>> {
 
 /// The processes that trained a run up to its last checkpoint; none if that is not known.
 pub(crate) fn processes(run: &Path) -> Vec<Process> {
-    fs::read(run.join(PROCESSES)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    input_file::read(&run.join(PROCESSES)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 /// The seconds that a run took up to its last checkpoint, if that is known.
@@ -155,7 +156,7 @@ pub(crate) fn config_path(run: &Path) -> PathBuf {
 /// The path is not the folder of a run.
 pub(crate) fn existing_config(run: &Path) -> Result<PathBuf, NoRun> {
     let config = config_path(run);
-    if config.is_file() {
+    if config.exists() {
         return Ok(config);
     }
     let path = run.to_path_buf();
@@ -183,7 +184,7 @@ impl Log {
     /// Opens a log, keeping its lines up to the first that `keep` does not want; returns those.
     fn open(path: PathBuf, keep: impl Fn(&Value) -> bool) -> Result<(Self, Vec<Value>)> {
         let name = || path.display().to_string();
-        let bytes = match fs::read(&path) {
+        let bytes = match input_file::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             other => other.with_context(name)?,
         };
@@ -451,7 +452,7 @@ pub(crate) fn plain(name: &str) -> String {
 /// The digests that a run recorded, by step.
 pub(crate) fn digests(run: &Path) -> Result<Vec<(u64, String)>> {
     let path = run.join(DIGESTS);
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let text = input_file::read_to_string(&path).with_context(|| path.display().to_string())?;
     let entry = |line: &str| -> Option<(u64, String)> {
         let value: Value = serde_json::from_str(line).ok()?;
         Some((value["step"].as_u64()?, value["digest"].as_str()?.to_string()))

@@ -3,6 +3,7 @@
 use crate::folder;
 use crate::recipe::Recipe;
 use anyhow::{Context, Result};
+use fixnet::input_file;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -68,7 +69,7 @@ impl Ended {
 pub(crate) fn recipe(path: &Path) -> Result<Recipe> {
     let config = folder::existing_config(path)?;
     let name = config.display().to_string();
-    Recipe::from_toml(&std::fs::read_to_string(&config).with_context(|| name.clone())?, &name)
+    Recipe::from_toml(&input_file::read_to_string(&config).with_context(|| name.clone())?, &name)
 }
 
 impl History {

@@ -5,6 +5,7 @@
 //! short or damaged is refused by name, and [`Checkpoint::open_or_previous`] falls back to the previous one.
 
 mod file;
+mod foreign;
 mod pretrained;
 
 pub use file::{Header, TensorEntry, TensorFile};

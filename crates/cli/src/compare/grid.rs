@@ -125,7 +125,7 @@ fn ensure_usage(holds: bool, words: &str) -> Result<()> {
 /// The recipes and the axes of a file.
 fn read(path: &Path) -> Result<(Vec<String>, Vec<Axis>)> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(|| format!("grid {name}"))?;
+    let text = fixnet::input_file::read_to_string(path).with_context(|| format!("grid {name}"))?;
     let table: toml::Table = toml::from_str(&text).map_err(|e| anyhow!("grid {name}: {e}"))?;
     let (mut recipes, mut axes) = (Vec::new(), Vec::new());
     for (key, values) in table {

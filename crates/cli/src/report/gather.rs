@@ -88,7 +88,7 @@ impl Subject {
         };
         let recipe = match &checkpoint {
             Some(checkpoint) => recipe_of(checkpoint)?,
-            None => Recipe::from_toml(&std::fs::read_to_string(&file)?, &file.display().to_string())?,
+            None => Recipe::from_toml(&fixnet::input_file::read_to_string(&file)?, &file.display().to_string())?,
         };
         let (epochs, steps) = folder::metrics(path)?.into_iter().partition(|line| line["kind"] == "epoch");
         let diagnostics = folder::diagnostics(path)?.into_iter().filter(|line| line["kind"] == "step").collect();

@@ -287,7 +287,8 @@ impl Quantizers {
             }
         }
         let input_scale = self.input.prepare(g.store_mut(), &value, training).map_err(named)?;
-        let quantize = || self.input.codes(&value, input_scale);
+        let checked = self.input.is_checked(g.store(), training);
+        let quantize = || self.input.codes(&value, input_scale, checked);
         let codes = profile::span("quantize input", &self.name, read, quantize).map_err(named)?;
         let weight_codes = weight.codes(g.store_mut())?;
         let work = |sums: &tensor::Result<tensor::Sums>| {
