@@ -444,11 +444,6 @@ pub(crate) fn report_path(run: &Path) -> PathBuf {
     run.join(REPORT)
 }
 
-/// A text as the name of a folder: what is neither letter nor digit nor one of `._=` becomes `-`.
-pub(crate) fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_alphanumeric() || "._=".contains(c) { c } else { '-' }).collect()
-}
-
 /// The digests that a run recorded, by step.
 pub(crate) fn digests(run: &Path) -> Result<Vec<(u64, String)>> {
     let path = run.join(DIGESTS);

@@ -80,7 +80,8 @@ pub(crate) fn weights(file: &TensorFile, model: &ModelSpec, data: &Split) -> Res
     }
     let plan = torch::plan_of(model, data.train.shape(), data.train.classes)?;
     let imported = torch::translate(file, &plan);
-    let identities = imported.identities.iter().map(|name| format!("{name}: not in the file; it begins as the identity"));
+    let identities =
+        imported.identities.iter().map(|name| format!("{name}: not in the file; it begins as the identity"));
     let notes = identities.chain(imported.misfits).collect();
     Ok((Pretrained::new(imported.tensors).read_from(file), notes))
 }

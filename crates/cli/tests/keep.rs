@@ -343,7 +343,10 @@ fn a_run_starts_from_the_weights_of_another() {
     let mut args = place.train(&wider, &flags);
     args[3] = "mlp:9";
     // Of the weights none fits, so this would be a run from random ones.
-    let words = ["float/checkpoint.safetensors: expected weights of this model, found 0 of its 2", "fc1.weight [9, 64] (found [8, 64])"];
+    let words = [
+        "float/checkpoint.safetensors: expected weights of this model, found 0 of its 2",
+        "fc1.weight [9, 64] (found [8, 64])",
+    ];
     refused(1, &[&args[..], &["--init", from]].concat(), &words);
     assert!(!wider.exists());
     args[3] = "mlp:8-8";

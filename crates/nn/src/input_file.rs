@@ -116,7 +116,10 @@ mod tests {
         for (name, target) in [("to file", "file"), ("to pipe", "pipe")] {
             std::os::unix::fs::symlink(at(target), at(name)).unwrap();
         }
-        assert_eq!((read_to_string(&at("file")).unwrap(), read(&at("to file")).unwrap()), ("text".into(), b"text".to_vec()));
+        assert_eq!(
+            (read_to_string(&at("file")).unwrap(), read(&at("to file")).unwrap()),
+            ("text".into(), b"text".to_vec())
+        );
         for (path, found) in [
             (at("pipe"), "a named pipe"),
             (at("to pipe"), "a named pipe"),

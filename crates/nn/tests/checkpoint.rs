@@ -143,7 +143,8 @@ fn claims_beyond_the_file_are_refused_before_memory_is_taken() {
         (file_of(&tensor("2", 8), 0), "expected 8 bytes after the header, found 0"),
         (file_of("{\"w\":1}", 0), "header"),
         (file_of("", 0), "header"),
-        (b"PK\x03\x04".to_vec(), "expected at least 8 bytes, found 4"),
+        (b"PK\x03\x04".to_vec(), "found a zip archive"),
+        (b"text".to_vec(), "expected at least 8 bytes, found 4"),
     ];
     for (bytes, words) in cases {
         fs::write(&path, bytes).unwrap();
@@ -159,7 +160,10 @@ fn claims_beyond_the_file_are_refused_before_memory_is_taken() {
     let e = Header::read(&path).unwrap_err().to_string();
     assert!(e.contains("expected at most 16777216"), "{e}");
     let e = Header::read(folder.path()).unwrap_err();
-    assert!(matches!(e, Error::Io { .. }) && e.to_string().ends_with(": expected a regular file, found a folder"), "{e}");
+    assert!(
+        matches!(e, Error::Io { .. }) && e.to_string().ends_with(": expected a regular file, found a folder"),
+        "{e}"
+    );
 }
 
 /// Opens the file and, if its checksum alone is wrong, opens it again with the right one.

@@ -5,7 +5,8 @@ use crate::Problem;
 /// The bytes of a file that are looked at.
 pub(super) const START: u64 = 256;
 
-const FROM_PYTORCH: &str = "convert it in Python: safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\")";
+const FROM_PYTORCH: &str =
+    "convert it in Python: safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\")";
 
 /// Returns what is wrong with a file that begins with `start`, if that is the beginning of another format. A safetensors
 /// file begins with the length of its header, below 2^24 in eight bytes, and the header with `{`: it is never taken for another one.

@@ -177,6 +177,10 @@ impl DataError {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
-        Self::Missing { place: folder.display().to_string(), expected: format!("a file {expected}"), found: listed(&names) }
+        Self::Missing {
+            place: folder.display().to_string(),
+            expected: format!("a file {expected}"),
+            found: listed(&names),
+        }
     }
 }

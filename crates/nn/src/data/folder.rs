@@ -479,10 +479,7 @@ mod tests {
             message(&[("a/1.png", b"")], None),
             "DIR/a/1.png: expected a PNG or JPEG image, found an empty file"
         );
-        assert_eq!(
-            message(&[("a/b/1.png", &good)], None),
-            "DIR/a/b: expected a regular file, found a folder"
-        );
+        assert_eq!(message(&[("a/b/1.png", &good)], None), "DIR/a/b: expected a regular file, found a folder");
         let e = message(&[("train/a/1.png", &good)], None);
         assert_eq!(e, "DIR/test: expected a folder of classes beside the other one, found none");
         let e = message(&[("train/a/1.png", &good), ("test/b/1.png", &good)], None);

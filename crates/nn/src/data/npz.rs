@@ -32,8 +32,9 @@ pub fn npz(path: &Path) -> Result<Split> {
 }
 
 fn read(path: &Path, in_memory: u64) -> Result<Split> {
-    let open =
-        |path: &Path| input_file::open(path).map_err(|source| DataError::Io { place: path.display().to_string(), source });
+    let open = |path: &Path| {
+        input_file::open(path).map_err(|source| DataError::Io { place: path.display().to_string(), source })
+    };
     if path.is_dir() {
         return split(&path.display().to_string(), in_memory, |name, take| {
             let array = path.join(name);
@@ -52,7 +53,7 @@ fn archive(path: &Path, from: impl Read + Seek, in_memory: u64) -> Result<Split>
     let mut zip = ZipArchive::new(from).map_err(|e| unexpected(&place, "a zip archive of NumPy arrays", e))?;
     split(&place, in_memory, |name, take| {
         if zip.index_for_name(name).is_none() {
-            let mut names: Vec<String> = 
+            let mut names: Vec<String> =
                 zip.file_names().flatten().map(|name| name.trim_end_matches(".npy").into()).collect();
             names.sort();
             let expected = format!("an array {}", name.trim_end_matches(".npy"));
@@ -485,7 +486,8 @@ mod tests {
             std::fs::write(dir.path().join(format!("{name}.npy")), bytes).unwrap();
         }
         let e = npz(dir.path()).unwrap_err().to_string();
-        let words = "expected a file y_test.npy, found none of that name; there are x_test.npy, x_train.npy, y_train.npy";
+        let words =
+            "expected a file y_test.npy, found none of that name; there are x_test.npy, x_train.npy, y_train.npy";
         assert!(e.ends_with(words), "{e}");
     }
 
@@ -502,7 +504,9 @@ mod tests {
             assert!(e.contains(&format!("{h} channels of {w}x{c} pixels, store x.transpose(0, 2, 3, 1)")), "{e}");
         }
         // What may be meant as it is: usual channels, patches, single pixels. These differ from the test images in shape alone.
-        for like in [[32, 32, 3], [3, 32, 3], [3, 32, 1], [4, 32, 4], [3, 3, 200], [1, 1, 784], [128, 1, 9], [1, 128, 2]] {
+        for like in
+            [[32, 32, 3], [3, 32, 3], [3, 32, 1], [4, 32, 4], [3, 3, 200], [1, 1, 784], [128, 1, 9], [1, 128, 2]]
+        {
             let e = shape(2, like).unwrap_err();
             assert!(e.contains("expected test data of") && e.contains(&format!("{like:?}")), "{e}");
         }

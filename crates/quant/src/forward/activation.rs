@@ -129,7 +129,11 @@ impl ActivationQuantizer {
     fn first_scale(&self, x: &Tensor, step: u64) -> Result<f32> {
         let (_, std) = reduce::mean_std(x.data());
         let deviations = if self.levels.range.bits() == 1 { 1.224 } else { 3.0 };
-        let s = if self.is_signed() { deviations * std } else { deviations * std / (1.0 - 2.0 / std::f64::consts::PI).sqrt() };
+        let s = if self.is_signed() {
+            deviations * std
+        } else {
+            deviations * std / (1.0 - 2.0 / std::f64::consts::PI).sqrt()
+        };
         if !s.is_finite() {
             return Err(Error::NonFinite { what: "the input of a quantizer".into(), step, found: s.to_string() });
         }
