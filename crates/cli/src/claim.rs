@@ -6,7 +6,7 @@
 
 use crate::out::note;
 use anyhow::{Context, Result, bail};
-use fixnet::files;
+use fixnet::{files, input_file};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -48,7 +48,7 @@ impl Writer {
     fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(WRITER);
         let name = || path.display().to_string();
-        match files::read(&path) {
+        match input_file::read(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             other => Ok(Some(serde_json::from_slice(&other.with_context(name)?).with_context(name)?)),
         }

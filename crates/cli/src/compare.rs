@@ -5,6 +5,7 @@
 
 mod grid;
 mod table;
+mod whole;
 
 use crate::folder::{self, Folder};
 use crate::history::Ended;
@@ -93,7 +94,7 @@ fn compare(args: &Args, grid: &Grid) -> Result<ExitCode> {
     outcomes.sort_by_key(|(i, _)| *i);
     let outcomes: Vec<Outcome> = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
     bar.finish_and_clear();
-    tell(args, grid, &outcomes)
+    tell(args, grid, outcomes)
 }
 
 /// What a run adds to the position of the bar.
@@ -203,10 +204,16 @@ fn outcome(cell: &Cell, args: &Args, loaded: &Loaded, part: &Part<'_>, place: &s
     Ok(Outcome::Finished(ended))
 }
 
-/// Prints and writes how the runs compare, and how to go on with those that are open.
-fn tell(args: &Args, grid: &Grid, outcomes: &[Outcome]) -> Result<ExitCode> {
+/// Prints and writes how the runs of the folder compare, and how to go on with those that are open.
+fn tell(args: &Args, grid: &Grid, outcomes: Vec<Outcome>) -> Result<ExitCode> {
+    let asked = grid.cells.len();
+    // From what is read to what is written, no other process may write.
+    let turn = whole::wait_for_turn(&args.out)?;
+    let (grid, outcomes) = whole::of_folder(grid, outcomes, &args.out)?;
+    let (grid, outcomes) = (&grid, &outcomes[..]);
     let rows = table::rows(grid, outcomes);
     let files = table::write(&args.out, grid, outcomes, &rows)?;
+    drop(turn);
     let open = outcomes.iter().filter(|o| matches!(o, Outcome::Open)).count();
     let failed: Vec<_> = grid
         .cells
@@ -220,7 +227,7 @@ fn tell(args: &Args, grid: &Grid, outcomes: &[Outcome]) -> Result<ExitCode> {
             "{}",
             json!({
                 "out": text(&args.out), "interrupted": open > 0, "resume": (open > 0).then_some(&command),
-                "failed": failed.len(), "table": table::json(grid, &rows), "runs": table::runs_json(grid, outcomes),
+                "failed": failed.len(), "table": table::json(grid, &rows), "runs": table::runs_json(grid, outcomes, asked),
                 "files": files.iter().map(|f| text(f)).collect::<Vec<_>>(),
             })
         );
@@ -232,7 +239,7 @@ fn tell(args: &Args, grid: &Grid, outcomes: &[Outcome]) -> Result<ExitCode> {
         files.iter().try_for_each(|file| -> Result<()> { Ok(say!("written: {}", file.display())) })?;
     }
     if open > 0 {
-        note!("stopped with {open} of {} runs to go, and saved; go on with: {command}", grid.cells.len());
+        note!("stopped with {open} of {asked} runs to go, and saved; go on with: {command}");
         return Ok(ExitCode::from(INTERRUPTED));
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -30,7 +30,7 @@ use crate::run::{Run, Step, recipe_of};
 use crate::tensorboard::Events;
 use anyhow::{Context, Result, bail, ensure};
 use fixnet::checkpoint::{Checkpoint, previous_path};
-use fixnet::{Error, files};
+use fixnet::{Error, files, input_file};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::ErrorKind;
@@ -130,7 +130,7 @@ fn has_begun(run: &Path) -> bool {
 pub(crate) fn config(run: &Path) -> Result<Option<String>> {
     let path = config_path(run);
     let name = || path.display().to_string();
-    let text = match files::read(&path) {
+    let text = match input_file::read(&path) {
         Err(e) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&e.kind()) => None,
         other => Some(String::from_utf8(other.with_context(name)?).with_context(name)?),
     };
@@ -166,7 +166,7 @@ pub(crate) fn processes(run: &Path) -> Vec<Process> {
 /// There is a file that cannot be read now: it must not be replaced by one without these processes.
 fn read_processes(run: &Path) -> Result<Vec<Process>> {
     let path = run.join(PROCESSES);
-    match files::read(&path) {
+    match input_file::read(&path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         other => Ok(serde_json::from_slice(&other.with_context(|| path.display().to_string())?).unwrap_or_default()),
     }
@@ -195,7 +195,7 @@ pub(crate) fn config_path(run: &Path) -> PathBuf {
 /// The path is not the folder of a run.
 pub(crate) fn existing_config(run: &Path) -> Result<PathBuf, NoRun> {
     let config = config_path(run);
-    if config.is_file() {
+    if config.exists() {
         return Ok(config);
     }
     let path = run.to_path_buf();
@@ -475,16 +475,10 @@ pub(crate) fn report_path(run: &Path) -> PathBuf {
     run.join(REPORT)
 }
 
-/// A text as the name of a folder: what is neither letter nor digit nor one of `._=` becomes `-`.
-pub(crate) fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_alphanumeric() || "._=".contains(c) { c } else { '-' }).collect()
-}
-
 /// The digests that a run recorded, by step.
 pub(crate) fn digests(run: &Path) -> Result<Vec<(u64, String)>> {
     let path = run.join(DIGESTS);
-    let name = || path.display().to_string();
-    let text = String::from_utf8(files::read(&path).with_context(name)?).with_context(name)?;
+    let text = input_file::read_to_string(&path).with_context(|| path.display().to_string())?;
     let entry = |line: &str| -> Option<(u64, String)> {
         let value: Value = serde_json::from_str(line).ok()?;
         Some((value["step"].as_u64()?, value["digest"].as_str()?.to_string()))

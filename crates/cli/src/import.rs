@@ -70,19 +70,20 @@ pub(crate) fn open(init: &str) -> Result<TensorFile> {
     Ok(TensorFile::weights(&existing_checkpoint(Path::new(init))?)?)
 }
 
-/// The weights in it for a model and its data.
-pub(crate) fn weights(file: &TensorFile, model: &ModelSpec, data: &Split) -> Result<Pretrained> {
+/// The weights in it for a model and its data, and notes on what does not fit.
+pub(crate) fn weights(file: &TensorFile, model: &ModelSpec, data: &Split) -> Result<(Pretrained, Vec<String>)> {
     ensure!(
         !file.header().metadata.contains_key(export::packed::PLAN),
         "--init {}: expected weights of floats, found a packed network; `fixnet export RUN --weights FILE` writes them",
         file.path().display()
     );
     if file.header().checksum().is_some() {
-        return Ok(Pretrained::new(file.floats()));
+        return Ok((Pretrained::new(file.floats()).read_from(file), Vec::new()));
     }
     let plan = torch::plan_of(model, data.train.shape(), data.train.classes)?;
     let imported = torch::translate(file, &plan);
-    imported.identities.iter().for_each(|name| note!("init: {name}: not in the file; it begins as the identity"));
-    imported.misfits.iter().for_each(|misfit| note!("init: {misfit}"));
-    Ok(Pretrained::new(imported.tensors))
+    let identities =
+        imported.identities.iter().map(|name| format!("{name}: not in the file; it begins as the identity"));
+    let notes = identities.chain(imported.misfits).collect();
+    Ok((Pretrained::new(imported.tensors).read_from(file), notes))
 }

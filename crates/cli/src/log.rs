@@ -1,7 +1,7 @@
 //! The logs of a run: files of one JSON object per line, which only grow.
 
 use anyhow::{Context, Result, bail};
-use fixnet::files;
+use fixnet::{files, input_file};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -13,7 +13,7 @@ pub(crate) fn lines(path: &Path) -> Result<Vec<Value>> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    match files::read(path) {
+    match input_file::read(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         other => other.with_context(|| path.display().to_string()),
     }

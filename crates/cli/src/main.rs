@@ -7,6 +7,7 @@ mod diagnostics;
 mod eval;
 mod export;
 mod figure;
+mod flags;
 mod folder;
 mod history;
 mod import;
@@ -17,6 +18,7 @@ mod kernels;
 mod log;
 mod machine;
 mod memory;
+mod names;
 mod out;
 mod outputs;
 mod plot;
@@ -26,6 +28,7 @@ mod recipe;
 mod recipes;
 mod report;
 mod run;
+mod spreadsheet;
 mod summary;
 mod tensorboard;
 mod train;
@@ -100,12 +103,13 @@ Examples:
   fixnet compare digits --seeds 1..8 --jobs 4       four runs at a time
   fixnet compare --grid grid.toml --out runs/grid
 
---recipes, --bits, --gradient-rules, --optimizers, --seeds and, for any other key of a recipe,
---set KEY=A,B take lists; every mix of their values is a run folder in --out. Mixes that differ
+Every flag that sets a key of the recipe takes a list with commas, and so does --set KEY=A,B for any
+other key; every mix of their values is a run folder in --out. Mixes that differ
 in nothing that matters (a float network under several gradient rules) are one run. Ctrl-C saves;
 the same command goes on, and with more values it trains only what is new. The mean and the
 spread (standard deviation) are over seeds. The folder then holds compare.csv, runs.csv, and the
-curves in compare.svg and compare.png.
+curves in compare.svg and compare.png, of all finished runs in it: several commands may share it,
+at the same time too.
 
 A grid in a file:
   recipes = [\"digits\"]

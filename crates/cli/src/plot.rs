@@ -81,7 +81,8 @@ fn runs_in(path: &Path) -> Result<Vec<PathBuf>> {
 fn labels(runs: &[History]) -> Vec<String> {
     let settings = |run: &History| {
         let r = &run.recipe;
-        let (name, data, model, bits) = (r.name.clone(), r.data.clone(), r.model.clone(), r.bits.clone());
+        let (name, data) = (r.name.clone(), crate::names::short("data", &r.data));
+        let (model, bits) = (r.model.clone(), r.bits.clone());
         let (scheme, rule, optimizer) = (r.scheme.clone(), r.gradient_rule.clone(), r.optimizer.clone());
         let (scope, talr) = (r.transition_scope.clone(), r.talr_rule.clone());
         [name, data, model, bits, scheme, rule, optimizer, scope, talr, format!("seed {}", r.seed)]

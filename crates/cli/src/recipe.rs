@@ -230,7 +230,7 @@ impl Recipe {
                         "recipe `{name}`: expected a TOML file or one of {known}, found neither"
                     )));
                 }
-                let text = std::fs::read_to_string(path).with_context(|| format!("recipe {name}"))?;
+                let text = fixnet::input_file::read_to_string(path).with_context(|| format!("recipe {name}"))?;
                 (text, path.file_stem().map_or_else(|| name.into(), |s| s.to_string_lossy().into_owned()))
             }
         };

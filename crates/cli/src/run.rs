@@ -4,7 +4,7 @@
 use crate::out::note;
 use crate::recipe::Recipe;
 use crate::trained::{BATCH, check_data};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use fixnet::checkpoint::{self, Checkpoint, Pretrained, Progress, Taken, TensorFile};
 use fixnet::data::{ClassDifference, DataDescription};
 use fixnet::export::class_names;
@@ -53,17 +53,17 @@ impl<'a> Run<'a> {
     fn pretrained(recipe: Recipe, data: &'a Split, weights: &Pretrained) -> Result<(Self, Taken)> {
         let store = weights.begin(Store::seeded(recipe.seed));
         let mut run = Self::build(recipe, data, store)?;
-        let taken = weights.finish(&mut run.store);
+        let taken = weights.finish(&mut run.store)?;
         Ok((run, taken))
     }
 
     /// A run that has taken no step and begins as its recipe says, from the weights in the file of `init` where it has one.
     pub(crate) fn begin(mut recipe: Recipe, init: Option<&TensorFile>, data: &'a Split) -> Result<Self> {
         let Some(file) = init else { return Self::new(recipe, data) };
-        let weights = crate::import::weights(file, &recipe.resolve()?.model, data)?;
-        let (run, taken) = Self::pretrained(recipe, data, &weights)?;
+        let (weights, notes) = crate::import::weights(file, &recipe.resolve()?.model, data)?;
+        let (run, taken) = Self::pretrained(recipe, data, &weights).context("--init")?;
         let found = format!("{} of {} parameters and statistics", taken.count, taken.count + taken.missing.len());
-        ensure!(taken.count > 0, "--init: expected weights of this model, found {found}");
+        notes.iter().for_each(|line| note!("init: {line}"));
         note!("init: {found} taken; optimizer and quantizers start anew");
         taken.missing.iter().for_each(|name| note!("init: not found: {name}"));
         note_other_classes(file, &data.train)?;

@@ -1,11 +1,13 @@
 //! `fixnet train` and `fixnet resume`: the loop over steps and epochs, with logs, checkpoints, progress and summary.
 
-use crate::folder::{Folder, plain};
+use crate::flags::Flags;
+use crate::folder::Folder;
 use crate::history::Point;
 use crate::interrupt;
 use crate::machine::Machine;
+use crate::names::plain;
 use crate::out::{escaped, is_plain, note, say, text};
-use crate::recipe::{Recipe, SEED_MAX};
+use crate::recipe::Recipe;
 use crate::run::{Run, Step, recipe_of};
 use crate::{INTERRUPTED, usage};
 use anyhow::{Context, Result, ensure};
@@ -28,56 +30,8 @@ const LOG_EVERY: u64 = 50;
 pub(crate) struct Args {
     /// A built-in recipe (`fixnet recipes` lists them) or a TOML file
     recipe: String,
-    /// Bits of weights/activations/gradients, 1 to 8 or 32 for float, e.g. 4/4/4
-    #[arg(long, value_name = "W/A/G")]
-    bits: Option<String>,
-    /// Passes over the training images
-    #[arg(long)]
-    epochs: Option<u32>,
-    /// Images a step
-    #[arg(long)]
-    batch_size: Option<usize>,
-    /// First learning rate
-    #[arg(long, allow_negative_numbers = true)]
-    lr: Option<f64>,
-    /// Seed of all randomness
-    #[arg(long, value_parser = clap::value_parser!(u64).range(..=SEED_MAX))]
-    seed: Option<u64>,
-    /// digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG) or npz:PATH
-    #[arg(long, value_name = "KIND:PATH")]
-    data: Option<String>,
-    /// Set this share of the training images apart and evaluate on it after each epoch
-    #[arg(long, value_name = "SHARE")]
-    validation: Option<f64>,
-    /// The model: mlp, mlp:512-512, lenet, resnet8, resnet20, resnet32, resnet44, resnet56, resnet18, or for large images
-    /// resnet18-imagenet, resnet34-imagenet, resnet50-imagenet
-    #[arg(long)]
-    model: Option<String>,
-    /// How weights and activations are quantized: lbt, or trs (no scale behind the product)
-    #[arg(long)]
-    scheme: Option<String>,
-    /// One scale a weight (tensor) or one an output channel (channel)
-    #[arg(long, value_name = "tensor|channel")]
-    weight_scales: Option<String>,
-    /// Whether the scales of quantizers move: learned or fixed
-    #[arg(long, value_name = "learned|fixed")]
-    scales: Option<String>,
-    /// How gradient quantizers choose their interval: lbt[:ALPHA:BETA], min-max, fixed:GAMMA, mse[:EVERY], dsgc[:EVERY]
-    #[arg(long, value_name = "RULE")]
-    gradient_rule: Option<String>,
-    /// How gradients are rounded: stochastic or nearest
-    #[arg(long, value_name = "stochastic|nearest")]
-    gradient_rounding: Option<String>,
-    /// sgd, adam, adamw, nadam, adamax, rmsprop or adagrad; with a t at the end, transition-rate scheduling (sgdt, …).
-    /// One of another update rule than the recipe's comes with its usual learning rate and settings
-    #[arg(long)]
-    optimizer: Option<String>,
-    /// Bits of the first convolution and the classifier, 32 for float
-    #[arg(long)]
-    edges: Option<u8>,
-    /// Start from the weights of another run or checkpoint: a folder or a safetensors file
-    #[arg(long, value_name = "CHECKPOINT")]
-    init: Option<String>,
+    #[command(flatten)]
+    flags: Flags<false>,
     /// Set any key of the recipe, as in --set talr_rule=damped; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -153,34 +107,10 @@ impl FromStr for Every {
     }
 }
 
-fn set<T: Clone>(to: &mut T, flag: &Option<T>) {
-    if let Some(v) = flag {
-        *to = v.clone();
-    }
-}
-
 impl Args {
     /// The keys that have a flag which is given.
     fn flag_keys(&self) -> impl Iterator<Item = &str> {
-        let flags = [
-            ("bits", self.bits.is_some()),
-            ("epochs", self.epochs.is_some()),
-            ("batch_size", self.batch_size.is_some()),
-            ("lr", self.lr.is_some()),
-            ("seed", self.seed.is_some()),
-            ("data", self.data.is_some()),
-            ("validation", self.validation.is_some()),
-            ("model", self.model.is_some()),
-            ("scheme", self.scheme.is_some()),
-            ("weight_scales", self.weight_scales.is_some()),
-            ("scales", self.scales.is_some()),
-            ("gradient_rule", self.gradient_rule.is_some()),
-            ("gradient_rounding", self.gradient_rounding.is_some()),
-            ("optimizer", self.optimizer.is_some()),
-            ("edges", self.edges.is_some()),
-            ("init", self.init.is_some()),
-        ];
-        flags.into_iter().filter(|(_, given)| *given).map(|(key, _)| key)
+        self.flags.given().map(|(flag, _)| flag.key)
     }
 
     /// That no key is given both by its flag and by `--set`.
@@ -212,25 +142,10 @@ impl Args {
         let mut recipe = Recipe::find(&self.recipe)?;
         recipe.clone().resolve().with_context(|| format!("recipe {}", self.recipe))?;
         self.check_once().map_err(usage)?;
-        set(&mut recipe.bits, &self.bits);
-        set(&mut recipe.epochs, &self.epochs);
-        set(&mut recipe.batch_size, &self.batch_size);
-        set(&mut recipe.seed, &self.seed);
-        set(&mut recipe.data, &self.data);
-        set(&mut recipe.validation, &self.validation);
-        set(&mut recipe.model, &self.model);
-        set(&mut recipe.scheme, &self.scheme);
-        set(&mut recipe.weight_scales, &self.weight_scales);
-        set(&mut recipe.scales, &self.scales);
-        set(&mut recipe.gradient_rule, &self.gradient_rule);
-        set(&mut recipe.gradient_rounding, &self.gradient_rounding);
-        if let Some(name) = &self.optimizer {
-            recipe.set_optimizer(name).map_err(usage)?;
-        }
+        // An optimizer may bring settings, which others then change.
+        self.flags.set(&mut recipe, |key| key == "optimizer")?;
         self.set.iter().try_for_each(|assignment| recipe.set(assignment)).map_err(usage)?;
-        recipe.lr = self.lr.or(recipe.lr);
-        set(&mut recipe.edges, &self.edges);
-        recipe.init = self.init.clone().or(recipe.init);
+        self.flags.set(&mut recipe, |key| key != "optimizer")?;
         recipe.tensorboard |= self.options.tensorboard;
         // What was right before the flags were put in is wrong by the flags.
         recipe.resolve().map_err(usage)?;

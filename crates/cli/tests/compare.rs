@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{command, fixnet, json, refused, stderr};
+use common::{command, fixnet, json, refused, stderr, tiny};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -101,6 +101,82 @@ fn a_grid_goes_on_where_it_was_stopped() {
     let mut other = grid(b.to_str().unwrap(), &[]);
     other[7] = "3";
     refused(1, &other, &["other settings", "epochs: expected 3, found 2"]);
+}
+
+/// Small runs on data given by a path, of one epoch.
+fn short<'a>(data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let fixed = ["compare", "digits", "--data", data, "--model", "mlp:4", "--epochs", "1", "--batch-size", "8"];
+    [&fixed[..], &["--json", "--out", out], more].concat()
+}
+
+#[test]
+fn tables_are_of_the_folder_whoever_writes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path(), 16);
+    let data = format!("mnist:{}", folder.path().display());
+    let out = folder.path().join("grid");
+    let at = out.to_str().unwrap();
+    json(&short(&data, at, &["--seeds", "1,2"]));
+    // Two at once, of which one has the run of the first as well.
+    let spawn =
+        |more: &[&str]| command(&short(&data, at, more)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let both = [spawn(&["--seeds", "2,3"]), spawn(&["--seeds", "4", "--lr", "0.01,0.02"])];
+    for child in both {
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+    }
+    let runs = csv(&out.join("runs.csv"));
+    let column = |name: &str| {
+        let i = runs[0].iter().position(|head| head == name).unwrap();
+        let mut all: Vec<String> = runs.iter().skip(1).map(|row| row[i].to_string()).collect();
+        all.sort();
+        all
+    };
+    assert_eq!((column("seed").join(" "), column("state")), ("1 2 3 4 4".into(), vec!["finished".to_string(); 5]));
+    assert_eq!(column("lr"), ["0.01", "0.02", "0.05", "0.05", "0.05"]);
+    // Runs that differ in more than their seed are never averaged.
+    let told = json(&short(&data, at, &["--seeds", "1"]));
+    let table = told["table"].as_array().unwrap();
+    let counts: Vec<_> = table.iter().map(|row| (row["lr"].as_str().unwrap(), row["runs"].as_u64().unwrap())).collect();
+    assert_eq!(counts, [("0.05", 3), ("0.01", 1), ("0.02", 1)]);
+    let asked: Vec<bool> = told["runs"].as_array().unwrap().iter().map(|run| run["asked"].as_bool().unwrap()).collect();
+    assert_eq!(asked, [true, false, false, false, false]);
+    assert_eq!(csv(&out.join("compare.csv")).len(), 4);
+    // Folders are called by the last part of a path, with a hash of the whole.
+    let last = format!(
+        "data=mnist-{}-",
+        folder.path().file_name().unwrap().to_str().unwrap().replace(|c: char| !c.is_alphanumeric() && c != '.', "-")
+    );
+    for run in told["runs"].as_array().unwrap() {
+        let name = Path::new(run["run"].as_str().unwrap()).file_name().unwrap().to_str().unwrap();
+        assert!(name.contains(&last) && !name.contains("tmp-") && name.len() <= 120, "{name}");
+    }
+    // The same data in another place are others, in a folder of their own.
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    tiny(&other, 16);
+    let twice = format!("{data},mnist:{}", other.display());
+    assert_eq!(json(&short(&twice, at, &["--seeds", "1"]))["runs"].as_array().unwrap().len(), 6);
+    // A run in the folder that cannot be read is left out, and is said to be.
+    let run = told["runs"][4]["run"].as_str().unwrap();
+    fs::write(Path::new(run).join("config.toml"), "epochs = 'many'").unwrap();
+    let done = fixnet(&short(&data, at, &["--seeds", "1"]));
+    assert!(done.status.success() && stderr(&done).contains("is left out of the tables"), "{}", stderr(&done));
+    assert_eq!(csv(&out.join("runs.csv")).len(), 6);
+}
+
+#[test]
+fn a_grid_of_too_many_runs_is_refused_before_room_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("grid.toml");
+    let numbers: Vec<String> = (1..=9000).map(|n| n.to_string()).collect();
+    let numbers = numbers.join(",");
+    fs::write(
+        &file,
+        format!("recipes = ['digits']\nseed = [{numbers}]\nbatch_size = [{numbers}]\nepochs = [{numbers}]\n"),
+    )
+    .unwrap();
+    refused(2, &["compare", "--grid", file.to_str().unwrap()], &["expected at most 10000 runs, found 729000000000"]);
 }
 
 #[test]

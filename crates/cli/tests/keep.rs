@@ -342,11 +342,19 @@ fn a_run_starts_from_the_weights_of_another() {
     assert_eq!(out.status.code(), Some(2), "a flag given twice: {}", stderr(&out));
     let mut args = place.train(&wider, &flags);
     args[3] = "mlp:9";
+    // Of the weights none fits, so this would be a run from random ones.
+    let words = [
+        "float/checkpoint.safetensors: expected weights of this model, found 0 of its 2",
+        "fc1.weight [9, 64] (found [8, 64])",
+    ];
+    refused(1, &[&args[..], &["--init", from]].concat(), &words);
+    assert!(!wider.exists());
+    args[3] = "mlp:8-8";
     let out = fixnet(&[&args[..], &["--init", from]].concat());
     let text = stderr(&out);
     assert!(out.status.success(), "{text}");
-    assert!(text.contains("init: 1 of 7 parameters and statistics taken"), "{text}");
-    assert!(text.contains("init: not found: fc1.weight [9, 64] (found [8, 64])"), "{text}");
+    assert!(text.contains("init: 7 of 12 parameters and statistics taken"), "{text}");
+    assert!(text.contains("init: not found: fc2.weight [8, 8] (found none)"), "{text}");
     fs::remove_dir_all(&float).unwrap();
     for run in [&run, &wider] {
         assert_eq!(json(&["verify", run.to_str().unwrap(), "--json"])["equal"], true);

@@ -9,7 +9,8 @@
 //! | weights behind a flattened image, columns H, W, C | columns C, H, W |
 //! | batch norm over the pooled features (`bn2` of CIFAR networks) | often not there: it becomes the identity |
 //!
-//! Names may all begin with `module.` or `model.`; `num_batches_tracked` is left out. Numbers may be F32, F16, BF16 or F64.
+//! `module.`, `model.` and `_orig_mod.`, which wrappers of PyTorch put before names, are taken off in any order, and the last
+//! also within a name; `num_batches_tracked` is left out. Numbers may be F32, F16, BF16 or F64.
 
 use crate::{Error, Result};
 use fixnet_autograd::Store;
@@ -45,7 +46,7 @@ pub struct Imported {
 /// let mut store = weights.begin(Store::seeded(1));
 /// let q = QuantConfig::new("4/4/32".parse()?);
 /// let net = models::build(&mut store, &model, [224, 224, 3], 1000, &q)?;
-/// weights.finish(&mut store);
+/// weights.finish(&mut store)?;
 /// # Ok::<(), fixnet_export::Error>(())
 /// ```
 ///
@@ -54,9 +55,10 @@ pub struct Imported {
 /// message names all tensors that are missing, of another shape,
 /// or left over.
 pub fn pretrained(path: &Path, model: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Pretrained> {
-    let imported = translate(&TensorFile::weights(path)?, &plan_of(model, input, classes)?);
+    let file = TensorFile::weights(path)?;
+    let imported = translate(&file, &plan_of(model, input, classes)?);
     if imported.misfits.is_empty() {
-        return Ok(Pretrained::new(imported.tensors));
+        return Ok(Pretrained::new(imported.tensors).read_from(&file));
     }
     Err(Error::Misfit { path: path.to_path_buf(), model: model.to_string(), misfits: imported.misfits })
 }
@@ -71,7 +73,16 @@ pub fn plan_of(model: &ModelSpec, input: [usize; 3], classes: usize) -> Result<P
     Ok(Plan::of(&net, &mut store, &input)?)
 }
 
-/// The tensors of a file by name, without a prefix that all have.
+/// The name of a tensor without what wrappers of PyTorch add: `DataParallel` and `AveragedModel` (`module`), Lightning
+/// (`model`) and `torch.compile` (`_orig_mod`, also within a name where a part of a network is compiled).
+fn unwrapped(name: &str) -> String {
+    let mut parts: Vec<&str> = name.split('.').filter(|part| *part != "_orig_mod").collect();
+    let wrappers = parts.iter().take_while(|part| ["module", "model"].contains(part)).count();
+    parts.drain(..wrappers);
+    parts.join(".")
+}
+
+/// The tensors of a file by name, without what wrappers add to names.
 struct Source<'a> {
     file: &'a TensorFile,
     entries: BTreeMap<String, &'a TensorEntry>,
@@ -80,14 +91,13 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn new(file: &'a TensorFile) -> Self {
-        let tensors = &file.header().tensors;
-        let all_begin = |p: &&str| tensors.iter().all(|t| t.name.starts_with(*p));
-        let prefix = ["module.", "model."].into_iter().find(all_begin).unwrap_or("");
-        let entries = tensors
-            .iter()
-            .map(|t| (t.name[prefix.len()..].to_string(), t))
-            .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
-            .collect();
+        let mut entries = BTreeMap::new();
+        for t in file.header().tensors.iter().filter(|t| !t.name.ends_with("num_batches_tracked")) {
+            let name = unwrapped(&t.name);
+            // Two copies of one tensor: none of them is the right one for sure, so the second is left over under its own name.
+            let name = if entries.contains_key(&name) { t.name.clone() } else { name };
+            entries.insert(name, t);
+        }
         Self { file, entries, used: BTreeSet::new() }
     }
 
@@ -223,6 +233,15 @@ mod tests {
         let t = Tensor::from_vec(&[2, 6], (0..12u8).map(f32::from).collect()).unwrap();
         let rows = [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11].map(|v| v as f32);
         assert_eq!(hwc_columns(&t, [1, 2, 3]).data(), rows);
+    }
+
+    #[test]
+    fn names_lose_what_wrappers_add() {
+        for wrapped in ["module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.model.", ""] {
+            assert_eq!(unwrapped(&format!("{wrapped}conv1.weight")), "conv1.weight");
+        }
+        assert_eq!(unwrapped("model.layer1._orig_mod.0.conv1.weight"), "layer1.0.conv1.weight");
+        assert_eq!(unwrapped("layer1.model.weight"), "layer1.model.weight");
     }
 
     #[test]

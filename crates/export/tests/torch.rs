@@ -84,7 +84,7 @@ fn logits(path: &Path, model: &str, input: [usize; 3], classes: usize, x: &Tenso
     let weights = torch::pretrained(path, &model, input, classes).unwrap();
     let mut store = weights.begin(Store::seeded(1));
     let net = build(&mut store, &model, input, classes, &QuantConfig::float()).unwrap();
-    let taken = weights.finish(&mut store);
+    let taken = weights.finish(&mut store).unwrap();
     assert!(taken.missing.is_empty(), "{:?}", taken.missing);
     let mut g = Graph::eval(&mut store);
     let x = g.input(x.clone());

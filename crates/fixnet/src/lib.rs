@@ -33,7 +33,7 @@ pub mod guide;
 
 pub use fixnet_autograd as autograd;
 pub use fixnet_export as export;
-pub use fixnet_nn::{Error, Result, checkpoint, data, files, layers, metrics, models, optim, plan};
+pub use fixnet_nn::{Error, Result, checkpoint, data, files, input_file, layers, metrics, models, optim, plan};
 pub use fixnet_quant as quant;
 pub use fixnet_tensor as tensor;
 pub use fixnet_tensor::kernel;

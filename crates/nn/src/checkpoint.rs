@@ -5,6 +5,7 @@
 //! name, and [`Checkpoint::open_or_previous`] falls back to the previous one.
 
 mod file;
+mod foreign;
 mod numbers;
 mod pretrained;
 

@@ -33,6 +33,23 @@ pub enum Error {
         /// What is wrong with it.
         problem: Problem,
     },
+    /// Weights to start from that are those of another model.
+    #[error(
+        "{place}: expected weights of this model, found {fit} of its {weights} in name and shape (at least half must \
+         be there); missing are {missing}; the weights given are {holds}"
+    )]
+    OtherModel {
+        /// The file.
+        place: String,
+        /// How many weights of the model are there.
+        fit: usize,
+        /// How many weights the model has.
+        weights: usize,
+        /// The first of the parameters that are missing, each with what was found in its place.
+        missing: String,
+        /// The first of the names that are there.
+        holds: String,
+    },
     /// A checkpoint could not be written.
     #[error("{path}: the checkpoint could not be written ({source}); the last one that was is untouched")]
     Save {
@@ -67,9 +84,14 @@ pub enum Error {
 /// What makes a file no usable checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// A folder, a pipe, a device.
-    #[error("expected a file, found a folder or device")]
-    NoFile,
+    /// A file of another format.
+    #[error("expected a safetensors file, found {found}; {advice}")]
+    Foreign {
+        /// The format.
+        found: &'static str,
+        /// How to go on from there.
+        advice: &'static str,
+    },
     /// Shorter than the shortest file of the format.
     #[error("cut short: expected at least 8 bytes, found {found}")]
     Short {
@@ -144,4 +166,28 @@ pub enum Problem {
     /// It belongs to another model or optimizer.
     #[error("it does not fit: {0}")]
     Misfit(fixnet_autograd::Error),
+}
+
+/// The first few of some names, and how many there are besides: a message stays readable however long the list is.
+pub(crate) fn listed<T: std::fmt::Display>(names: &[T]) -> String {
+    const FEW: usize = 6;
+    let few = names.iter().take(FEW).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => "none".into(),
+        n if n <= FEW => few,
+        n => format!("{few} and {} more", n - FEW),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listed;
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(listed::<&str>(&[]), "none");
+        assert_eq!(listed(&["a", "b"]), "a, b");
+        assert_eq!(listed(&(0..6).collect::<Vec<_>>()), "0, 1, 2, 3, 4, 5");
+        assert_eq!(listed(&(0..200).collect::<Vec<_>>()), "0, 1, 2, 3, 4, 5 and 194 more");
+    }
 }

@@ -97,18 +97,6 @@ pub fn create_log(path: &Path) -> io::Result<File> {
     File::options().append(true).create_new(true).open(path)
 }
 
-/// Reads a whole file.
-///
-/// # Errors
-/// The file cannot be read, or it is no file: a pipe or device could block or never end.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Asked before it is opened: opening a pipe waits for a writer.
-    match fs::metadata(path)?.is_file() {
-        true => fs::read(path),
-        false => Err(no_file()),
-    }
-}
-
 /// Fails if a symbolic link is in the place of a file or folder that is to be written.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod data;
 mod error;
 pub mod files;
+pub mod input_file;
 pub mod layers;
 pub mod metrics;
 pub mod models;

@@ -1,10 +1,13 @@
 //! The grid: every mix of the values of its axes, as recipes with folders of their own.
 
-use crate::folder::{looks_like_a_run, plain};
+use crate::flags::{FLAGS, Flag, Flags, Kind};
+use crate::folder::looks_like_a_run;
 use crate::history;
+use crate::names::{plain, short};
 use crate::recipe::{Recipe, text, value};
 use crate::usage;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Value;
 
@@ -20,31 +23,15 @@ pub(crate) struct Axes {
     /// A TOML file with `recipes = […]` and, for any key of a recipe, one value or a list; flags take their place
     #[arg(long, value_name = "FILE")]
     grid: Option<PathBuf>,
-    /// Bits of weights/activations/gradients, e.g. 4/4/4,8/8/8
-    #[arg(long, value_name = "W/A/G,…")]
-    bits: Option<String>,
-    /// How gradient quantizers choose their interval, e.g. lbt,min-max,fixed:0.8
-    #[arg(long, alias = "gradient-rule", value_name = "RULE,…")]
-    gradient_rules: Option<String>,
-    /// Optimizers, e.g. sgd,sgdt
-    #[arg(long, alias = "optimizer", value_name = "OPTIMIZER,…")]
-    optimizers: Option<String>,
-    /// Seeds: a list such as 1,2,5, or from the first to the last, as in 1..3
-    #[arg(long, alias = "seed", value_name = "SEED,…|A..B")]
-    seeds: Option<String>,
-    /// Passes over the training images
-    #[arg(long)]
-    epochs: Option<u32>,
-    /// Start from the weights of another run or checkpoint: a folder or a safetensors file
-    #[arg(long, value_name = "CHECKPOINT")]
-    init: Option<String>,
+    #[command(flatten)]
+    flags: Flags<true>,
     /// Set any key of the recipes, to one value or a list, as in --set transition_scope=model,layer; may be repeated
     #[arg(long, value_name = "KEY=VALUE,…")]
     set: Vec<String>,
 }
 
 /// One run of the grid.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Cell {
     pub(crate) recipe: Recipe,
     /// Its values in the columns of the grid; `-` where the key has no influence.
@@ -86,7 +73,6 @@ impl Axes {
             recipes = named;
         }
         ensure_usage(!recipes.is_empty(), "expected recipes, as in fixnet compare digits, or --grid FILE; found none")?;
-        let texts = |list: &String| split(list).into_iter().map(Value::from).collect::<Vec<_>>();
         let mut given: Vec<Axis> = Vec::new();
         for assignment in &self.set {
             let (key, list) = assignment
@@ -94,13 +80,12 @@ impl Axes {
                 .ok_or_else(|| usage(anyhow!("--set: expected KEY=VALUE, found {assignment}")))?;
             given.push((key.trim().into(), split(list).into_iter().map(value).collect()));
         }
-        given.extend(self.bits.as_ref().map(|list| ("bits".into(), texts(list))));
-        given.extend(self.gradient_rules.as_ref().map(|list| ("gradient_rule".into(), texts(list))));
-        given.extend(self.optimizers.as_ref().map(|list| ("optimizer".into(), texts(list))));
-        given.extend(self.epochs.map(|n| ("epochs".into(), vec![Value::from(i64::from(n))])));
-        given.extend(self.init.as_ref().map(|init| ("init".into(), vec![Value::from(init.as_str())])));
-        if let Some(list) = &self.seeds {
-            given.push(("seed".into(), seeds(list).map_err(usage)?));
+        for (flag, text) in self.flags.given() {
+            let values = match flag.kind {
+                Kind::Seed => seeds(text).map_err(usage)?,
+                _ => split(text).into_iter().map(|part| flag.value(part, true)).collect(),
+            };
+            given.push((flag.key.into(), values));
         }
         for (i, (key, _)) in given.iter().enumerate() {
             let twice = given[..i].iter().any(|(other, _)| other == key);
@@ -108,6 +93,7 @@ impl Axes {
             axes.retain(|(other, _)| other != key);
         }
         axes.extend(given);
+        ensure_usage(recipes.len() <= MOST, &format!("expected at most {MOST} runs, found {} recipes", recipes.len()))?;
         let recipes = recipes.iter().map(|name| Recipe::find(name)).collect::<Result<Vec<_>>>()?;
         let grid = Grid::new(recipes, axes, out);
         let grid = match &self.grid {
@@ -125,7 +111,7 @@ fn ensure_usage(holds: bool, words: &str) -> Result<()> {
 /// The recipes and the axes of a file.
 fn read(path: &Path) -> Result<(Vec<String>, Vec<Axis>)> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(|| format!("grid {name}"))?;
+    let text = fixnet::input_file::read_to_string(path).with_context(|| format!("grid {name}"))?;
     let table: toml::Table = toml::from_str(&text).map_err(|e| anyhow!("grid {name}: {e}"))?;
     let (mut recipes, mut axes) = (Vec::new(), Vec::new());
     for (key, values) in table {
@@ -135,12 +121,8 @@ fn read(path: &Path) -> Result<(Vec<String>, Vec<Axis>)> {
             continue;
         }
         // By the name of the flag or by that of the key.
-        let key = match key.as_str() {
-            "gradient_rules" => "gradient_rule".into(),
-            "optimizers" => "optimizer".into(),
-            "seeds" => "seed".into(),
-            _ => key,
-        };
+        let named = |flag: &&Flag| flag.plural.is_some_and(|plural| plural.replace('-', "_") == key);
+        let key = FLAGS.iter().find(named).map_or_else(|| key.clone(), |flag| flag.key.to_string());
         let values = match &values {
             Value::String(text) if key == "seed" => seeds(text).with_context(|| format!("grid {name}"))?,
             _ => list(&key, values),
@@ -204,6 +186,9 @@ impl Grid {
         };
         axes.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
         let mut mixes: Vec<Recipe> = recipes;
+        // Before there is room for any of them.
+        let count = axes.iter().fold(mixes.len() as u128, |n, (_, values)| n.saturating_mul(values.len() as u128));
+        ensure!(count <= MOST as u128, "expected at most {MOST} runs, found {count}");
         for (key, values) in &axes {
             ensure!(!values.is_empty(), "{key}: expected a value, found none");
             ensure!(key != "name", "name: expected no key of a grid, found one; recipes have their names");
@@ -215,7 +200,6 @@ impl Grid {
                     next.push(recipe);
                 }
             }
-            ensure!(next.len() <= MOST, "expected at most {MOST} runs, found {}", next.len());
             mixes = next;
         }
         let varied =
@@ -240,14 +224,34 @@ impl Grid {
     }
 }
 
+/// What tables, figures and names say of a recipe: its values by their keys.
+pub(crate) struct Shown(BTreeMap<String, String>);
+
+impl Shown {
+    /// Of a recipe in its canonical form.
+    pub(crate) fn of(recipe: &Recipe) -> Result<Self> {
+        let idle = recipe.idle_keys()?;
+        let table = toml::Table::try_from(recipe)?.into_iter().filter(|(key, _)| !idle.contains(&key.as_str()));
+        Ok(Self(table.map(|(key, value)| (key.clone(), short(&key, &text(&value)))).collect()))
+    }
+
+    /// The value of a key; `-` where it has no influence.
+    pub(crate) fn value(&self, key: &str) -> String {
+        self.0.get(key).map_or_else(|| "-".into(), Clone::clone)
+    }
+
+    /// The keys whose values another recipe does not share.
+    pub(crate) fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a String> {
+        let keys = self.0.keys().chain(other.0.keys());
+        keys.filter(|key| self.0.get(*key) != other.0.get(*key))
+    }
+}
+
 impl Cell {
     fn new(mix: &Recipe, columns: &[String], set: &[&str], out: &Path) -> Result<Self> {
         let recipe = mix.canonical()?;
-        let (idle, table) = (recipe.idle_keys()?, toml::Table::try_from(&recipe)?);
-        let value = |key: &str| match table.get(key) {
-            Some(v) if !idle.contains(&key) => text(v),
-            _ => "-".into(),
-        };
+        let shown = Shown::of(&recipe)?;
+        let value = |key: &str| shown.value(key);
         let mut parts: Vec<String> = COLUMNS.iter().map(|key| value(key)).filter(|v| v != "-").collect();
         parts.extend(
             set.iter().map(|key| (*key, value(key))).filter(|(_, v)| v != "-").map(|(k, v)| format!("{k}={v}")),

@@ -5,6 +5,7 @@ use super::{Ended, Outcome};
 use crate::figure::{self, Figure, Line, Panel};
 use crate::folder;
 use crate::history::Point;
+use crate::spreadsheet::Sheet;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -144,13 +145,14 @@ fn state(outcome: &Outcome) -> (&'static str, Option<&Ended>, Option<&str>) {
     }
 }
 
-/// Every run as JSON.
-pub(crate) fn runs_json(grid: &Grid, outcomes: &[Outcome]) -> Value {
-    let run = |(cell, outcome): (&Cell, &Outcome)| {
+/// Every run as JSON; those from the `asked`-th on are of other commands on the same folder.
+pub(crate) fn runs_json(grid: &Grid, outcomes: &[Outcome], asked: usize) -> Value {
+    let run = |(i, (cell, outcome)): (usize, (&Cell, &Outcome))| {
         let mut object = keys(grid, &cell.columns);
         let (state, ended, reason) = state(outcome);
         object.insert("seed".into(), cell.recipe.seed.into());
         object.insert("run".into(), json!(crate::out::text(&cell.path)));
+        object.insert("asked".into(), (i < asked).into());
         object.insert("state".into(), state.into());
         object.insert("reason".into(), reason.into());
         for (name, of) in NUMBERS {
@@ -160,7 +162,7 @@ pub(crate) fn runs_json(grid: &Grid, outcomes: &[Outcome]) -> Value {
         object.insert("digest".into(), digest.into());
         Value::Object(object)
     };
-    grid.cells.iter().zip(outcomes).map(run).collect()
+    grid.cells.iter().zip(outcomes).enumerate().map(run).collect()
 }
 
 /// Writes the table, the runs and the curves into the folder of the grid; gives their paths.
@@ -181,35 +183,35 @@ fn optional(v: Option<f64>) -> String {
 }
 
 fn table_csv(grid: &Grid, rows: &[Row<'_>]) -> Result<Vec<u8>> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
+    let mut csv = Sheet::new();
     let numbers =
         NUMBERS.iter().flat_map(|(name, _)| ["mean", "std", "min", "max"].map(|what| format!("{name}_{what}")));
     let head = grid.columns.iter().map(|key| heading(key).to_string());
-    csv.write_record(head.chain(["runs", "failed"].map(String::from)).chain(numbers))?;
+    csv.row(head.chain(["runs", "failed"].map(String::from)).chain(numbers))?;
     for row in rows {
         let numbers = NUMBERS.iter().flat_map(|(_, of)| {
             let s = row.spread(*of);
             [s.map(|s| s.mean), s.and_then(|s| s.std), s.map(|s| s.min), s.map(|s| s.max)].map(optional)
         });
         let counts = [row.finished.len().to_string(), row.failed.to_string()];
-        csv.write_record(row.columns.iter().cloned().chain(counts).chain(numbers))?;
+        csv.row(row.columns.iter().cloned().chain(counts).chain(numbers))?;
     }
-    Ok(csv.into_inner()?)
+    csv.into_bytes()
 }
 
 fn runs_csv(grid: &Grid, outcomes: &[Outcome]) -> Result<Vec<u8>> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
+    let mut csv = Sheet::new();
     let head = grid.columns.iter().map(|key| heading(key));
     let numbers = NUMBERS.iter().map(|(name, _)| *name);
-    csv.write_record(head.chain(["seed", "run", "state", "reason"]).chain(numbers).chain(["digest"]))?;
+    csv.row(head.chain(["seed", "run", "state", "reason"]).chain(numbers).chain(["digest"]))?;
     for (cell, outcome) in grid.cells.iter().zip(outcomes) {
         let (state, ended, reason) = state(outcome);
         let told = [&cell.recipe.seed.to_string(), &cell.name, state, reason.unwrap_or_default()].map(String::from);
         let numbers = NUMBERS.iter().map(|(_, of)| optional(ended.and_then(of)));
         let digest = ended.and_then(|h| h.digest.as_ref()).cloned().unwrap_or_default();
-        csv.write_record(cell.columns.iter().cloned().chain(told).chain(numbers).chain([digest]))?;
+        csv.row(cell.columns.iter().cloned().chain(told).chain(numbers).chain([digest]))?;
     }
-    Ok(csv.into_inner()?)
+    csv.into_bytes()
 }
 
 /// Loss and accuracy over the epochs: the mean over seeds, in a band of one standard deviation.

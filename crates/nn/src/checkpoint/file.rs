@@ -5,13 +5,14 @@
 //! and place; the numbers. The `safetensors` crate knows the header. It is written here, because its order must not change
 //! from run to run: equal state gives equal bytes.
 
-use crate::{Error, Problem, Result, files};
+use super::foreign;
+use crate::{Error, Problem, Result, files, input_file};
 use fixnet_autograd::Array;
 use fixnet_tensor::{Budget, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -67,12 +68,14 @@ impl Header {
 fn open(path: &Path) -> Result<(Header, File)> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     let damaged = |problem| Error::Checkpoint { path: path.to_path_buf(), problem };
-    // Asked before it is opened: opening a pipe waits for a writer.
-    if !std::fs::metadata(path).map_err(io)?.is_file() {
-        return Err(damaged(Problem::NoFile));
-    }
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = input_file::open(path).map_err(io)?;
     let file_bytes = file.metadata().map_err(io)?.len();
+    let mut start = Vec::new();
+    (&file).take(foreign::START).read_to_end(&mut start).map_err(io)?;
+    file.rewind().map_err(io)?;
+    if let Some(problem) = foreign::recognize(&start) {
+        return Err(damaged(problem));
+    }
     let Some(after) = file_bytes.checked_sub(8) else { return Err(damaged(Problem::Short { found: file_bytes })) };
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(io)?;

@@ -1,7 +1,8 @@
 //! Pretrained weights: a model that starts from the numbers of another one, in whatever precision that was trained.
 
 use super::TensorFile;
-use crate::Result;
+use crate::error::listed;
+use crate::{Error, Result};
 use fixnet_autograd::ops::RunningStats;
 use fixnet_autograd::{Array, Group, State, Store};
 use fixnet_tensor::Tensor;
@@ -32,13 +33,16 @@ use std::path::Path;
 /// let mut store = weights.begin(Store::seeded(2));
 /// let q = QuantConfig::new("2/2/32".parse()?);
 /// models::build(&mut store, &model, [8, 8, 1], 10, &q)?;
-/// let taken = weights.finish(&mut store);
+/// let taken = weights.finish(&mut store)?;
 /// assert!(taken.missing.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Pretrained {
     floats: BTreeMap<String, Tensor>,
+    /// Where they come from, for messages, and what is there.
+    place: String,
+    holds: Vec<String>,
 }
 
 /// What a model found in pretrained weights.
@@ -56,7 +60,8 @@ impl Pretrained {
     /// # Errors
     /// As [`TensorFile::weights`].
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Self::new(TensorFile::weights(path)?.floats()))
+        let file = TensorFile::weights(path)?;
+        Ok(Self::new(file.floats()).read_from(&file))
     }
 
     /// The weights and running statistics of a store.
@@ -70,7 +75,7 @@ impl Pretrained {
                 }
             }
         }
-        Self { floats }
+        Self::new(floats)
     }
 
     /// Writes them as a `safetensors` file with `metadata`, atomically and with a checksum.
@@ -84,7 +89,16 @@ impl Pretrained {
 
     /// Weights from elsewhere, under the names that the model gives them.
     pub fn new(floats: BTreeMap<String, Tensor>) -> Self {
-        Self { floats }
+        let holds = floats.keys().cloned().collect();
+        Self { floats, place: "weights".into(), holds }
+    }
+
+    /// Sets the file that they were read from, for messages.
+    #[must_use]
+    pub fn read_from(mut self, file: &TensorFile) -> Self {
+        self.place = file.path().display().to_string();
+        self.holds = file.header().tensors.iter().map(|t| t.name.clone()).collect();
+        self
     }
 
     /// Before the model is built: its parameters will start from these values, and its quantizers from those.
@@ -93,13 +107,22 @@ impl Pretrained {
         store.starting_from(self.floats.clone())
     }
 
-    /// After the model is built: takes the running statistics, and tells what was found.
-    pub fn finish(&self, store: &mut Store) -> Taken {
+    /// After the model is built: takes the running statistics, and returns what was found.
+    ///
+    /// # Errors
+    /// Of the weights of convolutions and fully connected layers, fewer than half are there in name and shape: these are
+    /// weights of another model, and most of this one would begin at random.
+    pub fn finish(&self, store: &mut Store) -> Result<Taken> {
         let mut taken = Taken { count: 0, missing: Vec::new() };
+        // Normalizations and biases tell nothing: many models have some of the same name and shape.
+        let (mut weights, mut fit) = (0, 0);
         for p in store.params().iter().filter(|p| p.group() != Group::Scale) {
+            let weight = usize::from(p.value.shape().len() > 1);
+            weights += weight;
             let found = match self.floats.get(p.name()) {
                 Some(t) if t.shape() == p.value.shape() => {
                     taken.count += 1;
+                    fit += weight;
                     continue;
                 }
                 Some(t) => format!("found {:?}", t.shape()),
@@ -107,12 +130,21 @@ impl Pretrained {
             };
             taken.missing.push(format!("{} {:?} ({found})", p.name(), p.value.shape()));
         }
+        if 2 * fit < weights {
+            return Err(Error::OtherModel {
+                place: self.place.clone(),
+                fit,
+                weights,
+                missing: listed(&taken.missing),
+                holds: listed(&self.holds),
+            });
+        }
         for (name, stats) in store.states_mut::<RunningStats>() {
             match stats.load(&mut |key| self.floats.get(&format!("{name}.{key}")).cloned().map(Array::F32)) {
                 Ok(()) => taken.count += 1,
                 Err(expected) => taken.missing.push(format!("{name}: {expected}")),
             }
         }
-        taken
+        Ok(taken)
     }
 }

@@ -5,8 +5,8 @@ use super::{
     dataset::IN_MEMORY,
     records::{Form, Part, Records},
 };
+use crate::input_file;
 use std::{
-    fs::File,
     io::{BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -32,7 +32,7 @@ pub fn cifar10(folder: &Path) -> Result<Split> {
         }
     }
     if batches.is_empty() {
-        return Err(DataError::Missing { place: place(), expected: "data_batch_*.bin".into() });
+        return Err(DataError::missing(folder, "data_batch_*.bin"));
     }
     batches.sort();
     let train = read("cifar10 train", &batches, &[10], IN_MEMORY)?.with_class_names(cifar_names::cifar10(folder)?)?;
@@ -64,9 +64,9 @@ pub(super) fn cifar100_part(folder: &Path, part: &str) -> Result<Dataset> {
 
 fn existing(folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
-    match path.is_file() {
+    match path.exists() {
         true => Ok(path),
-        false => Err(DataError::Missing { place: folder.display().to_string(), expected: name.into() }),
+        false => Err(DataError::missing(folder, name)),
     }
 }
 
@@ -86,7 +86,7 @@ fn read(name: &str, paths: &[PathBuf], classes: &[usize], in_memory: u64) -> Res
 fn read_labels(path: &Path, classes: &[usize], labels: &mut Vec<u16>) -> Result<usize> {
     let place = || path.display().to_string();
     let io = |source| DataError::Io { place: place(), source };
-    let file = File::open(path).map_err(io)?;
+    let file = input_file::open(path).map_err(io)?;
     let (len, record) = (file.metadata().map_err(io)?.len(), classes.len() + 3 * PLANE);
     if len == 0 {
         return Err(DataError::Empty { place: place() });
@@ -188,9 +188,9 @@ mod tests {
         let e = folder(&[("data_batch_1.bin", vec![]), good()], cifar10).unwrap_err();
         assert_eq!(e, "DIR/data_batch_1.bin: expected at least one image of at least one pixel, found none");
         let e = folder(&[good()], cifar10).unwrap_err();
-        assert_eq!(e, "DIR: expected a file data_batch_*.bin, found none");
+        assert_eq!(e, "DIR: expected a file data_batch_*.bin, found none of that name; there are test_batch.bin");
         let e = folder(&[("data_batch_1.bin", record(&[1]))], cifar10).unwrap_err();
-        assert_eq!(e, "DIR: expected a file test_batch.bin, found none");
+        assert_eq!(e, "DIR: expected a file test_batch.bin, found none of that name; there are data_batch_1.bin");
         let names = ("batches.meta.txt", b"airplane".to_vec());
         let e = folder(&[("data_batch_1.bin", record(&[1])), good(), names], cifar10).unwrap_err();
         assert_eq!(e, "cifar10 train: expected 10 class names, one per class, found 1");

@@ -1,6 +1,8 @@
 //! What can be wrong with a data set: each variant names the place, what was found and what was expected.
 
 use super::ClassDifference;
+use crate::error::listed;
+use std::path::Path;
 
 /// The result of a data function.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -17,13 +19,32 @@ pub enum DataError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// None of the expected file names is in the folder.
-    #[error("{place}: expected a file {expected}, found none")]
+    /// None of the expected names is in a folder or an archive.
+    #[error("{place}: expected {expected}, found none of that name; there are {found}")]
     Missing {
-        /// The folder.
+        /// The folder or the archive.
         place: String,
         /// The names that would do.
         expected: String,
+        /// The first of the names that are there.
+        found: String,
+    },
+    /// Training and test images are of other classes.
+    #[error(
+        "{place}: expected the same classes in train and test, found {train} in train only ({only_train}) and {test} in \
+         test only ({only_test})"
+    )]
+    Classes {
+        /// The folder.
+        place: String,
+        /// How many classes of the training images have no test images.
+        train: usize,
+        /// How many classes of the test images have no training images.
+        test: usize,
+        /// The first of the classes that only training images have.
+        only_train: String,
+        /// The first of the classes that only test images have.
+        only_test: String,
     },
     /// A compressed file does not decode.
     #[error("{place}: expected gzip data, found a corrupt stream ({reason})")]
@@ -175,5 +196,17 @@ impl DataError {
     /// A setting out of its range.
     pub(super) fn setting(key: &str, expected: &str, found: impl ToString) -> Self {
         Self::Unexpected { place: key.into(), expected: expected.into(), found: found.to_string() }
+    }
+
+    /// A file that is not in `folder`, with what is there.
+    pub(super) fn missing(folder: &Path, expected: &str) -> Self {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        Self::Missing {
+            place: folder.display().to_string(),
+            expected: format!("a file {expected}"),
+            found: listed(&names),
+        }
     }
 }

@@ -10,11 +10,11 @@ use super::{
     DataError, Dataset, Result, Split,
     dataset::{IN_MEMORY, OnDemand},
 };
+use crate::{error::listed, input_file};
 use fixnet_tensor::Budget;
 use image::{DynamicImage, ImageDecoder, codecs::png::PngDecoder, imageops::FilterType};
 use rayon::prelude::*;
 use std::{
-    fs::File,
     io::{BufRead, BufReader, Cursor, Read, Seek},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -69,8 +69,7 @@ fn read(path: &Path, size: Option<usize>, seed: u64, in_memory: u64) -> Result<S
     if train.is_dir() && test.is_dir() {
         let (train, test) = (Listing::of(&train)?, Listing::of(&test)?);
         if train.classes != test.classes {
-            let (train, test) = (format!("{:?}", train.classes), format!("{:?}", test.classes));
-            return Err(DataError::Mismatch { place: place.to_string(), train, test });
+            return Err(classes_differ(path, &train.classes, &test.classes));
         }
         let colour = train.colour || test.colour;
         return Split::new(
@@ -121,12 +120,27 @@ fn unexpected(path: &Path, expected: &str, found: impl ToString) -> DataError {
     DataError::Unexpected { place: path.display().to_string(), expected: expected.into(), found: found.to_string() }
 }
 
+/// The classes that one of two sorted lists has and the other lacks.
+fn classes_differ(folder: &Path, train: &[String], test: &[String]) -> DataError {
+    let only = |of: &[String], other: &[String]| -> Vec<String> {
+        of.iter().filter(|class| other.binary_search(class).is_err()).cloned().collect()
+    };
+    let (only_train, only_test) = (only(train, test), only(test, train));
+    DataError::Classes {
+        place: folder.display().to_string(),
+        train: only_train.len(),
+        test: only_test.len(),
+        only_train: listed(&only_train),
+        only_test: listed(&only_test),
+    }
+}
+
 impl Listing {
     fn of(folder: &Path) -> Result<Self> {
         let (mut classes, mut paths, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         for class in entries(folder)? {
             if !class.is_dir() {
-                return Err(unexpected(&class, "a folder of images of one class", "a file"));
+                return Err(unexpected(&class, "a folder of images of one class", input_file::kind(&class)));
             }
             let label = u16::try_from(classes.len());
             let label = label.map_err(|_| unexpected(folder, "at most 65536 classes", "more"))?;
@@ -193,7 +207,7 @@ impl OnDemand for Files {
     fn read(&self, index: usize, out: &mut [u8]) -> Result<()> {
         let path = &self.paths[index];
         let bytes =
-            std::fs::read(path).map_err(|source| DataError::Io { place: path.display().to_string(), source })?;
+            input_file::read(path).map_err(|source| DataError::Io { place: path.display().to_string(), source })?;
         out.copy_from_slice(&decode(path, &bytes, self.shape, self.resize)?);
         Ok(())
     }
@@ -224,12 +238,9 @@ const IMAGE: &str = "a PNG or JPEG image";
 impl Head {
     fn of_file(path: &Path) -> Result<Self> {
         let io = |source| DataError::Io { place: path.display().to_string(), source };
-        let file = File::open(path).map_err(io)?;
-        let meta = file.metadata().map_err(io)?;
-        if !meta.is_file() {
-            return Err(unexpected(path, IMAGE, "a folder or device"));
-        }
-        Self::read(path, BufReader::new(file), meta.len())
+        let file = input_file::open(path).map_err(io)?;
+        let len = file.metadata().map_err(io)?.len();
+        Self::read(path, BufReader::new(file), len)
     }
 
     /// Reads a header. A file whose size cannot hold the image that its header announces is refused, and so is an image
@@ -506,14 +517,22 @@ mod tests {
             message(&[("a/1.png", b"")], None),
             "DIR/a/1.png: expected a PNG or JPEG image, found an empty file"
         );
-        assert_eq!(
-            message(&[("a/b/1.png", &good)], None),
-            "DIR/a/b: expected a PNG or JPEG image, found a folder or device"
-        );
+        assert_eq!(message(&[("a/b/1.png", &good)], None), "DIR/a/b: expected a regular file, found a folder");
         let e = message(&[("train/a/1.png", &good)], None);
         assert_eq!(e, "DIR/test: expected a folder of classes beside the other one, found none");
         let e = message(&[("train/a/1.png", &good), ("test/b/1.png", &good)], None);
-        assert_eq!(e, "DIR: expected test data of [\"a\"], as in training, found [\"b\"]");
+        assert_eq!(
+            e,
+            "DIR: expected the same classes in train and test, found 1 in train only (a) and 1 in test only (b)"
+        );
+        let names: Vec<String> = (0..200).map(|i| format!("train/c{i:03}/1.png")).collect();
+        let both: Vec<String> = (0..199).map(|i| format!("test/c{i:03}/1.png")).collect();
+        let files: Vec<(&str, &[u8])> = names.iter().chain(&both).map(|name| (name.as_str(), &good[..])).collect();
+        let e = message(&files, None);
+        assert_eq!(
+            e,
+            "DIR: expected the same classes in train and test, found 1 in train only (c199) and 0 in test only (none)"
+        );
         assert!(message(&[("a/1.png", &good)], None).contains("expected at least two images"));
         let dir = folder_of(&[("a/1.png", &good)]);
         fs::create_dir(dir.path().join("empty")).unwrap();

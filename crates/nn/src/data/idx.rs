@@ -5,10 +5,10 @@ use super::{
     dataset::{IN_MEMORY, check_labels},
     records::{Form, Part, Records},
 };
+use crate::input_file;
 use fixnet_tensor::Budget;
 use flate2::read::MultiGzDecoder;
 use std::{
-    fs::File,
     io::{BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
 };
@@ -35,7 +35,7 @@ impl Idx {
     /// data, or is gzip and corrupt or more than 512 MiB when unpacked.
     pub fn open(path: &Path, axes: usize) -> Result<Self> {
         let place = path.display().to_string();
-        match File::open(path) {
+        match input_file::open(path) {
             Ok(file) => Self::read(&place, BufReader::new(file), axes),
             Err(source) => Err(DataError::Io { place, source }),
         }
@@ -167,16 +167,16 @@ fn half(folder: &Path, stem: &str, name: &str, in_memory: u64) -> Result<Dataset
 
 /// The file `name` or `name.gz` in `folder`.
 fn find(folder: &Path, name: &str) -> Result<PathBuf> {
-    [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(|p| p.is_file()).ok_or_else(|| {
-        DataError::Missing { place: folder.display().to_string(), expected: format!("{name} or {name}.gz") }
-    })
+    let paths = [folder.join(name), folder.join(format!("{name}.gz"))];
+    let found = paths.into_iter().find(|path| path.exists());
+    found.ok_or_else(|| DataError::missing(folder, &format!("{name} or {name}.gz")))
 }
 
 /// The images of a plain file and how many they are, if they take more than `in_memory` bytes.
 fn long(path: &Path, in_memory: u64) -> Result<Option<(usize, Records)>> {
     let place = path.display().to_string();
     let io = |source| DataError::Io { place: place.clone(), source };
-    let file = File::open(path).map_err(io)?;
+    let file = input_file::open(path).map_err(io)?;
     let found = file.metadata().map_err(io)?.len();
     // A compressed file has another magic number, and what is wrong with a short one is told by who reads it.
     let Ok((shape, size)) = Idx::header(&place, file, 3, |_, e| io(e)) else { return Ok(None) };
@@ -335,7 +335,11 @@ mod tests {
     #[test]
     fn broken_folders_are_described() {
         let none = folder(|d| fs::remove_file(d.join("t10k-images-idx3-ubyte")).unwrap()).unwrap_err();
-        assert_eq!(none, "DIR: expected a file t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz, found none");
+        assert_eq!(
+            none,
+            "DIR: expected a file t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz, found none of that name; there are \
+             t10k-labels-idx1-ubyte.gz, train-images-idx3-ubyte.gz, train-labels-idx1-ubyte"
+        );
         let counts = folder(|d| fs::write(d.join("train-labels-idx1-ubyte"), labels(&[1, 2])).unwrap()).unwrap_err();
         assert_eq!(
             counts,

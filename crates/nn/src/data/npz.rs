@@ -10,9 +10,9 @@ use super::{
     npz_names,
     records::{Form, Part, Records, out_of_range},
 };
+use crate::{error::listed, input_file};
 use fixnet_tensor::{Budget, Buffer};
 use std::{
-    fs::File,
     io::{BufReader, Read, Seek},
     path::{Path, PathBuf},
 };
@@ -41,13 +41,17 @@ fn read(path: &Path, in_memory: u64) -> Result<Split> {
 
 /// Opens the file or folder and hands its arrays on.
 fn opened<T>(path: &Path, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<T> {
-    let open =
-        |path: &Path| File::open(path).map_err(|source| DataError::Io { place: path.display().to_string(), source });
+    let open = |path: &Path| {
+        input_file::open(path).map_err(|source| DataError::Io { place: path.display().to_string(), source })
+    };
     if path.is_dir() {
         let named = path.join(NAMES_FILE).is_file();
         let mut open = |name: &str, take: &mut Take<'_>| {
-            let path = path.join(name);
-            let file = open(&path)?;
+            let array = path.join(name);
+            if !array.exists() {
+                return Err(DataError::missing(path, name));
+            }
+            let (path, file) = (array.clone(), open(&array)?);
             take(&mut BufReader::new(file), Some((path, 0)))
         };
         return then(Arrays { place: path.display().to_string(), named, open: &mut open });
@@ -60,6 +64,13 @@ fn archive<T>(path: &Path, from: impl Read + Seek, then: impl FnOnce(Arrays<'_>)
     let mut zip = ZipArchive::new(from).map_err(|e| unexpected(&place, "a zip archive of NumPy arrays", e))?;
     let named = zip.index_for_name(NAMES_FILE).is_some();
     let mut open = |name: &str, take: &mut Take<'_>| {
+        if zip.index_for_name(name).is_none() {
+            let mut names: Vec<String> =
+                zip.file_names().flatten().map(|name| name.trim_end_matches(".npy").into()).collect();
+            names.sort();
+            let expected = format!("an array {}", name.trim_end_matches(".npy"));
+            return Err(DataError::Missing { place: place.clone(), expected, found: listed(&names) });
+        }
         let wrong = |e| unexpected(&place, format!("an array {name}"), e);
         let mut file = zip.by_name(name).map_err(wrong)?;
         let stored = file.compression() == CompressionMethod::Stored && !file.encrypted();
@@ -216,7 +227,10 @@ impl Array {
     fn images(self, from: &mut dyn Read, lies: Lies, in_memory: u64) -> Result<(usize, Images)> {
         let (count, shape) = match self.shape[..] {
             [n, h, w] => (n, [h, w, 1]),
-            [n, h, w, c] => (n, [h, w, c]),
+            [n, h, w, c] => {
+                self.check_order([h, w, c])?;
+                (n, [h, w, c])
+            }
             _ => return self.wrong("images [N, H, W] or [N, H, W, C]", format!("{:?}", self.shape)),
         };
         let form = match &self.kind {
@@ -256,6 +270,21 @@ impl Array {
             0 => Ok((count, Images::Files(records))),
             _ => self.incomplete("more"),
         }
+    }
+
+    /// Refuses images that look like [N, C, H, W], the order of PyTorch: no more than four rows, and more than four columns
+    /// and channels. Few rows and columns stay allowed, since patches of 3x3 pixels may well have many channels, and so do
+    /// few channels.
+    fn check_order(&self, [h, w, c]: [usize; 3]) -> Result<()> {
+        const MOST: usize = 4;
+        if h > MOST || w <= MOST || c <= MOST {
+            return Ok(());
+        }
+        let expected = format!(
+            "images [N, H, W, C]; if these are [N, C, H, W] = {h} channels of {w}x{c} pixels, store \
+             x.transpose(0, 2, 3, 1); if they are images of {h} rows with {c} channels, store x.swapaxes(1, 2)"
+        );
+        self.wrong(&expected, format!("{:?}, which would be {c} channels of {h}x{w} pixels", self.shape))
     }
 
     fn labels(self, from: &mut dyn Read) -> Result<Vec<u16>> {
@@ -369,7 +398,7 @@ mod tests {
         std::fs::remove_file(dir.path().join("class_names.npy")).unwrap();
         assert_eq!(npz_test(dir.path(), 3).unwrap().class_names(), ["0", "1", "2"]);
         std::fs::remove_file(dir.path().join("y_test.npy")).unwrap();
-        assert!(npz(dir.path()).unwrap_err().to_string().contains("y_test.npy: "));
+        assert!(npz(dir.path()).unwrap_err().to_string().contains("expected a file y_test.npy"));
     }
 
     #[test]
@@ -473,6 +502,46 @@ mod tests {
             for len in 0..whole.len() {
                 assert!(load(&whole[..len]).is_err(), "{len} of {}", whole.len());
             }
+        }
+    }
+
+    #[test]
+    fn missing_arrays_are_named_with_what_is_there() {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for name in ["labels", "images"] {
+            zip.start_file(format!("{name}.npy"), SimpleFileOptions::default()).unwrap();
+            zip.write_all(&npy("|u1", "(1, 1, 1)", &[0])).unwrap();
+        }
+        let e = load(zip.finish().unwrap().into_inner()).unwrap_err().to_string();
+        assert_eq!(e, "f: expected an array x_train, found none of that name; there are images, labels");
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in &arrays(None)[..3] {
+            std::fs::write(dir.path().join(format!("{name}.npy")), bytes).unwrap();
+        }
+        let e = npz(dir.path()).unwrap_err().to_string();
+        let words =
+            "expected a file y_test.npy, found none of that name; there are x_test.npy, x_train.npy, y_train.npy";
+        assert!(e.ends_with(words), "{e}");
+    }
+
+    #[test]
+    fn images_with_channels_first_are_refused() {
+        let shape = |n: usize, shape: [usize; 3]| {
+            let data = vec![0; n * shape.iter().product::<usize>()];
+            with("x_train", npy("|u1", &format!("({n}, {}, {}, {})", shape[0], shape[1], shape[2]), &data))
+        };
+        for [h, w, c] in [[3, 32, 32], [1, 28, 28], [4, 16, 20], [1, 128, 9], [3, 5, 5]] {
+            let e = shape(2, [h, w, c]).unwrap_err();
+            let found = format!("found [2, {h}, {w}, {c}], which would be {c} channels of {h}x{w} pixels");
+            assert!(e.starts_with("f: x_train: expected images [N, H, W, C]") && e.ends_with(&found), "{e}");
+            assert!(e.contains(&format!("{h} channels of {w}x{c} pixels, store x.transpose(0, 2, 3, 1)")), "{e}");
+        }
+        // What may be meant as it is: usual channels, patches, single pixels. These differ from the test images in shape alone.
+        for like in
+            [[32, 32, 3], [3, 32, 3], [3, 32, 1], [4, 32, 4], [3, 3, 200], [1, 1, 784], [128, 1, 9], [1, 128, 2]]
+        {
+            let e = shape(2, like).unwrap_err();
+            assert!(e.contains("expected test data of") && e.contains(&format!("{like:?}")), "{e}");
         }
     }
 

@@ -2,9 +2,9 @@
 //! are asked for.
 
 use super::{DataError, Dataset, Result, dataset::OnDemand};
+use crate::input_file;
 use fixnet_tensor::{Budget, Buffer};
 use std::{
-    fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
     path::PathBuf,
 };
@@ -122,7 +122,7 @@ impl Records {
     /// Fills `out` with images of a file from number `first` on.
     fn read_from(&self, part: &Part, first: u64, out: &mut [u8]) -> Result<()> {
         let io = |source| DataError::Io { place: part.place.clone(), source };
-        let mut file = File::open(&part.path).map_err(io)?;
+        let mut file = input_file::open(&part.path).map_err(io)?;
         file.seek(SeekFrom::Start(part.start + first * part.stride)).map_err(io)?;
         // Of one image nothing is read that is not wanted.
         let mut file = BufReader::with_capacity(if out.len() > self.len() { 1 << 16 } else { 0 }, file);

@@ -5,6 +5,10 @@ use crate::{Deviation, QuantConfig, Scales};
 use fixnet_autograd::deferred::{self, Deferred, Through, map_blocks};
 use fixnet_autograd::{Error, Group, ParamId, Result, Store, Value};
 use fixnet_tensor::{Buffer, Codes, Range, Tensor, map};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// In so many training steps an input that was declared non-negative is held to that.
+const CHECKED_STEPS: u64 = 10;
 
 /// The quantizer of a layer's input.
 #[derive(Debug, Clone, Copy)]
@@ -91,27 +95,54 @@ impl ActivationQuantizer {
         Ok(s)
     }
 
-    /// The codes of the input with the scale `s`.
-    pub(crate) fn codes(&self, x: &Value, s: f32) -> Result<Codes> {
+    /// Whether this step looks for negative values of an input that was declared to have none.
+    pub(crate) fn is_checked(&self, store: &Store, training: bool) -> bool {
+        training && !self.is_signed() && store.step() < CHECKED_STEPS
+    }
+
+    fn is_signed(&self) -> bool {
+        self.levels.range.zero() != 0
+    }
+
+    /// The codes of the input with the scale `s`. With `checked`, a negative value is an error, not a level 0.
+    pub(crate) fn codes(&self, x: &Value, s: f32, checked: bool) -> Result<Codes> {
         let mut bytes = Buffer::take(x.shape().iter().product());
-        map_blocks(x, &mut bytes, |x, out| self.levels.quantize(x, s, out));
-        Ok(Codes::new(x.shape(), self.levels.range, self.levels.value(s), bytes)?)
+        // The bits of the farthest below 0: without their sign, floats are in the order of their bits.
+        let lowest = AtomicU32::new(0);
+        map_blocks(x, &mut bytes, |x, out| {
+            if checked {
+                let low = x.iter().copied().fold(0.0, f32::min);
+                lowest.fetch_max((-low).max(0.0).to_bits(), Ordering::Relaxed);
+            }
+            self.levels.quantize(x, s, out);
+        });
+        match f32::from_bits(lowest.into_inner()) {
+            low if low > 0.0 => {
+                let expected = format!("true, since the input of this layer has negative values, such as {}", -low);
+                Err(Error::setting("signed", expected, "false, which would turn them into 0"))
+            }
+            _ => Ok(Codes::new(x.shape(), self.levels.range, self.levels.value(s), bytes)?),
+        }
     }
 
     /// Quantizes the input of a layer. A scale that was never set is taken from this batch, and kept if `training`.
     ///
     /// # Errors
-    /// The input is not finite where the scale is to be set from it.
+    /// The input is not finite where the scale is to be set from it; or in the first ten training steps it has a negative
+    /// value, and was declared to have none.
     pub fn quantize(&self, store: &mut Store, x: &Value, training: bool) -> Result<Codes> {
         let s = self.prepare(store, x, training)?;
-        self.codes(x, s)
+        self.codes(x, s, self.is_checked(store, training))
     }
 
     fn first_scale(&self, x: &Tensor, step: u64) -> Result<f32> {
         let std = self.deviation.of(x.data());
-        let signed = self.levels.range.zero() != 0;
-        let deviations = if self.levels.range.bits() == 1 && !signed { 1.224 } else { 3.0 };
-        let s = if signed { deviations * std } else { deviations * std / (1.0 - 2.0 / std::f64::consts::PI).sqrt() };
+        let deviations = if self.levels.range.bits() == 1 && !self.is_signed() { 1.224 } else { 3.0 };
+        let s = if self.is_signed() {
+            deviations * std
+        } else {
+            deviations * std / (1.0 - 2.0 / std::f64::consts::PI).sqrt()
+        };
         if !s.is_finite() {
             return Err(Error::NonFinite { what: "the input of a quantizer".into(), step, found: s.to_string() });
         }

@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(dw.data(), &[0.0, 1.0, 1.0, 1.0]);
         assert!(q.scale().is_none());
         let a = activation(&mut store, 1, false, Scheme::Lbt);
-        let codes = a.quantize(&mut store, &Value::Float(tensor(&[-1.0, 0.4, 0.6, 3.0])), true).unwrap();
+        let codes = a.quantize(&mut store, &Value::Float(tensor(&[-1.0, 0.4, 0.6, 3.0])), false).unwrap();
         assert_eq!(levels(&codes), [0, 0, 1, 1]);
     }
 
@@ -87,6 +87,28 @@ mod tests {
         assert_eq!(store.param(a.scale().unwrap()).value.item(), expected as f32);
         a.quantize(&mut store, &Value::Float(tensor(&[9.0, 0.0])), true).unwrap();
         assert_eq!(store.param(a.scale().unwrap()).value.item(), expected as f32);
+    }
+
+    #[test]
+    fn negative_values_of_an_input_declared_without_are_refused_at_the_beginning() {
+        for (scheme, bits) in [(Scheme::Lbt, 1), (Scheme::Lbt, 4), (Scheme::Trs, 2)] {
+            let mut store = Store::seeded(0);
+            let a = activation(&mut store, bits, false, scheme);
+            let (good, bad) = (Value::Float(tensor(&[-0.0, 1.0])), Value::Float(tensor(&[0.5, -0.25, -1.5, 3.0])));
+            a.quantize(&mut store, &good, true).unwrap();
+            a.quantize(&mut store, &bad, false).unwrap();
+            for step in [0, 9] {
+                store.set_step(step);
+                let e = a.quantize(&mut store, &bad, true).unwrap_err().to_string();
+                let words = "signed: expected true, since the input of this layer has negative values, such as -1.5, found false";
+                assert!(e.starts_with(words), "{e}");
+            }
+            store.set_step(10);
+            a.quantize(&mut store, &bad, true).unwrap();
+            store.set_step(0);
+            let b = ActivationQuantizer::new(&mut store, "b", bits, true, scheme, Scales::Learned).unwrap();
+            b.quantize(&mut store, &bad, true).unwrap();
+        }
     }
 
     #[test]
@@ -148,7 +170,7 @@ mod tests {
         store.param_mut(scale).value = Tensor::scalar(2.0);
         // x/s · 4 = 2x: 0.5 and 1.5 go to the even levels, 3 stays, 3.2 and 6 clip to 3. Values are q/4.
         let x = Value::Float(tensor(&[-1.0, 0.25, 0.75, 1.5, 1.6, 3.0]));
-        let codes = a.quantize(&mut store, &x, true).unwrap();
+        let codes = a.quantize(&mut store, &x, false).unwrap();
         assert_eq!((levels(&codes), codes.scale()), (vec![0, 0, 2, 3, 3, 3], 0.25));
         let dx = through(a.backward(&store, x, Value::Float(tensor(&[1.0; 6]))), &mut store);
         assert_eq!(dx, [0.0, 0.5, 0.5, 0.5, 0.0, 0.0]);
@@ -162,7 +184,7 @@ mod tests {
         let a = activation(&mut store, 1, false, Scheme::Trs);
         let x = Value::Float(tensor(&[-1.0, 0.9, 1.1, 2.0, 2.1]));
         store.param_mut(a.scale().unwrap()).value = Tensor::scalar(2.0);
-        let codes = a.quantize(&mut store, &x, true).unwrap();
+        let codes = a.quantize(&mut store, &x, false).unwrap();
         assert_eq!((levels(&codes), codes.scale()), (vec![0, 0, 1, 1, 1], 1.0));
         let dx = through(a.backward(&store, x, Value::Float(tensor(&[1.0; 5]))), &mut store);
         assert_eq!(dx, [0.0, 0.5, 0.5, 0.5, 0.0]);
@@ -211,7 +233,7 @@ mod tests {
                 let a = activation(&mut store, bits, signed, scheme);
                 let Some(scale) = a.scale() else { continue };
                 store.param_mut(scale).value = Tensor::scalar(s0 as f32);
-                let codes = a.quantize(&mut store, &Value::Float(x.clone()), true).unwrap();
+                let codes = a.quantize(&mut store, &Value::Float(x.clone()), false).unwrap();
                 let (low, top) = (f64::from(codes.range().min()), f64::from(codes.range().max()));
                 let m = if scheme == Scheme::Trs && bits > 1 { top + 1.0 } else { top };
                 let u = |x: f64, s: f64| (x * m / s).clamp(low, top);
@@ -281,7 +303,7 @@ mod tests {
         let w = store.add("w", Group::Latent, sample(&[4, 5], 1)).unwrap();
         let fixed = QuantConfig { scales: Scales::Fixed, ..config(4) };
         let q = quantizer(&mut store, w, &fixed);
-        let a = ActivationQuantizer::new(&mut store, "a", &fixed, false).unwrap();
+        let a = ActivationQuantizer::new(&mut store, "a", &fixed, true).unwrap();
         let x = Value::Float(sample(&[4, 5], 2));
         a.quantize(&mut store, &x, true).unwrap();
         assert!(store.param(a.scale().unwrap()).value.item() > 0.0);

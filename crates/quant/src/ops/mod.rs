@@ -239,7 +239,8 @@ impl Quantizers {
             }
         }
         let input_scale = self.input.prepare(g.store_mut(), &value, training).map_err(named)?;
-        let quantize = || self.input.codes(&value, input_scale);
+        let checked = self.input.is_checked(g.store(), training);
+        let quantize = || self.input.codes(&value, input_scale, checked);
         let codes = profile::span("quantize input", &self.name, read, quantize).map_err(named)?;
         let weight_codes = weight.codes(g.store_mut())?;
         let work = |sums: &tensor::Result<tensor::Sums>| {
@@ -469,6 +470,8 @@ mod tests {
             let config = QuantConfig { scheme, weight_scales, ..config(bits) };
             let name = format!("{bits} {scheme} {weight_scales}");
             let mut store = Store::seeded(0);
+            // Beyond the steps in which a negative input is refused: here it is clipped.
+            store.set_step(10);
             let x = store.add("x", Group::Weight, sample(&[16, 12], 2)).unwrap();
             let w = store.add("l.weight", Group::Latent, sample(&[7, 12], 1)).unwrap();
             let mut layer = QLinear::new(&mut store, "l", w, &config, false).unwrap();

@@ -1,0 +1,87 @@
+//! All finished runs of the folder of a grid: those of this command and those of others, earlier or at the same time. So the
+//! tables are of the folder, and no command takes from them what another one has trained.
+
+use super::grid::{Cell, Grid, Shown};
+use super::{Ended, Outcome};
+use crate::folder::{self, config_path};
+use crate::history;
+use crate::out::note;
+use anyhow::{Context, Result, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+/// Held by the process that writes the tables.
+const LOCK: &str = "compare.lock";
+
+/// Waits until no other process writes the tables of a folder, and lets none do so while the result is held. Where the file
+/// system has no locks, nothing is waited for.
+///
+/// # Errors
+/// The lock cannot be opened.
+pub(crate) fn wait_for_turn(out: &Path) -> Result<File> {
+    let path = out.join(LOCK);
+    let name = || path.display().to_string();
+    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let other = fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file());
+    ensure!(!other, "{}: expected the lock of fixnet compare, found no regular file; remove it", path.display());
+    let file = OpenOptions::new().create(true).append(true).open(&path).with_context(name)?;
+    let _ = file.lock();
+    Ok(file)
+}
+
+/// The runs of a grid and behind them all others that are finished in its folder, with columns that tell them apart.
+///
+/// # Errors
+/// The folder cannot be read. A run in it that cannot be read is left out with a warning.
+pub(crate) fn of_folder(grid: &Grid, mut outcomes: Vec<Outcome>, out: &Path) -> Result<(Grid, Vec<Outcome>)> {
+    let mut cells = grid.cells.clone();
+    // What another process has finished meanwhile is finished.
+    for (cell, outcome) in cells.iter().zip(&mut outcomes) {
+        if !matches!(outcome, Outcome::Finished(_)) && folder::is_finished(&cell.path, cell.recipe.epochs) {
+            *outcome = Outcome::Finished(Ended::read(&cell.path)?);
+        }
+    }
+    let own: BTreeSet<PathBuf> = cells.iter().map(|cell| cell.path.clone()).collect();
+    let entries = fs::read_dir(out).with_context(|| out.display().to_string())?;
+    let mut others: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    others.retain(|path| !own.contains(path) && config_path(path).exists());
+    others.sort();
+    for path in others {
+        match finished(&path) {
+            Ok(Some((cell, ended))) => {
+                cells.push(cell);
+                outcomes.push(Outcome::Finished(ended));
+            }
+            Ok(None) => {}
+            Err(e) => note!("warning: {} is left out of the tables: {}", path.display(), crate::message(&e)),
+        }
+    }
+    let shown = cells.iter().map(|cell| Shown::of(&cell.recipe)).collect::<Result<Vec<_>>>()?;
+    let columns = columns(&grid.columns, &shown);
+    for (cell, shown) in cells.iter_mut().zip(&shown) {
+        cell.columns = columns.iter().map(|key| shown.value(key)).collect();
+    }
+    Ok((Grid { columns, cells }, outcomes))
+}
+
+/// The run in a folder, if it is finished.
+fn finished(path: &Path) -> Result<Option<(Cell, Ended)>> {
+    let recipe = history::recipe(path)?.canonical()?;
+    if !folder::is_finished(path, recipe.epochs) {
+        return Ok(None);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Some((Cell { recipe, columns: Vec::new(), name, path: path.into() }, Ended::read(path)?)))
+}
+
+/// These columns and as many more as it takes that no two runs with equal ones differ in more than their seed.
+fn columns(given: &[String], shown: &[Shown]) -> Vec<String> {
+    let mut first: BTreeMap<Vec<String>, &Shown> = BTreeMap::new();
+    let mut more = BTreeSet::new();
+    for one in shown {
+        let like = first.entry(given.iter().map(|key| one.value(key)).collect()).or_insert(one);
+        more.extend(like.differing(one).filter(|key| !["seed", "tensorboard"].contains(&key.as_str())).cloned());
+    }
+    given.iter().cloned().chain(more.into_iter().filter(|key| !given.contains(key))).collect()
+}
