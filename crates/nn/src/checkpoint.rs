@@ -140,8 +140,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Neither can be used: the message names both, if there are two. Or the file at `path` could not be opened or read
-    /// ([`Error::Unreadable`], or a [`Problem::NoFile`]): it may be whole, so that going on from the previous one could lose
-    /// steps.
+    /// ([`Error::Unreadable`]): it may be whole, so that going on from the previous one could lose steps.
     pub fn open_or_previous(path: &Path) -> Result<(Self, Option<Error>)> {
         let current = match Self::open(path) {
             Ok(checkpoint) => return Ok((checkpoint, None)),
@@ -152,11 +151,10 @@ impl Checkpoint {
             return Err(current);
         }
         let current = match current {
+            // What was never read is not damaged.
             Error::Io { path, source } if source.kind() != ErrorKind::NotFound => {
                 return Err(Error::Unreadable { path, source, previous });
             }
-            // What was never read is not damaged.
-            Error::Checkpoint { problem: Problem::NoFile, .. } => return Err(current),
             other => other,
         };
         match Self::open(&previous) {

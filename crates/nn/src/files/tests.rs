@@ -172,11 +172,11 @@ fn nothing_is_written_through_a_link() {
 }
 
 #[test]
-fn only_files_are_replaced_and_read() {
+fn only_files_are_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let taken = folder.path().join("taken");
     fs::create_dir(&taken).unwrap();
-    for result in [write(&taken, b"new"), read(&taken).map(drop), open_lock(&taken).map(drop)] {
+    for result in [write(&taken, b"new"), open_lock(&taken).map(drop)] {
         assert!(result.unwrap_err().to_string().contains("expected a file"));
     }
     assert!(write(&folder.path().join(".."), b"new").is_err());
@@ -184,10 +184,9 @@ fn only_files_are_replaced_and_read() {
     // A name as long as the system allows.
     let long = folder.path().join("n".repeat(255));
     write(&long, b"new").unwrap();
-    assert_eq!(read(&long).unwrap(), b"new");
+    assert_eq!(fs::read(&long).unwrap(), b"new");
     if cfg!(unix) {
         assert!(write(Path::new("/dev/null"), b"new").is_err());
-        assert!(read(Path::new("/dev/zero")).is_err());
     }
     let lock = folder.path().join("lock");
     drop(open_lock(&lock).unwrap());
