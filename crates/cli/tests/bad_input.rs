@@ -186,3 +186,73 @@ fn info_and_kernels_speak_json() {
         assert!(rows.iter().all(|r| !r[key].is_null()), "{key}");
     }
 }
+
+/// A pipe in the place of a file is refused and never waited for, whichever reader comes to it.
+#[cfg(unix)]
+#[test]
+fn pipes_in_the_places_of_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let pipe = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = std::fs::remove_file(&path);
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path.to_str().unwrap().to_string()
+    };
+    tiny(folder.path(), 16);
+    let (data, run) = (format!("mnist:{}", folder.path().display()), at("run"));
+    let train = ["train", "digits", "--model", "mlp:4", "--epochs", "1", "--data", &data, "--out", &run];
+    assert!(fixnet(&train).status.success());
+    let words = ["expected a regular file, found a named pipe"];
+    let new = at("new");
+    let with = |data: &str| refused(1, &["train", "digits", "--data", data, "--out", &new], &words);
+    for (kind, name) in [
+        ("npz:", "x.npz"),
+        ("npz:", "arrays/x_train.npy"),
+        ("mnist:", "mnist/train-images-idx3-ubyte"),
+        ("cifar10:", "cifar10/data_batch_1.bin"),
+        ("cifar100:", "cifar100/train.bin"),
+        ("folder:", "images/a/1.png"),
+    ] {
+        let path = pipe(name);
+        // The folder that the source is: of pairs the other file is asked for first.
+        let place = match name.split_once('/') {
+            Some((folder, _)) => at(folder),
+            None => path,
+        };
+        for more in ["mnist/train-labels-idx1-ubyte", "cifar10/test_batch.bin", "cifar100/test.bin"] {
+            if at(more).starts_with(&place) {
+                pipe(more);
+            }
+        }
+        with(&format!("{kind}{place}"));
+    }
+    let file = pipe("pipe");
+    refused(1, &["train", &file], &words);
+    refused(1, &["compare", "--grid", &file], &words);
+    for args in [vec!["inspect", &file], vec!["eval", &file], vec!["import", &file, "--model", "lenet", "--out", &new]]
+    {
+        refused(1, &args, &words);
+    }
+    refused(1, &[&train[..], &["--overwrite", "--init", &file]].concat(), &words);
+    for (name, commands) in [
+        ("config.toml", &["plot", "resume"][..]),
+        ("metrics.jsonl", &["plot", "resume", "report"]),
+        ("digests.jsonl", &["verify"]),
+    ] {
+        let before = std::fs::read(folder.path().join("run").join(name)).unwrap();
+        pipe(&format!("run/{name}"));
+        for command in commands {
+            refused(1, &[*command, &run], &words);
+        }
+        std::fs::remove_file(folder.path().join("run").join(name)).unwrap();
+        std::fs::write(folder.path().join("run").join(name), before).unwrap();
+    }
+    pipe("run/checkpoint.safetensors");
+    let _ = std::fs::remove_file(folder.path().join("run/checkpoint.previous.safetensors"));
+    for command in ["eval", "summary", "resume", "verify"] {
+        refused(1, &[command, &run], &words);
+    }
+    assert!(!std::path::Path::new(&new).exists());
+}

@@ -168,7 +168,7 @@ fn what_a_file_holds() {
         assert!(text.contains(words), "{words}: {text}");
     }
     std::fs::write(&path, b"PK\x03\x04 a zip file").unwrap();
-    refused(1, &["inspect", name], &["w.safetensors", "no safetensors file"]);
+    refused(1, &["inspect", name], &["w.safetensors", "expected a safetensors file, found a zip archive"]);
     refused(1, &["inspect", "nowhere.safetensors"], &["nowhere.safetensors"]);
 }
 
