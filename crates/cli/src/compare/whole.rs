@@ -6,9 +6,10 @@ use super::{Ended, Outcome};
 use crate::folder::{self, config_path};
 use crate::history;
 use crate::out::note;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use fixnet::files;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Held by the process that writes the tables.
@@ -21,11 +22,8 @@ const LOCK: &str = "compare.lock";
 /// The lock cannot be opened.
 pub(crate) fn wait_for_turn(out: &Path) -> Result<File> {
     let path = out.join(LOCK);
-    let name = || path.display().to_string();
-    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    let other = fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file());
-    ensure!(!other, "{}: expected the lock of fixnet compare, found no regular file; remove it", path.display());
-    let file = OpenOptions::new().create(true).append(true).open(&path).with_context(name)?;
+    files::create_folder(out).with_context(|| out.display().to_string())?;
+    let file = files::open_lock(&path).with_context(|| path.display().to_string())?;
     let _ = file.lock();
     Ok(file)
 }
