@@ -55,7 +55,10 @@ fn an_optimizer_refuses_another_store_and_what_was_of_another_shape() {
     let e = optimizer.step(&mut other).unwrap_err().to_string();
     assert!(e.starts_with("the store of a parameter, a layer or an optimizer"), "{e}");
     // Nothing moved, and the gradient is still there.
-    assert_eq!((other.param(v).value.data(), other.grad(v).unwrap().data(), other.step()), (&[1.0; 2][..], &[1.0; 2][..], 0));
+    assert_eq!(
+        (other.param(v).value.data(), other.grad(v).unwrap().data(), other.step()),
+        (&[1.0; 2][..], &[1.0; 2][..], 0)
+    );
     let state = optimizer.state_dict(&one);
     optimizer.load_state_dict(&other, |name| state.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone())).unwrap();
     optimizer.step(&mut other).unwrap();
@@ -82,7 +85,9 @@ fn models_beyond_memory_are_refused_before_they_are_made() {
     }
     let mut store = Store::seeded(0).within(Budget::new(1000, "take fewer"));
     let built = models::build(&mut store, &"mlp:8".parse().unwrap(), [28, 28, 1], 10, &QuantConfig::float());
-    assert!(built.unwrap_err().to_string().contains("parameter `fc1.weight`: [8, 784] of 4 bytes each claims 25088 bytes"));
+    assert!(
+        built.unwrap_err().to_string().contains("parameter `fc1.weight`: [8, 784] of 4 bytes each claims 25088 bytes")
+    );
 }
 
 #[test]
