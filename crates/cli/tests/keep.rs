@@ -192,7 +192,7 @@ fn a_checkpoint_that_names_another_model_is_refused_before_the_model_is_made() {
     TensorFile::save(&checkpoint(&out), &arrays, &metadata).unwrap();
     fs::write(out.join("config.toml"), config).unwrap();
     let words = ["fc1.weight", "expected f32 [30000, 64]", "found f32 [8, 64] in", "checkpoint.safetensors"];
-    for command in ["eval", "verify"] {
+    for command in ["eval", "verify", "summary"] {
         refused(1, &[command, out.to_str().unwrap()], &words);
     }
 }
