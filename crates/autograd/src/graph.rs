@@ -242,6 +242,9 @@ impl<'s> Graph<'s> {
     /// Walks the tape backwards from a scalar loss and leaves the gradients of parameters in the store, added to what
     /// is there. Consumes the graph: the store is free again, and all that was saved is gone.
     ///
+    /// Several passes before a step of the optimizer accumulate: their gradients add up, and each draws rounding noise of its
+    /// own ([`Store::draws`]). What the sum is divided by is in the losses.
+    ///
     /// # Errors
     /// The loss is not a scalar, the loss or a gradient is not finite, or a value of another graph went into this one or is
     /// the loss; the store then holds no gradients.

@@ -179,8 +179,9 @@ impl<'a> Run<'a> {
     }
 
     fn evaluate_on(&mut self, data: &'a Dataset, stop: impl Fn() -> bool) -> Result<Option<Evaluation>> {
+        let size = Plan::of(&self.net, &mut self.store, &data.shape())?.batch(BATCH);
         let mut stopped = false;
-        let batches = Loader::new(data, BATCH, self.description.normalize.clone()).take_while(|_| {
+        let batches = Loader::new(data, size, self.description.normalize.clone()).take_while(|_| {
             stopped = stop();
             !stopped
         });

@@ -58,8 +58,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Some(checkpoint) => recipe_of(checkpoint)?,
         None => Recipe::find(&args.recipe)?,
     };
-    recipe.bits = args.bits.unwrap_or(recipe.bits);
-    recipe.model = args.model.unwrap_or(recipe.model);
+    recipe.bits = args.bits.clone().unwrap_or(recipe.bits);
+    recipe.model = args.model.clone().unwrap_or(recipe.model);
     let parts = recipe.resolve().map_err(crate::usage)?;
     let (input, classes, class_names) = match (args.input, args.classes, &checkpoint) {
         (Some(input), Some(classes), _) => (input, classes, None),
@@ -76,7 +76,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     };
     // Other classes than those of the data have no names.
     let class_names = class_names.filter(|_| args.classes.is_none());
-    let mut store = Store::seeded(0);
+    // Of a checkpoint as it is, the model is the one that it holds: a larger one is not even built.
+    let as_it_is = args.bits.is_none() && args.model.is_none() && args.input.is_none() && args.classes.is_none();
+    let mut store = match &checkpoint {
+        Some(checkpoint) if as_it_is => checkpoint.expected_in(Store::seeded(0)),
+        _ => Store::seeded(0),
+    };
     let net = models::build(&mut store, &parts.model, input, classes, &parts.quant)?;
     let summary = Plan::of(&net, &mut store, &input)?.summary();
     if !args.json {

@@ -52,19 +52,21 @@ impl Trained {
         &self.store
     }
 
-    fn batches(&self, data: &Dataset) -> Loader {
-        Loader::new(data, BATCH, self.description.normalize.clone())
+    /// Batches of `data`, of fewer images where these are so large that memory would not do.
+    fn batches(&mut self, data: &Dataset) -> Result<Loader> {
+        let size = Plan::of(&self.net, &mut self.store, &self.description.shape)?.batch(BATCH);
+        Ok(Loader::new(data, size, self.description.normalize.clone()))
     }
 
     /// Evaluates on `data`.
     pub(crate) fn evaluate(&mut self, data: &Dataset) -> Result<Evaluation> {
-        let batches = self.batches(data);
+        let batches = self.batches(data)?;
         Ok(metrics::evaluate(&self.net, &mut self.store, batches)?)
     }
 
     /// Classifies each image of `data`.
     pub(crate) fn predict(&mut self, data: &Dataset) -> Result<Vec<Prediction>> {
-        let batches = self.batches(data);
+        let batches = self.batches(data)?;
         Ok(metrics::predict(&self.net, &mut self.store, batches)?)
     }
 

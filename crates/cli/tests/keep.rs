@@ -5,6 +5,7 @@
 mod common;
 
 use common::{command, fixnet, json, refused, stderr, tiny};
+use fixnet::checkpoint::TensorFile;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -173,6 +174,27 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     // The state that was saved is that of a run which was never stopped.
     let verified = json(&["verify", run.to_str().unwrap(), "--json"]);
     assert_eq!(verified["equal"], true);
+}
+
+/// The recipe in a checkpoint names a model of 3.6 GB, its tensors are those of a small one: refused before the model is
+/// built, by whoever reads it.
+#[test]
+fn a_checkpoint_that_names_another_model_is_refused_before_the_model_is_made() {
+    let place = Place::new(8);
+    let out = place.path("run");
+    assert!(fixnet(&place.train(&out, &["--epochs", "1"])).status.success());
+    let file = TensorFile::read(&checkpoint(&out)).unwrap();
+    let names = file.header().tensors.iter().map(|t| t.name.clone());
+    let arrays: Vec<_> = names.map(|name| (name.clone(), file.array(&name).unwrap())).collect();
+    let mut metadata = file.header().metadata.clone();
+    let config = metadata["config"].replace("mlp:8", "mlp:30000-30000");
+    metadata.insert("config".into(), config.clone());
+    TensorFile::save(&checkpoint(&out), &arrays, &metadata).unwrap();
+    fs::write(out.join("config.toml"), config).unwrap();
+    let words = ["fc1.weight", "expected f32 [30000, 64]", "found f32 [8, 64] in", "checkpoint.safetensors"];
+    for command in ["eval", "verify", "summary"] {
+        refused(1, &[command, out.to_str().unwrap()], &words);
+    }
 }
 
 #[test]

@@ -154,14 +154,16 @@ fn damaged_files_and_lies_are_refused_by_name() {
 fn a_small_file_of_a_large_network_is_refused_before_it_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("net.safetensors");
-    let node = |op: &str, input: usize, more: &str| format!("{{\"name\":\"\",\"op\":\"{op}\",\"inputs\":[{input}]{more}}}");
+    let node =
+        |op: &str, input: usize, more: &str| format!("{{\"name\":\"\",\"op\":\"{op}\",\"inputs\":[{input}]{more}}}");
     let write = |channels: usize| {
         let nodes = [
             node("subsample", 0, &format!(",\"stride\":1,\"channels\":{channels}")),
             node("pixel_shuffle", 1, ",\"factor\":16"),
             node("global_avg_pool2d", 2, ""),
         ];
-        let text = format!("{{\"version\":1,\"input\":[28,28,1],\"normalized\":false,\"nodes\":[{}]}}", nodes.join(","));
+        let text =
+            format!("{{\"version\":1,\"input\":[28,28,1],\"normalized\":false,\"nodes\":[{}]}}", nodes.join(","));
         let arrays = [("none".to_string(), Array::U64(vec![0]))];
         TensorFile::save(&path, &arrays, &BTreeMap::from([(packed::PLAN.to_string(), text)])).unwrap();
     };
@@ -175,7 +177,8 @@ fn a_small_file_of_a_large_network_is_refused_before_it_runs() {
     assert_eq!((plan.memory(), plan.batch(256)), (2 * 4 * 28 * 28 * 256, 256));
     // The same tensor as the weight of many layers would multiply what the file holds.
     let weight = Tensor::zeros(&[784, 784]);
-    let layers: Vec<String> = (1..4).map(|i| node("linear", i, "").replace("\"name\":\"\"", "\"name\":\"fc\"")).collect();
+    let layers: Vec<String> =
+        (1..4).map(|i| node("linear", i, "").replace("\"name\":\"\"", "\"name\":\"fc\"")).collect();
     let text = format!(
         "{{\"version\":1,\"input\":[28,28,1],\"normalized\":false,\"nodes\":[{},{}]}}",
         node("flatten", 0, ""),
@@ -205,7 +208,8 @@ fn numbers_that_no_network_has_are_refused() {
         ("classifier.bias", f32::NEG_INFINITY),
     ] {
         let tensors = file.header().tensors.iter();
-        let mut arrays: Vec<(String, Array)> = tensors.map(|t| (t.name.clone(), file.array(&t.name).unwrap())).collect();
+        let mut arrays: Vec<(String, Array)> =
+            tensors.map(|t| (t.name.clone(), file.array(&t.name).unwrap())).collect();
         match &mut arrays.iter_mut().find(|(name, _)| name == odd).unwrap().1 {
             Array::F32(t) => t.data_mut()[0] = value,
             Array::U64(_) => panic!("{odd} has floats"),

@@ -378,7 +378,12 @@ fn numbers_that_no_run_has_are_refused_by_tensor_and_element() {
     }
     for (name, at, value, words) in [
         ("run.progress", 4, f64::NAN, "`run.progress`: expected a finite sum of losses, found NaN at 4"),
-        ("optimizer.transition", 0, f64::INFINITY, "expected finite numbers of at least 0 (as bits of f64), found inf at 0"),
+        (
+            "optimizer.transition",
+            0,
+            f64::INFINITY,
+            "expected finite numbers of at least 0 (as bits of f64), found inf at 0",
+        ),
         ("optimizer.transition", 1, -0.5, "expected finite numbers of at least 0 (as bits of f64), found -0.5 at 1"),
     ] {
         let change = |array: &mut Array| match array {

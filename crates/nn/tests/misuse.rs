@@ -27,7 +27,7 @@ fn layers_refuse_another_store() {
     for ((layer, shape), name) in layers.iter().zip(["a", "b", "c", "d", "e"]) {
         let batch = Tensor::full(&[&[2], &shape[..]].concat(), 0.5);
         for training in [false, true] {
-            let mut run = |store: &mut Store| {
+            let run = |store: &mut Store| {
                 let mut g = if training { Graph::train(store) } else { Graph::eval(store) };
                 let x = g.input(batch.clone());
                 layer.forward(&mut g, &x).map(drop)
@@ -55,7 +55,10 @@ fn an_optimizer_refuses_another_store_and_what_was_of_another_shape() {
     let e = optimizer.step(&mut other).unwrap_err().to_string();
     assert!(e.starts_with("the store of a parameter, a layer or an optimizer"), "{e}");
     // Nothing moved, and the gradient is still there.
-    assert_eq!((other.param(v).value.data(), other.grad(v).unwrap().data(), other.step()), (&[1.0; 2][..], &[1.0; 2][..], 0));
+    assert_eq!(
+        (other.param(v).value.data(), other.grad(v).unwrap().data(), other.step()),
+        (&[1.0; 2][..], &[1.0; 2][..], 0)
+    );
     let state = optimizer.state_dict(&one);
     optimizer.load_state_dict(&other, |name| state.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone())).unwrap();
     optimizer.step(&mut other).unwrap();
@@ -77,12 +80,18 @@ fn models_beyond_memory_are_refused_before_they_are_made() {
     {
         let mut store = Store::seeded(0);
         let built = models::build(&mut store, &model.parse().unwrap(), input, 10, &QuantConfig::float());
-        let e = built.unwrap_err().to_string();
+        let e = built.err().unwrap().to_string();
         assert!(e.contains("bytes of memory, expected at most"), "{model}: {e}");
     }
     let mut store = Store::seeded(0).within(Budget::new(1000, "take fewer"));
     let built = models::build(&mut store, &"mlp:8".parse().unwrap(), [28, 28, 1], 10, &QuantConfig::float());
-    assert!(built.unwrap_err().to_string().contains("parameter `fc1.weight`: [8, 784] of 4 bytes each claims 25088 bytes"));
+    assert!(
+        built
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("parameter `fc1.weight`: [8, 784] of 4 bytes each claims 25088 bytes")
+    );
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn layer(bits: &str, rule: &str) -> (Store, QLinear, ParamId) {
 /// A pass over the same images; `uses` says how often the layer is used in it.
 fn pass(store: &mut Store, layer: &QLinear, uses: usize) {
     let mut g = Graph::train(store);
-    let x = g.input(sample(&[16, 24], 2));
+    let x = g.input(sample(&[64, 24], 2));
     let mut y = layer.forward(&mut g, &x).unwrap();
     for _ in 1..uses {
         let again = layer.forward(&mut g, &x).unwrap();
@@ -37,7 +37,7 @@ fn two_passes_of_a_step_draw_other_noise_and_a_new_step_begins_anew() {
     let both = store.grad(w).unwrap().clone();
     // What the second pass added; equal passes would have added what was there.
     let equal = first.data().iter().zip(both.data()).filter(|(a, b)| **b - **a == **a).count();
-    assert!(equal * 20 < first.len(), "{equal} of {}", first.len());
+    assert!(equal * 10 < first.len(), "{equal} of {}", first.len());
     // Both are estimates of one gradient: they agree up to their noise.
     let (top, pairs) = (map::max_abs(first.data()), first.data().iter().zip(both.data()));
     let worst = pairs.fold(0f32, |worst, (a, b)| worst.max((b - 2.0 * a).abs()));
@@ -85,7 +85,7 @@ fn what_a_layer_computes_follows_the_values_as_they_are() {
     let scale = store.find("l.weight.scale").unwrap();
     let run = |store: &mut Store| {
         let mut g = Graph::eval(store);
-        let x = g.input(sample(&[16, 24], 2));
+        let x = g.input(sample(&[64, 24], 2));
         layer.forward(&mut g, &x).unwrap().tensor()
     };
     pass(&mut store, &layer, 1);
@@ -97,7 +97,7 @@ fn what_a_layer_computes_follows_the_values_as_they_are() {
     assert_ne!(run(&mut store).data(), negated.data());
     store.param_mut(scale).value = Tensor::full(&[3], 1.0);
     let mut g = Graph::eval(&mut store);
-    let x = g.input(sample(&[16, 24], 2));
+    let x = g.input(sample(&[64, 24], 2));
     let e = layer.forward(&mut g, &x).unwrap_err().to_string();
     assert!(e.contains("state `l.weight.scale`: expected one number, [], found f32 [3]"), "{e}");
 }

@@ -208,3 +208,31 @@ impl Conv2dGeometry {
         self.output_shape().iter().chain([&window]).map(|&n| n as u64).product()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_would_wrap_are_refused() {
+        let far = Window { padding: [1 << 39; 2], dilation: [1 << 39; 2], ..Window::default() };
+        for (input, weight, window) in [
+            ([1 << 31, 1 << 31, 1, 4], [1, 1, 1, 4], Window::default()),
+            ([1 << 40, 1, 1, 1], [1 << 40, 1, 1, 1], Window::default()),
+            ([1, 1, 1, 1 << 40], [1 << 40, 1, 1, 1 << 40], Window::default()),
+            // Margins around one pixel, and around an image of none.
+            ([1, 1, 1, 1], [1, 2, 2, 1], far),
+            ([1, 1, 1, 0], [0, 2, 2, 0], far),
+        ] {
+            let e = Conv2dGeometry::windowed(&input, &weight, window).unwrap_err();
+            assert!(matches!(e, Error::Memory { .. }), "{e}");
+        }
+        let e = Conv2dGeometry::linear(1 << 40, 1, 1 << 40).unwrap_err().to_string();
+        assert!(e.starts_with("conv2d: images with their margins: ["), "{e}");
+        // Each array fits, and the multiply-adds are beyond 64 bits.
+        let e = Conv2dGeometry::linear(1 << 30, 1 << 22, 1 << 22).unwrap_err().to_string();
+        assert!(e.starts_with("conv2d: multiply-adds"), "{e}");
+        let geometry = Conv2dGeometry::linear(3, 4, 5).unwrap();
+        assert_eq!((geometry.macs(), geometry.n(), geometry.c_in(), geometry.c_out()), (60, 3, 4, 5));
+    }
+}

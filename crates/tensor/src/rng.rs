@@ -207,7 +207,9 @@ mod tests {
         };
         assert_eq!(words(s.within([0; 4])), words(s));
         let mut all = vec![words(s)];
-        all.extend((0..4).flat_map(|i| [1, 2, u32::MAX].map(|n| words(s.within(std::array::from_fn(|k| if k == i { n } else { 0 }))))));
+        all.extend((0..4).flat_map(|i| {
+            [1, 2, u32::MAX].map(|n| words(s.within(std::array::from_fn(|k| if k == i { n } else { 0 }))))
+        }));
         for (i, a) in all.iter().enumerate() {
             for b in &all[..i] {
                 // Words of 16 bits are equal by chance once in 65,536.

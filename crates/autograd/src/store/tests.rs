@@ -142,7 +142,7 @@ fn what_another_store_made_is_refused() {
     }
     // Where there is no result to say so, it is said by a panic, never by another parameter.
     let panics = |f: &mut dyn FnMut()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err();
-    assert!(panics(&mut || drop(one.param(v).value.clone())) && panics(&mut || drop(other.state_mut(c).0)));
+    assert!(panics(&mut || drop(one.param(v).value.clone())) && panics(&mut || other.state_mut(c).0 = 1));
     assert!(panics(&mut || drop(one.param_mut(v).grad.take())) && panics(&mut || drop(other.take_grad(w))));
 }
 
@@ -167,7 +167,7 @@ fn codes_are_those_of_the_value_as_it_is() {
     let range = fixnet_tensor::Range::symmetric(4).unwrap();
     let codes = Codes::from_levels(&[2], range, 1.0, &[1, 2]).unwrap();
     let fresh = |s: &Store| s.codes(w, Some(scale)).is_some();
-    let mut set = |s: &mut Store| s.set_codes(w, codes.clone());
+    let set = |s: &mut Store| s.set_codes(w, codes.clone());
     assert!(!fresh(&s));
     set(&mut s);
     assert!(fresh(&s));

@@ -192,7 +192,9 @@ impl TensorFile {
         let bytes = self.bytes(entry);
         Some(match entry.dtype.as_str() {
             "F32" => Box::new(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
-            "BF16" => Box::new(bytes.as_chunks().0.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16))),
+            "BF16" => {
+                Box::new(bytes.as_chunks().0.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)))
+            }
             "F16" => Box::new(bytes.as_chunks().0.iter().map(|b| half(u16::from_le_bytes(*b)))),
             "F64" => Box::new(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
             _ => return None,

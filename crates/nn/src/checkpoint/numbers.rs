@@ -43,9 +43,7 @@ impl TensorFile {
         let Some(mut values) = self.floats_of(entry) else { return Ok(()) };
         match values.by_ref().enumerate().find(|(_, v)| !right(*v)) {
             None => Ok(()),
-            Some((at, found)) => {
-                Err(self.damaged(Problem::Number { name: entry.name.clone(), at, expected, found }))
-            }
+            Some((at, found)) => Err(self.damaged(Problem::Number { name: entry.name.clone(), at, expected, found })),
         }
     }
 }
@@ -78,9 +76,14 @@ mod tests {
         assert_eq!((words("a.input.scale", false), words("bn.running_var", false)), (FINITE.0, AT_LEAST_0.0));
         let accepts = |demand: Demand, v: f32| (demand.1)(v);
         for demand in [FINITE, AT_LEAST_0, ABOVE_0, SHARE] {
-            assert!(accepts(demand, 1.0) && [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].iter().all(|v| !accepts(demand, *v)));
+            assert!(
+                accepts(demand, 1.0)
+                    && [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].iter().all(|v| !accepts(demand, *v))
+            );
         }
-        assert!(accepts(FINITE, -1.0) && !accepts(AT_LEAST_0, -1.0) && accepts(AT_LEAST_0, 0.0) && !accepts(ABOVE_0, 0.0));
+        assert!(
+            accepts(FINITE, -1.0) && !accepts(AT_LEAST_0, -1.0) && accepts(AT_LEAST_0, 0.0) && !accepts(ABOVE_0, 0.0)
+        );
         assert!(!accepts(SHARE, 1.5) && !accepts(SHARE, 0.0));
     }
 }

@@ -649,7 +649,8 @@ mod tests {
         };
         let head = |side: u32, bits: u8| {
             let size = [side.to_be_bytes(), side.to_be_bytes()].concat();
-            let start = [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &[&size[..], &[bits, 2, 0, 0, 0]].concat())].concat();
+            let start =
+                [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &[&size[..], &[bits, 2, 0, 0, 0]].concat())].concat();
             [start, chunk(b"IDAT", &[0; 40_000])].concat()
         };
         let read = |file: Vec<u8>| {

@@ -294,7 +294,12 @@ mod tests {
     fn a_bomb_is_refused_by_its_header() {
         let bomb = Idx { shape: vec![600, 1 << 10, 1 << 10], data: vec![0; 8] }.to_bytes();
         let e = read(&gzip(&bomb), 3).unwrap_err();
-        assert!(e.starts_with("file: [600, 1024, 1024] of 1 bytes each claims 629145600 bytes of memory, expected at most 536870912"), "{e}");
+        assert!(
+            e.starts_with(
+                "file: [600, 1024, 1024] of 1 bytes each claims 629145600 bytes of memory, expected at most 536870912"
+            ),
+            "{e}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Augment, Dataset, Normalize, Result, augment::Variation};
 use fixnet_autograd::{Graph, Var};
 use fixnet_tensor::{
-    Buffer, Tensor,
+    Budget, Buffer, Tensor,
     rng::{Stream, domain},
 };
 use rayon::prelude::*;
@@ -142,8 +142,10 @@ impl Plan {
         let index = |i: usize| self.order.as_ref().map_or(start + i, |order| order[start + i]);
         let label = |index: usize| usize::from(self.data.labels()[index]);
         let [height, width, channels] = self.data.shape();
-        let len = height * width * channels;
-        let mut images = Tensor::take(&[count, height, width, channels]);
+        let (len, shape) = (height * width * channels, [count, height, width, channels]);
+        let mut budget = Budget::BATCH;
+        budget.claim(&format!("{}: a batch of images", self.data.name), &shape, size_of::<f32>())?;
+        let mut images = Tensor::take(&shape);
         let write = |i: usize, out: &mut [f32]| {
             self.image(index(i), out)?;
             if let Some((other, share)) = self.partner(index(i)) {
@@ -162,8 +164,12 @@ impl Plan {
         }
         let labels: Vec<usize> = (0..count).map(|i| label(index(i))).collect();
         let mixed = self.augment.is_some_and(|(augment, ..)| augment.mixup > 0.0);
+        let soft = [count, self.data.classes];
+        if mixed {
+            budget.claim(&format!("{}: the targets of a batch", self.data.name), &soft, size_of::<f32>())?;
+        }
         let targets = mixed.then(|| {
-            let mut targets = Tensor::zeros(&[count, self.data.classes]);
+            let mut targets = Tensor::zeros(&soft);
             for (i, row) in targets.data_mut().chunks_exact_mut(self.data.classes).enumerate() {
                 let (other, share) = self.partner(index(i)).unwrap_or((index(i), 1.0));
                 row[labels[i]] += share;
@@ -243,6 +249,25 @@ mod tests {
 
     fn pixels(loader: Loader) -> Vec<u32> {
         loader.flat_map(|b| b.unwrap().images.data().iter().map(|v| v.to_bits()).collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn a_batch_beyond_its_budget_is_refused_before_memory_is_taken() {
+        #[derive(Debug)]
+        struct Black;
+        impl super::super::dataset::OnDemand for Black {
+            fn shape(&self) -> [usize; 3] {
+                [8192, 8192, 1]
+            }
+            fn read(&self, _: usize, out: &mut [u8]) -> Result<()> {
+                out.fill(0);
+                Ok(())
+            }
+        }
+        let data = Dataset::streamed("black".into(), Arc::new(Black), 1, vec![0; 17]).unwrap();
+        let e = Loader::new(&data, 17, Normalize::of(&data)).next().unwrap().unwrap_err().to_string();
+        // 17 images of 256 MiB as floats.
+        assert!(e.contains("black: a batch of images: [17, 8192, 8192, 1]") && e.contains("smaller batches"), "{e}");
     }
 
     #[test]

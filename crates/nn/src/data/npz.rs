@@ -463,7 +463,11 @@ mod tests {
             ("x_train", npy("|u1", "(2, 1, 2)", &[0; 3]), "expected 4 bytes of numbers [2, 1, 2], found 3"),
             ("x_train", npy("|u1", "(2, 1, 2)", &[0; 5]), "expected 4 bytes of numbers [2, 1, 2], found more"),
             ("x_train", npy("|u1", "(0, 1, 2)", &[]), "at least one image"),
-            ("x_train", npy("|u1", "(99999, 9999, 9999)", &[0; 5]), "bytes of memory, expected at most 536870912 (of 536870912 in all); plain files"),
+            (
+                "x_train",
+                npy("|u1", "(99999, 9999, 9999)", &[0; 5]),
+                "bytes of memory, expected at most 536870912 (of 536870912 in all); plain files",
+            ),
             ("y_train", npy("|u1", "(99999999999,)", &[0; 5]), "expected an array of at most 536870912 bytes"),
             ("x_train", npy("|u1", "(-1, 1, 2)", &[0; 5]), "expected 'shape': (…)"),
             (

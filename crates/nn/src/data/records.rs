@@ -173,6 +173,13 @@ mod tests {
     }
 
     #[test]
+    fn an_image_beyond_its_budget_is_refused() {
+        let part = Part { path: "none".into(), place: "none".into(), start: 0, stride: 1, count: 1 };
+        let e = Records::new(vec![part], [1 << 14, 1 << 14, 3], Form::Bytes).unwrap_err().to_string();
+        assert!(e.starts_with("none: an image: [16384, 16384, 3] of 1 bytes each claims 805306368 bytes"), "{e}");
+    }
+
+    #[test]
     fn in_memory_or_not_the_images_are_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let set = |limit| records(dir.path()).unwrap().dataset("d".into(), 2, vec![0, 1, 0, 1], limit).unwrap();

@@ -138,7 +138,8 @@ impl Plan {
 
     /// The most bytes that values take at a time while one image is evaluated, written out as floats.
     pub fn memory(&self) -> u128 {
-        let bytes = |node: &Node| node.shape.iter().fold(size_of::<f32>() as u128, |n, &axis| n.saturating_mul(axis as u128));
+        let bytes =
+            |node: &Node| node.shape.iter().fold(size_of::<f32>() as u128, |n, &axis| n.saturating_mul(axis as u128));
         let last_use = self.last_use();
         let (mut held, mut most) = (0u128, 0);
         for (i, node) in self.nodes.iter().enumerate() {

@@ -34,7 +34,8 @@ const GAMMA_MIN: f32 = 0.001;
 ///
 /// In each step whose gradient is not zero the quantizer asks [`needs_gradient`](Self::needs_gradient), shows the
 /// gradient to [`observe`](Self::observe) if so, quantizes with [`gamma`](Self::gamma), and tells
-/// [`update`](Self::update) what was clipped. A rule of one's own implements `name` and `gamma`, and whatever else it
+/// [`update`](Self::update) what was clipped. Of several gradients in a step (passes that accumulate) the first counts, and
+/// the others are quantized with its gamma. A rule of one's own implements `name` and `gamma`, and whatever else it
 /// needs; [`Rule::from`] makes it a setting of [`QuantConfig`](crate::QuantConfig).
 pub trait GradientRule: CloneRule + fmt::Debug + Send + Sync + 'static {
     /// The rule and its settings as text, as recipes write it.
@@ -221,7 +222,14 @@ impl GradientQuantizer {
         if !(2..=8).contains(&bits) {
             return Err(Error::setting("gradient bits", "2 to 8", bits));
         }
-        Ok(Self { rule: rule.clone(), rounding, range: Range::symmetric(bits)?, held: None, watched: false, seen: None })
+        Ok(Self {
+            rule: rule.clone(),
+            rounding,
+            range: Range::symmetric(bits)?,
+            held: None,
+            watched: false,
+            seen: None,
+        })
     }
 
     /// The clipping factor, in (0, 1].
