@@ -192,7 +192,7 @@ fn only_files_are_replaced() {
     drop(open_lock(&lock).unwrap());
     fs::write(&lock, "mine").unwrap();
     drop(open_lock(&lock).unwrap());
-    assert_eq!(read(&lock).unwrap(), b"mine");
+    assert_eq!(fs::read(&lock).unwrap(), b"mine");
 }
 
 #[test]
