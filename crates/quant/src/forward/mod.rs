@@ -106,7 +106,7 @@ mod tests {
             store.set_step(10);
             a.quantize(&mut store, &bad, true).unwrap();
             store.set_step(0);
-            let b = ActivationQuantizer::new(&mut store, "b", bits, true, scheme, Scales::Learned).unwrap();
+            let b = ActivationQuantizer::new(&mut store, "b", &QuantConfig { scheme, ..config(bits) }, true).unwrap();
             b.quantize(&mut store, &bad, true).unwrap();
         }
     }
