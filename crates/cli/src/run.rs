@@ -252,7 +252,7 @@ impl<'a> Run<'a> {
 fn note_other_classes(file: &TensorFile, data: &Dataset) -> Result<()> {
     let names = class_names::read(&file.path().display().to_string(), &file.header().metadata)?;
     let names = names.filter(|names| names.len() == data.classes);
-    if let Some(difference) = names.and_then(|names| ClassDifference::between(&names, data.class_names())) {
+    if let Some(difference) = names.and_then(|names| ClassDifference::between(&names, &data.class_names())) {
         note!("warning: init: the classes of {} are others than those of the weights: {difference}", data.name);
     }
     Ok(())

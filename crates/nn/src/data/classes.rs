@@ -3,7 +3,6 @@
 use super::{DataError, Result};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 /// The most bytes of all names together, so that every file that carries them can be read again.
 const MOST_BYTES: usize = 1 << 20;
@@ -11,7 +10,7 @@ const MOST_BYTES: usize = 1 << 20;
 const SHOWN: usize = 8;
 
 /// The numbers `0` to `count - 1`: the names of classes that have no others.
-pub(super) fn numbers(count: usize) -> Arc<[String]> {
+pub(super) fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|class| class.to_string()).collect()
 }
 

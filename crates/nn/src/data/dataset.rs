@@ -24,7 +24,8 @@ pub struct Dataset {
     pub channels: usize,
     /// The number of classes; every label is below it.
     pub classes: usize,
-    class_names: Arc<[String]>,
+    /// `None` where classes are called by their numbers: there may be many.
+    class_names: Option<Arc<[String]>>,
     pixels: Pixels,
     labels: Arc<[u16]>,
 }
@@ -118,8 +119,8 @@ impl Dataset {
             return Err(DataError::Counts { images_in, images: count, labels_in, labels: labels.len() });
         }
         check_labels(&name, &labels, classes)?;
-        let (pixels, labels, class_names) = (Pixels::Memory(Arc::new(images)), labels.into(), numbers(classes));
-        Ok(Self { name, height, width, channels, classes, class_names, pixels, labels })
+        let (pixels, labels) = (Pixels::Memory(Arc::new(images)), labels.into());
+        Ok(Self { name, height, width, channels, classes, class_names: None, pixels, labels })
     }
 
     /// Gives the classes names, the first that of class 0; without, they are called by their numbers.
@@ -128,12 +129,16 @@ impl Dataset {
     /// There is not one name per class, one is empty or there twice, or all together take more than 1 MiB.
     pub fn with_class_names(self, names: Vec<String>) -> Result<Self> {
         check_class_names(&self.name, &names, self.classes)?;
-        Ok(Self { class_names: names.into(), ..self })
+        let class_names = (names != numbers(self.classes)).then(|| names.into());
+        Ok(Self { class_names, ..self })
     }
 
     /// What each class is called, the first that of class 0.
-    pub fn class_names(&self) -> &[String] {
-        &self.class_names
+    pub fn class_names(&self) -> Cow<'_, [String]> {
+        match &self.class_names {
+            Some(names) => Cow::Borrowed(names),
+            None => Cow::Owned(numbers(self.classes)),
+        }
     }
 
     /// A data set of images that are read when they are asked for; `labels` are below `classes`, one an image.
@@ -148,8 +153,8 @@ impl Dataset {
         })?;
         let moments = Moments { sums: Vec::new(), count: 0 };
         let pixels = Pixels::Streamed { from, order, sample: Sample { moments, hash: blake3::hash(&[]) } };
-        let (labels, class_names) = (labels.into(), numbers(classes));
-        Self { name, height, width, channels, classes, class_names, pixels, labels }.sampled()
+        let labels = labels.into();
+        Self { name, height, width, channels, classes, class_names: None, pixels, labels }.sampled()
     }
 
     /// Takes a sample of streamed images.
@@ -300,7 +305,7 @@ impl Dataset {
             },
         };
         let labels = indices.iter().map(|&i| self.labels[i]).collect();
-        Self { name, pixels, labels, class_names: Arc::clone(&self.class_names), ..*self }.sampled()
+        Self { name, pixels, labels, class_names: self.class_names.clone(), ..*self }.sampled()
     }
 
     /// Sets a share of the images apart, drawn by `seed`: (the rest, the share), each in the order of the data set. At
@@ -351,7 +356,9 @@ impl Split {
             let say = |d: &Dataset| format!("{:?} and {} classes", d.shape(), d.classes);
             return Err(DataError::Mismatch { train: say(&train), test: say(&test), place: test.name });
         }
-        if let Some(difference) = ClassDifference::between(train.class_names(), test.class_names()) {
+        if train.class_names != test.class_names
+            && let Some(difference) = ClassDifference::between(&train.class_names(), &test.class_names())
+        {
             return Err(DataError::OtherClasses { place: test.name, of: "the training images", difference });
         }
         Ok(Self { train, test, validation: None })

@@ -144,7 +144,7 @@ impl DataDescription {
             return Err(DataError::Unexpected { place: place(), expected, found });
         }
         let difference =
-            self.class_names.as_ref().and_then(|names| ClassDifference::between(names, data.class_names()));
+            self.class_names.as_ref().and_then(|names| ClassDifference::between(names, &data.class_names()));
         if let Some(difference) = difference {
             return Err(DataError::OtherClasses { place: place(), of: "the network", difference });
         }

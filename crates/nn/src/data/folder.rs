@@ -440,8 +440,8 @@ mod tests {
         assert_eq!((split.train.shape(), split.train.classes), ([2, 3, 3], 2));
         assert_eq!((split.train.labels(), split.test.labels()), (&[0, 1, 1][..], &[0, 1][..]));
         assert_eq!(
-            (split.train.class_names(), split.test.class_names()),
-            (&["cat", "dog"].map(String::from)[..], split.train.class_names())
+            (split.train.class_names().to_vec(), split.test.class_names()),
+            (vec!["cat".to_string(), "dog".to_string()], split.train.class_names())
         );
         // The test images need no training images.
         fs::remove_dir_all(dir.path().join("train")).unwrap();

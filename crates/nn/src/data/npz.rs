@@ -387,7 +387,7 @@ mod tests {
         std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(4,)", b"antbeecatdog")).unwrap();
         let split = npz(dir.path()).unwrap();
         assert_eq!(
-            (split.train.classes, split.test.class_names()),
+            (split.train.classes, &split.test.class_names()[..]),
             (4, &["ant", "bee", "cat", "dog"].map(String::from)[..])
         );
         assert_eq!(npz_test(dir.path(), 3).unwrap(), split.test);
@@ -396,7 +396,7 @@ mod tests {
         std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(3,)", b"antbeeant")).unwrap();
         assert!(npz(dir.path()).unwrap_err().to_string().contains("`ant` for classes 0 and 2"));
         std::fs::remove_file(dir.path().join("class_names.npy")).unwrap();
-        assert_eq!(npz_test(dir.path(), 3).unwrap().class_names(), ["0", "1", "2"]);
+        assert_eq!(npz_test(dir.path(), 3).unwrap().class_names()[..], ["0", "1", "2"]);
         std::fs::remove_file(dir.path().join("y_test.npy")).unwrap();
         assert!(npz(dir.path()).unwrap_err().to_string().contains("expected a file y_test.npy"));
     }

@@ -6,6 +6,8 @@ use std::io::Read;
 
 /// The most bytes of an array of names.
 const MOST_BYTES: usize = 1 << 22;
+/// The most names: labels are below this.
+const MOST_NAMES: usize = 1 << 16;
 
 /// Reads an array of text `[K]`.
 ///
@@ -26,6 +28,9 @@ pub(super) fn read(place: &str, from: &mut dyn Read) -> Result<Vec<String>> {
     let (Some(width), Some([count])) = (width, shape.as_deref()) else {
         return wrong("class names [K]", header.text());
     };
+    if width == 0 || *count > MOST_NAMES {
+        return wrong("class names [K] of at least one character, K up to 65536", header.text());
+    }
     let width = if kind == b'U' { width.saturating_mul(4) } else { width };
     let len = count.saturating_mul(width);
     if len > MOST_BYTES {
@@ -98,7 +103,10 @@ mod tests {
             (npy("|S1", "(2,)", b"abc"), "expected 2 bytes of text, found more"),
             (npy("|S1", "(1,)", b"\xff"), "expected text, found what is none for class 0"),
             (npy("<U1", "(1,)", &[0, 0, 0x11, 0x11]), "found what is none for class 0"),
-            (npy("<U99999999999", "(9999999999,)", b"a"), "at most 4 MiB"),
+            (npy("<U99999999999", "(9999,)", b"a"), "at most 4 MiB"),
+            // Claims that take no byte in the file.
+            (npy("|S0", "(99999999999999,)", b""), "at least one character"),
+            (npy("|S1", "(65537,)", &[b'a'; 65537]), "K up to 65536"),
         ] {
             let e = load(&file).unwrap_err().to_string();
             assert!(e.starts_with("f: class_names: ") && e.contains(words), "{e}\n{words}");
