@@ -1,7 +1,7 @@
 //! `fixnet inspect`: what is in a safetensors file.
 
 use crate::folder::existing_checkpoint;
-use crate::out::{name, say, text};
+use crate::out::{name, note, say, text};
 use anyhow::Result;
 use fixnet::checkpoint::{Header, TensorFile};
 use fixnet::export::class_names;
