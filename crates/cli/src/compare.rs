@@ -236,7 +236,9 @@ fn tell(args: &Args, grid: &Grid, outcomes: Vec<Outcome>) -> Result<ExitCode> {
         for (cell, reason) in &failed {
             say!("failed: {}: {reason}", cell.path.display());
         }
-        files.iter().try_for_each(|file| -> Result<()> { Ok(say!("written: {}", file.display())) })?;
+        for file in &files {
+            say!("written: {}", file.display());
+        }
     }
     if open > 0 {
         note!("stopped with {open} of {asked} runs to go, and saved; go on with: {command}");

@@ -56,7 +56,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let all = |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Vec<_>>();
         say!("{}", json!({ "runs": all(&paths), "files": all(&files) }));
     } else {
-        files.iter().try_for_each(|file| -> Result<()> { Ok(say!("{}", file.display())) })?;
+        for file in &files {
+            say!("{}", file.display());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

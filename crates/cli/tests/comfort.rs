@@ -189,7 +189,11 @@ fn exit_codes_and_colours() {
     refused(2, &["kernels", "8", "8", "8", "--bits", "9"], &["9"]);
     refused(2, &["kernels", "1", "1", "4611686018427387904"], &["at most 268435456 elements"]);
     refused(2, &["summary", "digits", "--classes", "18446744073709551615"], &["1 to 65536 classes"]);
-    refused(1, &["summary", "mlp-digits", "--input", "65536x65536x3", "--classes", "10"], &["fc1", "2^31 elements"]);
+    refused(
+        1,
+        &["summary", "mlp-digits", "--input", "65536x65536x3", "--classes", "10"],
+        &["fc1.weight", "[512, 12884901888]", "fewer or narrower layers"],
+    );
     refused(2, &["completions", "dos"], &["dos"]);
     refused(1, &["verify", "nowhere"], &["nowhere", "expected the folder of a run"]);
     let help = |color: &str| {

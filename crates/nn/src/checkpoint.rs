@@ -210,7 +210,7 @@ impl Checkpoint {
         if optimizer.is_some() && self.seed != store.seed() {
             return Err(self.file.damaged(Problem::Seed { expected: store.seed(), found: self.seed }));
         }
-        let misfit = |source| self.file.damaged(Problem::Misfit(source));
+        let misfit = |source| self.file.damaged(Problem::Misfit(Box::new(source)));
         let arrays = |name: &str| self.file.array(name);
         store.load_state_dict(arrays).map_err(misfit)?;
         let mut known: BTreeSet<String> = store.state_dict().into_iter().map(|(name, _)| name).collect();

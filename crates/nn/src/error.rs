@@ -151,7 +151,7 @@ pub enum Problem {
     },
     /// It claims more memory than a file is given.
     #[error(transparent)]
-    Memory(fixnet_tensor::Error),
+    Memory(Box<fixnet_tensor::Error>),
     /// It belongs to a run with another seed.
     #[error(
         "it belongs to seed {found}, this model to seed {expected}: a run goes on with its own seed (weights alone are \
@@ -165,7 +165,7 @@ pub enum Problem {
     },
     /// It belongs to another model or optimizer.
     #[error("it does not fit: {0}")]
-    Misfit(fixnet_autograd::Error),
+    Misfit(Box<fixnet_autograd::Error>),
 }
 
 /// The first few of some names, and how many there are besides: a message stays readable however long the list is.

@@ -127,7 +127,7 @@ impl TensorFile {
         // `open` has compared this length with that of the file, which may be one of holes.
         let bytes = header.tensors.iter().map(|t| t.bytes.end).max().unwrap_or(0);
         let claim = Budget::FILE.clone().claim("the tensors of the file", &[bytes], 1);
-        claim.map_err(|e| Error::Checkpoint { path: path.to_path_buf(), problem: Problem::Memory(e) })?;
+        claim.map_err(|e| Error::Checkpoint { path: path.to_path_buf(), problem: Problem::Memory(Box::new(e)) })?;
         let mut data = vec![0; bytes];
         file.read_exact(&mut data).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         let file = Self { path: path.to_path_buf(), header, data };
