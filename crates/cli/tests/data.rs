@@ -97,6 +97,6 @@ fn what_is_wrong_is_named() {
     RgbImage::new(9, 8).save(&bad).unwrap();
     run(1, &[], &["train/red/3.png", "8x8", "8x9", "image_size"]);
     fs::remove_dir_all(data.join("test/red")).unwrap();
-    run(1, &[], &["images", "the same classes in train and test", "1 in train only (red)"]);
+    run(1, &[], &["images: expected the same classes in train and test", "1 in train only (red)"]);
     assert!(!out.exists());
 }
