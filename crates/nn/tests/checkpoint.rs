@@ -322,8 +322,8 @@ fn a_quantized_model_starts_from_float_weights() {
     assert_eq!(checkpoint::digest(&again, &sgd), checkpoint::digest(&store, &sgd));
     // Numbers that no weights have are refused, by name.
     for (name, value, message) in [
-        ("bn.running_var", -1.0, "`bn.running_var`: expected a number of at least 0, found -1 at 2"),
-        ("bn.running_var", f32::NAN, "`bn.running_var`: expected a number of at least 0, found NaN at 2"),
+        ("bn.running_var", -1.0, "`bn.running_var`: expected a finite number of at least 0, found -1 at 2"),
+        ("bn.running_var", f32::NAN, "`bn.running_var`: expected a finite number of at least 0, found NaN at 2"),
         ("a.bias", f32::NEG_INFINITY, "`a.bias`: expected a finite number, found -inf at 2"),
     ] {
         let mut floats = TensorFile::read(&path).unwrap().floats();

@@ -274,8 +274,8 @@ fn every_twin_moves_latents_by_its_own_rate_and_nothing_else() {
             assert_close(&values(&twin.store, twin.latents[0]), &expected, 1e-5, &format!("{rule}t, step {i}"));
             talr = optimizers[1].state_dict(&twin.store).pop().map(|(_, a)| f64::from_bits(words(&a)[1])).unwrap();
             // The rest goes as in the plain optimizer, bit for bit.
-            for id in [plain.weight, plain.bias] {
-                assert_eq!(values(&plain.store, id), values(&twin.store, id), "{rule}");
+            for (a, b) in [(plain.weight, twin.weight), (plain.bias, twin.bias)] {
+                assert_eq!(values(&plain.store, a), values(&twin.store, b), "{rule}");
             }
         }
         assert_ne!(talr, 0.05);

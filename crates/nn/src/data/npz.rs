@@ -468,7 +468,11 @@ mod tests {
                 npy("|u1", "(99999, 9999, 9999)", &[0; 5]),
                 "bytes of memory, expected at most 536870912 (of 536870912 in all); plain files",
             ),
-            ("y_train", npy("|u1", "(99999999999,)", &[0; 5]), "expected an array of at most 536870912 bytes"),
+            (
+                "y_train",
+                npy("|u1", "(99999999999,)", &[0; 5]),
+                "claims 99999999999 bytes of memory, expected at most 536870912",
+            ),
             ("x_train", npy("|u1", "(-1, 1, 2)", &[0; 5]), "expected 'shape': (…)"),
             (
                 "x_train",

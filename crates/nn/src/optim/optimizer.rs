@@ -230,10 +230,11 @@ impl Optimizer {
         for (i, id) in store.ids().enumerate() {
             let Some(grad) = store.take_grad(id) else { continue };
             let p = store.param(id);
-            let kept = self.buffers[i].iter().map(Tensor::shape);
-            if kept.chain([grad.shape()]).any(|shape| shape != p.value.shape()) {
-                let expected = format!("a gradient of {:?} for `{}`, as in each step", p.value.shape(), p.name());
-                return Err(fixnet_tensor::Error::shape("optimizer", expected, grad.shape()).into());
+            for found in self.buffers[i].iter().map(Tensor::shape).chain([grad.shape()]) {
+                if found != p.value.shape() {
+                    let expected = format!("a gradient of {:?} for `{}`, and such a state", p.value.shape(), p.name());
+                    return Err(fixnet_tensor::Error::shape("optimizer", expected, found).into());
+                }
             }
             let keys = self.keys(store, &fixed, id);
             if keys.is_empty() {
