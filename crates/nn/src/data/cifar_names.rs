@@ -1,7 +1,7 @@
 //! Names of the classes of CIFAR: of the file that comes with the data, or else those that the data set is known for.
 
 use super::{DataError, Result};
-use std::fs::File;
+use crate::input_file;
 use std::io::Read;
 use std::path::Path;
 
@@ -36,12 +36,12 @@ pub(super) fn cifar100(folder: &Path) -> Result<Vec<String>> {
 
 /// The lines of a file that are not blank, or `known` names if there is no such file.
 fn names(path: &Path, known: &str) -> Result<Vec<String>> {
-    if !path.is_file() {
+    if !path.exists() {
         return Ok(known.split_whitespace().map(String::from).collect());
     }
     let io = |source| DataError::Io { place: path.display().to_string(), source };
     let mut text = String::new();
-    File::open(path).map_err(io)?.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(io)?;
+    input_file::open(path).map_err(io)?.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(io)?;
     if text.len() as u64 > MOST_BYTES {
         let (place, expected) = (path.display().to_string(), "a file of at most 65536 bytes".into());
         return Err(DataError::Unexpected { place, expected, found: "a longer one".into() });
