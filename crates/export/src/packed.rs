@@ -178,7 +178,7 @@ pub fn load(path: &Path) -> Result<(Plan, BTreeMap<String, String>)> {
 pub fn load_within(path: &Path, mut values: Budget) -> Result<(Plan, BTreeMap<String, String>)> {
     let file = TensorFile::weights(path)?;
     let plan = read(&file).and_then(|plan| {
-        values.claim_bytes("the values of one image", plan.memory()).map(|()| plan).map_err(|e| e.to_string())
+        values.claim_bytes("evaluating one image", plan.memory()).map(|()| plan).map_err(|e| e.to_string())
     });
     let plan = plan.map_err(|reason| Error::Packed { path: path.to_path_buf(), reason })?;
     let mut metadata = file.header().metadata.clone();

@@ -196,7 +196,11 @@ impl Array {
     /// The bytes of the numbers, of which `most` are allowed.
     fn bytes(&self, from: &mut dyn Read, most: u64) -> Result<Vec<u8>> {
         let width = usize::from(self.kind[1] - b'0');
-        Budget::new(most, Budget::DATA.advice()).claim(&self.place, &self.shape, width)?;
+        Budget::new(most, "labels of fewer images, or of fewer bytes each, take less").claim(
+            &self.place,
+            &self.shape,
+            width,
+        )?;
         // One byte more than announced tells whether there is more; nothing is allocated on the header's word alone.
         let mut bytes = Vec::new();
         from.take(self.len as u64 + 1).read_to_end(&mut bytes).map_err(|e| self.damaged(e))?;
