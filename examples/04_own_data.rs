@@ -46,7 +46,7 @@ fn main() -> Result<()> {
             let x = g.input(batch.images.clone());
             let logits = net.forward(&mut g, &x)?;
             // Mixed images have shares of classes instead of labels.
-            let loss = batch.loss(&mut g, &logits)?;
+            let loss = metrics::loss(&mut g, &logits, &batch)?;
             g.backward(loss)?;
             optimizer.step(&mut store)?;
         }

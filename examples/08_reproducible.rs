@@ -18,7 +18,7 @@ fn digest(data: &Split, seed: u64) -> Result<String> {
         let mut g = Graph::train(&mut store);
         let x = g.input(batch.images.clone());
         let logits = net.forward(&mut g, &x)?;
-        let loss = batch.loss(&mut g, &logits)?;
+        let loss = metrics::loss(&mut g, &logits, &batch)?;
         g.backward(loss)?;
         optimizer.step(&mut store)?;
     }

@@ -150,7 +150,7 @@ impl<'a> Run<'a> {
         let mut g = Graph::train(&mut self.store);
         let x = g.input(batch.images.clone());
         let logits = self.net.forward(&mut g, &x)?;
-        let loss = batch.loss(&mut g, &logits)?;
+        let loss = metrics::loss(&mut g, &logits, &batch)?;
         let value = f64::from(loss.tensor().item());
         let hits = metrics::correct(&logits.tensor(), &batch.labels);
         drop((x, logits));

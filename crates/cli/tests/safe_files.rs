@@ -423,7 +423,7 @@ fn no_name_commands_the_terminal() {
     assert_eq!(json(&["eval", &odd, "--json"])["checkpoint"], format!("{odd}/checkpoint.safetensors"));
 }
 
-/// Every file takes its name in `fixnet_nn::files`, where power cuts and links are thought of.
+/// Every file takes its name in `fixnet_files`, where power cuts and links are thought of.
 #[test]
 fn there_is_one_writer_of_files() {
     let calls = ["fs::write(", "fs::rename(", "fs::copy(", "File::create(", "File::create_new(", "set_len("];
@@ -453,6 +453,6 @@ fn there_is_one_writer_of_files() {
         }
     }
     assert!(sources > 100, "{sources}");
-    writers.retain(|(path, _)| !path.ends_with("nn/src/files.rs"));
+    writers.retain(|(path, _)| !path.ends_with("files/src/lib.rs"));
     assert!(writers.is_empty(), "{writers:?}");
 }

@@ -1,7 +1,7 @@
 //! Names of classes in the metadata of files.
 
 use crate::Result;
-use fixnet_nn::data::{DataDescription, DataError, check_class_names};
+use fixnet_data::{DataDescription, DataError, check_class_names};
 use fixnet_nn::plan::Plan;
 use std::collections::BTreeMap;
 

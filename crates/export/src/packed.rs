@@ -12,8 +12,8 @@
 use crate::{Error, Result, class_names};
 use fixnet_autograd::Array;
 use fixnet_autograd::ops::FixedNorm;
+use fixnet_data::Normalize;
 use fixnet_nn::checkpoint::TensorFile;
-use fixnet_nn::data::Normalize;
 use fixnet_nn::plan::{Numbers, Op, Plan, Weight};
 use fixnet_quant::{FixedInput, FixedProduct};
 use fixnet_tensor::{Budget, Buffer, Codes, Range, Tensor};

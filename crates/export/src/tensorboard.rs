@@ -22,7 +22,7 @@
 use crate::proto::Message;
 use crate::{Error, Result};
 use crc::{CRC_32_ISCSI, Crc, Table};
-use fixnet_nn::files;
+use fixnet_files as files;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -3,12 +3,12 @@
 
 use fixnet_autograd::check::sample;
 use fixnet_autograd::{Array, Graph, Store};
+use fixnet_data::Normalize;
 use fixnet_export::{Error, class_names, packed};
 use fixnet_fuzz as fuzz;
 use fixnet_nn::Layer;
 use fixnet_nn::Problem;
 use fixnet_nn::checkpoint::TensorFile;
-use fixnet_nn::data::Normalize;
 use fixnet_nn::layers::Sequential;
 use fixnet_nn::models::{ModelSpec, build};
 use fixnet_nn::plan::Plan;

@@ -32,8 +32,10 @@
 pub mod guide;
 
 pub use fixnet_autograd as autograd;
+pub use fixnet_data as data;
 pub use fixnet_export as export;
-pub use fixnet_nn::{Error, Result, checkpoint, data, files, input_file, layers, metrics, models, optim, plan};
+pub use fixnet_files::{self as files, input_file};
+pub use fixnet_nn::{Error, Result, checkpoint, layers, metrics, models, optim, plan};
 pub use fixnet_quant as quant;
 pub use fixnet_tensor as tensor;
 pub use fixnet_tensor::kernel;

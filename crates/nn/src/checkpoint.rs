@@ -13,8 +13,9 @@ pub use file::{Header, TensorEntry, TensorFile};
 pub use pretrained::{Pretrained, Taken};
 
 use crate::optim::Optimizer;
-use crate::{Error, Problem, Result, files};
+use crate::{Error, Problem, Result};
 use fixnet_autograd::{Array, Store};
+use fixnet_files as files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ pub enum Error {
     Tensor(#[from] fixnet_tensor::Error),
     /// A data set could not be read.
     #[error(transparent)]
-    Data(#[from] crate::data::DataError),
+    Data(#[from] fixnet_data::DataError),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -166,28 +166,4 @@ pub enum Problem {
     /// It belongs to another model or optimizer.
     #[error("it does not fit: {0}")]
     Misfit(Box<fixnet_autograd::Error>),
-}
-
-/// The first few of some names, and how many there are besides: a message stays readable however long the list is.
-pub(crate) fn listed<T: std::fmt::Display>(names: &[T]) -> String {
-    const FEW: usize = 6;
-    let few = names.iter().take(FEW).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    match names.len() {
-        0 => "none".into(),
-        n if n <= FEW => few,
-        n => format!("{few} and {} more", n - FEW),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::listed;
-
-    #[test]
-    fn long_lists_are_cut() {
-        assert_eq!(listed::<&str>(&[]), "none");
-        assert_eq!(listed(&["a", "b"]), "a, b");
-        assert_eq!(listed(&(0..6).collect::<Vec<_>>()), "0, 1, 2, 3, 4, 5");
-        assert_eq!(listed(&(0..200).collect::<Vec<_>>()), "0, 1, 2, 3, 4, 5 and 194 more");
-    }
 }

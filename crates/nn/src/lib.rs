@@ -1,11 +1,8 @@
-//! Layers, models, optimizers, data sets and checkpoints: what a training program is written with.
+//! Layers, models, optimizers, plans and checkpoints: what a training program is written with.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
-pub mod data;
 mod error;
-pub mod files;
-pub mod input_file;
 pub mod layers;
 pub mod metrics;
 pub mod models;

@@ -4,9 +4,9 @@ mod predict;
 
 pub use predict::{Confusion, Prediction, predict};
 
-use crate::data::{self, Batch};
 use crate::{Layer, Result};
-use fixnet_autograd::{Graph, Store};
+use fixnet_autograd::{Graph, Store, Var};
+use fixnet_data::{self as data, Batch};
 use fixnet_tensor::Tensor;
 
 /// The result of an evaluation.
@@ -29,6 +29,17 @@ fn best(logits: &[f32]) -> usize {
 pub fn correct(logits: &Tensor, labels: &[usize]) -> usize {
     let classes = logits.shape().last().copied().unwrap_or(1).max(1);
     logits.data().chunks_exact(classes).zip(labels).filter(|(row, label)| best(row) == **label).count()
+}
+
+/// Computes the cross-entropy of logits with the labels of a batch, or with its shares of classes if its images are mixed.
+///
+/// # Errors
+/// The logits are not one row per image and one column per class.
+pub fn loss(g: &mut Graph<'_>, logits: &Var, batch: &Batch) -> fixnet_autograd::Result<Var> {
+    match &batch.targets {
+        Some(targets) => g.cross_entropy_soft(logits, targets),
+        None => g.cross_entropy(logits, &batch.labels),
+    }
 }
 
 /// Runs the model over all batches in evaluation.

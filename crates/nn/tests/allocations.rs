@@ -2,7 +2,7 @@
 //! the pool.
 
 use fixnet_autograd::{Graph, Store};
-use fixnet_nn::data::{Augment, Loader, Normalize, Source};
+use fixnet_data::{Augment, Loader, Normalize, Source};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
 use fixnet_nn::{Layer, models};
 use fixnet_quant::QuantConfig;

@@ -1,7 +1,7 @@
 //! The fixed point of LBT's rule on real gradients: recorded from several layers in a short training.
 
 use fixnet_autograd::{Graph, Store};
-use fixnet_nn::data::{Loader, Normalize, Source};
+use fixnet_data::{Loader, Normalize, Source};
 use fixnet_nn::layers::Layer;
 use fixnet_nn::models;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, UpdateRule};

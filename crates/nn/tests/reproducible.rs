@@ -4,8 +4,8 @@
 //! The instruction set in force and the count of float products belong to the process, so one test runs at a time.
 
 use fixnet_autograd::{Graph, Store};
+use fixnet_data::{Loader, Normalize, Source};
 use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
-use fixnet_nn::data::{Loader, Normalize, Source};
 use fixnet_nn::layers::{BatchNorm2d, Conv2d, GlobalAvgPool2d, Layer, Relu, Sequential};
 use fixnet_nn::models;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, TransitionConfig};

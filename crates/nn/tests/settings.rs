@@ -2,7 +2,7 @@
 //! with values deferred or written out, and after a resume; and with every one of them a network learns.
 
 use fixnet_autograd::{Array, Graph, Store};
-use fixnet_nn::data::{Dataset, Loader, Normalize, Source};
+use fixnet_data::{Dataset, Loader, Normalize, Source};
 use fixnet_nn::layers::Layer;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
 use fixnet_nn::{checkpoint, models};

@@ -120,7 +120,7 @@ pub fn encode(plan: &Plan, options: &Options) -> Result<Vec<u8>> {
 /// As [`encode`]; or the file cannot be written.
 pub fn save(path: &Path, plan: &Plan, options: &Options) -> Result<usize> {
     let bytes = encode(plan, options)?;
-    fixnet_nn::files::write(path, &bytes).map_err(|source| Error::Write { path: path.to_path_buf(), source })?;
+    fixnet_files::write(path, &bytes).map_err(|source| Error::Write { path: path.to_path_buf(), source })?;
     Ok(bytes.len())
 }
 

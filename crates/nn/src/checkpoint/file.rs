@@ -6,8 +6,9 @@
 //! from run to run: equal state gives equal bytes.
 
 use super::foreign;
-use crate::{Error, Problem, Result, files, input_file};
+use crate::{Error, Problem, Result};
 use fixnet_autograd::Array;
+use fixnet_files::{self as files, input_file};
 use fixnet_tensor::{Budget, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! Pretrained weights: a model that starts from the numbers of another one, in whatever precision that was trained.
 
 use super::TensorFile;
-use crate::error::listed;
 use crate::{Error, Result};
 use fixnet_autograd::ops::RunningStats;
 use fixnet_autograd::{Array, Group, State, Store};
+use fixnet_data::listed;
 use fixnet_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! What a classifier says of each image, and how its classes are taken for each other.
 
-use crate::data::{self, Batch};
 use crate::{Layer, Result};
 use fixnet_autograd::{Graph, Store};
+use fixnet_data::{self as data, Batch};
 
 /// What a classifier says of one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -133,9 +133,9 @@ fn share(part: u64, all: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Loader, Normalize, Source};
     use crate::layers::{Flatten, Linear, Sequential};
     use crate::metrics::evaluate;
+    use fixnet_data::{Loader, Normalize, Source};
 
     #[test]
     fn probabilities_by_hand() {

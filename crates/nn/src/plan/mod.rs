@@ -11,9 +11,9 @@ mod summary;
 pub use op::{Node, Numbers, Op, Weight};
 pub use summary::{Row, Summary};
 
-use crate::data::Normalize;
 use crate::{Layer, Result};
 use fixnet_autograd::{self as autograd, Error, Graph, Store, Var};
+use fixnet_data::Normalize;
 use fixnet_tensor::{Budget, Tensor};
 use std::collections::BTreeSet;
 

@@ -1,0 +1,687 @@
+//! Folders of PNG and JPEG images, one class a sub-folder.
+//!
+//! Opening reads the header of every file: shapes, colour and what is no image are known before the first step. Images are
+//! kept in memory if all of them are small together; else each is decoded when it is asked for, and memory holds only the
+//! batches under way.
+//!
+//! JPEG is decoded by zune-jpeg without its SIMD routines, so that every machine sees the same bytes.
+
+use crate::listed::listed;
+use crate::{
+    DataError, Dataset, Result, Split,
+    dataset::{IN_MEMORY, OnDemand},
+};
+use fixnet_files::input_file;
+use fixnet_tensor::Budget;
+use image::{DynamicImage, ImageDecoder, codecs::png::PngDecoder, imageops::FilterType};
+use rayon::prelude::*;
+use std::{
+    io::{BufRead, BufReader, Cursor, Read, Seek},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use zune_jpeg::{
+    JpegDecoder,
+    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+};
+
+/// The longest side of an image.
+pub(crate) const MAX_SIDE: usize = 1 << 14;
+/// The share of test images where no folder holds them.
+const TEST_SHARE: f64 = 0.1;
+
+/// Reads images from a folder: with sub-folders `train` and `test` these two, each with one sub-folder a class; else one
+/// sub-folder a class, of which a tenth of all images, drawn by `seed`, is for testing. Classes are numbered in the order
+/// of their names, and so are images within a class. Files whose names begin with a dot do not count.
+///
+/// With `size` the middle square of each image is scaled to so many rows and columns; without, all have to be of
+/// one size. If all images are grey there is one channel, else three; transparency is left out.
+///
+/// # Errors
+/// There is no class or an empty one; a file is no PNG or JPEG image, is damaged, or of another size than the first; training
+/// and test folders do not have the same classes.
+pub fn folder(path: &Path, size: Option<usize>, seed: u64) -> Result<Split> {
+    read(path, size, seed, IN_MEMORY)
+}
+
+/// The test images of [`folder`] alone, with `channels` as a network takes them: grey images become coloured ones.
+pub(crate) fn folder_test(path: &Path, size: Option<usize>, seed: u64, channels: usize) -> Result<Dataset> {
+    let test = path.join("test");
+    if !holds_classes(&test) {
+        return Ok(folder(path, size, seed)?.test);
+    }
+    let listing = Listing::of(&test)?;
+    let colour = listing.colour || channels == 3;
+    listing.dataset(test.display().to_string(), size, colour, IN_MEMORY)
+}
+
+/// Whether a folder holds folders, as one of classes does. Classes may be called `train` and `test`, but they hold images.
+fn holds_classes(part: &Path) -> bool {
+    part.is_dir() && entries(part).is_ok_and(|all| all.iter().any(|entry| entry.is_dir()))
+}
+
+fn read(path: &Path, size: Option<usize>, seed: u64, in_memory: u64) -> Result<Split> {
+    if size.is_some_and(|size| size == 0 || size > MAX_SIDE) {
+        return Err(DataError::setting("image_size", "1 to 16384", size.unwrap_or(0)));
+    }
+    let place = path.display();
+    let (train, test) = (path.join("train"), path.join("test"));
+    if train.is_dir() && test.is_dir() {
+        let (train, test) = (Listing::of(&train)?, Listing::of(&test)?);
+        if train.classes != test.classes {
+            return Err(classes_differ(path, &train.classes, &test.classes));
+        }
+        let colour = train.colour || test.colour;
+        return Split::new(
+            train.dataset(format!("{place}/train"), size, colour, in_memory)?,
+            test.dataset(format!("{place}/test"), size, colour, in_memory)?,
+        );
+    }
+    for (there, lacks) in [(&train, &test), (&test, &train)] {
+        if holds_classes(there) {
+            return Err(unexpected(lacks, "a folder of classes beside the other one", "none"));
+        }
+    }
+    let all = Listing::of(path)?;
+    let colour = all.colour;
+    let all = all.dataset(place.to_string(), size, colour, in_memory)?;
+    let (train, test) = all.apart(TEST_SHARE, seed, &format!("{place}, set apart for testing"))?;
+    Split::new(train, test)
+}
+
+/// The files of a folder, by class.
+struct Listing {
+    classes: Vec<String>,
+    paths: Vec<PathBuf>,
+    labels: Vec<u16>,
+    /// Height and width of each image.
+    sizes: Vec<[usize; 2]>,
+    /// The length of each file.
+    lengths: Vec<u64>,
+    /// Whether an image has colours.
+    colour: bool,
+}
+
+/// What is in a folder, in the order of the names, without names that begin with a dot.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let io = |source| DataError::Io { place: folder.display().to_string(), source };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn unexpected(path: &Path, expected: &str, found: impl ToString) -> DataError {
+    DataError::Unexpected { place: path.display().to_string(), expected: expected.into(), found: found.to_string() }
+}
+
+/// The classes that one of two sorted lists has and the other lacks.
+fn classes_differ(folder: &Path, train: &[String], test: &[String]) -> DataError {
+    let only = |of: &[String], other: &[String]| -> Vec<String> {
+        of.iter().filter(|class| other.binary_search(class).is_err()).cloned().collect()
+    };
+    let (only_train, only_test) = (only(train, test), only(test, train));
+    DataError::Classes {
+        place: folder.display().to_string(),
+        train: only_train.len(),
+        test: only_test.len(),
+        only_train: listed(&only_train),
+        only_test: listed(&only_test),
+    }
+}
+
+impl Listing {
+    fn of(folder: &Path) -> Result<Self> {
+        let (mut classes, mut paths, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        for class in entries(folder)? {
+            if !class.is_dir() {
+                return Err(unexpected(&class, "a folder of images of one class", input_file::kind(&class)));
+            }
+            let label = u16::try_from(classes.len());
+            let label = label.map_err(|_| unexpected(folder, "at most 65536 classes", "more"))?;
+            let files = entries(&class)?;
+            if files.is_empty() {
+                return Err(DataError::Empty { place: class.display().to_string() });
+            }
+            labels.resize(labels.len() + files.len(), label);
+            paths.extend(files);
+            classes.push(class.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+        if paths.is_empty() {
+            return Err(unexpected(folder, "one folder of images a class", "none"));
+        }
+        // Each in its place: of several errors it is always the first.
+        let heads = paths.par_iter().map(|path| Head::of_file(path)).collect::<Vec<_>>();
+        let heads = heads.into_iter().collect::<Result<Vec<_>>>()?;
+        let colour = heads.iter().any(|head| head.colour);
+        let (sizes, lengths) = heads.iter().map(|head| (head.size, head.len)).unzip();
+        Ok(Self { classes, paths, labels, sizes, lengths, colour })
+    }
+
+    fn dataset(self, name: String, size: Option<usize>, colour: bool, in_memory: u64) -> Result<Dataset> {
+        let first = self.sizes[0];
+        if let Some(i) = self.sizes.iter().position(|size_of| size.is_none() && *size_of != first) {
+            let [height, width] = first;
+            let expected = format!("{height}x{width} (height, width) as of {}, or image_size", self.paths[0].display());
+            return Err(unexpected(&self.paths[i], &expected, format!("{}x{}", self.sizes[i][0], self.sizes[i][1])));
+        }
+        let shape = match size {
+            Some(side) => [side, side, if colour { 3 } else { 1 }],
+            None => [first[0], first[1], if colour { 3 } else { 1 }],
+        };
+        let files = Files { paths: self.paths, lengths: self.lengths, shape, resize: size.is_some() };
+        let (count, len) = (files.paths.len(), shape.iter().product::<usize>());
+        if (count as u64).saturating_mul(len as u64) > in_memory {
+            let streamed = Dataset::streamed(name, Arc::new(files), self.classes.len(), self.labels)?;
+            return streamed.with_class_names(self.classes);
+        }
+        let mut images = vec![0; count * len];
+        let failed = images.par_chunks_exact_mut(len).enumerate();
+        let failed = failed.filter_map(|(i, out)| files.read(i, out).err().map(|e| (i, e)));
+        if let Some((_, e)) = failed.min_by_key(|&(i, _)| i) {
+            return Err(e);
+        }
+        Dataset::new(name, shape, self.classes.len(), images, self.labels)?.with_class_names(self.classes)
+    }
+}
+
+/// Files that are decoded when their image is asked for.
+#[derive(Debug)]
+struct Files {
+    paths: Vec<PathBuf>,
+    lengths: Vec<u64>,
+    shape: [usize; 3],
+    resize: bool,
+}
+
+impl OnDemand for Files {
+    fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    fn read(&self, index: usize, out: &mut [u8]) -> Result<()> {
+        let path = &self.paths[index];
+        let bytes =
+            input_file::read(path).map_err(|source| DataError::Io { place: path.display().to_string(), source })?;
+        out.copy_from_slice(&decode(path, &bytes, self.shape, self.resize)?);
+        Ok(())
+    }
+
+    fn stamp(&self, index: usize) -> u64 {
+        self.lengths[index]
+    }
+}
+
+/// What a header says.
+struct Head {
+    kind: Kind,
+    /// Height and width.
+    size: [usize; 2],
+    colour: bool,
+    /// The length of the file.
+    len: u64,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Png,
+    Jpeg,
+}
+
+const IMAGE: &str = "a PNG or JPEG image";
+
+impl Head {
+    fn of_file(path: &Path) -> Result<Self> {
+        let io = |source| DataError::Io { place: path.display().to_string(), source };
+        let file = input_file::open(path).map_err(io)?;
+        let len = file.metadata().map_err(io)?.len();
+        Self::read(path, BufReader::new(file), len)
+    }
+
+    /// Reads a header. A file whose size cannot hold the image that its header announces is refused, and so is an image
+    /// beyond [`Budget::IMAGE`]: nothing is allocated for either.
+    fn read<R: BufRead + Seek>(path: &Path, mut from: R, len: u64) -> Result<Self> {
+        let mut start = Vec::new();
+        let io = |source| DataError::Io { place: path.display().to_string(), source };
+        from.by_ref().take(8).read_to_end(&mut start).map_err(io)?;
+        from.rewind().map_err(io)?;
+        let (kind, most) = match start.as_slice() {
+            // Deflate shortens 1032 times at most, and a byte holds eight pixels at most.
+            b"\x89PNG\r\n\x1a\n" => (Kind::Png, 8 * 1032),
+            // A block of 64 pixels takes at least a bit.
+            [0xff, 0xd8, 0xff, ..] => (Kind::Jpeg, 8 * 64),
+            [] => return Err(unexpected(path, IMAGE, "an empty file")),
+            _ => return Err(unexpected(path, IMAGE, "another kind of file")),
+        };
+        let ([height, width], colour, pixel) = guarded(path, || kind.head(from))?;
+        let fits = (height as u64).saturating_mul(width as u64) <= len.saturating_mul(most);
+        if height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE || !fits {
+            let found = format!("{height}x{width} announced in a file of {len} bytes");
+            return Err(unexpected(path, "an image of sides from 1 to 16384 that its file can hold", found));
+        }
+        // A small file may hold a large image, and several are decoded at a time.
+        Budget::IMAGE.clone().claim(&path.display().to_string(), &[height, width], pixel)?;
+        Ok(Self { kind, size: [height, width], colour, len })
+    }
+}
+
+/// Runs a decoder, whose errors and panics are those of a damaged file.
+fn guarded<T>(path: &Path, decode: impl FnOnce() -> std::result::Result<T, String>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(reason)) => Err(unexpected(path, IMAGE, format!("a damaged one ({reason})"))),
+        Err(_) => Err(unexpected(path, IMAGE, "a damaged one (its decoder failed)")),
+    }
+}
+
+fn text(e: impl ToString) -> String {
+    e.to_string()
+}
+
+impl Kind {
+    /// Height and width, whether there are colours, and the bytes that a decoder takes for a pixel.
+    fn head<R: BufRead + Seek>(self, from: R) -> std::result::Result<([usize; 2], bool, usize), String> {
+        match self {
+            Self::Png => {
+                let png = PngDecoder::with_limits(from, limits()).map_err(text)?;
+                let (width, height) = png.dimensions();
+                let colour = png.color_type();
+                Ok(([height as usize, width as usize], colour.has_color(), colour.bytes_per_pixel().into()))
+            }
+            Self::Jpeg => {
+                let mut jpeg = JpegDecoder::new_with_options(from, options());
+                jpeg.decode_headers().map_err(text)?;
+                let info = jpeg.info().ok_or("no frame")?;
+                // A progressive file keeps a coefficient of two bytes beside each byte.
+                let number = if info.sof.is_sequential_dct() { 1 } else { 3 };
+                let pixel = number * usize::from(info.components);
+                Ok(([info.height.into(), info.width.into()], info.components > 1, pixel))
+            }
+        }
+    }
+
+    fn decode(
+        self,
+        bytes: &[u8],
+        [height, width]: [usize; 2],
+        colour: bool,
+    ) -> std::result::Result<DynamicImage, String> {
+        match self {
+            Self::Png => {
+                let png = PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(text)?;
+                DynamicImage::from_decoder(png).map_err(text)
+            }
+            Self::Jpeg => {
+                // The decoder fills up what a file that was cut short lacks; its end marker is then not there.
+                if !scans(bytes).windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
+                    return Err("no end marker: truncated".into());
+                }
+                let space = if colour { ColorSpace::RGB } else { ColorSpace::Luma };
+                let options = options().jpeg_set_out_colorspace(space);
+                let pixels = JpegDecoder::new_with_options(ZCursor::new(bytes), options).decode().map_err(text)?;
+                let (width, height) = (width as u32, height as u32);
+                let image = match colour {
+                    true => image::RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
+                    false => image::GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
+                };
+                image.ok_or_else(|| "not all pixels".into())
+            }
+        }
+    }
+}
+
+/// The part of a JPEG from its first scan on. Before it are segments, and what they hold (a thumbnail, say) may look like
+/// an end marker; in a scan nothing else does.
+fn scans(mut jpeg: &[u8]) -> &[u8] {
+    const SCAN: u8 = 0xda;
+    loop {
+        jpeg = match jpeg {
+            [0xff, SCAN, scans @ ..] => return scans,
+            // Filler before a marker, and the markers without a length: start of image, restarts.
+            [0xff, 0xff, ..] => &jpeg[1..],
+            [0xff, 0x01 | 0xd0..=0xd8, rest @ ..] => rest,
+            [0xff, _, high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                jpeg.get(2 + length..).unwrap_or_default()
+            }
+            _ => return &[],
+        };
+    }
+}
+
+fn options() -> DecoderOptions {
+    DecoderOptions::default().set_strict_mode(true).set_max_width(MAX_SIDE).set_max_height(MAX_SIDE)
+}
+
+fn limits() -> image::Limits {
+    let mut limits = image::Limits::default();
+    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE as u32), Some(MAX_SIDE as u32));
+    limits
+}
+
+/// The bytes H, W, C of a file's image in the shape of its set.
+fn decode(path: &Path, bytes: &[u8], shape: [usize; 3], resize: bool) -> Result<Vec<u8>> {
+    let [height, width, channels] = shape;
+    let head = Head::read(path, Cursor::new(bytes), bytes.len() as u64)?;
+    if !resize && head.size != [height, width] {
+        let [h, w] = head.size;
+        return Err(unexpected(path, &format!("{height}x{width} (height, width) as before"), format!("{h}x{w}")));
+    }
+    guarded(path, || {
+        let mut image = head.kind.decode(bytes, head.size, channels == 3)?;
+        if resize && head.size != [height, width] {
+            // The middle first, so that no image on the way is larger than the one in the file.
+            let [h, w] = head.size.map(|side| side as u32);
+            let side = h.min(w);
+            let middle = image.crop_imm((w - side) / 2, (h - side) / 2, side, side);
+            image = middle.resize_exact(width as u32, height as u32, FilterType::Triangle);
+        }
+        let bytes = if channels == 3 { image.into_rgb8().into_raw() } else { image.into_luma8().into_raw() };
+        if bytes.len() == height * width * channels { Ok(bytes) } else { Err("not all pixels".into()) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Augment, Loader, Normalize};
+    use fixnet_fuzz as fuzz;
+    use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+    use proptest::prelude::*;
+    use std::fs;
+
+    const COLOUR: &[u8] = include_bytes!("../tests/data/colour.jpg");
+    const GREY: &[u8] = include_bytes!("../tests/data/grey.jpg");
+
+    fn png(image: impl Into<DynamicImage>) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.into().write_to(&mut bytes, ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    fn colour(v: u8) -> Vec<u8> {
+        png(RgbImage::from_fn(3, 2, |x, y| Rgb([v, x as u8, y as u8])))
+    }
+
+    fn folder_of(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        dir
+    }
+
+    fn message(files: &[(&str, &[u8])], size: Option<usize>) -> String {
+        let dir = folder_of(files);
+        let e = folder(dir.path(), size, 1).unwrap_err().to_string();
+        e.replace(&dir.path().display().to_string(), "DIR")
+    }
+
+    #[test]
+    fn classes_and_images_come_in_the_order_of_their_names() {
+        let (one, two, three) = (colour(1), colour(2), colour(3));
+        let dir = folder_of(&[
+            ("train/dog/b.png", &two),
+            ("train/dog/a.png", &one),
+            ("train/cat/x.png", &three),
+            ("train/.hidden", b"x"),
+            ("train/cat/.DS_Store", b"x"),
+            ("test/dog/a.png", &three),
+            ("test/cat/a.png", &one),
+        ]);
+        let split = folder(dir.path(), None, 1).unwrap();
+        assert_eq!((split.train.shape(), split.train.classes), ([2, 3, 3], 2));
+        assert_eq!((split.train.labels(), split.test.labels()), (&[0, 1, 1][..], &[0, 1][..]));
+        assert_eq!(
+            (split.train.class_names().to_vec(), split.test.class_names()),
+            (vec!["cat".to_string(), "dog".to_string()], split.train.class_names())
+        );
+        // The test images need no training images.
+        fs::remove_dir_all(dir.path().join("train")).unwrap();
+        assert_eq!(folder_test(dir.path(), None, 1, 3).unwrap(), split.test);
+        assert_eq!(*split.train.image(1).unwrap(), [1, 0, 0, 1, 1, 0, 1, 2, 0, 1, 0, 1, 1, 1, 1, 1, 2, 1]);
+        assert_eq!(split.train.image(0).unwrap()[0], 3);
+    }
+
+    #[test]
+    fn grey_images_have_one_channel_unless_one_has_colour() {
+        let grey = png(GrayImage::from_fn(3, 2, |x, y| Luma([(10 * x + y) as u8])));
+        let clear = png(RgbaImage::from_fn(3, 2, |_, _| Rgba([5, 6, 7, 0])));
+        let dir = folder_of(&[("a/1.png", &grey), ("b/1.png", &grey)]);
+        let split = folder(dir.path(), None, 1).unwrap();
+        assert_eq!((split.train.shape(), split.train.len(), split.test.len()), ([2, 3, 1], 1, 1));
+        assert_eq!(*split.train.image(0).unwrap(), [0, 10, 20, 1, 11, 21]);
+        let dir = folder_of(&[("train/a/1.png", &grey), ("train/a/2.png", &clear), ("test/a/1.png", &grey)]);
+        let split = folder(dir.path(), None, 1).unwrap();
+        assert_eq!(split.test.image(0).unwrap()[..6], [0, 0, 0, 10, 10, 10]);
+        assert_eq!(split.train.image(1).unwrap()[..6], [5, 6, 7, 5, 6, 7]);
+    }
+
+    #[test]
+    fn jpeg_decodes_to_the_same_bytes_everywhere() {
+        let dir = folder_of(&[("train/a/1.jpg", COLOUR), ("test/a/1.jpg", COLOUR)]);
+        let set = folder(dir.path(), None, 1).unwrap().train;
+        assert_eq!(set.shape(), [12, 17, 3]);
+        // Close to what was encoded, and exactly what the first release decoded.
+        for (i, pixel) in set.image(0).unwrap().chunks_exact(3).enumerate() {
+            let (y, x) = (i as u32 / 17, i as u32 % 17);
+            assert!(pixel[0].abs_diff((x * 15) as u8) < 48 && pixel[1].abs_diff((y * 20) as u8) < 48, "{y}, {x}");
+        }
+        assert_eq!(crate::checksum(&set), 0x8817_5cf9_5255_35cb);
+        let dir = folder_of(&[("train/a/1.jpg", GREY), ("test/a/1.jpg", GREY)]);
+        assert_eq!(folder(dir.path(), None, 1).unwrap().train.shape(), [9, 9, 1]);
+    }
+
+    #[test]
+    fn images_are_scaled_on_request() {
+        let wide = png(RgbImage::from_fn(8, 4, |x, _| Rgb([if (2..6).contains(&x) { 200 } else { 0 }; 3])));
+        let dir = folder_of(&[("train/a/1.png", &wide), ("train/a/2.jpg", COLOUR), ("test/a/1.png", &wide)]);
+        let split = folder(dir.path(), Some(2), 1).unwrap();
+        assert_eq!(split.train.shape(), [2, 2, 3]);
+        // Half as high; of the width the middle.
+        assert!(split.train.image(0).unwrap().iter().all(|v| *v > 150), "{:?}", split.train.image(0));
+        let e = folder(dir.path(), None, 1).unwrap_err().to_string();
+        assert!(e.contains("train/a/2.jpg: expected 4x8 (height, width) as of") && e.ends_with("found 12x17"), "{e}");
+        assert!(folder(dir.path(), Some(0), 1).unwrap_err().to_string().starts_with("image_size: "));
+    }
+
+    /// An image of one row of 16384 pixels must not become 16384 rows on the way.
+    #[test]
+    fn a_long_strip_is_scaled_without_growing() {
+        let strip = png(RgbImage::from_fn(16384, 1, |x, _| Rgb([if x == 8191 { 90 } else { 0 }; 3])));
+        let image = decode(Path::new("strip"), &strip, [64, 64, 3], true).unwrap();
+        assert_eq!(image, vec![90; 64 * 64 * 3]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_folder_is_named() {
+        let good = colour(1);
+        assert_eq!(
+            message(&[("a.png", &good)], None),
+            "DIR/a.png: expected a folder of images of one class, found a file"
+        );
+        assert_eq!(message(&[(".x", b"")], None), "DIR: expected one folder of images a class, found none");
+        let text: &[u8] = b"not an image";
+        assert_eq!(
+            message(&[("a/1.png", &good), ("a/read.me", text)], None),
+            "DIR/a/read.me: expected a PNG or JPEG image, found another kind of file"
+        );
+        assert_eq!(
+            message(&[("a/1.png", b"")], None),
+            "DIR/a/1.png: expected a PNG or JPEG image, found an empty file"
+        );
+        assert_eq!(message(&[("a/b/1.png", &good)], None), "DIR/a/b: expected a regular file, found a folder");
+        let e = message(&[("train/a/1.png", &good)], None);
+        assert_eq!(e, "DIR/test: expected a folder of classes beside the other one, found none");
+        let e = message(&[("train/a/1.png", &good), ("test/b/1.png", &good)], None);
+        assert_eq!(
+            e,
+            "DIR: expected the same classes in train and test, found 1 in train only (a) and 1 in test only (b)"
+        );
+        let names: Vec<String> = (0..200).map(|i| format!("train/c{i:03}/1.png")).collect();
+        let both: Vec<String> = (0..199).map(|i| format!("test/c{i:03}/1.png")).collect();
+        let files: Vec<(&str, &[u8])> = names.iter().chain(&both).map(|name| (name.as_str(), &good[..])).collect();
+        let e = message(&files, None);
+        assert_eq!(
+            e,
+            "DIR: expected the same classes in train and test, found 1 in train only (c199) and 0 in test only (none)"
+        );
+        assert!(message(&[("a/1.png", &good)], None).contains("expected at least two images"));
+        let dir = folder_of(&[("a/1.png", &good)]);
+        fs::create_dir(dir.path().join("empty")).unwrap();
+        let e = folder(dir.path(), None, 1).unwrap_err().to_string();
+        assert!(e.ends_with("empty: expected at least one image of at least one pixel, found none"), "{e}");
+        assert!(folder(Path::new("no-such-folder"), None, 1).unwrap_err().to_string().starts_with("no-such-folder: "));
+    }
+
+    #[test]
+    fn every_truncation_and_lying_sizes_are_errors() {
+        let read = |bytes: &[u8], shape| decode(Path::new("file"), bytes, shape, false);
+        for (bytes, shape) in [(&colour(1)[..], [2, 3, 3]), (COLOUR, [12, 17, 3]), (GREY, [9, 9, 1])] {
+            read(bytes, shape).unwrap();
+            for len in 0..bytes.len() {
+                // A PNG is complete before the check sum of its end.
+                match read(&bytes[..len], shape) {
+                    Err(e) => assert!(e.to_string().starts_with("file: expected a PNG or JPEG image"), "{len}: {e}"),
+                    Ok(image) => {
+                        assert!(bytes[0] == 0x89 && len >= bytes.len() - 12, "{len} of {}", bytes.len());
+                        assert_eq!(image, read(bytes, shape).unwrap());
+                    }
+                }
+            }
+        }
+        // A segment that holds an end marker, as the thumbnails of cameras do, does not make a whole file of a part.
+        let with_segment = [&COLOUR[..2], b"\xff\xe1\0\x08ab\xff\xd9cd", &COLOUR[2..]].concat();
+        assert_eq!(read(&with_segment, [12, 17, 3]).unwrap(), read(COLOUR, [12, 17, 3]).unwrap());
+        for len in 0..with_segment.len() {
+            assert!(read(&with_segment[..len], [12, 17, 3]).is_err(), "{len} of {}", with_segment.len());
+        }
+        // The frame header of the JPEG: ff c0, length, precision, height, width.
+        let mut huge = COLOUR.to_vec();
+        let frame = huge.windows(2).position(|p| p == [0xff, 0xc0]).unwrap();
+        huge[frame + 5..frame + 9].copy_from_slice(&[0x3f, 0xff, 0x3f, 0xff]);
+        let e = read(&huge, [12, 17, 3]).unwrap_err().to_string();
+        assert!(e.contains("16383x16383 announced in a file of"), "{e}");
+    }
+
+    /// A set that does not fit gives what one that does gives; a file that is lost on the way is an error of the loop.
+    #[test]
+    fn streaming_changes_nothing_and_its_errors_arrive() {
+        let images: Vec<_> = (0..40u8).map(|i| (format!("{}/{i:02}.png", i % 3), colour(i))).collect();
+        let files: Vec<(&str, &[u8])> = images.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
+        let dir = folder_of(&files);
+        let (memory, streamed) = (read(dir.path(), None, 5, 1 << 20).unwrap(), read(dir.path(), None, 5, 0).unwrap());
+        assert!(streamed.train.is_streamed() && !memory.train.is_streamed());
+        let (memory, streamed) = (memory.with_validation(0.25, 3).unwrap(), streamed.with_validation(0.25, 3).unwrap());
+        assert_eq!((memory.train.len(), memory.test.len()), (27, 4));
+        let augment = Augment { crop_padding: 1, flip: true, mixup: 0.2, ..Augment::default() };
+        let batches = |set: &Dataset| {
+            let loader = Loader::new(set, 4, Normalize::of(set)).shuffled(1, 2).augmented(augment, 1, 2);
+            let all = loader.map(|b| b.unwrap()).map(|b| (b.images.data().to_vec(), b.labels));
+            all.collect::<Vec<_>>()
+        };
+        assert!(batches(&memory.train) == batches(&streamed.train));
+        assert!(batches(memory.validation.as_ref().unwrap()) == batches(streamed.validation.as_ref().unwrap()));
+        let lost = (0..27).map(|i| streamed.train.image(i).unwrap()[0]).nth(13).unwrap();
+        fs::remove_file(dir.path().join(format!("{}/{lost:02}.png", lost % 3))).unwrap();
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let found: Vec<_> =
+                pool.install(|| Loader::new(&streamed.train, 4, Normalize::of(&streamed.train)).collect());
+            assert_eq!(found.len(), 4, "three batches, then the error, then nothing");
+            assert!(found[..3].iter().all(|b| b.is_ok()));
+            let e = found[3].as_ref().unwrap_err().to_string();
+            assert!(e.contains(&format!("{lost:02}.png: ")), "{e}");
+        }
+    }
+
+    /// Of streamed images those outside the sample are told by the lengths of their files.
+    #[test]
+    fn lengths_of_files_are_in_the_fingerprint_of_streamed_images() {
+        let (one, longer) = (colour(1), [colour(1), vec![0]].concat());
+        let prints = |second: &[u8], in_memory| {
+            let dir = folder_of(&[("train/a/1.png", &one), ("train/a/2.png", second), ("test/a/1.png", &one)]);
+            read(dir.path(), None, 1, in_memory).unwrap().train.fingerprint()
+        };
+        assert_ne!(prints(&one, 0), prints(&longer, 0));
+        assert_eq!(prints(&one, 1 << 20), prints(&longer, 1 << 20));
+    }
+
+    /// The PNG with the check sums of its chunks put right, as far as they can be found.
+    fn signed(mut file: Vec<u8>) -> Vec<u8> {
+        let mut at = 8;
+        while let Some(&[a, b, c, d]) = file.get(at..at + 4) {
+            let end = (at + 8).saturating_add(u32::from_be_bytes([a, b, c, d]) as usize);
+            let (Some(chunk), true) = (file.get(at + 4..end), end + 4 <= file.len()) else { break };
+            let mut sum = flate2::Crc::new();
+            sum.update(chunk);
+            file[end..end + 4].copy_from_slice(&sum.sum().to_be_bytes());
+            at = end + 4;
+        }
+        file
+    }
+
+    /// An image of 16384 x 16384 pixels may take few bytes in a file.
+    const LARGEST: usize = 3 << 29;
+
+    fn check(file: &[u8], shape: [usize; 3], size: bool) -> std::result::Result<(), TestCaseError> {
+        let shape = if size { [5, 5, 3] } else { shape };
+        if let Ok(image) = fuzz::within(LARGEST, || decode(Path::new("file"), file, shape, size)) {
+            prop_assert_eq!(image.len(), shape.iter().product::<usize>());
+        }
+        Ok(())
+    }
+
+    /// A head of a few bytes with enough after it: as large as the file could hold, and larger than is decoded.
+    #[test]
+    fn an_image_beyond_its_budget_is_refused_by_its_head() {
+        let chunk = |kind: &[u8; 4], data: &[u8]| {
+            let mut crc = flate2::Crc::new();
+            crc.update(&[kind, data].concat());
+            [&(data.len() as u32).to_be_bytes()[..], kind, data, &crc.sum().to_be_bytes()].concat()
+        };
+        let head = |side: u32, bits: u8| {
+            let size = [side.to_be_bytes(), side.to_be_bytes()].concat();
+            let start =
+                [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &[&size[..], &[bits, 2, 0, 0, 0]].concat())].concat();
+            [start, chunk(b"IDAT", &[0; 40_000])].concat()
+        };
+        let read = |file: Vec<u8>| {
+            let len = file.len() as u64;
+            fuzz::within(fuzz::MOST, || Head::read(Path::new("a.png"), Cursor::new(file), len).map(|head| head.size))
+        };
+        for (side, bits, bytes) in [(16_384, 8, 805_306_368u64), (10_000, 16, 600_000_000)] {
+            let e = read(head(side, bits)).unwrap_err().to_string();
+            let words = format!("claims {bytes} bytes of memory, expected at most 536870912");
+            assert!(e.starts_with("a.png: [") && e.contains(&words), "{e}");
+        }
+        assert_eq!(read(head(10_000, 8)).unwrap(), [10_000, 10_000]);
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn damaged_images_never_panic(which in 0usize..3, damage in fuzz::damage(), size: bool, sign: bool) {
+            let file = fuzz::damaged([colour(9), COLOUR.to_vec(), GREY.to_vec()][which].clone(), &damage);
+            let file = if sign && which == 0 { signed(file) } else { file };
+            check(&file, [[2, 3, 3], [12, 17, 3], [9, 9, 1]][which], size)?;
+        }
+
+        #[test]
+        fn random_bytes_never_panic(
+            file in fuzz::random(&[b"", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0", b"\xff\xd8\xff", b"\xff\xd8\xff\xc0"]),
+            sign: bool,
+        ) {
+            check(&if sign { signed(file) } else { file }, [2, 3, 3], false)?;
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Data sets: readers, the two embedded sets, augmentation, normalization and batches.
+//!
+//! Everything random here is a function of a seed, an epoch and the index of an image, so runs repeat and resume exactly.
+
+#![forbid(unsafe_code)]
+
+mod augment;
+mod cifar;
+mod cifar_names;
+mod classes;
+mod dataset;
+mod description;
+mod digits;
+mod error;
+mod folder;
+mod idx;
+mod listed;
+mod loader;
+mod normalize;
+mod npz;
+mod npz_header;
+mod npz_names;
+mod photo_digits;
+mod records;
+mod source;
+mod vary;
+
+pub use augment::Augment;
+pub use cifar::{cifar10, cifar100};
+pub use classes::{ClassDifference, check_class_names};
+pub use dataset::{Dataset, Split};
+pub use description::{DataDescription, Fingerprints};
+pub use digits::digits;
+pub use error::{DataError, Result};
+pub use folder::folder;
+pub use idx::{Idx, mnist};
+#[doc(hidden)]
+pub use listed::listed;
+pub use loader::{Batch, Loader};
+pub use normalize::Normalize;
+pub use npz::npz;
+pub use photo_digits::{photo_digits, photo_digits_seen};
+pub use source::{DataConfig, Source};
+
+/// FNV-1a of all images and labels, for tests that hold the embedded sets to their first release.
+#[cfg(test)]
+fn checksum(data: &Dataset) -> u64 {
+    let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let images =
+        (0..data.len()).fold(0xcbf2_9ce4_8422_2325, |sum, i| data.image(i).unwrap().iter().copied().fold(sum, hash));
+    data.labels().iter().flat_map(|l| l.to_le_bytes()).fold(images, hash)
+}

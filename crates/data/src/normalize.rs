@@ -1,0 +1,125 @@
+//! Per-channel normalization: bytes to numbers of mean 0 and deviation 1 over the training set.
+
+use crate::{DataError, Dataset, Result, dataset::Moments};
+use fixnet_tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// Mean and standard deviation of each channel, on the scale where 255 is 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Form")]
+pub struct Normalize {
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+/// A normalization as it is written, not checked yet.
+#[derive(Deserialize)]
+struct Form {
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+impl TryFrom<Form> for Normalize {
+    type Error = DataError;
+
+    fn try_from(form: Form) -> Result<Self> {
+        Self::new(form.mean, form.std)
+    }
+}
+
+impl Normalize {
+    /// The mean and standard deviation over all pixels of `data`, usually the training set.
+    ///
+    /// Sums are exact integers; division and square root are rounded once each, so the result is the same everywhere. A
+    /// channel of one single value gets deviation 1. Of images that are streamed, no more than 4096, evenly spread, count.
+    pub fn of(data: &Dataset) -> Self {
+        let Moments { sums, count } = data.moments();
+        let count = u128::from(count);
+        let mean = sums.iter().map(|&[sum, _]| (sum as f64 / (255 * count) as f64) as f32).collect();
+        let std = sums.iter().map(|&[sum, squares]| {
+            // n^2 times the variance is an integer.
+            let scaled = count * u128::from(squares) - u128::from(sum) * u128::from(sum);
+            if scaled == 0 { 1.0 } else { ((scaled as f64).sqrt() / (255 * count) as f64) as f32 }
+        });
+        Self { std: std.collect(), mean }
+    }
+
+    /// Given means and standard deviations, one of each a channel, on the scale where 255 is 1.
+    ///
+    /// # Errors
+    /// They are not as many, a number is not finite, or a deviation is not above 0.
+    pub fn new(mean: Vec<f32>, std: Vec<f32>) -> Result<Self> {
+        let right = mean.len() == std.len() && mean.iter().all(|m| m.is_finite()) && std.iter().all(|s| *s > 0.0);
+        match right && std.iter().all(|s| s.is_finite()) {
+            true => Ok(Self { mean, std }),
+            false => {
+                let found = format!("{mean:?} and {std:?}");
+                let expected = "as many means as deviations, all finite, deviations above 0";
+                Err(DataError::Unexpected { place: "normalization".into(), expected: expected.into(), found })
+            }
+        }
+    }
+
+    /// Leaves pixels as they are, from 0 to 1: for a network that normalizes its input itself, such as a
+    /// plan with a normalization.
+    pub fn none(channels: usize) -> Self {
+        Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
+    }
+
+    /// What a network sees of pixels from 0 to 1 in N, H, W, C order: `(x - mean) / std`, rounded twice, as the loader
+    /// computes it of bytes divided by 255.
+    ///
+    /// # Errors
+    /// The last axis is not that of the channels.
+    pub fn apply(&self, images: &Tensor) -> fixnet_tensor::Result<Tensor> {
+        let channels = self.mean.len();
+        if images.shape().last() != Some(&channels) {
+            return Err(fixnet_tensor::Error::shape("normalize", format!("[.., {channels}]"), images.shape()));
+        }
+        let mut out = images.clone();
+        for pixel in out.data_mut().chunks_exact_mut(channels.max(1)) {
+            pixel.iter_mut().zip(self.mean.iter().zip(&self.std)).for_each(|(x, (m, s))| *x = (*x - m) / s);
+        }
+        Ok(out)
+    }
+
+    /// The mean of each channel.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// The standard deviation of each channel.
+    pub fn std(&self) -> &[f32] {
+        &self.std
+    }
+
+    /// For each channel what every byte becomes: `(v / 255 - mean) / std`, each operation rounded to `f32`.
+    pub(crate) fn tables(&self) -> Vec<[f32; 256]> {
+        let table = |(&mean, &std): (&f32, &f32)| std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
+        self.mean.iter().zip(&self.std).map(table).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        // First channel: 0 and 255, mean 1/2, deviation 1/2. Second: 51 throughout, mean 1/5, no deviation.
+        let data = Dataset::new("d", [1, 2, 2], 1, vec![0, 51, 255, 51], vec![0]).unwrap();
+        let n = Normalize::of(&data);
+        assert_eq!((n.mean(), n.std()), (&[0.5, 0.2][..], &[0.5, 1.0][..]));
+        let tables = n.tables();
+        assert_eq!((tables[0][0], tables[0][255], tables[1][51]), (-1.0, 1.0, 0.0));
+        assert_eq!(Normalize::new(vec![0.5, 0.2], vec![0.5, 1.0]).unwrap(), n);
+        let x = Tensor::from_vec(&[2, 2], vec![1.0, 51.0 / 255.0, 7.0 / 255.0, 1.0]).unwrap();
+        assert_eq!(n.apply(&x).unwrap().data(), [1.0, 0.0, tables[0][7], tables[1][255]]);
+        // Left as they are first and normalized later, bytes give the same bits.
+        let raw = Normalize::none(2).tables();
+        let later = (0..256).flat_map(|v| [raw[0][v], raw[1][v]]).collect();
+        let later = n.apply(&Tensor::from_vec(&[256, 2], later).unwrap()).unwrap();
+        assert!(later.data().chunks_exact(2).enumerate().all(|(v, pixel)| pixel == [tables[0][v], tables[1][v]]));
+        assert!(Normalize::new(vec![0.0], vec![0.0]).is_err() && n.apply(&Tensor::zeros(&[2, 3])).is_err());
+    }
+}

@@ -1,0 +1,596 @@
+//! NumPy arrays `x_train`, `y_train`, `x_test` and `y_test`: in one `.npz` file, as `np.savez` and `np.savez_compressed`
+//! write it, or as four `.npy` files in a folder.
+//!
+//! The zip crate opens the archive.
+
+use crate::listed::listed;
+use crate::{
+    DataError, Dataset, Result, Split,
+    dataset::{IN_MEMORY, check_labels},
+    npz_header::Header,
+    npz_names,
+    records::{Form, Part, Records, out_of_range},
+};
+use fixnet_files::input_file;
+use fixnet_tensor::{Budget, Buffer};
+use std::{
+    io::{BufReader, Read, Seek},
+    path::{Path, PathBuf},
+};
+use zip::{CompressionMethod, ZipArchive};
+
+/// Reads images `x_train` and `x_test` `[N, H, W]` or `[N, H, W, C]`, `u8` or `f32` from 0 to 1 (kept in 256 steps), and labels
+/// `y_train` and `y_test` `[N]` or `[N, 1]` of any integer type, from an `.npz` file or a folder of `.npy` files. There are as many
+/// classes as the largest training label says, or as an array of text `class_names` `[K]` names, if there is one. Images of
+/// more than 512 MiB are streamed; they must not be compressed.
+///
+/// # Errors
+/// The file is no zip archive, an array is missing, damaged, of another type or shape, or holds numbers out of range; counts
+/// of images and labels disagree; training and test images differ in shape.
+pub fn npz(path: &Path) -> Result<Split> {
+    read(path, IN_MEMORY)
+}
+
+/// The test images alone, for a network of so many classes.
+pub(crate) fn npz_test(path: &Path, classes: usize) -> Result<Dataset> {
+    opened(path, |mut arrays| arrays.half("test", IN_MEMORY, Some(classes)))
+}
+
+fn read(path: &Path, in_memory: u64) -> Result<Split> {
+    opened(path, |arrays| arrays.split(in_memory))
+}
+
+/// Opens the file or folder and hands its arrays on.
+fn opened<T>(path: &Path, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<T> {
+    let open = |path: &Path| {
+        input_file::open(path).map_err(|source| DataError::Io { place: path.display().to_string(), source })
+    };
+    if path.is_dir() {
+        let named = path.join(NAMES_FILE).is_file();
+        let mut open = |name: &str, take: &mut Take<'_>| {
+            let array = path.join(name);
+            if !array.exists() {
+                return Err(DataError::missing(path, name));
+            }
+            let (path, file) = (array.clone(), open(&array)?);
+            take(&mut BufReader::new(file), Some((path, 0)))
+        };
+        return then(Arrays { place: path.display().to_string(), named, open: &mut open });
+    }
+    archive(path, BufReader::new(open(path)?), then)
+}
+
+fn archive<T>(path: &Path, from: impl Read + Seek, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<T> {
+    let place = path.display().to_string();
+    let mut zip = ZipArchive::new(from).map_err(|e| unexpected(&place, "a zip archive of NumPy arrays", e))?;
+    let named = zip.index_for_name(NAMES_FILE).is_some();
+    let mut open = |name: &str, take: &mut Take<'_>| {
+        if zip.index_for_name(name).is_none() {
+            let mut names: Vec<String> =
+                zip.file_names().flatten().map(|name| name.trim_end_matches(".npy").into()).collect();
+            names.sort();
+            let expected = format!("an array {}", name.trim_end_matches(".npy"));
+            return Err(DataError::Missing { place: place.clone(), expected, found: listed(&names) });
+        }
+        let wrong = |e| unexpected(&place, format!("an array {name}"), e);
+        let mut file = zip.by_name(name).map_err(wrong)?;
+        let stored = file.compression() == CompressionMethod::Stored && !file.encrypted();
+        let start = file.data_start().filter(|_| stored);
+        take(&mut file, start.map(|start| (path.to_path_buf(), start)))
+    };
+    then(Arrays { place: place.clone(), named, open: &mut open })
+}
+
+/// Where an array lies as it is: a file and the place in it.
+type Lies = Option<(PathBuf, u64)>;
+/// What is done with the bytes of an array.
+type Take<'a> = dyn FnMut(&mut dyn Read, Lies) -> Result<()> + 'a;
+
+/// The name of the array of class names, and of its file.
+const NAMES: &str = "class_names";
+const NAMES_FILE: &str = "class_names.npy";
+
+/// The arrays of an archive or a folder.
+struct Arrays<'a> {
+    place: String,
+    /// Whether class names are among them.
+    named: bool,
+    /// Opens an array by the name of its file.
+    open: &'a mut dyn FnMut(&str, &mut Take<'_>) -> Result<()>,
+}
+
+impl Arrays<'_> {
+    fn split(mut self, in_memory: u64) -> Result<Split> {
+        let train = self.half("train", in_memory, None)?;
+        let test = self.half("test", in_memory, Some(train.classes))?;
+        Split::new(train, test)
+    }
+
+    /// The names of the classes, if they are there.
+    fn class_names(&mut self) -> Result<Option<Vec<String>>> {
+        let (place, mut names) = (format!("{}: {NAMES}", self.place), None);
+        if self.named {
+            (self.open)(NAMES_FILE, &mut |from, _| {
+                names = Some(npz_names::read(&place, from)?);
+                Ok(())
+            })?;
+        }
+        Ok(names)
+    }
+
+    /// The images `train` or `test`; of as many classes as there are names, as `classes` says, or as there are labels.
+    fn half(&mut self, name: &str, in_memory: u64, classes: Option<usize>) -> Result<Dataset> {
+        let place = &self.place;
+        let [x, y] = ["x", "y"].map(|kind| (format!("{kind}_{name}.npy"), format!("{place}: {kind}_{name}")));
+        let (mut images, mut labels) = (None, Vec::new());
+        (self.open)(&x.0, &mut |from, lies| {
+            images = Some(Array::read(&x.1, from)?.images(from, lies, in_memory)?);
+            Ok(())
+        })?;
+        (self.open)(&y.0, &mut |from, _| {
+            labels = Array::read(&y.1, from)?.labels(from)?;
+            Ok(())
+        })?;
+        let Some((count, images)) = images else { return Err(DataError::Empty { place: x.1 }) };
+        if labels.len() != count {
+            return Err(DataError::Counts { images_in: x.1, images: count, labels_in: y.1, labels: labels.len() });
+        }
+        let most = usize::from(labels.iter().copied().max().unwrap_or(0)) + 1;
+        let names = self.class_names()?;
+        let classes = names.as_ref().map(Vec::len).or(classes).unwrap_or(most);
+        check_labels(&y.1, &labels, classes)?;
+        let data = match images {
+            Images::Memory(shape, bytes) => Dataset::new(y.1, shape, classes, bytes, labels),
+            Images::Files(records) => records.dataset(x.1, classes, labels, in_memory),
+        }?;
+        match names {
+            Some(names) => data.with_class_names(names),
+            None => Ok(data),
+        }
+    }
+}
+
+pub(crate) fn unexpected(place: &str, expected: impl ToString, found: impl ToString) -> DataError {
+    DataError::Unexpected { place: place.into(), expected: expected.to_string(), found: found.to_string() }
+}
+
+/// The images of an array.
+enum Images {
+    /// Their shape and bytes.
+    Memory([usize; 3], Vec<u8>),
+    Files(Records),
+}
+
+/// The header of an array.
+#[derive(Debug)]
+struct Array {
+    place: String,
+    shape: Vec<usize>,
+    /// Type and bytes of a number: `f4`.
+    kind: [u8; 2],
+    big_endian: bool,
+    /// The length of the header.
+    start: u64,
+    /// Bytes of all numbers.
+    len: u128,
+}
+
+impl Array {
+    fn read(place: &str, from: &mut dyn Read) -> Result<Self> {
+        let header = Header::read(place, from)?;
+        let wrong = |expected: &str| unexpected(place, expected, header.text());
+        let descr = header.descr();
+        let Some(&[order @ (b'<' | b'>' | b'|'), kind @ (b'u' | b'i' | b'f'), size @ (b'1' | b'2' | b'4' | b'8')]) =
+            descr.as_deref().map(str::as_bytes)
+        else {
+            return Err(wrong("numbers u1 to u8, i1 to i8 or f4"));
+        };
+        if !header.is_in_rows() {
+            return Err(wrong("'fortran_order': False"));
+        }
+        let shape = header.shape().ok_or_else(|| wrong("'shape': (…)"))?;
+        let start = header.len();
+        let len = shape.iter().fold(u128::from(size - b'0'), |n, &axis| n.saturating_mul(axis as u128));
+        Ok(Self { place: place.into(), shape, kind: [kind, size], big_endian: order == b'>', start, len })
+    }
+
+    /// The bytes of the numbers, of which `most` are allowed.
+    fn bytes(&self, from: &mut dyn Read, most: u64) -> Result<Vec<u8>> {
+        let width = usize::from(self.kind[1] - b'0');
+        Budget::new(most, "labels of fewer images, or of fewer bytes each, take less").claim(
+            &self.place,
+            &self.shape,
+            width,
+        )?;
+        // One byte more than announced tells whether there is more; nothing is allocated on the header's word alone.
+        let mut bytes = Vec::new();
+        from.take(self.len as u64 + 1).read_to_end(&mut bytes).map_err(|e| self.damaged(e))?;
+        match (bytes.len() as u128).cmp(&self.len) {
+            std::cmp::Ordering::Equal => Ok(bytes),
+            std::cmp::Ordering::Less => self.incomplete(bytes.len()),
+            std::cmp::Ordering::Greater => self.incomplete("more"),
+        }
+    }
+
+    fn incomplete<T>(&self, found: impl ToString) -> Result<T> {
+        self.wrong(&format!("{} bytes of numbers {:?}", self.len, self.shape), found)
+    }
+
+    fn damaged(&self, e: std::io::Error) -> DataError {
+        unexpected(&self.place, "a whole array", format!("a damaged one ({e})"))
+    }
+
+    fn wrong<T>(&self, expected: &str, found: impl ToString) -> Result<T> {
+        Err(unexpected(&self.place, expected, found))
+    }
+
+    fn kind(&self) -> String {
+        format!("{}{}", char::from(self.kind[0]), char::from(self.kind[1]))
+    }
+
+    /// How many images, and they themselves: in memory, or where they lie if they take more than `in_memory` bytes.
+    fn images(self, from: &mut dyn Read, lies: Lies, in_memory: u64) -> Result<(usize, Images)> {
+        let (count, shape) = match self.shape[..] {
+            [n, h, w] => (n, [h, w, 1]),
+            [n, h, w, c] => {
+                self.check_order([h, w, c])?;
+                (n, [h, w, c])
+            }
+            _ => return self.wrong("images [N, H, W] or [N, H, W, C]", format!("{:?}", self.shape)),
+        };
+        let form = match &self.kind {
+            b"u1" => Form::Bytes,
+            b"f4" => Form::Floats { big_endian: self.big_endian },
+            _ => return self.wrong("images as u1 or f4", self.kind()),
+        };
+        if self.len == 0 {
+            return Err(DataError::Empty { place: self.place });
+        }
+        if self.len / form.size() as u128 <= u128::from(in_memory) {
+            let raw = self.bytes(from, in_memory.saturating_mul(form.size() as u64))?;
+            if matches!(form, Form::Bytes) {
+                return Ok((count, Images::Memory(shape, raw)));
+            }
+            let mut out = vec![0; raw.len() / form.size()];
+            form.convert(&raw, shape[2], &mut out).map_err(|(at, v)| out_of_range(&self.place, at, v))?;
+            return Ok((count, Images::Memory(shape, out)));
+        }
+        let Some((path, offset)) = lies else {
+            Budget::new(in_memory, Budget::DATA.advice()).claim(&self.place, &self.shape, 1)?;
+            return self.incomplete("a compressed array");
+        };
+        // Beyond what a file may hold the sizes of an image need not fit their types.
+        let Ok(len) = i64::try_from(self.len) else { return self.incomplete("fewer") };
+        let (start, stride) = (offset.saturating_add(self.start), len as u64 / count as u64);
+        let part = Part { path, place: self.place.clone(), start, stride, count };
+        let records = Records::new(vec![part], shape, form)?;
+        // One pass now, so that what is damaged or out of range is known before the first step.
+        let (len, image) = (stride as usize, stride as usize / form.size());
+        let (mut raw, mut out) = (Buffer::<u8>::take(len), Buffer::<u8>::take(image));
+        for i in 0..count {
+            from.read_exact(&mut raw).map_err(|e| self.damaged(e))?;
+            form.convert(&raw, shape[2], &mut out).map_err(|(at, v)| out_of_range(&self.place, i * image + at, v))?;
+        }
+        match from.read(&mut [0]).map_err(|e| self.damaged(e))? {
+            0 => Ok((count, Images::Files(records))),
+            _ => self.incomplete("more"),
+        }
+    }
+
+    /// Refuses images that look like [N, C, H, W], the order of PyTorch: no more than four rows, and more than four columns
+    /// and channels. Few rows and columns stay allowed, since patches of 3x3 pixels may well have many channels, and so do
+    /// few channels.
+    fn check_order(&self, [h, w, c]: [usize; 3]) -> Result<()> {
+        const MOST: usize = 4;
+        if h > MOST || w <= MOST || c <= MOST {
+            return Ok(());
+        }
+        let expected = format!(
+            "images [N, H, W, C]; if these are [N, C, H, W] = {h} channels of {w}x{c} pixels, store \
+             x.transpose(0, 2, 3, 1); if they are images of {h} rows with {c} channels, store x.swapaxes(1, 2)"
+        );
+        self.wrong(&expected, format!("{:?}, which would be {c} channels of {h}x{w} pixels", self.shape))
+    }
+
+    fn labels(self, from: &mut dyn Read) -> Result<Vec<u16>> {
+        match self.shape[..] {
+            [_] | [_, 1] => {}
+            _ => return self.wrong("labels [N] or [N, 1]", format!("{:?}", self.shape)),
+        }
+        if self.kind[0] == b'f' {
+            return self.wrong("labels of an integer type", self.kind());
+        }
+        let size = usize::from(self.kind[1] - b'0');
+        let bytes = self.bytes(from, IN_MEMORY)?;
+        let mut labels = Vec::with_capacity(bytes.len() / size);
+        for (i, number) in bytes.chunks_exact(size).enumerate() {
+            // Little-endian in 16 bytes, the sign carried on.
+            let mut wide = [0; 16];
+            wide[..size].copy_from_slice(number);
+            if self.big_endian {
+                wide[..size].reverse();
+            }
+            if self.kind[0] == b'i' && wide[size - 1] >= 128 {
+                wide[size..].fill(255);
+            }
+            let v = i128::from_le_bytes(wide);
+            match u16::try_from(v) {
+                Ok(label) if label < u16::MAX => labels.push(label),
+                _ => return self.wrong("labels from 0 to 65534", format!("{v} at {i}")),
+            }
+        }
+        Ok(labels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fixnet_fuzz as fuzz;
+    use proptest::prelude::*;
+    use std::io::{Cursor, Write};
+    use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+
+    fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    type Entry = (&'static str, Vec<u8>);
+
+    /// Two training images of 1x2 and one test image, with `change` put in.
+    fn arrays(change: Option<Entry>) -> [Entry; 4] {
+        let mut entries: [Entry; 4] = [
+            ("x_train", npy("|u1", "(2, 1, 2)", &[1, 2, 3, 4])),
+            ("y_train", npy("<i8", "(2,)", &[[2, 0, 0, 0, 0, 0, 0, 0], [0; 8]].concat())),
+            ("x_test", npy("|u1", "(1, 1, 2)", &[5, 6])),
+            ("y_test", npy("|u1", "(1, 1)", &[1])),
+        ];
+        if let Some((name, bytes)) = change {
+            entries.iter_mut().filter(|e| e.0 == name).for_each(|e| e.1.clone_from(&bytes));
+        }
+        entries
+    }
+
+    fn zipped(change: Option<Entry>, method: CompressionMethod) -> Vec<u8> {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in &arrays(change) {
+            zip.start_file(format!("{name}.npy"), SimpleFileOptions::default().compression_method(method)).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    fn load(file: impl AsRef<[u8]>) -> Result<Split> {
+        fuzz::within(fuzz::MOST, || archive(Path::new("f"), Cursor::new(file), |arrays| arrays.split(IN_MEMORY)))
+    }
+
+    fn with(name: &'static str, bytes: Vec<u8>) -> std::result::Result<Split, String> {
+        load(zipped(Some((name, bytes)), CompressionMethod::Deflated)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn stored_and_deflated_arrays_and_folders_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in arrays(None) {
+            std::fs::write(dir.path().join(format!("{name}.npy")), bytes).unwrap();
+        }
+        for split in [
+            load(zipped(None, CompressionMethod::Stored)).unwrap(),
+            load(zipped(None, CompressionMethod::Deflated)).unwrap(),
+            npz(dir.path()).unwrap(),
+        ] {
+            assert_eq!((split.train.shape(), split.train.classes), ([1, 2, 1], 3));
+            assert_eq!((split.train.labels(), split.test.labels()), (&[2, 0][..], &[1][..]));
+            assert_eq!(*split.train.image(1).unwrap(), [3, 4]);
+        }
+        // With names there are as many classes as these, in a part alone too.
+        std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(4,)", b"antbeecatdog")).unwrap();
+        let split = npz(dir.path()).unwrap();
+        assert_eq!(
+            (split.train.classes, &split.test.class_names()[..]),
+            (4, &["ant", "bee", "cat", "dog"].map(String::from)[..])
+        );
+        assert_eq!(npz_test(dir.path(), 3).unwrap(), split.test);
+        std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(2,)", b"antbee")).unwrap();
+        assert!(npz(dir.path()).unwrap_err().to_string().ends_with("y_train: label 0: expected 0..=1, found 2"));
+        std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(3,)", b"antbeeant")).unwrap();
+        assert!(npz(dir.path()).unwrap_err().to_string().contains("`ant` for classes 0 and 2"));
+        std::fs::remove_file(dir.path().join("class_names.npy")).unwrap();
+        assert_eq!(npz_test(dir.path(), 3).unwrap().class_names()[..], ["0", "1", "2"]);
+        std::fs::remove_file(dir.path().join("y_test.npy")).unwrap();
+        assert!(npz(dir.path()).unwrap_err().to_string().contains("expected a file y_test.npy"));
+    }
+
+    #[test]
+    fn long_arrays_are_streamed_unless_they_are_compressed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.npz");
+        let read = |change: Option<Entry>, method, in_memory| {
+            std::fs::write(&path, zipped(change, method)).unwrap();
+            super::read(&path, in_memory).map_err(|e| e.to_string().replace(&path.display().to_string(), "f"))
+        };
+        let floats = || ("x_train", npy("<f4", "(2, 1, 2)", &[0.0, 0.2, 0.4, 1.0f32].map(f32::to_le_bytes).concat()));
+        for change in [None, Some(floats())] {
+            let memory = read(change.clone(), CompressionMethod::Stored, 4).unwrap();
+            let streamed = read(change.clone(), CompressionMethod::Stored, 3).unwrap();
+            assert!(streamed.train.is_streamed() && !streamed.test.is_streamed() && !memory.train.is_streamed());
+            assert!((0..2).all(|i| streamed.train.image(i).unwrap() == memory.train.image(i).unwrap()));
+            let e = read(change, CompressionMethod::Deflated, 3).unwrap_err();
+            assert!(e.contains("x_train: [") && e.contains("expected at most 3 (of 3 in all); plain files"), "{e}");
+        }
+        let streamed = |name, bytes| read(Some((name, bytes)), CompressionMethod::Stored, 3).unwrap_err();
+        let e = streamed("x_train", npy("<f4", "(1, 2, 2)", &[0.0, 0.5, 1.5, 0.0f32].map(f32::to_le_bytes).concat()));
+        assert_eq!(e, "f: x_train: expected f4 from 0 to 1, found 1.5 at 2");
+        let e = streamed("x_train", npy("|u1", "(2, 1, 2)", &[0; 5]));
+        assert_eq!(e, "f: x_train: expected 4 bytes of numbers [2, 1, 2], found more");
+        let e = streamed("x_train", npy("|u1", "(20, 1, 2)", &[0; 9]));
+        assert!(e.starts_with("f: x_train: expected a whole array"), "{e}");
+        let e = streamed("x_train", npy("|u1", "(9999999, 1, 2)", &[0; 9]));
+        assert!(e.starts_with("f: x_train: truncated"), "{e}");
+        let e = streamed("x_train", npy("|u1", "(1, 9999999999999, 9999999999999)", &[0; 9]));
+        assert!(e.ends_with("found fewer"), "{e}");
+        // The check sum of the archive counts too.
+        let mut file = zipped(None, CompressionMethod::Stored);
+        let at = file.windows(4).position(|w| w == [1, 2, 3, 4]).unwrap();
+        file[at] = 9;
+        std::fs::write(&path, file).unwrap();
+        assert!(super::read(&path, 3).unwrap_err().to_string().contains("a damaged one"));
+    }
+
+    #[test]
+    fn floats_channels_and_byte_orders() {
+        let floats = |to: fn(f32) -> [u8; 4]| [0.0, 0.5, 1.0, 51.0 / 255.0].map(to).concat();
+        for (descr, data) in [("<f4", floats(f32::to_le_bytes)), (">f4", floats(f32::to_be_bytes))] {
+            let split = with("x_train", npy(descr, "(2, 1, 2, 1)", &data)).unwrap();
+            assert_eq!([&*split.train.image(0).unwrap(), &*split.train.image(1).unwrap()].concat(), [0, 128, 255, 51]);
+        }
+        let split = with("y_train", npy(">i2", "(2,)", &[0, 7, 1, 0])).unwrap();
+        assert_eq!((split.train.labels(), split.train.classes), (&[7, 256][..], 257));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        for (name, bytes, words) in [
+            (
+                "x_train",
+                npy("<f4", "(1, 1, 1)", &2f32.to_le_bytes()),
+                "f: x_train: expected f4 from 0 to 1, found 2 at 0",
+            ),
+            ("x_train", npy("<f4", "(1, 1, 1)", &f32::NAN.to_le_bytes()), "found NaN at 0"),
+            ("x_train", npy("<f8", "(1, 1, 1)", &[0; 8]), "expected images as u1 or f4, found f8"),
+            ("x_train", npy("<U1", "(1, 1, 1)", &[0; 4]), "expected numbers u1 to u8"),
+            ("x_train", npy("|u1", "(2, 2)", &[0; 4]), "[N, H, W, C], found [2, 2]"),
+            ("x_train", npy("|u1", "(2, 1, 2)", &[0; 3]), "expected 4 bytes of numbers [2, 1, 2], found 3"),
+            ("x_train", npy("|u1", "(2, 1, 2)", &[0; 5]), "expected 4 bytes of numbers [2, 1, 2], found more"),
+            ("x_train", npy("|u1", "(0, 1, 2)", &[]), "at least one image"),
+            (
+                "x_train",
+                npy("|u1", "(99999, 9999, 9999)", &[0; 5]),
+                "bytes of memory, expected at most 536870912 (of 536870912 in all); plain files",
+            ),
+            (
+                "y_train",
+                npy("|u1", "(99999999999,)", &[0; 5]),
+                "claims 99999999999 bytes of memory, expected at most 536870912",
+            ),
+            ("x_train", npy("|u1", "(-1, 1, 2)", &[0; 5]), "expected 'shape': (…)"),
+            (
+                "x_train",
+                b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(),
+                "a header of at most 65536 bytes, found 4294967295",
+            ),
+            ("x_train", b"GIF89a and more".to_vec(), "f: x_train: expected a NumPy array of format 1 to 3"),
+            ("x_train", b"GIF".to_vec(), "f: x_train: expected a whole array"),
+            ("y_train", npy("|i1", "(2,)", &[1, 255]), "f: y_train: expected labels from 0 to 65534, found -1 at 1"),
+            ("y_train", npy("<u8", "(1,)", &[255; 8]), "found 18446744073709551615 at 0"),
+            ("y_train", npy("<f4", "(1,)", &[0; 4]), "expected labels of an integer type, found f4"),
+            (
+                "y_train",
+                npy("|u1", "(3,)", &[0; 3]),
+                "f: y_train: expected 2 labels, one for each image in f: x_train, found 3",
+            ),
+            ("y_train", npy("|u1", "(1, 2)", &[0; 2]), "expected labels [N] or [N, 1], found [1, 2]"),
+            ("y_test", npy("|u1", "(1,)", &[3]), "f: y_test: label 0: expected 0..=2, found 3"),
+            ("x_test", npy("|u1", "(1, 2, 1)", &[0; 2]), "as in training"),
+        ] {
+            let e = with(name, bytes).unwrap_err();
+            assert!(e.contains(words), "{e}\n{words}");
+        }
+        let mut fortran = npy("|u1", "(2, 1, 2)", &[0; 4]);
+        let at = fortran.windows(5).position(|w| w == b"False").unwrap();
+        fortran.splice(at..at + 5, *b"True ");
+        assert!(with("x_train", fortran).unwrap_err().contains("expected 'fortran_order': False"));
+        assert!(npz(Path::new("no-such.npz")).unwrap_err().to_string().starts_with("no-such.npz: "));
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+            let whole = zipped(None, method);
+            for len in 0..whole.len() {
+                assert!(load(&whole[..len]).is_err(), "{len} of {}", whole.len());
+            }
+        }
+    }
+
+    #[test]
+    fn missing_arrays_are_named_with_what_is_there() {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for name in ["labels", "images"] {
+            zip.start_file(format!("{name}.npy"), SimpleFileOptions::default()).unwrap();
+            zip.write_all(&npy("|u1", "(1, 1, 1)", &[0])).unwrap();
+        }
+        let e = load(zip.finish().unwrap().into_inner()).unwrap_err().to_string();
+        assert_eq!(e, "f: expected an array x_train, found none of that name; there are images, labels");
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in &arrays(None)[..3] {
+            std::fs::write(dir.path().join(format!("{name}.npy")), bytes).unwrap();
+        }
+        let e = npz(dir.path()).unwrap_err().to_string();
+        let words =
+            "expected a file y_test.npy, found none of that name; there are x_test.npy, x_train.npy, y_train.npy";
+        assert!(e.ends_with(words), "{e}");
+    }
+
+    #[test]
+    fn images_with_channels_first_are_refused() {
+        let shape = |n: usize, shape: [usize; 3]| {
+            let data = vec![0; n * shape.iter().product::<usize>()];
+            with("x_train", npy("|u1", &format!("({n}, {}, {}, {})", shape[0], shape[1], shape[2]), &data))
+        };
+        for [h, w, c] in [[3, 32, 32], [1, 28, 28], [4, 16, 20], [1, 128, 9], [3, 5, 5]] {
+            let e = shape(2, [h, w, c]).unwrap_err();
+            let found = format!("found [2, {h}, {w}, {c}], which would be {c} channels of {h}x{w} pixels");
+            assert!(e.starts_with("f: x_train: expected images [N, H, W, C]") && e.ends_with(&found), "{e}");
+            assert!(e.contains(&format!("{h} channels of {w}x{c} pixels, store x.transpose(0, 2, 3, 1)")), "{e}");
+        }
+        // What may be meant as it is: usual channels, patches, single pixels. These differ from the test images in shape alone.
+        for like in
+            [[32, 32, 3], [3, 32, 3], [3, 32, 1], [4, 32, 4], [3, 3, 200], [1, 1, 784], [128, 1, 9], [1, 128, 2]]
+        {
+            let e = shape(2, like).unwrap_err();
+            assert!(e.contains("expected test data of") && e.contains(&format!("{like:?}")), "{e}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn damaged_archives_never_panic(deflated: bool, streamed: bool, damage in fuzz::damage()) {
+            let method = if deflated { CompressionMethod::Deflated } else { CompressionMethod::Stored };
+            let file = fuzz::damaged(zipped(None, method), &damage);
+            match streamed {
+                true => {
+                    let path = tempfile::NamedTempFile::new().unwrap();
+                    std::fs::write(&path, &file).unwrap();
+                    let _ = fuzz::within(fuzz::MOST, || super::read(path.path(), 0));
+                }
+                false => { let _ = load(&file); }
+            }
+        }
+
+        #[test]
+        fn archives_of_damaged_arrays_never_panic(which in 0usize..4, damage in fuzz::damage()) {
+            let (name, array) = arrays(None)[which].clone();
+            let _ = with(name, fuzz::damaged(array, &damage));
+        }
+
+        #[test]
+        fn random_bytes_never_panic(
+            file in fuzz::random(&[b"", b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x02\x00\x10\x00\x00\x00"]),
+            images: bool,
+        ) {
+            let _ = load(&file);
+            let mut from = &*file;
+            fuzz::within(fuzz::MOST, || if let Ok(array) = Array::read("f", &mut from) {
+                let _ = if images { array.images(&mut from, None, 9).map(|_| ()) } else { array.labels(&mut from).map(|_| ()) };
+            });
+        }
+    }
+}
