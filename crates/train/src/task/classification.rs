@@ -18,7 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The row of the registry.
-pub(super) const KIND: TaskKind = TaskKind { name: NAME, load, recorded, load_test, of_shape };
+pub(super) const KIND: TaskKind =
+    TaskKind { name: NAME, metrics: METRICS, load, recorded, load_test, of_shape, of_plan };
 
 const NAME: &str = "classification";
 
@@ -124,6 +125,18 @@ fn load_test(config: &Config, task: &dyn Task) -> Result<Box<dyn Data>> {
 
 fn of_shape(_: &Config, input: [usize; 3], classes: usize) -> Result<Arc<dyn Task>> {
     let description = DataDescription::of_network("the network", input, classes, None, Normalize::none(input[2]))?;
+    Ok(Arc::new(Classification::new(description)))
+}
+
+fn of_plan(_: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
+    let wrong = |reason: String| crate::error::run(std::path::Path::new(place), reason);
+    let normalize = plan.normalize().cloned().ok_or_else(|| wrong("expected a normalization, found none".into()))?;
+    let (&[h, w, c], &[classes]) = (plan.input_shape(), plan.output_shape()) else {
+        let found = format!("a network from {:?} to {:?}", plan.input_shape(), plan.output_shape());
+        return Err(wrong(format!("expected a classifier of images, found {found}")));
+    };
+    let names = plan.class_names().map(<[String]>::to_vec);
+    let description = DataDescription::of_network(place, [h, w, c], classes, names, normalize)?;
     Ok(Arc::new(Classification::new(description)))
 }
 
@@ -247,6 +260,10 @@ impl Task for Classification {
 
     fn classes(&self) -> Option<usize> {
         Some(self.description.classes)
+    }
+
+    fn class_names(&self) -> Option<&[String]> {
+        self.description.class_names()
     }
 
     fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {

@@ -8,7 +8,7 @@ mod registry;
 mod section;
 
 pub use classification::{Classification, Labelled};
-pub use registry::{TaskKind, find, kinds, load, load_test, of_shape, recorded, register};
+pub use registry::{TaskKind, find, kinds, load, load_test, of_plan, of_shape, recorded, register};
 pub use section::{Element, Matrix, Picture, Pictures, Section, Table};
 
 use crate::{Config, Result, Trained};
@@ -196,6 +196,11 @@ pub trait Task: Send + Sync {
 
     /// Returns the number of values of the output per sample, for messages and files; `None` where it depends on the input.
     fn classes(&self) -> Option<usize> {
+        None
+    }
+
+    /// Returns the names of the classes, where the task has classes whose names are known.
+    fn class_names(&self) -> Option<&[String]> {
         None
     }
 

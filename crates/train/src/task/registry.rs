@@ -1,7 +1,8 @@
 //! The tasks by their names in recipes. There is one list; programs add their own to it.
 
-use super::{Data, Task, classification};
+use super::{Data, Metric, Task, classification};
 use crate::{Config, Error, Result};
+use fixnet_nn::plan::Plan;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
@@ -10,6 +11,8 @@ use std::sync::{Arc, RwLock};
 pub struct TaskKind {
     /// Its name in recipes.
     pub name: &'static str,
+    /// Its metrics beside the loss.
+    pub metrics: &'static [Metric],
     /// Loads all data of a configuration.
     pub load: fn(&Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)>,
     /// Makes the task of a network from what the checkpoint `place` recorded, without data.
@@ -18,6 +21,8 @@ pub struct TaskKind {
     pub load_test: fn(&Config, &dyn Task) -> Result<Box<dyn Data>>,
     /// Makes the task of a network for inputs of this shape, with so many classes where it has classes.
     pub of_shape: fn(&Config, [usize; 3], usize) -> Result<Arc<dyn Task>>,
+    /// Makes the task of the packed network in the file `place`.
+    pub of_plan: fn(&Config, place: &str, &Plan) -> Result<Arc<dyn Task>>,
 }
 
 const BUILT_IN: &[TaskKind] = &[classification::KIND];
@@ -77,4 +82,12 @@ pub fn load_test(config: &Config, task: &dyn Task) -> Result<Box<dyn Data>> {
 /// The task is unknown, or does not take such inputs.
 pub fn of_shape(config: &Config, input: [usize; 3], classes: usize) -> Result<Arc<dyn Task>> {
     (find(config)?.of_shape)(config, input, classes)
+}
+
+/// Makes the task of the packed network in the file `place`.
+///
+/// # Errors
+/// The task is unknown; the network is not one of this task.
+pub fn of_plan(config: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
+    (find(config)?.of_plan)(config, place, plan)
 }
