@@ -61,7 +61,7 @@ fn eval(args: &Args) -> Result<ExitCode> {
 /// Prints a result; `of` says in JSON of what it is.
 fn print(args: &Args, mut of: Value, task: &dyn Task, result: &Scores) -> Result<ExitCode> {
     if args.json {
-        of["samples"] = json!(result.samples);
+        of["images"] = json!(result.samples);
         for (name, value) in &result.values {
             of[*name] = json!(value);
         }
@@ -69,7 +69,7 @@ fn print(args: &Args, mut of: Value, task: &dyn Task, result: &Scores) -> Result
         say!("{of}");
         return Ok(ExitCode::SUCCESS);
     }
-    say!("samples   {}", result.samples);
+    say!("images    {}", result.samples);
     for metric in std::iter::once(&LOSS).chain(task.metrics()) {
         if let Some(value) = result.get(metric.name) {
             say!("{:<9} {}", metric.name, metric.unit.text(value));

@@ -122,7 +122,9 @@ impl Args {
         self.flags.set(&mut settings, |key| key != "optimizer.name")?;
         settings.run.tensorboard |= self.options.tensorboard;
         // What was right before the flags were put in is wrong by the flags.
-        settings.check().map_err(|e| usage(e.into()))
+        let config = settings.check().map_err(|e| usage(e.into()))?;
+        task::check(&config).map_err(|e| usage(e.into()))?;
+        Ok(config)
     }
 }
 
@@ -243,7 +245,7 @@ impl Watcher for Screen<'_> {
         let (epoch, epochs) = (session.progress().epoch + 1, session.config().epochs());
         let seen = means(session.task(), &|name| session.seen().get(name));
         self.bar.set_position(session.store().step());
-        self.bar.set_message(format!("epoch {epoch}/{epochs}  {seen}  {:.0} samples/s", clock.overall_rate()));
+        self.bar.set_message(format!("epoch {epoch}/{epochs}  {seen}  {:.0} images/s", clock.overall_rate()));
     }
 
     fn steps_are_over(&mut self, session: &Session<'_>) {
@@ -336,7 +338,7 @@ fn summarize(session: &Session<'_>, folder: &Folder, options: &Options, isa: Isa
         let mut line = json!({
             "recipe": settings.name, "bits": settings.quantization.bits.to_string(), "seed": settings.run.seed,
             "threads": rayon::current_num_threads(), "isa": isa.to_string(), "epochs": settings.run.epochs,
-            "steps": session.store().step(), "seconds": seconds, "samples_per_second": rate,
+            "steps": session.store().step(), "seconds": seconds, "images_per_second": rate,
             "peak_memory_bytes": peak, "digest": digest, "run": text(folder.path()),
         });
         for (name, value) in &last.scores {
@@ -354,7 +356,7 @@ fn summarize(session: &Session<'_>, folder: &Folder, options: &Options, isa: Isa
         }
     }
     match rate {
-        Some(rate) => say!("time           {seconds:.1} s, {rate:.0} samples/s in training"),
+        Some(rate) => say!("time           {seconds:.1} s, {rate:.0} images/s in training"),
         None => say!("time           all {} steps were already done", session.store().step()),
     }
     if let Some(peak) = peak {

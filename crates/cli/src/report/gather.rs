@@ -7,7 +7,7 @@ use fixnet::train::run::event::{DiagnosticStep, EpochEvent, StepEvent};
 use fixnet::train::run::place::{self, checkpoint_path, existing_config, has_checkpoint};
 use fixnet::train::run::{History, Process};
 use fixnet::train::session::Scores;
-use fixnet::train::task::{self, LOSS, Metric, Part, Section};
+use fixnet::train::task::{self, Metric, Part, Section};
 use fixnet::train::{Config, Trained};
 use std::path::Path;
 

@@ -121,8 +121,16 @@ fn tiles(run: &Subject) -> Markup {
     let train = run.last(Part::Train, LOSS.name).map(|v| format!("training {v:.4}"));
     let mut tiles: Vec<(String, String, String)> = Vec::new();
     for metric in run.metrics {
-        let value = or_unknown(run.test(metric.name).map(|v| metric.unit.text(v)));
-        tiles.push((format!("Test {}", metric.name), value, samples.clone().unwrap_or_default()));
+        let found = run.test(metric.name);
+        let below = match (metric.unit, found, &run.evaluated) {
+            (task::Unit::Share, Some(v), Some(e)) => {
+                let all = e.scores.samples;
+                Some(format!("{} of {}", grouped((v * all as f64).round() as u64), grouped(all as u64)))
+            }
+            _ => samples.clone(),
+        };
+        let value = or_unknown(found.map(|v| metric.unit.text(v)));
+        tiles.push((format!("Test {}", metric.name), value, below.unwrap_or_default()));
     }
     let loss = or_unknown(run.test(LOSS.name).map(|v| format!("{v:.4}")));
     let bits = run.config.settings().quantization.bits.to_string();
@@ -132,7 +140,7 @@ fn tiles(run: &Subject) -> Markup {
         ("Bits", bits, "weights, activations, gradients".into()),
         ("Parameters", or_unknown(parameters(run).map(|p| grouped(p.0))), packed.unwrap_or_default()),
         ("Time", or_unknown(run.seconds().map(duration)), processes),
-        ("Samples per second", rate, "in training".into()),
+        ("Images per second", rate, "in training".into()),
     ] {
         tiles.push((name.into(), value, below));
     }
@@ -177,7 +185,7 @@ fn table_of_runs(runs: &[Subject]) -> Markup {
         cells
     };
     let mut heads: Vec<String> = metrics.iter().map(|metric| format!("test {}", metric.name)).collect();
-    heads.extend(["train loss", "epochs", "time", "samples/s", "parameters", "bytes packed"].map(String::from));
+    heads.extend(["train loss", "epochs", "time", "images/s", "parameters", "bytes packed"].map(String::from));
     html! {
         section {
             h2 { "Runs" }
@@ -562,11 +570,11 @@ fn folded(table: &Table) -> Markup {
             div.scroll tabindex="0" role="region" aria-label=(table.title) {
                 table {
                     thead { tr {
-                        @for (head, number) in &table.columns { th.number[*number] scope="col" { (head) } }
+                        @for (head, number) in &table.columns { th class=[number.then_some("number")] scope="col" { (head) } }
                     } }
                     tbody { @for row in &table.rows { tr {
                         @for (i, (cell, (_, number))) in row.iter().zip(&table.columns).enumerate() {
-                            @if i == 0 { th.number[*number] scope="row" { (cell) } } @else { td.number[*number] { (cell) } }
+                            @if i == 0 { th class=[number.then_some("number")] scope="row" { (cell) } } @else { td class=[number.then_some("number")] { (cell) } }
                         }
                     } } }
                 }
@@ -650,7 +658,7 @@ fn provenance(run: &Subject) -> Markup {
                         thead { tr {
                             th scope="col" { "fixnet" }
                             th scope="col" { "instruction set" }
-                            @for head in ["threads", "steps", "samples", "samples/s", "time"] { th.number scope="col" { (head) } }
+                            @for head in ["threads", "steps", "images", "images/s", "time"] { th.number scope="col" { (head) } }
                         } }
                         tbody { @for p in &run.processes { tr {
                             td { (p.fixnet) }

@@ -130,10 +130,10 @@ pub fn score_name(part: Part, metric: &str) -> String {
 /// A line of `digests.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DigestEvent {
-    /// Steps of the optimizer so far.
-    pub step: u64,
     /// The digest of all state, blake3 in hexadecimal.
     pub digest: String,
+    /// Steps of the optimizer so far.
+    pub step: u64,
 }
 
 /// A line of `diagnostics.jsonl`.

@@ -33,7 +33,7 @@ impl Events {
     /// Writes the numbers of an event, and the samples per second if they are known.
     pub(crate) fn log(&mut self, event: &Event, samples_per_second: Option<f64>) -> Result<()> {
         let mut values = scalars(event);
-        values.extend(samples_per_second.map(|rate| ("samples_per_second".into(), rate)));
+        values.extend(samples_per_second.map(|rate| ("images_per_second".into(), rate)));
         match values.is_empty() {
             true => Ok(()),
             false => Ok(self.0.scalars(event.step(), &values)?),

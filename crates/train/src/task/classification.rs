@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// The row of the registry.
 pub(super) const KIND: TaskKind =
-    TaskKind { name: NAME, metrics: METRICS, load, recorded, load_test, of_shape, of_plan };
+    TaskKind { name: NAME, metrics: METRICS, check: check_model, load, recorded, load_test, of_shape, of_plan };
 
 const NAME: &str = "classification";
 
@@ -69,6 +69,15 @@ impl Labelled {
             Part::Test => Some(&self.test),
         }
     }
+}
+
+fn check_model(config: &Config) -> Result<()> {
+    let model = config.model();
+    if model.task() != Purpose::Classify {
+        let reason = format!("expected a classifier, found {model}, which enlarges images");
+        return Err(Error::Setting { key: "model.name".into(), reason });
+    }
+    Ok(())
 }
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
@@ -212,11 +221,8 @@ impl Task for Classification {
     }
 
     fn build(&self, store: &mut Store, config: &Config) -> Result<Box<dyn Layer>> {
+        check_model(config)?;
         let model = config.model();
-        if model.task() != Purpose::Classify {
-            let reason = format!("expected a classifier, found {model}, which enlarges images");
-            return Err(Error::Setting { key: "model.name".into(), reason });
-        }
         let (shape, classes) = (self.description.shape, self.description.classes);
         Ok(Box::new(models::build(store, model, shape, classes, config.quant())?))
     }

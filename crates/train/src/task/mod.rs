@@ -8,7 +8,7 @@ mod registry;
 mod section;
 
 pub use classification::{Classification, Labelled};
-pub use registry::{TaskKind, find, kinds, load, load_test, of_plan, of_shape, recorded, register};
+pub use registry::{TaskKind, check, find, kinds, load, load_test, of_plan, of_shape, recorded, register};
 pub use section::{Element, Matrix, Picture, Pictures, Section, Table};
 
 use crate::{Config, Result, Trained};

@@ -13,6 +13,8 @@ pub struct TaskKind {
     pub name: &'static str,
     /// Its metrics beside the loss.
     pub metrics: &'static [Metric],
+    /// Checks what can be checked without data: that the network is one for this task.
+    pub check: fn(&Config) -> Result<()>,
     /// Loads all data of a configuration.
     pub load: fn(&Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)>,
     /// Makes the task of a network from what the checkpoint `place` recorded, without data.
@@ -50,6 +52,14 @@ pub fn find(config: &Config) -> Result<TaskKind> {
         let known: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
         Error::Setting { key: "task".into(), reason: format!("expected {}, found {name}", known.join(" or ")) }
     })
+}
+
+/// Checks that the task of a configuration exists and that its network is one for it.
+///
+/// # Errors
+/// The task is unknown, or the network is for another one.
+pub fn check(config: &Config) -> Result<()> {
+    (find(config)?.check)(config)
 }
 
 /// Loads the data of a configuration, with their task.
