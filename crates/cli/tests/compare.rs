@@ -50,7 +50,7 @@ fn a_grid_goes_on_where_it_was_stopped() {
         assert!(stopped["resume"].as_str().unwrap().contains("--seeds 1..2"));
     }
     // What is finished is left alone.
-    let first = b.join("mlp-digits-4-4-4-lbt-sgd-batch_size=200-model=mlp-8-s1/checkpoint.safetensors");
+    let first = b.join("mlp-digits-4-4-4-lbt-sgd-model=mlp-8-batch_size=200-s1/checkpoint.safetensors");
     let before = fs::metadata(&first).unwrap().modified().unwrap();
     let done = json(&grid(b.to_str().unwrap(), &[]));
     assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), before);
@@ -69,7 +69,7 @@ fn a_grid_goes_on_where_it_was_stopped() {
 
     // The table holds the mean and the spread of what the runs have logged.
     let names: Vec<String> =
-        ["lbt", "min-max"].map(|rule| format!("mlp-digits-4-4-4-{rule}-sgd-batch_size=200-model=mlp-8")).into();
+        ["lbt", "min-max"].map(|rule| format!("mlp-digits-4-4-4-{rule}-sgd-model=mlp-8-batch_size=200")).into();
     let table = csv(&b.join("compare.csv"));
     for (name, row) in names.iter().zip(0..) {
         let [x, y] = [1, 2].map(|seed| {

@@ -12,7 +12,7 @@ pub(crate) fn head(session: &Session<'_>) -> Option<Diagnostic> {
     Some(Diagnostic::Head(DiagnosticHead {
         step: 0,
         every: session.diagnosed()?,
-        layers: diagnostics::layers(session.store()).into_iter().map(Into::into).collect(),
+        layers: diagnostics::layers(session.store()),
         alpha: ALPHA,
         gradient_bins: bins(GRADIENT_BINS),
         weight_bins: bins(LATENT_BINS),
@@ -54,7 +54,7 @@ fn gradient(g: &GradientReport) -> GradientSeen {
     let rival = |e: &Errors| RivalSeen { gamma: Some(e.gamma.into()), error: Some(e.all), large_error: Some(e.large) };
     GradientSeen {
         top: Some(g.top.into()),
-        outside: Some(g.outside.into()),
+        outside: Some(g.outside),
         gamma: Some(g.error.gamma.into()),
         error: Some(g.error.all),
         large_error: Some(g.error.large),

@@ -158,7 +158,8 @@ impl Diagnostic {
 }
 
 /// How often layers are looked at, and how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DiagnosticHead {
     /// Always 0.
     pub step: u64,
@@ -175,7 +176,8 @@ pub struct DiagnosticHead {
 }
 
 /// The bins of a histogram.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Bins {
     /// The lower end of the first bin.
     pub low: f64,
@@ -186,7 +188,8 @@ pub struct Bins {
 }
 
 /// What was seen in the layers in a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DiagnosticStep {
     /// Steps of the optimizer so far.
     pub step: u64,
@@ -224,7 +227,8 @@ pub struct DiagnosticLayer {
 }
 
 /// What was seen of the weights of a layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WeightSeen {
     /// The share of weights that the step has changed.
     pub transition_rate: Option<f64>,
@@ -239,7 +243,8 @@ pub struct WeightSeen {
 }
 
 /// What was seen of the output gradient of a layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GradientSeen {
     /// max |g|.
     pub top: Option<f64>,
@@ -258,7 +263,8 @@ pub struct GradientSeen {
 }
 
 /// What another gradient rule would have done.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RivalSeen {
     /// The clipping factor.
     pub gamma: Option<f64>,

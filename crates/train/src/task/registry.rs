@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLock};
 
 /// How a task is made. [`register`] adds one of another crate.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::type_complexity, reason = "a function's type is its documentation here")]
 pub struct TaskKind {
     /// Its name in recipes.
     pub name: &'static str,
