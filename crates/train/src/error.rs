@@ -11,13 +11,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// A layer, an optimizer or a checkpoint refused its input.
     #[error(transparent)]
-    Nn(#[from] fixnet_nn::Error),
+    Nn(Box<fixnet_nn::Error>),
     /// An export or an import failed.
     #[error(transparent)]
-    Export(#[from] fixnet_export::Error),
+    Export(Box<fixnet_export::Error>),
     /// A data set could not be read, or does not fit.
     #[error(transparent)]
-    Data(#[from] fixnet_data::DataError),
+    Data(Box<fixnet_data::DataError>),
     /// A file could not be read or written.
     #[error("{}: {source}", .path.display())]
     Io {
@@ -84,15 +84,33 @@ impl Error {
     }
 }
 
+impl From<fixnet_nn::Error> for Error {
+    fn from(e: fixnet_nn::Error) -> Self {
+        Self::Nn(Box::new(e))
+    }
+}
+
+impl From<fixnet_export::Error> for Error {
+    fn from(e: fixnet_export::Error) -> Self {
+        Self::Export(Box::new(e))
+    }
+}
+
+impl From<fixnet_data::DataError> for Error {
+    fn from(e: fixnet_data::DataError) -> Self {
+        Self::Data(Box::new(e))
+    }
+}
+
 impl From<fixnet_autograd::Error> for Error {
     fn from(e: fixnet_autograd::Error) -> Self {
-        Self::Nn(e.into())
+        Self::Nn(Box::new(e.into()))
     }
 }
 
 impl From<fixnet_tensor::Error> for Error {
     fn from(e: fixnet_tensor::Error) -> Self {
-        Self::Nn(e.into())
+        Self::Nn(Box::new(e.into()))
     }
 }
 
