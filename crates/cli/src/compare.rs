@@ -1,29 +1,92 @@
 //! `fixnet compare`: a grid of runs, each an ordinary run folder, and how they compare.
-//!
-//! The folders are the whole state: what is finished is read, what was stopped is resumed, what is missing is trained. So
-//! the same command goes on after anything that ended it, and a larger grid trains only what is new.
 
-mod grid;
 mod table;
-mod whole;
 
-use crate::folder::{self, Folder};
-use crate::history::Ended;
+use crate::flags::{Flags, value};
 use crate::machine::{self, Machine};
 use crate::out::{self, note, say, text};
-use crate::run::Run;
-use crate::train::{self, Clock, Every, Watch, quoted};
-use crate::{INTERRUPTED, interrupt, message};
-use anyhow::{Context, Result};
-use fixnet::prelude::*;
-use grid::{Axes, Cell, Grid};
+use crate::train::{self, quoted};
+use crate::{INTERRUPTED, interrupt, message, usage};
+use anyhow::{Context, Result, anyhow};
+use fixnet::train::Session;
+use fixnet::train::compare::grid::{self, Axis, Cell, Grid, MOST};
+use fixnet::train::compare::{Cache, Outcome, rows, train_cell, whole};
+use fixnet::train::config::Kind;
+use fixnet::train::task::{self, LOSS, Metric, Part};
+use fixnet::train::trainer::{Clock, Every, Watcher};
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+
+/// The axes as arguments. Lists have commas between their values.
+#[derive(clap::Args)]
+struct Axes {
+    /// Built-in recipes (`fixnet recipes` lists them) or TOML files
+    #[arg(value_name = "RECIPE", value_delimiter = ',')]
+    recipe: Vec<String>,
+    /// The same as a flag
+    #[arg(long, value_name = "RECIPE,…", value_delimiter = ',')]
+    recipes: Vec<String>,
+    /// A TOML file with `recipes = […]` and, for any key of a recipe, one value or a list; flags take their place
+    #[arg(long, value_name = "FILE")]
+    grid: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags<true>,
+    /// Set any key of the recipes, to one value or a list, as in --set transition.scope=model,layer; may be repeated
+    #[arg(long, value_name = "TABLE.KEY=VALUE,…")]
+    set: Vec<String>,
+}
+
+impl Axes {
+    /// The grid in the folder `out`.
+    fn grid(&self, out: &Path) -> Result<Grid> {
+        let (mut recipes, mut axes) = match &self.grid {
+            Some(path) => grid::read(path)?,
+            None => (Vec::new(), Vec::new()),
+        };
+        let named = [&self.recipe[..], &self.recipes].concat();
+        if !named.is_empty() {
+            recipes = named;
+        }
+        ensure_usage(!recipes.is_empty(), "expected recipes, as in fixnet compare digits, or --grid FILE; found none")?;
+        let mut given: Vec<Axis> = Vec::new();
+        for assignment in &self.set {
+            let (key, list) = assignment
+                .split_once('=')
+                .ok_or_else(|| usage(anyhow!("--set: expected TABLE.KEY=VALUE, found {assignment}")))?;
+            given.push(grid::axis(key.trim(), list));
+        }
+        for (key, flag, text) in self.flags.given() {
+            let values = match flag.kind {
+                Kind::Seed => grid::seeds(text).map_err(|e| usage(anyhow!(e)))?,
+                _ => grid::split(text).into_iter().map(|part| value(flag, part, true)).collect(),
+            };
+            given.push(Axis { key: key.name.into(), values });
+        }
+        for (i, Axis { key, .. }) in given.iter().enumerate() {
+            let twice = given[..i].iter().any(|other| other.key == *key);
+            ensure_usage(!twice, &format!("{key}: expected its values once, found them twice"))?;
+            axes.retain(|other| other.key != *key);
+        }
+        axes.extend(given);
+        ensure_usage(recipes.len() <= MOST, &format!("expected at most {MOST} runs, found {} recipes", recipes.len()))?;
+        let recipes = recipes.iter().map(|name| train::find(name)).collect::<Result<Vec<_>>>()?;
+        let grid = Grid::new(recipes, axes, out).map_err(anyhow::Error::from);
+        let grid = match &self.grid {
+            Some(path) => grid.with_context(|| format!("grid {}", path.display())),
+            None => grid,
+        };
+        grid.map_err(usage)
+    }
+}
+
+fn ensure_usage(holds: bool, words: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(usage(anyhow!("{words}"))) }
+}
 
 /// Arguments of `fixnet compare`.
 #[derive(clap::Args)]
@@ -53,14 +116,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What has become of a cell.
-pub(crate) enum Outcome {
-    Finished(Ended),
-    Failed(String),
-    /// Not finished, because the user has stopped it.
-    Open,
-}
-
 /// `fixnet compare`.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let grid = args.axes.grid(&args.out)?;
@@ -73,13 +128,13 @@ fn compare(args: &Args, grid: &Grid) -> Result<ExitCode> {
     }
     interrupt::listen()?;
     let bar = train::progress(PART * grid.cells.len() as u64, args.quiet || args.json);
-    let data = Mutex::new(None);
+    let cache = Cache::default();
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some((i, cell)) = grid.cells.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed)) {
-            let part = Part::new(&bar);
             let place = format!("{}/{} {}", i + 1, grid.cells.len(), cell.name);
-            let outcome = outcome(cell, args, &data, &part, &place).unwrap_or_else(|e| Outcome::Failed(message(&e)));
+            let outcome = outcome(cell, args, &cache, &bar, &place);
+            let outcome = outcome.unwrap_or_else(|e| Outcome::Failed(message(&e)));
             if let Outcome::Failed(reason) = &outcome {
                 train::log_line(&bar, args.quiet || args.json, &format!("{}: failed: {reason}", cell.name));
             }
@@ -94,19 +149,19 @@ fn compare(args: &Args, grid: &Grid) -> Result<ExitCode> {
     outcomes.sort_by_key(|(i, _)| *i);
     let outcomes: Vec<Outcome> = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
     bar.finish_and_clear();
-    tell(args, grid, outcomes)
+    report(args, grid, outcomes)
 }
 
 /// What a run adds to the position of the bar.
 const PART: u64 = 1000;
 
 /// The part of a run of the bar; all of it when it is dropped.
-struct Part<'a> {
+struct Share<'a> {
     bar: &'a ProgressBar,
     shown: std::cell::Cell<u64>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> Share<'a> {
     fn new(bar: &'a ProgressBar) -> Self {
         Self { bar, shown: std::cell::Cell::new(0) }
     }
@@ -116,103 +171,81 @@ impl<'a> Part<'a> {
     }
 }
 
-impl Drop for Part<'_> {
+impl Drop for Share<'_> {
     fn drop(&mut self) {
         self.show(PART);
     }
 }
 
-/// Data of the last run, which others may use too.
-type Loaded = Mutex<Option<(DataConfig, Arc<Split>)>>;
+/// What is shown of a run of the grid while it trains.
+struct Screen<'a> {
+    part: Share<'a>,
+    place: &'a str,
+    /// The first metric of its task.
+    metric: Option<Metric>,
+}
 
-/// The data of `source`: those that are there, or loaded in their place.
-fn load(source: DataConfig, loaded: &Loaded) -> Result<Arc<Split>> {
-    let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, split)) = loaded.as_ref().filter(|(known, _)| *known == source) {
-        return Ok(Arc::clone(split));
+impl Watcher for Screen<'_> {
+    fn stop(&self) -> bool {
+        interrupt::requested()
     }
-    // The old ones first: both may be large.
-    *loaded = None;
-    let split = Arc::new(source.load()?);
-    *loaded = Some((source, Arc::clone(&split)));
-    Ok(split)
+
+    fn step(&mut self, session: &Session<'_>, _: &Clock) {
+        let (p, step) = (session.progress(), session.store().step());
+        let mean = p.loss_sum / p.seen as f64;
+        self.part.show(PART * step / session.total_steps().max(1));
+        let (epoch, epochs) = (p.epoch + 1, session.config().epochs());
+        self.part.bar.set_message(format!("{}  epoch {epoch}/{epochs}  loss {mean:.4}", self.place));
+    }
+
+    fn epoch(
+        &mut self,
+        session: &Session<'_>,
+        folder: &fixnet::train::run::Folder,
+        _: &fixnet::train::run::event::EpochEvent,
+    ) -> fixnet::train::Result<()> {
+        self.metric = session.task().metrics().first().copied();
+        train::draw(session, folder)
+    }
 }
 
 /// Brings a run to its end, if the user lets it.
-fn outcome(cell: &Cell, args: &Args, loaded: &Loaded, part: &Part<'_>, place: &str) -> Result<Outcome> {
-    let bar = part.bar;
-    if folder::is_finished(&cell.path, cell.recipe.epochs) {
-        return Ok(Outcome::Finished(Ended::read(&cell.path)?));
-    }
-    if interrupt::requested() {
-        return Ok(Outcome::Open);
-    }
+fn outcome(cell: &Cell, args: &Args, cache: &Cache, bar: &ProgressBar, place: &str) -> Result<Outcome> {
+    let mut screen = Screen { part: Share::new(bar), place, metric: None };
     bar.set_message(out::name(place));
-    let init = match folder::has_checkpoint(&cell.path) {
-        true => None,
-        false => cell.recipe.init.as_deref().map(crate::import::open).transpose()?,
-    };
-    let mut source = cell.recipe.clone().resolve()?.data;
-    if source.validation == 0.0 && !matches!(source.source, Source::Folder(_)) {
-        // Runs of other seeds have the same data.
-        source.seed = 0;
-    }
-    let split = load(source, loaded)?;
-    let data = &*split;
-    let (mut run, mut folder) = match folder::has_checkpoint(&cell.path) {
-        true => {
-            let (folder, checkpoint, problem) = Folder::open(&cell.path)?;
-            if let Some(problem) = problem {
-                bar.suspend(|| note!("warning: {problem}; goes on from the checkpoint of step {}", checkpoint.step()));
-            }
-            let mut run = Run::resumed(cell.recipe.clone(), data, &checkpoint)?;
-            run.diagnose(folder.diagnostics_every());
-            (run, folder)
-        }
-        false => {
-            let mut run = Run::begin(cell.recipe.clone(), init.as_ref(), data)?;
-            run.diagnose(args.diagnostics);
-            let folder = Folder::create(&cell.path, &run, false)?;
-            (run, folder)
-        }
-    };
-    let watch = Watch {
-        every: args.checkpoint_every,
-        profile: false,
-        bar,
-        stop: &interrupt::requested,
-        step: &|run, _| {
-            let (p, step) = (run.progress(), run.store().step());
-            let mean = p.loss_sum / p.seen as f64;
-            part.show(PART * step / run.total_steps().max(1));
-            bar.set_message(format!("{place}  epoch {}/{}  loss {mean:.4}", p.epoch + 1, run.recipe().epochs));
-        },
-        epoch: &|_| {},
-    };
-    let mut clock = Clock::new(run.store().step());
-    let finished = train::train(&mut run, &mut folder, &watch, &mut clock)
-        .with_context(|| format!("stopped at step {} of {}", run.store().step(), run.total_steps()))?;
-    if !finished {
-        return Ok(Outcome::Open);
-    }
-    drop(folder);
-    let ended = Ended::read(&cell.path)?;
-    if let Some(last) = ended.points.last() {
-        let line = format!("{place}  test accuracy {:.2} %", 100.0 * last.test_accuracy);
+    let mut tell = |line: String| bar.suspend(|| note!("{line}"));
+    let outcome = train_cell(cell, args.diagnostics, args.checkpoint_every, cache, &mut screen, &mut tell)?;
+    if let (Outcome::Finished(ended), Some(metric)) = (&outcome, screen.metric)
+        && let Some(value) = ended.epochs.last().and_then(|last| last.score(Part::Test, metric.name))
+    {
+        let line = format!("{place}  test {} {}", metric.name, metric.unit.text(value));
         train::log_line(bar, args.quiet || args.json, &line);
     }
-    Ok(Outcome::Finished(ended))
+    Ok(outcome)
+}
+
+/// The metrics of the tasks of a grid, the loss last.
+fn metrics(grid: &Grid) -> Vec<Metric> {
+    let mut all: Vec<Metric> = Vec::new();
+    for cell in &grid.cells {
+        let of_task = task::find(&cell.config).map(|kind| kind.metrics).unwrap_or_default();
+        all.extend(of_task.iter().filter(|metric| !all.contains(metric)).copied().collect::<Vec<_>>());
+    }
+    all.push(LOSS);
+    all
 }
 
 /// Prints and writes how the runs of the folder compare, and how to go on with those that are open.
-fn tell(args: &Args, grid: &Grid, outcomes: Vec<Outcome>) -> Result<ExitCode> {
+fn report(args: &Args, grid: &Grid, outcomes: Vec<Outcome>) -> Result<ExitCode> {
     let asked = grid.cells.len();
     // From what is read to what is written, no other process may write.
     let turn = whole::wait_for_turn(&args.out)?;
-    let (grid, outcomes) = whole::of_folder(grid, outcomes, &args.out)?;
+    let mut warnings = Vec::new();
+    let (grid, outcomes) = whole::of_folder(grid, outcomes, &args.out, &mut warnings)?;
+    warnings.iter().for_each(|warning| note!("warning: {warning}"));
     let (grid, outcomes) = (&grid, &outcomes[..]);
-    let rows = table::rows(grid, outcomes);
-    let files = table::write(&args.out, grid, outcomes, &rows)?;
+    let (rows, numbers) = (rows(grid, outcomes), table::numbers(&metrics(grid)));
+    let files = table::write(&args.out, grid, outcomes, &rows, &numbers)?;
     drop(turn);
     let open = outcomes.iter().filter(|o| matches!(o, Outcome::Open)).count();
     let failed: Vec<_> = grid
@@ -227,12 +260,13 @@ fn tell(args: &Args, grid: &Grid, outcomes: Vec<Outcome>) -> Result<ExitCode> {
             "{}",
             json!({
                 "out": text(&args.out), "interrupted": open > 0, "resume": (open > 0).then_some(&command),
-                "failed": failed.len(), "table": table::json(grid, &rows), "runs": table::runs_json(grid, outcomes, asked),
+                "failed": failed.len(), "table": table::json(grid, &rows, &numbers),
+                "runs": table::runs_json(grid, outcomes, asked, &numbers),
                 "files": files.iter().map(|f| text(f)).collect::<Vec<_>>(),
             })
         );
     } else {
-        say!("{}", table::text(grid, &rows));
+        say!("{}", table::text(grid, &rows, &numbers));
         for (cell, reason) in &failed {
             say!("failed: {}: {reason}", cell.path.display());
         }

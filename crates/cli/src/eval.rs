@@ -1,14 +1,15 @@
 //! `fixnet eval`: the test accuracy of a checkpoint.
 
 use crate::export::Packed;
-use crate::folder::existing_checkpoint;
 use crate::machine::Machine;
 use crate::out::{note, say, text};
-use crate::run::recipe_of;
-use crate::trained::{Trained, test_images};
+use crate::train::moved;
 use anyhow::Result;
 use fixnet::checkpoint::Checkpoint;
-use fixnet::prelude::*;
+use fixnet::train::Trained;
+use fixnet::train::run::place::{config_of, existing_checkpoint};
+use fixnet::train::session::Scores;
+use fixnet::train::task::{self, LOSS, Task};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,40 +35,45 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 
 fn eval(args: &Args) -> Result<ExitCode> {
     let path = existing_checkpoint(&args.run)?;
-    if let Some(mut packed) = Packed::open(&path)? {
-        packed.recipe.move_data(args.data.as_deref())?;
-        let test = test_images(&packed.recipe, packed.description())?;
-        let result = packed.evaluate(&test)?;
-        return print(args, json!({ "packed": text(&path), "data": packed.recipe.data }), &test, &result);
+    if let Some(packed) = Packed::open(&path)? {
+        let config = moved(packed.config.clone(), args.data.as_deref())?;
+        let data = task::load_test(&config, &*packed.task)?;
+        let result = packed.evaluate(&*data)?;
+        let of = json!({ "packed": text(&path), "data": config.data().source.to_string() });
+        return print(args, of, &*packed.task, &result);
     }
     let (checkpoint, problem) = Checkpoint::open_or_previous(&path)?;
     if let Some(problem) = problem {
         note!("warning: {problem}");
         note!("warning: the previous checkpoint is evaluated, of step {}", checkpoint.step());
     }
-    let recipe = recipe_of(&checkpoint)?;
-    let mut evaluated = recipe.clone();
-    evaluated.move_data(args.data.as_deref())?;
-    let mut trained = Trained::open(&recipe, &checkpoint)?;
-    let test = test_images(&evaluated, trained.description())?;
-    let result = trained.evaluate(&test)?;
-    let of = json!({ "checkpoint": text(checkpoint.path()), "step": checkpoint.step(), "data": evaluated.data });
-    print(args, of, &test, &result)
+    let config = config_of(&checkpoint)?;
+    let mut trained = Trained::open(&config, &checkpoint)?;
+    let evaluated = moved(config, args.data.as_deref())?;
+    let task = trained.task().clone();
+    let data = task::load_test(&evaluated, &*task)?;
+    let result = trained.evaluate(&*data)?;
+    let source = evaluated.data().source.to_string();
+    let of = json!({ "checkpoint": text(checkpoint.path()), "step": checkpoint.step(), "data": source });
+    print(args, of, &*task, &result)
 }
 
 /// Prints a result; `of` says in JSON of what it is.
-fn print(args: &Args, mut of: Value, test: &Dataset, result: &Evaluation) -> Result<ExitCode> {
-    let Evaluation { loss, accuracy, count } = result;
+fn print(args: &Args, mut of: Value, task: &dyn Task, result: &Scores) -> Result<ExitCode> {
     if args.json {
-        of["images"] = json!(count);
-        of["loss"] = json!(loss);
-        of["accuracy"] = json!(accuracy);
-        of["class_names"] = json!(test.class_names());
+        of["images"] = json!(result.samples);
+        for (name, value) in &result.values {
+            of[*name] = json!(value);
+        }
+        of["class_names"] = json!(task.class_names());
         say!("{of}");
-    } else {
-        say!("images    {count}");
-        say!("loss      {loss:.4}");
-        say!("accuracy  {:.2} %", 100.0 * accuracy);
+        return Ok(ExitCode::SUCCESS);
+    }
+    say!("images    {}", result.samples);
+    for metric in std::iter::once(&LOSS).chain(task.metrics()) {
+        if let Some(value) = result.get(metric.name) {
+            say!("{:<9} {}", metric.name, metric.unit.text(value));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,20 +1,21 @@
 //! `fixnet export`: a trained network as ONNX, packed or as its weights alone, with samples to check a runtime against; and
 //! packed networks for `fixnet eval`.
 
-use crate::folder::{checkpoint_path, existing_checkpoint};
 use crate::machine::Machine;
 use crate::out::{note, say, text};
 use crate::outputs;
-use crate::recipe::Recipe;
-use crate::run::{CONFIG, recipe_of};
-use crate::trained::{BATCH, Trained, test_images};
+use crate::train::moved;
 use crate::usage;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use fixnet::autograd::Array;
 use fixnet::checkpoint::{Checkpoint, Header, Pretrained, TensorFile};
-use fixnet::data::DataDescription;
 use fixnet::export::{class_names, onnx, packed};
-use fixnet::prelude::*;
+use fixnet::plan::Plan;
+use fixnet::tensor::Tensor;
+use fixnet::train::run::place::{RECIPE, checkpoint_path, config_of, existing_checkpoint};
+use fixnet::train::session::{Scores, evaluate};
+use fixnet::train::task::{self, Data, Part, Task};
+use fixnet::train::{Config, Trained};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -90,12 +91,11 @@ fn export(args: &Args) -> Result<ExitCode> {
         note!("warning: {problem}");
         note!("warning: the previous checkpoint is exported, of step {}", checkpoint.step());
     }
-    let mut recipe = recipe_of(&checkpoint)?;
-    recipe.move_data(args.data.as_deref())?;
-    let mut trained = Trained::open(&recipe, &checkpoint)?;
+    let config = moved(config_of(&checkpoint)?, args.data.as_deref())?;
+    let mut trained = Trained::open(&config, &checkpoint)?;
     let plan = trained.plan()?;
     let metadata = BTreeMap::from([
-        (CONFIG.to_string(), recipe.to_toml()?),
+        (RECIPE.to_string(), config.to_toml()?),
         ("digest".to_string(), trained.digest().to_string()),
         ("step".to_string(), checkpoint.step().to_string()),
     ]);
@@ -117,7 +117,7 @@ fn export(args: &Args) -> Result<ExitCode> {
         written.push(("weights", path, bytes(path)?));
     }
     if let Some(path) = &args.samples {
-        samples(path, &plan, &test_images(&recipe, trained.description())?)?;
+        samples(path, &plan, &*task::load_test(&config, &**trained.task())?)?;
         written.push(("samples", path, bytes(path)?));
     }
     if args.json {
@@ -139,32 +139,40 @@ fn bytes(path: &Path) -> Result<u64> {
     Ok(std::fs::metadata(path).with_context(|| path.display().to_string())?.len())
 }
 
-/// Images for a runtime and what fixnet makes of them.
-fn samples(path: &Path, plan: &Plan, data: &Dataset) -> Result<()> {
-    let mut logits = Vec::new();
-    // The plan normalizes.
-    for batch in Loader::new(data, BATCH, Normalize::none(data.channels)) {
-        logits.extend_from_slice(plan.run(batch?.images)?.data());
+/// Test samples for a runtime, and what fixnet makes of them.
+fn samples(path: &Path, plan: &Plan, data: &dyn Data) -> Result<()> {
+    let mut arrays = data.arrays(Part::Test)?;
+    let inputs = arrays.iter().find_map(|(name, array)| match array {
+        Array::F32(t) if name == "images" => Some(t.clone()),
+        _ => None,
+    });
+    let inputs = inputs.context("--samples: expected a task whose inputs are images, found another one")?;
+    let &[count, channels, height, width] = inputs.shape() else {
+        anyhow::bail!("--samples: expected images, found {:?}", inputs.shape());
+    };
+    let (mut outputs, size, image) = (Vec::new(), plan.batch(EVALUATED), channels * height * width);
+    for batch in inputs.data().chunks(size * image) {
+        let n = batch.len() / image;
+        let mut nhwc = Vec::with_capacity(batch.len());
+        for one in batch.chunks_exact(image) {
+            nhwc.extend((0..height * width).flat_map(|p| (0..channels).map(move |c| one[c * height * width + p])));
+        }
+        // The plan normalizes.
+        outputs.extend_from_slice(plan.run(Tensor::from_vec(&[n, height, width, channels], nhwc)?)?.data());
     }
-    let [h, w, c] = data.shape();
-    let mut images = Vec::with_capacity(data.len() * h * w * c);
-    for i in 0..data.len() {
-        let image = data.image(i)?;
-        images.extend((0..c).flat_map(|k| image[k..].iter().step_by(c).map(|&v| f32::from(v) / 255.0)));
-    }
-    let arrays = [
-        ("images".to_string(), Array::F32(Tensor::from_vec(&[data.len(), c, h, w], images)?)),
-        ("logits".to_string(), Array::F32(Tensor::from_vec(&[data.len(), logits.len() / data.len()], logits)?)),
-        ("labels".to_string(), Array::U64(data.labels().iter().map(|&l| l.into()).collect())),
-    ];
+    let logits = Tensor::from_vec(&[count, outputs.len() / count.max(1)], outputs)?;
+    arrays.push(("logits".into(), Array::F32(logits)));
     Ok(TensorFile::save(path, &arrays, &BTreeMap::new())?)
 }
+
+/// Samples that are evaluated at a time.
+const EVALUATED: usize = 256;
 
 /// A packed network with the recipe that it was trained by.
 pub(crate) struct Packed {
     plan: Plan,
-    description: DataDescription,
-    pub(crate) recipe: Recipe,
+    pub(crate) task: std::sync::Arc<dyn Task>,
+    pub(crate) config: Config,
 }
 
 impl Packed {
@@ -177,32 +185,18 @@ impl Packed {
         let (plan, metadata) = packed::load(path)?;
         let place = path.display().to_string();
         let text = metadata
-            .get(CONFIG)
+            .get(RECIPE)
             .with_context(|| format!("{place}: expected the recipe in its metadata, found none"))?;
-        let recipe = Recipe::from_toml(text, &place)?;
-        let normalize = plan.normalize().cloned();
-        let normalize = normalize.with_context(|| format!("{place}: expected a normalization, found none"))?;
-        let (&[h, w, c], &[classes]) = (plan.input_shape(), plan.output_shape()) else {
-            bail!(
-                "{place}: expected a classifier of images, found a network from {:?} to {:?}",
-                plan.input_shape(),
-                plan.output_shape()
-            );
-        };
-        let names = plan.class_names().map(<[String]>::to_vec);
-        let description = DataDescription::of_network(&place, [h, w, c], classes, names, normalize)?;
-        Ok(Some(Self { plan, description, recipe }))
+        let config = Config::recorded(text, &place)?;
+        let task = task::of_plan(&config, &place, &plan)?;
+        Ok(Some(Self { plan, task, config }))
     }
 
-    /// What it was trained on.
-    pub(crate) fn description(&self) -> &DataDescription {
-        &self.description
-    }
-
-    /// Its accuracy on `data`.
-    pub(crate) fn evaluate(&self, data: &Dataset) -> Result<Evaluation> {
-        // The plan normalizes. No file has an evaluation take more memory than a batch is given.
-        let batches = Loader::new(data, self.plan.batch(BATCH), Normalize::none(data.channels));
-        Ok(metrics::evaluate(&self.plan, &mut Store::seeded(0), batches)?)
+    /// Evaluates it on the test part of `data`.
+    pub(crate) fn evaluate(&self, data: &dyn Data) -> Result<Scores> {
+        // The data normalize, as for a network with layers. No file has an evaluation take more memory than a batch is given.
+        let plan = self.plan.clone().without_normalization();
+        let batches = data.batches(Part::Test, plan.batch(EVALUATED))?;
+        Ok(evaluate(&*self.task, &plan, &mut fixnet::autograd::Store::seeded(0), batches)?)
     }
 }

@@ -1,7 +1,6 @@
 //! Figures: panels of lines with bands, drawn as SVG. A PNG is the same SVG, rendered with a font that the program
 //! carries, so that it looks the same on every machine.
 
-use crate::folder;
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
@@ -298,7 +297,7 @@ impl Figure {
         let svg = self.svg()?;
         let paths = Self::paths(stem);
         for (path, data) in paths.iter().zip([svg.as_bytes(), &png(&svg)?]) {
-            folder::write(path, data)?;
+            fixnet::train::run::write(path, data)?;
         }
         Ok(paths)
     }

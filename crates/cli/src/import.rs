@@ -1,17 +1,16 @@
-//! `fixnet import`: weights that PyTorch has trained, as a file to start training from; and the same for `--init`.
+//! `fixnet import`: weights that PyTorch has trained, as a file to start training from.
 
-use crate::folder::existing_checkpoint;
 use crate::out::{note, say, text};
 use crate::outputs;
 use crate::usage;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use fixnet::autograd::Array;
-use fixnet::checkpoint::{Pretrained, TensorFile};
+use fixnet::checkpoint::TensorFile;
 use fixnet::export::{self, torch};
 use fixnet::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `fixnet import`.
@@ -63,27 +62,4 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         imported.identities.iter().for_each(|name| note!("{name}: not in the file; it is the identity now"));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The file that `--init` names: of a run, of fixnet, or of PyTorch.
-pub(crate) fn open(init: &str) -> Result<TensorFile> {
-    Ok(TensorFile::weights(&existing_checkpoint(Path::new(init))?)?)
-}
-
-/// The weights in it for a model and its data, and notes on what does not fit.
-pub(crate) fn weights(file: &TensorFile, model: &ModelSpec, data: &Split) -> Result<(Pretrained, Vec<String>)> {
-    ensure!(
-        !file.header().metadata.contains_key(export::packed::PLAN),
-        "--init {}: expected weights of floats, found a packed network; `fixnet export RUN --weights FILE` writes them",
-        file.path().display()
-    );
-    if file.header().checksum().is_some() {
-        return Ok((Pretrained::new(file.floats()).read_from(file), Vec::new()));
-    }
-    let plan = torch::plan_of(model, data.train.shape(), data.train.classes)?;
-    let imported = torch::translate(file, &plan);
-    let identities =
-        imported.identities.iter().map(|name| format!("{name}: not in the file; it begins as the identity"));
-    let notes = identities.chain(imported.misfits).collect();
-    Ok((Pretrained::new(imported.tensors).read_from(file), notes))
 }

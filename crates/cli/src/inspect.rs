@@ -1,10 +1,10 @@
 //! `fixnet inspect`: what is in a safetensors file.
 
-use crate::folder::existing_checkpoint;
 use crate::out::{name, note, say, text};
 use anyhow::Result;
 use fixnet::checkpoint::{Header, TensorFile};
 use fixnet::export::class_names;
+use fixnet::train::run::place::existing_checkpoint;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;

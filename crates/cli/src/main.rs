@@ -1,38 +1,27 @@
 //! The `fixnet` command: train, evaluate and inspect networks in fixed-point arithmetic.
 #![forbid(unsafe_code)]
 
-mod claim;
 mod compare;
-mod diagnostics;
 mod eval;
 mod export;
 mod figure;
 mod flags;
-mod folder;
-mod history;
 mod import;
 mod info;
 mod inspect;
 mod interrupt;
 mod kernels;
-mod log;
 mod machine;
 mod memory;
-mod names;
 mod out;
 mod outputs;
 mod plot;
-mod processes;
 mod profile;
-mod recipe;
 mod recipes;
 mod report;
-mod run;
 mod spreadsheet;
 mod summary;
-mod tensorboard;
 mod train;
-mod trained;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -99,11 +88,11 @@ checkpoint is damaged, the one before it is used, and a message says so.")]
 Examples:
   fixnet compare digits --bits 32/32/32,4/4/4 --gradient-rules lbt,min-max --seeds 1..3 --epochs 2
   fixnet compare --recipes digits,mlp-digits --optimizers sgd,sgdt --bits 2/2/32 --out runs/trs
-  fixnet compare digits --optimizers sgdt --set transition_scope=model,layer --diagnostics
+  fixnet compare digits --optimizers sgdt --set transition.scope=model,layer --diagnostics
   fixnet compare digits --seeds 1..8 --jobs 4       four runs at a time
   fixnet compare --grid grid.toml --out runs/grid
 
-Every flag that sets a key of the recipe takes a list with commas, and so does --set KEY=A,B for any
+Every flag that sets a key of the recipe takes a list with commas, and so does --set TABLE.KEY=A,B for any
 other key; every mix of their values is a run folder in --out. Mixes that differ
 in nothing that matters (a float network under several gradient rules) are one run. Ctrl-C saves;
 the same command goes on, and with more values it trains only what is new. The mean and the
@@ -149,7 +138,7 @@ Examples:
 The state is compared at steps 0, 1, 10, 100, …, at the end of each epoch and with the checkpoint.
 Exit code 1 and the first difference if there is one.")]
     Verify(verify::Args),
-    /// Evaluate the checkpoint of a run on its test images
+    /// Evaluate the checkpoint of a run on its test data
     #[command(after_help = "\
 Examples:
   fixnet eval runs/digits-4-4-4-s1
@@ -196,7 +185,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   fixnet recipes
-  fixnet recipes cifar10-resnet20 > mine.toml")]
+  fixnet recipes cifar10-resnet20 > mine.toml
+  fixnet recipes --keys                 all keys, with their meaning")]
     Recipes(recipes::Args),
     /// Show what this CPU can do and which kernels are chosen
     #[command(after_help = "\

@@ -1,8 +1,8 @@
 //! The one check of the files that a command is told to write: none of them may take the place of what must not be lost.
 
-use crate::folder;
 use crate::usage;
 use anyhow::{Result, anyhow};
+use fixnet::train::run::place::part_of_run;
 use std::path::{Path, PathBuf};
 
 /// Fails if an output is also an input, is named twice, or is a file of a run. `own` is the part of runs that the command
@@ -18,7 +18,7 @@ pub(crate) fn check(outputs: &[&Path], inputs: &[&Path], own: Option<&str>) -> R
         if places[..i].contains(place) {
             return refuse(output, "expected a file for each output, found one for two");
         }
-        if folder::part_of_run(place).is_some_and(|part| Some(part) != own) {
+        if part_of_run(place).is_some_and(|part| Some(part) != own) {
             return refuse(output, "expected a file of its own, found one of a run; choose another name or folder");
         }
         if output.canonicalize().is_ok_and(|output| inputs.contains(&output)) {

@@ -1,12 +1,14 @@
 //! `fixnet plot`: what runs have logged, in the form of the papers' figures; and the curves that every run draws.
 
 use crate::figure::{self, Figure, Line, Panel};
-use crate::folder;
-use crate::history::{History, Point};
 use crate::out::{say, text};
 use crate::outputs;
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use fixnet::train::compare::names::short;
+use fixnet::train::run::event::{DiagnosticLayer, EpochEvent, LayerTransition};
+use fixnet::train::run::{History, place};
+use fixnet::train::task::{self, LOSS, Metric, Part, Unit};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -35,18 +37,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     for path in &args.runs {
         paths.extend(runs_in(path)?);
     }
-    let histories = paths.iter().map(|path| History::read(path)).collect::<Result<Vec<_>>>()?;
+    let histories = paths.iter().map(|path| Ok(History::read(path)?)).collect::<Result<Vec<_>>>()?;
     let labels = labels(&histories);
     let runs: Vec<_> = labels.into_iter().zip(histories).map(|(label, run)| Named { label, run }).collect();
     let out = match (&args.out, &args.runs[..]) {
         (Some(out), _) => out.clone(),
-        (None, [only]) => folder::plots_path(only)?,
+        (None, [only]) => place::plots_path(only)?,
         (None, _) => PathBuf::from("plots"),
     };
     let figures: Vec<_> = figures(&runs).into_iter().filter(|(_, figure)| !figure.is_empty()).collect();
     ensure!(!figures.is_empty(), "{}: expected numbers to draw, found none yet", args.runs[0].display());
     let places: Vec<PathBuf> = figures.iter().flat_map(|(name, _)| Figure::paths(&out.join(name))).collect();
-    outputs::check(&places.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &[], Some(folder::PLOTS))?;
+    outputs::check(&places.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &[], Some(place::PLOTS))?;
     fixnet::files::create_folder(&out).with_context(|| out.display().to_string())?;
     let mut files = Vec::new();
     for (name, figure) in figures {
@@ -65,15 +67,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// A run folder itself, or those in a folder of runs, by name.
 fn runs_in(path: &Path) -> Result<Vec<PathBuf>> {
-    if folder::looks_like_a_run(path) {
+    if place::looks_like_a_run(path) {
         return Ok(vec![path.into()]);
     }
     if !path.is_dir() {
-        folder::existing_config(path)?;
+        place::existing_config(path)?;
     }
     let entries = std::fs::read_dir(path).with_context(|| path.display().to_string())?;
     let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-    found.retain(|path| folder::looks_like_a_run(path));
+    found.retain(|path| place::looks_like_a_run(path));
     found.sort();
     ensure!(!found.is_empty(), "{}: expected the folder of a run, or of runs, found neither", path.display());
     Ok(found)
@@ -82,12 +84,19 @@ fn runs_in(path: &Path) -> Result<Vec<PathBuf>> {
 /// Runs by the settings in which they differ, or by their folders where that is not enough.
 fn labels(runs: &[History]) -> Vec<String> {
     let settings = |run: &History| {
-        let r = &run.recipe;
-        let (name, data) = (r.name.clone(), crate::names::short("data", &r.data));
-        let (model, bits) = (r.model.clone(), r.bits.clone());
-        let (scheme, rule, optimizer) = (r.scheme.clone(), r.gradient_rule.clone(), r.optimizer.clone());
-        let (scope, talr) = (r.transition_scope.clone(), r.talr_rule.clone());
-        [name, data, model, bits, scheme, rule, optimizer, scope, talr, format!("seed {}", r.seed)]
+        let (s, q) = (run.config.settings(), &run.config.settings().quantization);
+        [
+            s.name.clone(),
+            short("data.source", &s.data.source.to_string()),
+            s.model.name.to_string(),
+            q.bits.to_string(),
+            q.scheme.to_string(),
+            q.gradient_rule.to_string(),
+            s.optimizer.name.clone(),
+            s.transition.scope.to_string(),
+            s.transition.rule.to_string(),
+            format!("seed {}", s.run.seed),
+        ]
     };
     let all: Vec<_> = runs.iter().map(settings).collect();
     let differ: Vec<usize> = (0..10).filter(|&i| all.iter().any(|s| s[i] != all[0][i])).collect();
@@ -99,9 +108,11 @@ fn labels(runs: &[History]) -> Vec<String> {
 
 /// Every figure by the name of its files.
 fn figures(runs: &[Named]) -> Vec<(&'static str, Figure)> {
-    let histories: Vec<_> = runs.iter().map(|n| (n.label.as_str(), &n.run.points[..])).collect();
+    let histories: Vec<_> = runs.iter().map(|n| (n.label.as_str(), &n.run.epochs[..])).collect();
+    let kind = runs.first().and_then(|n| task::find(&n.run.config).ok());
+    let metric = kind.and_then(|kind| kind.metrics.first().copied());
     vec![
-        ("curves", curves(&histories)),
+        ("curves", curves(&histories, metric)),
         ("gamma", gamma(runs)),
         ("transitions", transitions(runs)),
         ("errors", errors(runs)),
@@ -112,47 +123,46 @@ fn figures(runs: &[Named]) -> Vec<(&'static str, Figure)> {
     ]
 }
 
-/// Loss and accuracy over the epochs.
-pub(crate) fn curves(runs: &[(&str, &[Point])]) -> Figure {
+/// Loss and the first metric over the epochs.
+pub(crate) fn curves(runs: &[(&str, &[EpochEvent])], metric: Option<Metric>) -> Figure {
     let one = runs.len() == 1;
-    let [mut loss, mut accuracy] = ["loss", "test accuracy"].map(|title| Panel {
-        title: title.into(),
-        x: "epoch",
-        y: title.into(),
-        ..Panel::default()
-    });
-    for (i, (name, points)) in runs.iter().enumerate() {
-        let line = |label: &str, color: usize, dashed, of: fn(&Point) -> f64| Line {
-            label: if one { label.into() } else { format!("{name}, {label}") },
-            color: figure::color(color),
-            dashed,
-            points: points.iter().map(|p| (p.epoch as f64, of(p))).collect(),
-            ..Line::default()
-        };
-        let other = if one { 1 } else { i };
-        loss.lines.push(line("train", i, false, |p| p.train_loss));
-        loss.lines.push(line("test", other, !one, |p| p.test_loss));
-        accuracy.lines.push(line("test", other, !one, |p| p.test_accuracy));
-    }
-    accuracy.y = "share of test images".into();
-    Figure { rows: vec![vec![loss, accuracy]] }
+    let shown: Vec<Metric> = std::iter::once(LOSS).chain(metric).collect();
+    let panel = |metric: &Metric| {
+        let name = metric.name;
+        let lines = runs.iter().enumerate().flat_map(|(i, (run, epochs))| {
+            let line = |part: Part, color: usize, dashed| Line {
+                label: if one { part.name().into() } else { format!("{run}, {}", part.name()) },
+                color: figure::color(color),
+                dashed,
+                points: epochs.iter().filter_map(|e| Some((e.epoch as f64, e.score(part, name)?))).collect(),
+                ..Line::default()
+            };
+            let other = if one { 1 } else { i };
+            // Training data are varied, so that only their loss compares with that of test data.
+            let train = (*metric == LOSS).then(|| line(Part::Train, i, false));
+            train.into_iter().chain([line(Part::Test, other, !one)])
+        });
+        let title = if *metric == LOSS { name.to_string() } else { format!("test {name}") };
+        let y = if metric.unit == Unit::Share { format!("{name}, 0 to 1") } else { name.into() };
+        Panel { title, x: "epoch", y, lines: lines.collect(), ..Panel::default() }
+    };
+    Figure { rows: vec![shown.iter().map(panel).collect()] }
 }
 
-/// gamma of every layer: a panel a run.
+/// gamma of every layer: a panel per run.
 fn gamma(runs: &[Named]) -> Figure {
     let panel = |Named { label, run }: &Named| {
         // Without diagnostics the metrics have it, more seldom.
-        let seen = if run.seen.is_empty() { None } else { Some(run.layers_with("gradient")) };
-        let layers = seen.unwrap_or_else(|| {
-            let first = run.steps.first().and_then(|line| line["gamma"].as_object());
-            first.map(|all| all.keys().map(String::as_str).collect()).unwrap_or_default()
-        });
+        let layers: Vec<&str> = match run.seen.is_empty() {
+            false => layers_with(run, |layer| layer.gradient.is_some()),
+            true => run.steps.first().map(|step| step.gamma.keys().map(String::as_str).collect()).unwrap_or_default(),
+        };
         let line = |(i, layer): (usize, &&str)| Line {
             label: layer.to_string(),
             color: figure::shade(i, layers.len()),
             points: match run.seen.is_empty() {
-                true => series(&run.steps, |line| line["gamma"][*layer].as_f64()),
-                false => series(&run.seen, |line| line["layers"][*layer]["gradient"]["gamma"].as_f64()),
+                true => run.steps.iter().filter_map(|s| Some((s.step as f64, *s.gamma.get(*layer)?))).collect(),
+                false => seen(run, layer, |layer| layer.gradient.as_ref()?.gamma),
             },
             ..Line::default()
         };
@@ -170,36 +180,89 @@ fn gamma(runs: &[Named]) -> Figure {
     Figure { rows: panels.chunks(2).map(<[_]>::to_vec).collect() }
 }
 
+/// The layers of which something was seen.
+fn layers_with(run: &History, has: impl Fn(&DiagnosticLayer) -> bool) -> Vec<&str> {
+    let mut layers = run.layers();
+    layers.retain(|layer| run.seen.iter().any(|step| step.layers.get(*layer).is_some_and(&has)));
+    layers
+}
+
+/// A number of a layer over the steps that were looked at; steps without it are left out.
+fn seen(run: &History, layer: &str, of: impl Fn(&DiagnosticLayer) -> Option<f64>) -> Vec<(f64, f64)> {
+    run.seen.iter().filter_map(|step| Some((step.step as f64, of(step.layers.get(layer)?)?))).collect()
+}
+
+/// The rates of a step: of the model, and of the layers that have one of their own.
+struct Rates<'a> {
+    step: f64,
+    rate: Option<f64>,
+    target: Option<f64>,
+    running: Option<f64>,
+    talr: Option<f64>,
+    layers: Vec<(&'a str, &'a LayerTransition)>,
+}
+
+/// The rates of a run, from where there are more of them.
+fn rates(run: &History) -> Vec<Rates<'_>> {
+    if run.steps.len() >= run.seen.len() {
+        let of = |s| {
+            let s: &fixnet::train::run::event::StepEvent = s;
+            Rates {
+                step: s.step as f64,
+                rate: s.transition_rate,
+                target: s.target_transition_rate,
+                running: s.running_transition_rate,
+                talr: s.talr,
+                layers: s.layers.iter().map(|(name, t)| (name.as_str(), t)).collect(),
+            }
+        };
+        return run.steps.iter().map(of).collect();
+    }
+    let of = |s| {
+        let s: &fixnet::train::run::event::DiagnosticStep = s;
+        Rates {
+            step: s.step as f64,
+            rate: s.transition_rate,
+            target: s.target_transition_rate,
+            running: s.running_transition_rate,
+            talr: s.talr,
+            layers: s.layers.iter().filter_map(|(name, l)| Some((name.as_str(), l.transition.as_ref()?))).collect(),
+        }
+    };
+    run.seen.iter().map(of).collect()
+}
+
 /// R_t, K_t and U_t; without scheduling, the transition rate k_t itself.
 fn transitions(runs: &[Named]) -> Figure {
     let panel = |title: &str, y: &str| Panel { title: title.into(), x: "step", y: y.into(), ..Panel::default() };
     // Of the model, then of the layers that have a rate of their own.
     let mut rows = vec![[panel("transition rate", "share of weights"), panel("transition-adaptive rate", "U")]];
     for (i, Named { label, run }) in runs.iter().enumerate() {
-        let lines = if run.steps.len() >= run.seen.len() { &run.steps } else { &run.seen };
-        let twin = lines.iter().any(|line| line["talr"].is_f64());
+        let lines = rates(run);
+        let twin = lines.iter().any(|line| line.talr.is_some());
         let draw = |row: &mut [Panel; 2], layer: Option<&str>| {
-            let of = |line: &Value, key: &str| match layer {
-                None => line[key].as_f64(),
-                Some(layer) => transition(line, layer)[key].as_f64(),
-            };
-            let mut add = |panel: usize, words: &str, key: &str, dashed| {
-                let points = series(lines, |line| of(line, key));
+            type Of = fn(&Rates<'_>, Option<&LayerTransition>) -> Option<f64>;
+            let mut add = |panel: usize, words: &str, of: Of, dashed| {
+                let value = |line: &Rates<'_>| match layer {
+                    None => of(line, None),
+                    Some(layer) => of(line, Some(line.layers.iter().find(|(name, _)| *name == layer)?.1)),
+                };
+                let points = lines.iter().filter_map(|line| Some((line.step, value(line)?))).collect();
                 let label = if runs.len() == 1 { words.into() } else { format!("{label}: {words}") };
                 let line = Line { label, color: figure::color(i), dashed, points, ..Line::default() };
                 row[panel].lines.push(line);
             };
             if twin {
-                add(0, "K, running rate", "running_transition_rate", false);
-                add(0, "R, target", "target_transition_rate", true);
-                add(1, "U", "talr", false);
+                add(0, "K, running rate", |l, t| t.map_or(l.running, |t| Some(t.running_transition_rate)), false);
+                add(0, "R, target", |l, t| t.map_or(l.target, |t| Some(t.target_transition_rate)), true);
+                add(1, "U", |l, t| t.map_or(l.talr, |t| Some(t.talr)), false);
             } else {
-                add(0, "k, rate of a step", "transition_rate", false);
+                add(0, "k, rate of a step", |l, t| t.map_or(l.rate, |t| Some(t.transition_rate)), false);
             }
         };
         draw(&mut rows[0], None);
-        let layers: Vec<&str> =
-            run.layers().filter(|layer| lines.iter().any(|l| !transition(l, layer).is_null())).collect();
+        let has = |layer: &&str| lines.iter().any(|l| l.layers.iter().any(|(name, _)| name == layer));
+        let layers: Vec<&str> = run.layers().into_iter().filter(has).collect();
         for (k, i) in places(layers.len()).into_iter().enumerate() {
             if rows.len() < k + 2 {
                 let title = |what: &str| format!("{what}, {}", layers[i]);
@@ -211,34 +274,37 @@ fn transitions(runs: &[Named]) -> Figure {
     Figure { rows: rows.into_iter().map(|row| row.into_iter().filter(|panel| !panel.is_empty()).collect()).collect() }
 }
 
-/// The numbers of a layer that has a transition rate of its own, from a line of the metrics or of the diagnostics.
-fn transition<'a>(line: &'a Value, layer: &str) -> &'a Value {
-    let layer = &line["layers"][layer];
-    if layer["talr"].is_f64() { layer } else { &layer["transition"] }
-}
-
 /// E(G_L) and E(G) by run in an early, a middle and a late layer.
 fn errors(runs: &[Named]) -> Figure {
-    let row = |y, key| by_place(runs, "gradient", y, |layer| layer["gradient"][key].as_f64());
-    Figure { rows: vec![row("E(G_L) / max |g|", "large_error"), row("E(G) / max |g|", "error")] }
+    Figure {
+        rows: vec![
+            by_place(runs, "E(G_L) / max |g|", true, |layer| layer.gradient.as_ref()?.large_error),
+            by_place(runs, "E(G) / max |g|", true, |layer| layer.gradient.as_ref()?.error),
+        ],
+    }
 }
 
-/// E(G_L) and E(G) of what each rule would have chosen for the same gradients: two rows a run.
+/// E(G_L) and E(G) of what each rule would have chosen for the same gradients: two rows per run.
 fn rivals(runs: &[Named]) -> Figure {
     let mut rows = Vec::new();
     for Named { label, run } in runs {
-        let layers = run.layers_with("gradient");
-        let first = run.seen.iter().find_map(|line| line["layers"][*layers.first()?]["gradient"]["rivals"].as_object());
+        let layers = layers_with(run, |layer| layer.gradient.is_some());
+        let first = layers.first().and_then(|layer| {
+            run.seen.iter().find_map(|step| Some(&step.layers.get(*layer)?.gradient.as_ref()?.rivals))
+        });
         let mut rules: Vec<&str> = first.map(|all| all.keys().map(String::as_str).collect()).unwrap_or_default();
         // Over the others: it often lies on one of them.
         rules.sort_by_key(|rule| *rule == "lbt");
-        for (y, key) in [("E(G_L) / max |g|", "large_error"), ("E(G) / max |g|", "error")] {
+        for (y, large) in [("E(G_L) / max |g|", true), ("E(G) / max |g|", false)] {
             let panel = |i: usize| {
                 let layer = layers[i];
                 let line = |(i, rule): (usize, &&str)| Line {
                     label: rule.to_string(),
                     color: figure::color(i),
-                    points: series(&run.seen, |line| line["layers"][layer]["gradient"]["rivals"][*rule][key].as_f64()),
+                    points: seen(run, layer, |layer| {
+                        let rival = layer.gradient.as_ref()?.rivals.get(*rule)?;
+                        if large { rival.large_error } else { rival.error }
+                    }),
                     ..Line::default()
                 };
                 let title = if runs.len() == 1 { layer.to_string() } else { format!("{label}: {layer}") };
@@ -253,27 +319,25 @@ fn rivals(runs: &[Named]) -> Figure {
 
 /// Effective steps of the weights and their distances to the next transition, in an early, a middle and a late layer.
 fn steps(runs: &[Named]) -> Figure {
-    let row = |y, key| by_place(runs, "weight", y, |layer| layer["weight"][key].as_f64());
     Figure {
         rows: vec![
-            row("mean step of latents / s", "latent_step"),
-            row("mean step of quantized / s", "quantized_step"),
-            row("distance to transition / levels", "distance"),
+            by_place(runs, "mean step of latents / s", false, |layer| layer.weight.as_ref()?.latent_step),
+            by_place(runs, "mean step of quantized / s", false, |layer| layer.weight.as_ref()?.quantized_step),
+            by_place(runs, "distance to transition / levels", false, |layer| layer.weight.as_ref()?.distance),
         ],
     }
 }
 
-/// A row of panels of an early, a middle and a late layer, each with a line a run.
-fn by_place(runs: &[Named], what: &str, y: &str, of: impl Fn(&Value) -> Option<f64>) -> Vec<Panel> {
+/// A row of panels of an early, a middle and a late layer, each with a line per run.
+fn by_place(runs: &[Named], y: &str, log: bool, of: impl Fn(&DiagnosticLayer) -> Option<f64>) -> Vec<Panel> {
     let mut panels: Vec<(Vec<&str>, Panel)> = Vec::new();
     for (i, Named { label, run }) in runs.iter().enumerate() {
-        let layers = run.layers_with(what);
+        let layers = layers_with(run, |layer| of(layer).is_some());
         for (k, at) in places(layers.len()).into_iter().enumerate() {
-            let points = series(&run.seen, |line| of(&line["layers"][layers[at]]));
+            let points = seen(run, layers[at], &of);
             let line = Line { label: label.clone(), color: figure::color(i), points, ..Line::default() };
             if panels.len() <= k {
-                panels
-                    .push((Vec::new(), Panel { x: "step", y: y.into(), log: what == "gradient", ..Panel::default() }));
+                panels.push((Vec::new(), Panel { x: "step", y: y.into(), log, ..Panel::default() }));
             }
             panels[k].0.push(layers[at]);
             panels[k].1.lines.push(line);
@@ -286,30 +350,33 @@ fn by_place(runs: &[Named], what: &str, y: &str, of: impl Fn(&Value) -> Option<f
     panels.into_iter().map(titled).collect()
 }
 
-/// Histograms at the first, a middle and the last step that were looked at: a row a run.
+/// Histograms at the first, a middle and the last step that were looked at: a row per run.
 fn histograms(runs: &[Named], what: &str) -> Figure {
     let gradient = what == "gradient";
+    let histogram = |layer: &DiagnosticLayer| match gradient {
+        true => layer.gradient.as_ref().map(|g| g.histogram.clone()),
+        false => layer.weight.as_ref().map(|w| w.histogram.clone()),
+    };
     let mut rows = Vec::new();
     for Named { label, run } in runs {
-        let bins = run.head.as_ref().map_or(&Value::Null, |head| &head[format!("{what}_bins")]);
-        let (Some(low), Some(high)) = (bins["low"].as_f64(), bins["high"].as_f64()) else { continue };
-        let layers = run.layers_with(what);
+        let Some(head) = &run.head else { continue };
+        let bins = if gradient { &head.gradient_bins } else { &head.weight_bins };
+        let (low, high) = (bins.low, bins.high);
+        let layers = layers_with(run, |layer| histogram(layer).is_some());
         let panel = |i: usize| {
             let layer = layers[i];
-            let seen: Vec<&Value> =
-                run.seen.iter().filter(|line| line["layers"][layer][what]["histogram"].is_array()).collect();
+            let seen: Vec<(u64, Vec<u64>)> =
+                run.seen.iter().filter_map(|s| Some((s.step, histogram(s.layers.get(layer)?)?))).collect();
             let lines = places(seen.len()).into_iter().enumerate().map(|(k, at)| {
-                let counts: Vec<f64> = seen[at]["layers"][layer][what]["histogram"]
-                    .as_array()
-                    .map(|counts| counts.iter().filter_map(Value::as_f64).collect())
-                    .unwrap_or_default();
+                let (step, counts) = &seen[at];
+                let counts: Vec<f64> = counts.iter().map(|&n| n as f64).collect();
                 let (sum, width) = (counts.iter().sum::<f64>().max(1.0), (high - low) / counts.len().max(1) as f64);
                 let edges = counts.iter().enumerate().flat_map(|(i, n)| {
                     // An empty bin has no place on a logarithmic axis: half a count stands for it.
                     let (left, share) = (low + i as f64 * width, if gradient { n.max(0.5) } else { *n } / sum);
                     [(left, share), (left + width, share)]
                 });
-                let label = format!("step {}", seen[at]["step"]);
+                let label = format!("step {step}");
                 Line { label, color: figure::color(k), points: edges.collect(), ..Line::default() }
             });
             let x = if gradient { "gradient / max |g|" } else { "latent weight / scale" };
@@ -327,9 +394,4 @@ fn places(count: usize) -> Vec<usize> {
     places.dedup();
     places.truncate(count);
     places
-}
-
-/// A number over the steps of some lines; lines without it are left out.
-fn series(lines: &[Value], of: impl Fn(&Value) -> Option<f64>) -> Vec<(f64, f64)> {
-    lines.iter().filter_map(|line| Some((line["step"].as_f64()?, of(line)?))).collect()
 }

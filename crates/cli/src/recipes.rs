@@ -1,9 +1,10 @@
 //! `fixnet recipes`: the built-in recipes, to read and to start one's own from.
 
 use crate::out::{say, write};
-use crate::recipe::{BUILT_IN, Recipe, names};
 use crate::usage;
 use anyhow::{Result, anyhow};
+use fixnet::train::Settings;
+use fixnet::train::config::{BUILT_IN, keys, names};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -12,12 +13,19 @@ use std::process::ExitCode;
 pub(crate) struct Args {
     /// Print this recipe
     name: Option<String>,
+    /// Print all keys of a recipe: their meaning, values, defaults and flags
+    #[arg(long, conflicts_with_all = ["name", "json"])]
+    keys: bool,
     /// Print JSON, with all settings
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    if args.keys {
+        write(keys::reference().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let wanted = |name: &str| args.name.as_deref().is_none_or(|n| n == name);
     let found: Vec<_> = BUILT_IN.iter().filter(|(name, _)| wanted(name)).collect();
     if found.is_empty() {
@@ -25,7 +33,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         return Err(usage(anyhow!("recipe `{name}`: expected one of {}", names())));
     }
     if args.json {
-        let all: Result<Vec<Recipe>> = found.iter().map(|(name, _)| Recipe::find(name)).collect();
+        let all: Result<Vec<Settings>> = found.iter().map(|(name, _)| Ok(Settings::find(name)?)).collect();
         match (&all?[..], &args.name) {
             ([one], Some(_)) => say!("{}", json!(one)),
             (all, _) => say!("{}", json!(all)),

@@ -1,13 +1,12 @@
 //! `fixnet summary`: the layers of a network with their shapes, parameters, bits and multiply-adds.
 
-use crate::folder::existing_checkpoint;
 use crate::out::say;
-use crate::recipe::Recipe;
-use crate::run::recipe_of;
-use crate::trained::describe;
 use anyhow::Result;
+use fixnet::autograd::Store;
 use fixnet::checkpoint::Checkpoint;
-use fixnet::prelude::*;
+use fixnet::plan::Plan;
+use fixnet::train::run::place::{config_of, existing_checkpoint};
+use fixnet::train::task;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,36 +53,44 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let is_run = path.is_dir() || path.extension().is_some_and(|e| e == "safetensors");
     let checkpoint = is_run.then(|| existing_checkpoint(&path)).transpose()?;
     let checkpoint = checkpoint.map(|file| Checkpoint::open_or_previous(&file)).transpose()?.map(|(found, _)| found);
-    let mut recipe = match &checkpoint {
-        Some(checkpoint) => recipe_of(checkpoint)?,
-        None => Recipe::find(&args.recipe)?,
+    let mut settings = match &checkpoint {
+        Some(checkpoint) => config_of(checkpoint)?.settings().clone(),
+        None => crate::train::find(&args.recipe)?,
     };
-    recipe.bits = args.bits.clone().unwrap_or(recipe.bits);
-    recipe.model = args.model.clone().unwrap_or(recipe.model);
-    let parts = recipe.resolve().map_err(crate::usage)?;
-    let (input, classes, class_names) = match (args.input, args.classes, &checkpoint) {
-        (Some(input), Some(classes), _) => (input, classes, None),
-        (input, classes, Some(checkpoint)) => {
-            let known = describe(&recipe, checkpoint)?;
-            let names = known.class_names().map(<[String]>::to_vec);
-            (input.unwrap_or(known.shape), classes.unwrap_or(known.classes), names)
+    for (key, value) in [("quantization.bits", &args.bits), ("model.name", &args.model)] {
+        if let Some(value) = value {
+            settings.set(key, value.as_str().into()).map_err(|e| crate::usage(e.into()))?;
         }
-        (input, classes, None) => {
-            let train = parts.data.load()?.train;
-            let names = Some(train.class_names().to_vec());
-            (input.unwrap_or(train.shape()), classes.unwrap_or(train.classes), names)
+    }
+    let config = settings.check().map_err(|e| crate::usage(e.into()))?;
+    let (task, class_names) = match (args.input, args.classes, &checkpoint) {
+        (Some(input), Some(classes), _) => (task::of_shape(&config, input, classes)?, None),
+        (input, classes, found) => {
+            let known = match found {
+                Some(found) => task::recorded(&config, &found.path().display().to_string(), found.metadata())?,
+                None => task::load(&config)?.0,
+            };
+            // Other classes than those of the data have no names.
+            let names = known.class_names().map(<[String]>::to_vec).filter(|_| classes.is_none());
+            match (input, classes) {
+                (None, None) => (known, names),
+                (input, classes) => {
+                    let own = <[usize; 3]>::try_from(known.input_shape()).unwrap_or([1; 3]);
+                    let classes = classes.or(known.classes()).unwrap_or(1);
+                    (task::of_shape(&config, input.unwrap_or(own), classes)?, names)
+                }
+            }
         }
     };
-    // Other classes than those of the data have no names.
-    let class_names = class_names.filter(|_| args.classes.is_none());
     // Of a checkpoint as it is, the model is the one that it holds: a larger one is not even built.
     let as_it_is = args.bits.is_none() && args.model.is_none() && args.input.is_none() && args.classes.is_none();
     let mut store = match &checkpoint {
         Some(checkpoint) if as_it_is => checkpoint.expected_in(Store::seeded(0)),
         _ => Store::seeded(0),
     };
-    let net = models::build(&mut store, &parts.model, input, classes, &parts.quant)?;
-    let summary = Plan::of(&net, &mut store, &input)?.summary();
+    let net = task.build(&mut store, &config)?;
+    let input = task.input_shape();
+    let summary = Plan::of(&*net, &mut store, &input)?.summary();
     if !args.json {
         say!("{summary}");
         return Ok(ExitCode::SUCCESS);

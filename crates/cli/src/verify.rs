@@ -1,12 +1,12 @@
 //! `fixnet verify`: replays a recorded run and compares the digests of its state, on this machine or another.
 
-use crate::folder;
-use crate::history;
 use crate::machine::Machine;
-use crate::out::{say, text};
-use crate::run::Run;
+use crate::out::{note, say, text};
+use crate::train::moved;
 use anyhow::{Result, ensure};
 use fixnet::checkpoint::Checkpoint;
+use fixnet::train::run::place;
+use fixnet::train::{Session, task};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,32 +41,36 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn verify(args: &Args) -> Result<ExitCode> {
-    let checkpoint = folder::existing_checkpoint(&args.run)?;
-    let mut recipe = history::recipe(&args.run)?;
-    recipe.move_data(args.data.as_deref())?;
-    let data = recipe.resolve()?.data.load()?;
-    let recorded = folder::digests(&args.run)?;
-    let mut expected: Vec<Expected> =
-        recorded.into_iter().map(|(step, digest)| Expected { step, digest, source: "digests.jsonl" }).collect();
+    let checkpoint = place::existing_checkpoint(&args.run)?;
+    let config = moved(place::config(&args.run)?, args.data.as_deref())?;
+    let (task, data) = task::load(&config)?;
+    let recorded = place::digests(&args.run)?;
+    let recorded = recorded.into_iter().map(|e| Expected { step: e.step, digest: e.digest, source: "digests.jsonl" });
+    let mut expected: Vec<Expected> = recorded.collect();
     let checkpoint = Checkpoint::open(&checkpoint)?;
-    let saved = Run::resumed(recipe.clone(), &data, &checkpoint)?;
+    let mut notes = Vec::new();
+    let saved = Session::resumed(config.clone(), task.clone(), &*data, &checkpoint, &mut notes)?;
+    notes.iter().for_each(|line| note!("{line}"));
     expected.push(Expected { step: checkpoint.step(), digest: saved.digest(), source: "checkpoint.safetensors" });
     drop((saved, checkpoint));
     expected.retain(|e| args.steps.is_none_or(|most| e.step <= most));
     expected.sort_by_key(|e| e.step);
     ensure!(!expected.is_empty(), "{}: expected recorded digests, found none", args.run.display());
 
-    let mut run = match recipe.init {
+    let mut run = match config.settings().run.init {
         // The weights that it started from are kept with it.
-        Some(_) => Run::resumed(recipe, &data, &Checkpoint::open(&folder::start_path(&args.run))?)?,
-        None => Run::new(recipe, &data)?,
+        Some(_) => {
+            let start = Checkpoint::open(&place::start_path(&args.run))?;
+            Session::resumed(config, task, &*data, &start, &mut Vec::new())?
+        }
+        None => Session::new(config, task, &*data)?,
     };
     let mut equal = 0;
     let mut last = None;
     for e in &expected {
         while run.store().step() < e.step && !run.is_finished() {
             if run.step()?.is_none() {
-                run.next_epoch();
+                run.next_epoch()?;
             }
         }
         let found = if run.store().step() == e.step { run.digest() } else { "the end of the run".into() };

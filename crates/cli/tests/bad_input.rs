@@ -23,17 +23,17 @@ fn settings() {
     with(&["--scales", "free"], &["free", "learned or fixed"]);
     with(&["--model", "edsr"], &["edsr", "classifier"]);
     with(&["--optimizer", "lion"], &["lion", "sgdt"]);
-    with(&["--set", "talr_rule=quick", "--optimizer", "adamt"], &["quick", "multiplicative"]);
-    with(&["--set", "talr=damped"], &["talr", "talr_rule"]);
+    with(&["--set", "transition.rule=quick", "--optimizer", "adamt"], &["quick", "multiplicative"]);
+    with(&["--set", "talr_rule=damped"], &["talr_rule", "transition.rule"]);
     with(&["--batch-size", "0"], &["batch_size", "at least 1"]);
     with(&["--threads", "0"], &["--threads", "1 to 1024", "found 0"]);
     with(&["--threads", "100000"], &["--threads", "1 to 1024", "found 100000"]);
-    with(&["--epochs", "1", "--set", "epochs=3"], &["epochs", "found both"]);
+    with(&["--epochs", "1", "--set", "run.epochs=3"], &["epochs", "found both"]);
     with(&["--seed", "9223372036854775808"], &["9223372036854775807"]);
     // Keys without influence here are held to their ranges as well.
-    with(&["--set", "talr_rule=quick"], &["quick", "multiplicative"]);
-    with(&["--set", "transition_factor=-1"], &["transition-rate factor", "-1"]);
-    with(&["--set", "betas=[0.9, 0.99, 0.9]", "--optimizer", "adam"], &["betas", "two numbers"]);
+    with(&["--set", "transition.rule=quick"], &["quick", "multiplicative"]);
+    with(&["--set", "transition.factor=-1"], &["transition-rate factor", "-1"]);
+    with(&["--set", "optimizer.betas=[0.9, 0.99, 0.9]", "--optimizer", "adam"], &["betas", "two numbers"]);
     with(&["--data", "imagenet:x"], &["imagenet"]);
     with(&["--lr", "-1"], &["learning rate"]);
     if cfg!(target_arch = "x86_64") {
@@ -58,9 +58,9 @@ fn settings() {
         refused(1, &[command, folder], &[folder, "checkpoint.safetensors", "fixnet train"]);
     }
     let recipe = out.path().join("r.toml");
-    std::fs::write(&recipe, "data = \"digits\"\nepoch = 3\n").unwrap();
+    std::fs::write(&recipe, "[run]\nepoch = 3\n").unwrap();
     refused(1, &["train", recipe.to_str().unwrap()], &["r.toml", "epoch"]);
-    std::fs::write(&recipe, "data = \"digits\"\nlr = -1.0\n").unwrap();
+    std::fs::write(&recipe, "[optimizer]\nlr = -1.0\n").unwrap();
     refused(1, &["train", recipe.to_str().unwrap()], &["r.toml", "learning rate"]);
     std::fs::write(&recipe, "# nothing\n").unwrap();
     refused(1, &["train", recipe.to_str().unwrap()], &["r.toml", "at least one key"]);
@@ -80,7 +80,7 @@ fn a_last_batch_of_one_image() {
         refused(code, &args.iter().map(String::as_str).collect::<Vec<_>>(), words);
     };
     for size in ["1", "4", "8", "16"] {
-        call(&train(&["--model", "mlp:8", "--batch-size", size]), 1, &["batch_size", "`bn1`", "17 images"]);
+        call(&train(&["--model", "mlp:8", "--batch-size", size]), 1, &["batch_size", "`bn1`", "17 samples"]);
     }
     call(&train(&["--model", "mlp:8", "--batch-size", "5"]), 0, &[]);
 }
@@ -92,12 +92,12 @@ fn settings_without_influence_are_told() {
     let (data, out) = (format!("mnist:{}", folder.path().display()), folder.path().join("run"));
     let run =
         ["train", "mlp-digits", "--model", "mlp:8", "--epochs", "1", "--data", &data, "--out", out.to_str().unwrap()];
-    let more = ["--bits", "2/2/32", "--gradient-rule", "mse", "--set", "transition_scope=layer", "--scheme", "trs"];
+    let more = ["--bits", "2/2/32", "--gradient-rule", "mse", "--set", "transition.scope=layer", "--scheme", "trs"];
     let text = stderr(&fixnet(&[&run[..], &more].concat()));
-    for key in ["gradient_rule", "transition_scope"] {
-        assert!(text.contains(&format!("note: {key} has no influence at 2/2/32 with sgd")), "{text}");
+    for key in ["quantization.gradient_rule", "transition.scope"] {
+        assert!(text.contains(&format!("note: {key} has no effect at 2/2/32 with sgd")), "{text}");
     }
-    assert!(!text.contains("scheme has no influence"), "{text}");
+    assert!(!text.contains("scheme has no effect"), "{text}");
 }
 
 #[test]

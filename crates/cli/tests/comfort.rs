@@ -136,7 +136,7 @@ fn recipes_can_be_read_and_used() {
     assert_eq!(stderr(&quiet), "");
     assert!(String::from_utf8_lossy(&done.stdout).contains("recipe         mine at 4/4/4"));
     // A line a run of a grid.
-    let (grid, set) = (folder.path().join("grid"), format!("data={data}"));
+    let (grid, set) = (folder.path().join("grid"), format!("data.source={data}"));
     let grid = ["compare", recipe, "--set", &set, "--epochs", "1", "--seeds", "1,2", "--out", grid.to_str().unwrap()];
     let lines = stderr(&fixnet(&grid));
     assert!(
@@ -148,7 +148,7 @@ fn recipes_can_be_read_and_used() {
     let float = ["--bits", "32/32/32", "--optimizer", "sgdt", "--epochs", "1", "--overwrite"];
     let lines = stderr(&fixnet(&[&["train", recipe, "--data", &data, "--out", out], &float[..]].concat()));
     assert!(lines.contains("sgdt has no quantized weights to schedule at 32/32/32; sgd is used"), "{lines}");
-    assert!(std::fs::read_to_string(format!("{out}/config.toml")).unwrap().contains("optimizer = \"sgd\""));
+    assert!(std::fs::read_to_string(format!("{out}/config.toml")).unwrap().contains("name = \"sgd\""));
     refused(2, &["recipes", "nonsense"], &["nonsense", "photo-digits"]);
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// The arguments of a small grid on the digits that come with fixnet, of four runs.
 fn grid<'a>(out: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
-    let fixed = ["compare", "mlp-digits", "--set", "model=mlp:8", "--set", "batch_size=200", "--epochs", "2"];
+    let fixed = ["compare", "mlp-digits", "--set", "model.name=mlp:8", "--set", "run.batch_size=200", "--epochs", "2"];
     [&fixed[..], &["--gradient-rules", "lbt,min-max", "--seeds", "1..2", "--json", "--out", out], flags].concat()
 }
 
@@ -34,7 +34,7 @@ fn a_grid_goes_on_where_it_was_stopped() {
     // One that is stopped in its third run.
     let args = grid(b.to_str().unwrap(), &["--checkpoint-every", "1steps", "--threads", "1"]);
     let mut child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let third = b.join("mlp-digits-4-4-4-min-max-sgd-batch_size=200-model=mlp-8-s1");
+    let third = b.join("mlp-digits-4-4-4-min-max-sgd-model=mlp-8-batch_size=200-s1");
     while !third.join("checkpoint.previous.safetensors").exists() {
         assert!(child.try_wait().unwrap().is_none(), "ended too early");
         sleep(Duration::from_millis(1));
@@ -50,7 +50,7 @@ fn a_grid_goes_on_where_it_was_stopped() {
         assert!(stopped["resume"].as_str().unwrap().contains("--seeds 1..2"));
     }
     // What is finished is left alone.
-    let first = b.join("mlp-digits-4-4-4-lbt-sgd-batch_size=200-model=mlp-8-s1/checkpoint.safetensors");
+    let first = b.join("mlp-digits-4-4-4-lbt-sgd-model=mlp-8-batch_size=200-s1/checkpoint.safetensors");
     let before = fs::metadata(&first).unwrap().modified().unwrap();
     let done = json(&grid(b.to_str().unwrap(), &[]));
     assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), before);
@@ -69,7 +69,7 @@ fn a_grid_goes_on_where_it_was_stopped() {
 
     // The table holds the mean and the spread of what the runs have logged.
     let names: Vec<String> =
-        ["lbt", "min-max"].map(|rule| format!("mlp-digits-4-4-4-{rule}-sgd-batch_size=200-model=mlp-8")).into();
+        ["lbt", "min-max"].map(|rule| format!("mlp-digits-4-4-4-{rule}-sgd-model=mlp-8-batch_size=200")).into();
     let table = csv(&b.join("compare.csv"));
     for (name, row) in names.iter().zip(0..) {
         let [x, y] = [1, 2].map(|seed| {
@@ -159,7 +159,7 @@ fn tables_are_of_the_folder_whoever_writes_them() {
     assert_eq!(json(&short(&twice, at, &["--seeds", "1"]))["runs"].as_array().unwrap().len(), 6);
     // A run in the folder that cannot be read is left out, and is said to be.
     let run = told["runs"][4]["run"].as_str().unwrap();
-    fs::write(Path::new(run).join("config.toml"), "epochs = 'many'").unwrap();
+    fs::write(Path::new(run).join("config.toml"), "[run]\nepochs = 'many'").unwrap();
     let done = fixnet(&short(&data, at, &["--seeds", "1"]));
     assert!(done.status.success() && stderr(&done).contains("is left out of the tables"), "{}", stderr(&done));
     assert_eq!(csv(&out.join("runs.csv")).len(), 6);
@@ -211,7 +211,10 @@ fn a_run_that_fails_is_told_and_the_others_go_on() {
         (vec!["compare", "digits", "--seeds", "3..1"], "1..3"),
         (vec!["compare", "digits", "--bits", "4/4"], "4/4"),
         (vec!["compare", "digits", "--gradient-rules", "lbt,best"], "best"),
-        (vec!["compare", "digits", "--bits", "4/4/4", "--set", "bits=8/8/8"], "bits: expected its values once"),
+        (
+            vec!["compare", "digits", "--bits", "4/4/4", "--set", "quantization.bits=8/8/8"],
+            "bits: expected its values once",
+        ),
     ] {
         refused(2, &args, &[words]);
     }
@@ -234,7 +237,7 @@ fn diagnostics_change_no_bit_go_on_and_are_drawn() {
     let path = |name: &str| folder.path().join(name);
     let train = |name: &str, flags: &[&str]| {
         let fixed = ["train", "digits", "--model", "mlp:24-16", "--bits", "2/2/4", "--optimizer", "sgdt"];
-        let rest = ["--epochs", "2", "--batch-size", "300", "--json", "--set", "transition_scope=layer"];
+        let rest = ["--epochs", "2", "--batch-size", "300", "--json", "--set", "transition.scope=layer"];
         json(&[&fixed[..], &rest, &["--out", path(name).to_str().unwrap()], flags].concat())
     };
     let plain = train("plain", &[]);
@@ -261,7 +264,7 @@ fn diagnostics_change_no_bit_go_on_and_are_drawn() {
     let (whole, half) = (fs::read(&log).unwrap(), path("half"));
     let args = ["--checkpoint-every", "1steps", "--diagnostics", "3", "--out", half.to_str().unwrap()];
     let fixed = ["train", "digits", "--model", "mlp:24-16", "--bits", "2/2/4", "--optimizer", "sgdt", "--epochs", "2"];
-    let rest = ["--batch-size", "300", "--json", "--set", "transition_scope=layer"];
+    let rest = ["--batch-size", "300", "--json", "--set", "transition.scope=layer"];
     let args = [&fixed[..], &rest, &args].concat();
     let mut child = command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while lines_so_far(&half.join("diagnostics.jsonl")) < 4 {

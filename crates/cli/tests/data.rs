@@ -34,16 +34,16 @@ fn a_folder_of_images_is_learned() {
     assert_eq!(plain["test_accuracy"], 1.0);
     assert_eq!(last_line(&out)["validation_accuracy"], 1.0);
     let all = [
-        "crop_padding=1",
-        "flip=true",
-        "rotation=10",
-        "shift=0.1",
-        "brightness=0.2",
-        "contrast=0.2",
-        "saturation=0.2",
-        "cutout=2",
-        "mixup=0.3",
-        "image_size=6",
+        "augmentation.crop_padding=1",
+        "augmentation.flip=true",
+        "augmentation.rotation=10",
+        "augmentation.shift=0.1",
+        "augmentation.brightness=0.2",
+        "augmentation.contrast=0.2",
+        "augmentation.saturation=0.2",
+        "augmentation.cutout=2",
+        "augmentation.mixup=0.3",
+        "data.image_size=6",
     ];
     let all: Vec<&str> = all.iter().flat_map(|key| ["--set", key]).collect();
     let (one, out) = train("one", &[&all[..], &["--threads", "1"]].concat());
@@ -85,9 +85,13 @@ fn what_is_wrong_is_named() {
         refused(code, &[&fixed[..], more].concat(), words);
     };
     run(2, &["--validation", "1"], &["validation", "below 1"]);
-    run(2, &["--set", "rotation=200"], &["rotation", "0 to 180"]);
-    run(2, &["--set", "mixup=-1"], &["mixup", "0 to 1"]);
-    refused(2, &["train", "mlp-digits", "--set", "data=digits", "--set", "image_size=8"], &["image_size", "digits"]);
+    run(2, &["--set", "augmentation.rotation=200"], &["rotation", "0 to 180"]);
+    run(2, &["--set", "augmentation.mixup=-1"], &["mixup", "0 to 1"]);
+    refused(
+        2,
+        &["train", "mlp-digits", "--set", "data.source=digits", "--set", "data.image_size=8"],
+        &["image_size", "digits"],
+    );
     let bad = data.join("train/red/3.png");
     let bytes = fs::read(&bad).unwrap();
     fs::write(&bad, &bytes[..bytes.len() / 2]).unwrap();

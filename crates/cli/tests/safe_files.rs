@@ -389,7 +389,8 @@ fn no_name_commands_the_terminal() {
     let metadata = BTreeMap::from([("k\u{1b}[2J\n".to_string(), "v\u{1b}[2J\r".to_string())]);
     TensorFile::save(Path::new(&path), &[("x\u{1b}]0;title\u{7}\nhidden".into(), array)], &metadata).unwrap();
     let recipe = place.path("n.toml");
-    fs::write(&recipe, "name = \"a\\u001b[31mb\"\nmodel = \"mlp:4\"\nepochs = 1\nbatch_size = 3000\n").unwrap();
+    fs::write(&recipe, "name = \"a\\u001b[31mb\"\n[model]\nname = \"mlp:4\"\n[run]\nepochs = 1\nbatch_size = 3000\n")
+        .unwrap();
     for class in ["\u{1b}[31mA", "b"] {
         fs::create_dir_all(place.path("d").join(class)).unwrap();
         fs::write(place.path("d").join(class).join("x.png"), "none").unwrap();

@@ -52,8 +52,8 @@ fn lines(run: &str, kind: &str) -> Vec<Value> {
 fn the_page_of_a_run_has_all_its_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = folder.path().join("mine.toml");
-    fs::write(&recipe, "name = 'a <b> & \"c\"'\nmodel = 'mlp:32-32'\nepochs = 2\n").unwrap();
-    let more = ["--optimizer", "sgdt", "--set", "transition_scope=layer", "--threads", "2", "--isa", "scalar"];
+    fs::write(&recipe, "name = 'a <b> & \"c\"'\n[model]\nname = 'mlp:32-32'\n[run]\nepochs = 2\n").unwrap();
+    let more = ["--optimizer", "sgdt", "--set", "transition.scope=layer", "--threads", "2", "--isa", "scalar"];
     let out = folder.path().join("a <run>").to_str().unwrap().to_string();
     let done = fixnet(&[&["train", recipe.to_str().unwrap(), "--quiet", "--out", &out], &more[..]].concat());
     assert!(done.status.success(), "{}", stderr(&done));
@@ -184,7 +184,7 @@ fn runs_are_compared_and_what_is_missing_is_named() {
     assert_eq!(all(&html, "h1"), ["2 runs compared"]);
     assert_eq!(all(&html, "h2.run"), ["a", "b"]);
     let settings = all(&html, "[aria-label='Settings that differ'] tbody th");
-    assert_eq!(settings, ["bits", "seed"]);
+    assert_eq!(settings, ["quantization.bits", "run.seed"]);
     assert_eq!(all(&html, "[aria-label='Settings that differ'] tbody td"), ["4/4/4", "32/32/32", "1", "2"]);
     let titles = all(&html, ".chart h4");
     for title in ["E(G)", "E(G_L)", "Effective step", "Step of latent weights", "Distance to a transition"] {
@@ -364,6 +364,6 @@ fn event_files_have_the_metrics_once_also_after_a_resume() {
     assert_eq!(timeless(&events(&plain).0), timeless(&whole));
     train(folder.path(), "plain", &[&fixed[..], &["--overwrite"]].concat());
     assert_eq!(fs::read_dir(Path::new(&plain).join("tensorboard")).unwrap().count(), 0);
-    let key = train(folder.path(), "key", &[&fixed[..], &["--set", "tensorboard=true"]].concat());
+    let key = train(folder.path(), "key", &[&fixed[..], &["--set", "run.tensorboard=true"]].concat());
     assert_eq!(timeless(&events(&key).0), timeless(&whole));
 }

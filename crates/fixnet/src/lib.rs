@@ -39,6 +39,7 @@ pub use fixnet_nn::{Error, Result, checkpoint, layers, metrics, models, optim, p
 pub use fixnet_quant as quant;
 pub use fixnet_tensor as tensor;
 pub use fixnet_tensor::kernel;
+pub use fixnet_train as train;
 
 /// What a training program needs, in one line: `use fixnet::prelude::*;`.
 pub mod prelude {

@@ -21,38 +21,46 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Where a run stands: its place in the data, and the sums over the epoch that is running.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Progress {
     /// Epochs that are finished.
     pub epoch: u32,
     /// Batches of the running epoch that are used up: the place in the order of the data.
     pub batches: u64,
-    /// Images of the running epoch so far.
+    /// Samples of the running epoch so far.
     pub seen: u64,
-    /// How many of them were classified correctly.
-    pub hits: u64,
+    /// The sums of their metrics, in the order of the task.
+    pub sums: Vec<f64>,
     /// The sum of their losses.
     pub loss_sum: f64,
 }
 
 impl Progress {
-    fn to_array(self) -> Array {
-        let Self { epoch, batches, seen, hits, loss_sum } = self;
-        Array::U64(vec![u64::from(epoch), batches, seen, hits, loss_sum.to_bits()])
+    fn to_array(&self) -> Array {
+        let mut words = vec![u64::from(self.epoch), self.batches, self.seen];
+        words.extend(self.sums.iter().map(|sum| sum.to_bits()));
+        words.push(self.loss_sum.to_bits());
+        Array::U64(words)
     }
 
     fn from_array(array: Option<Array>) -> Option<Self> {
-        match array? {
-            Array::U64(v) => match v[..] {
-                [epoch, batches, seen, hits, loss_sum] => {
-                    let (epoch, loss_sum) = (epoch.try_into().ok()?, f64::from_bits(loss_sum));
-                    Some(Self { epoch, batches, seen, hits, loss_sum })
-                }
-                _ => None,
-            },
-            Array::F32(_) => None,
-        }
+        let Some(Array::U64(words)) = array else { return None };
+        let (&[epoch, batches, seen], [sums @ .., loss_sum]) = words.split_first_chunk()? else { return None };
+        Some(Self {
+            epoch: epoch.try_into().ok()?,
+            batches,
+            seen,
+            sums: sums.iter().map(|&word| sum_of(word)).collect(),
+            loss_sum: f64::from_bits(*loss_sum),
+        })
     }
+}
+
+/// The sum of a metric. Until fixnet 0.2 there was one, a count of images, which was written as a whole number: as the bits of a
+/// float it would be a number so close to 0 that no sum has it.
+fn sum_of(word: u64) -> f64 {
+    let sum = f64::from_bits(word);
+    if sum.is_subnormal() { word as f64 } else { sum }
 }
 
 fn entries(store: &Store, optimizer: &Optimizer) -> Vec<(String, Array)> {
@@ -129,9 +137,10 @@ impl Checkpoint {
             _ => return Err(missing("run.seed_and_step")),
         };
         let progress = Progress::from_array(file.array("run.progress")).ok_or_else(|| missing("run.progress"))?;
-        if !progress.loss_sum.is_finite() {
+        let sums = progress.sums.iter().chain([&progress.loss_sum]);
+        if let Some((at, odd)) = sums.enumerate().find(|(_, sum)| !sum.is_finite()) {
             let (name, expected) = ("run.progress".into(), "a finite sum of losses");
-            return Err(file.damaged(Problem::Number { name, at: 4, expected, found: progress.loss_sum as f32 }));
+            return Err(file.damaged(Problem::Number { name, at: 3 + at, expected, found: *odd as f32 }));
         }
         Ok(Self { file, seed, step, progress })
     }
@@ -180,8 +189,8 @@ impl Checkpoint {
     }
 
     /// Where the run stood.
-    pub fn progress(&self) -> Progress {
-        self.progress
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {

@@ -1,95 +1,59 @@
-//! What a grid came to: mean and spread over seeds, as text, CSV, JSON and curves.
+//! What a grid came to, as text, CSV, JSON and curves.
 
-use super::grid::{Cell, Grid};
-use super::{Ended, Outcome};
 use crate::figure::{self, Figure, Line, Panel};
-use crate::folder;
-use crate::history::Point;
 use crate::spreadsheet::Sheet;
 use anyhow::{Context, Result};
+use fixnet::train::compare::grid::{Cell, Grid, heading};
+use fixnet::train::compare::{Outcome, Row, Spread};
+use fixnet::train::run::event::{EpochEvent, score_name};
+use fixnet::train::run::{self, Ended};
+use fixnet::train::task::{LOSS, Metric, Part, Unit};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
-/// Mean and spread of some numbers.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) mean: f64,
-    /// The standard deviation with n - 1 below; one number has none.
-    pub(crate) std: Option<f64>,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-}
-
-impl Spread {
-    /// Of some numbers; there is none of no numbers.
-    pub(crate) fn of(values: &[f64]) -> Option<Self> {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-        let ends = |best: fn(f64, f64) -> f64| values.iter().copied().reduce(best);
-        let std = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
-        Some(Self { mean, std, min: ends(f64::min)?, max: ends(f64::max)? })
-    }
-
-    /// `mean ± std`, both times `unit`.
-    fn text(&self, unit: f64, digits: usize) -> String {
-        let mean = format!("{:.digits$}", unit * self.mean);
-        self.std.map_or_else(|| mean.clone(), |std| format!("{mean} ± {:.digits$}", unit * std))
-    }
-}
-
-/// A mix of the grid with all its seeds.
-pub(crate) struct Row<'a> {
-    columns: &'a [String],
-    finished: Vec<&'a Ended>,
-    failed: usize,
-    total: usize,
-}
-
 /// A number of a run.
-type Number = fn(&Ended) -> Option<f64>;
-
-/// The numbers of a row: what they are called, and how they come from a run.
-const NUMBERS: [(&str, Number); 4] = [
-    ("test_accuracy", |run| Some(run.points.last()?.test_accuracy)),
-    ("test_loss", |run| Some(run.points.last()?.test_loss)),
-    ("train_loss", |run| Some(run.points.last()?.train_loss)),
-    ("seconds", |run| run.seconds),
-];
-
-impl Row<'_> {
-    fn spread(&self, of: Number) -> Option<Spread> {
-        Spread::of(&self.finished.iter().filter_map(|run| of(run)).collect::<Vec<_>>())
-    }
+#[derive(Debug, Clone)]
+pub(crate) struct Number {
+    /// What it is called.
+    name: String,
+    /// The metric over a part of the data; the seconds of the run if there is none.
+    of: Option<(Part, Metric)>,
 }
 
-/// The rows of a grid in its order.
-pub(crate) fn rows<'a>(grid: &'a Grid, outcomes: &'a [Outcome]) -> Vec<Row<'a>> {
-    let mut rows: Vec<Row<'a>> = Vec::new();
-    for (cell, outcome) in grid.cells.iter().zip(outcomes) {
-        let at = rows.iter().position(|row| row.columns == cell.columns).unwrap_or_else(|| {
-            rows.push(Row { columns: &cell.columns, finished: Vec::new(), failed: 0, total: 0 });
-            rows.len() - 1
-        });
-        rows[at].total += 1;
-        match outcome {
-            Outcome::Finished(ended) => rows[at].finished.push(ended),
-            Outcome::Failed(_) => rows[at].failed += 1,
-            Outcome::Open => {}
+impl Number {
+    fn of(&self, run: &Ended) -> Option<f64> {
+        match self.of {
+            Some((part, metric)) => run.epochs.last()?.score(part, metric.name),
+            None => run.seconds,
         }
     }
-    rows
+
+    /// What the column is called in text, and what its numbers are multiplied by and how many digits they have.
+    fn shown(&self) -> (String, f64, usize) {
+        let name = self.name.replace('_', " ");
+        match self.of.map(|(_, metric)| metric.unit) {
+            Some(Unit::Share) => (format!("{name} %"), 100.0, 2),
+            Some(Unit::Decibel) => (format!("{name} dB"), 1.0, 2),
+            Some(_) => (name, 1.0, 4),
+            None => (name, 1.0, 1),
+        }
+    }
 }
 
-/// What a column is called.
-fn heading(key: &str) -> &str {
-    if key == "name" { "recipe" } else { key }
+/// The numbers of a row: the metrics over test data, the loss over training data, and the time.
+pub(crate) fn numbers(metrics: &[Metric]) -> Vec<Number> {
+    let of = |part, metric: Metric| Number { name: score_name(part, metric.name), of: Some((part, metric)) };
+    let mut all: Vec<Number> = metrics.iter().map(|metric| of(Part::Test, *metric)).collect();
+    all.push(of(Part::Train, LOSS));
+    all.push(Number { name: "seconds".into(), of: None });
+    all
 }
 
 /// The table as text.
-pub(crate) fn text(grid: &Grid, rows: &[Row<'_>]) -> String {
+pub(crate) fn text(grid: &Grid, rows: &[Row<'_>], numbers: &[Number]) -> String {
     let mut lines: Vec<Vec<String>> = vec![grid.columns.iter().map(|key| heading(key).replace('_', " ")).collect()];
-    lines[0].extend(["runs", "test accuracy %", "test loss", "train loss", "seconds"].map(String::from));
+    lines[0].push("runs".into());
+    lines[0].extend(numbers.iter().map(|number| number.shown().0));
     for row in rows {
         let mut line = row.columns.to_vec();
         let (done, total) = (row.finished.len(), row.total);
@@ -98,8 +62,10 @@ pub(crate) fn text(grid: &Grid, rows: &[Row<'_>]) -> String {
             (0, false) => format!("{done} of {total}"),
             (failed, _) => format!("{done} of {total}, {failed} failed"),
         });
-        for ((_, of), (unit, digits)) in NUMBERS.iter().zip([(100.0, 2), (1.0, 4), (1.0, 4), (1.0, 1)]) {
-            line.push(row.spread(*of).map_or("-".into(), |spread| spread.text(unit, digits)));
+        for number in numbers {
+            let (_, unit, digits) = number.shown();
+            let spread = row.spread(|run| number.of(run));
+            line.push(spread.map_or("-".into(), |spread| spread.text(unit, digits)));
         }
         lines.push(line);
     }
@@ -117,19 +83,20 @@ pub(crate) fn text(grid: &Grid, rows: &[Row<'_>]) -> String {
 
 /// The columns of a cell or a row by their names.
 fn keys(grid: &Grid, columns: &[String]) -> Map<String, Value> {
-    grid.columns.iter().zip(columns).map(|(key, v)| (heading(key).to_string(), v.as_str().into())).collect()
+    grid.columns.iter().zip(columns).map(|(key, v)| (heading(key), v.as_str().into())).collect()
 }
 
 /// The table as JSON.
-pub(crate) fn json(grid: &Grid, rows: &[Row<'_>]) -> Value {
+pub(crate) fn json(grid: &Grid, rows: &[Row<'_>], numbers: &[Number]) -> Value {
     let row = |row: &Row<'_>| {
         let mut object = keys(grid, row.columns);
         object.insert("runs".into(), row.finished.len().into());
         object.insert("failed".into(), row.failed.into());
         object.insert("open".into(), (row.total - row.finished.len() - row.failed).into());
-        for (name, of) in NUMBERS {
-            let spread = row.spread(of).map(|s| json!({ "mean": s.mean, "std": s.std, "min": s.min, "max": s.max }));
-            object.insert(name.into(), spread.into());
+        for number in numbers {
+            let spread = row.spread(|run| number.of(run));
+            let spread = spread.map(|s| json!({ "mean": s.mean, "std": s.std, "min": s.min, "max": s.max }));
+            object.insert(number.name.clone(), spread.into());
         }
         Value::Object(object)
     };
@@ -146,17 +113,17 @@ fn state(outcome: &Outcome) -> (&'static str, Option<&Ended>, Option<&str>) {
 }
 
 /// Every run as JSON; those from the `asked`-th on are of other commands on the same folder.
-pub(crate) fn runs_json(grid: &Grid, outcomes: &[Outcome], asked: usize) -> Value {
+pub(crate) fn runs_json(grid: &Grid, outcomes: &[Outcome], asked: usize, numbers: &[Number]) -> Value {
     let run = |(i, (cell, outcome)): (usize, (&Cell, &Outcome))| {
         let mut object = keys(grid, &cell.columns);
         let (state, ended, reason) = state(outcome);
-        object.insert("seed".into(), cell.recipe.seed.into());
+        object.insert("seed".into(), cell.config.seed().into());
         object.insert("run".into(), json!(crate::out::text(&cell.path)));
         object.insert("asked".into(), (i < asked).into());
         object.insert("state".into(), state.into());
         object.insert("reason".into(), reason.into());
-        for (name, of) in NUMBERS {
-            object.insert(name.into(), ended.and_then(of).into());
+        for number in numbers {
+            object.insert(number.name.clone(), ended.and_then(|run| number.of(run)).into());
         }
         let digest = ended.and_then(|h| h.digest.as_ref()).map(String::as_str);
         object.insert("digest".into(), digest.into());
@@ -166,12 +133,18 @@ pub(crate) fn runs_json(grid: &Grid, outcomes: &[Outcome], asked: usize) -> Valu
 }
 
 /// Writes the table, the runs and the curves into the folder of the grid; gives their paths.
-pub(crate) fn write(out: &Path, grid: &Grid, outcomes: &[Outcome], rows: &[Row<'_>]) -> Result<Vec<PathBuf>> {
+pub(crate) fn write(
+    out: &Path,
+    grid: &Grid,
+    outcomes: &[Outcome],
+    rows: &[Row<'_>],
+    numbers: &[Number],
+) -> Result<Vec<PathBuf>> {
     fixnet::files::create_folder(out).with_context(|| out.display().to_string())?;
     let mut files = vec![out.join("compare.csv"), out.join("runs.csv")];
-    folder::write(&files[0], &table_csv(grid, rows)?)?;
-    folder::write(&files[1], &runs_csv(grid, outcomes)?)?;
-    let curves = curves(grid, rows);
+    run::write(&files[0], &table_csv(grid, rows, numbers)?)?;
+    run::write(&files[1], &runs_csv(grid, outcomes, numbers)?)?;
+    let curves = curves(grid, rows, numbers);
     if !curves.is_empty() {
         files.extend(curves.write(&out.join("compare"))?);
     }
@@ -182,15 +155,15 @@ fn optional(v: Option<f64>) -> String {
     v.map_or_else(String::new, |v| v.to_string())
 }
 
-fn table_csv(grid: &Grid, rows: &[Row<'_>]) -> Result<Vec<u8>> {
+fn table_csv(grid: &Grid, rows: &[Row<'_>], all: &[Number]) -> Result<Vec<u8>> {
     let mut csv = Sheet::new();
     let numbers =
-        NUMBERS.iter().flat_map(|(name, _)| ["mean", "std", "min", "max"].map(|what| format!("{name}_{what}")));
-    let head = grid.columns.iter().map(|key| heading(key).to_string());
+        all.iter().flat_map(|number| ["mean", "std", "min", "max"].map(|what| format!("{}_{what}", number.name)));
+    let head = grid.columns.iter().map(|key| heading(key));
     csv.row(head.chain(["runs", "failed"].map(String::from)).chain(numbers))?;
     for row in rows {
-        let numbers = NUMBERS.iter().flat_map(|(_, of)| {
-            let s = row.spread(*of);
+        let numbers = all.iter().flat_map(|number| {
+            let s = row.spread(|run| number.of(run));
             [s.map(|s| s.mean), s.and_then(|s| s.std), s.map(|s| s.min), s.map(|s| s.max)].map(optional)
         });
         let counts = [row.finished.len().to_string(), row.failed.to_string()];
@@ -199,15 +172,16 @@ fn table_csv(grid: &Grid, rows: &[Row<'_>]) -> Result<Vec<u8>> {
     csv.into_bytes()
 }
 
-fn runs_csv(grid: &Grid, outcomes: &[Outcome]) -> Result<Vec<u8>> {
+fn runs_csv(grid: &Grid, outcomes: &[Outcome], all: &[Number]) -> Result<Vec<u8>> {
     let mut csv = Sheet::new();
     let head = grid.columns.iter().map(|key| heading(key));
-    let numbers = NUMBERS.iter().map(|(name, _)| *name);
-    csv.row(head.chain(["seed", "run", "state", "reason"]).chain(numbers).chain(["digest"]))?;
+    let numbers = all.iter().map(|number| number.name.clone());
+    let told = ["seed", "run", "state", "reason"].map(String::from);
+    csv.row(head.chain(told).chain(numbers).chain(["digest".to_string()]))?;
     for (cell, outcome) in grid.cells.iter().zip(outcomes) {
         let (state, ended, reason) = state(outcome);
-        let told = [&cell.recipe.seed.to_string(), &cell.name, state, reason.unwrap_or_default()].map(String::from);
-        let numbers = NUMBERS.iter().map(|(_, of)| optional(ended.and_then(of)));
+        let told = [&cell.config.seed().to_string(), &cell.name, state, reason.unwrap_or_default()].map(String::from);
+        let numbers = all.iter().map(|number| optional(ended.and_then(|run| number.of(run))));
         let digest = ended.and_then(|h| h.digest.as_ref()).cloned().unwrap_or_default();
         csv.row(cell.columns.iter().cloned().chain(told).chain(numbers).chain([digest]))?;
     }
@@ -215,20 +189,23 @@ fn runs_csv(grid: &Grid, outcomes: &[Outcome]) -> Result<Vec<u8>> {
 }
 
 /// Loss and accuracy over the epochs: the mean over seeds, in a band of one standard deviation.
-fn curves(grid: &Grid, rows: &[Row<'_>]) -> Figure {
+fn curves(grid: &Grid, rows: &[Row<'_>], numbers: &[Number]) -> Figure {
     let differ: Vec<usize> =
         (0..grid.columns.len()).filter(|&i| rows.iter().any(|row| row.columns[i] != rows[0].columns[i])).collect();
     let label = |row: &Row<'_>| match &differ[..] {
         [] => row.columns[0].clone(),
         some => some.iter().map(|&i| row.columns[i].as_str()).filter(|v| *v != "-").collect::<Vec<_>>().join(" "),
     };
-    let panel = |title: &str, log: bool, of: fn(&Point) -> f64| {
+    let panel = |title: &str, log: bool, part: Part, metric: &str| {
+        let of = |epoch: &EpochEvent| epoch.score(part, metric);
         let lines = rows.iter().enumerate().map(|(i, row)| {
-            let epochs = row.finished.iter().map(|run| run.points.len()).max().unwrap_or(0);
+            let epochs = row.finished.iter().map(|run| run.epochs.len()).max().unwrap_or(0);
             let (mut points, mut band) = (Vec::new(), Vec::new());
             for k in 0..epochs {
-                let at: Vec<Point> = row.finished.iter().filter_map(|run| run.points.get(k).copied()).collect();
-                let Some(s) = Spread::of(&at.iter().map(of).collect::<Vec<_>>()) else { continue };
+                let at: Vec<&EpochEvent> = row.finished.iter().filter_map(|run| run.epochs.get(k)).collect();
+                let Some(s) = Spread::of(&at.iter().filter_map(|epoch| of(epoch)).collect::<Vec<_>>()) else {
+                    continue;
+                };
                 let std = s.std.unwrap_or(0.0);
                 points.push((at[0].epoch as f64, s.mean));
                 // On a logarithmic axis the lower border must stay above 0.
@@ -238,28 +215,11 @@ fn curves(grid: &Grid, rows: &[Row<'_>]) -> Figure {
         });
         Panel { title: title.into(), x: "epoch", y: title.into(), log, lines: lines.collect(), ..Panel::default() }
     };
-    Figure {
-        rows: vec![vec![
-            panel("train loss", true, |p| p.train_loss),
-            panel("test loss", true, |p| p.test_loss),
-            panel("test accuracy", false, |p| p.test_accuracy),
-        ]],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mean_and_spread_by_hand() {
-        // Deviations -3, -1, 1, 3: squares 20, over 3.
-        let s = Spread::of(&[2.0, 4.0, 6.0, 8.0]).unwrap();
-        assert_eq!((s.mean, s.std, s.min, s.max), (5.0, Some((20f64 / 3.0).sqrt()), 2.0, 8.0));
-        assert_eq!(Spread::of(&[0.5]), Some(Spread { mean: 0.5, std: None, min: 0.5, max: 0.5 }));
-        assert_eq!(Spread::of(&[1.0, 1.0, 1.0]).unwrap().std, Some(0.0));
-        assert_eq!(Spread::of(&[]), None);
-        assert_eq!(s.text(1.0, 2), "5.00 ± 2.58");
-        assert_eq!(Spread::of(&[0.985]).unwrap().text(100.0, 1), "98.5");
-    }
+    let mut panels =
+        vec![panel("train loss", true, Part::Train, LOSS.name), panel("test loss", true, Part::Test, LOSS.name)];
+    let others = numbers.iter().filter_map(|number| number.of).filter(|(_, metric)| *metric != LOSS);
+    panels.extend(
+        others.map(|(part, metric)| panel(&score_name(part, metric.name).replace('_', " "), false, part, metric.name)),
+    );
+    Figure { rows: vec![panels] }
 }

@@ -1,7 +1,7 @@
-//! Drawings of the report as SVG: lines over steps or epochs, and the confusion matrix. Colours are classes of the style
+//! Drawings of the report as SVG: lines over steps or epochs, and matrices of counts. Colours are classes of the style
 //! sheet, so that they follow light and dark.
 
-use fixnet::metrics::Confusion;
+use fixnet::train::task::Matrix;
 use maud::{Markup, html};
 use serde_json::json;
 use std::fmt::Write;
@@ -289,7 +289,7 @@ fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     out
 }
 
-/// The longest name of a class that is written beside the confusion matrix, in letters.
+/// The longest name of a class that is written beside a matrix, in letters.
 const NAME: usize = 14;
 
 /// What is written beside the row of a class: its number, and its name if that is another.
@@ -302,10 +302,10 @@ fn row_label(class: usize, name: &str) -> String {
     }
 }
 
-/// The confusion matrix: rows are labels, columns predictions, and the tone is the share of the row. There is one name per
+/// A matrix of counts: rows are labels, columns predictions, and the tone is the share of the row. There is one name per
 /// class.
-pub(super) fn matrix(confusion: &Confusion, names: &[String]) -> Markup {
-    let n = confusion.classes();
+pub(super) fn matrix(matrix: &Matrix) -> Markup {
+    let (names, n) = (&matrix.names, matrix.names.len());
     let labels: Vec<String> = names.iter().enumerate().map(|(class, name)| row_label(class, name)).collect();
     // Shares are written where there is room for them; of many classes not every one has its number beside it.
     let (cell, every, written) = if n <= 20 { (30.0, 1, true) } else { (8.0, n.div_ceil(200) * 10, false) };
@@ -315,15 +315,16 @@ pub(super) fn matrix(confusion: &Confusion, names: &[String]) -> Markup {
     let gap = if written { 1.0 } else { 0.0 };
     html! {
         svg.matrix viewBox=(format!("0 0 {} {}", fixed(width + 1.0), fixed(height + 1.0))) role="img"
-            aria-label=(format!("Confusion matrix of {n} classes; the table below has its shares")) {
+            aria-label=(format!("{} of {n} classes; the table below has its shares", matrix.title)) {
             @for i in (0..n).step_by(every) {
                 text.tick x=(fixed(edge - 6.0)) y=(fixed(top + (i as f64 + 0.5) * cell + 4.0)) text-anchor="end" { (labels[i]) }
                 text.tick x=(fixed(edge + (i as f64 + 0.5) * cell)) y=(fixed(top - 7.0)) text-anchor="middle" { (i) }
             }
             @for label in 0..n {
-                @let all = confusion.images(label);
+                @let row = &matrix.counts[label * n..][..n];
+                @let all: u64 = row.iter().sum();
                 @for predicted in 0..n {
-                    @let count = confusion.count(label, predicted);
+                    @let count = row[predicted];
                     @let share = count as f64 / all.max(1) as f64;
                     // Few mistakes are to be seen as well: the tone is the root of the share.
                     @let tone = share.sqrt();

@@ -1,38 +1,29 @@
-//! What there is to know of a run: its logs, and what its checkpoint makes of the test images.
+//! What there is to know of a run: its logs, and what its checkpoint makes of the test data.
 
-use crate::folder::{self, checkpoint_path, existing_config, has_checkpoint};
-use crate::history;
-use crate::processes::Process;
-use crate::recipe::Recipe;
-use crate::run::recipe_of;
-use crate::trained::{Trained, test_images};
 use anyhow::Result;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use fixnet::checkpoint::Checkpoint;
-use fixnet::metrics::{Confusion, Prediction};
-use fixnet::prelude::*;
-use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
-use serde_json::Value;
+use fixnet::plan::Summary;
+use fixnet::train::run::event::{DiagnosticStep, EpochEvent, StepEvent};
+use fixnet::train::run::place::{self, checkpoint_path, existing_config, has_checkpoint};
+use fixnet::train::run::{History, Process};
+use fixnet::train::session::Scores;
+use fixnet::train::task::{self, Metric, Part, Section};
+use fixnet::train::{Config, Trained};
 use std::path::Path;
-
-/// How many images of each kind are shown.
-const SAMPLES: usize = 12;
 
 /// A run as its folder has it.
 pub(super) struct Subject {
     /// The name of its folder.
     pub(super) name: String,
-    pub(super) recipe: Recipe,
+    pub(super) config: Config,
     /// Its settings as TOML.
-    pub(super) config: String,
-    /// The lines of the metrics, one an epoch and one every so many steps.
-    pub(super) epochs: Vec<Value>,
-    pub(super) steps: Vec<Value>,
-    /// The lines of diagnostics that are of a step.
-    pub(super) diagnostics: Vec<Value>,
+    pub(super) text: String,
+    pub(super) epochs: Vec<EpochEvent>,
+    pub(super) steps: Vec<StepEvent>,
+    pub(super) diagnostics: Vec<DiagnosticStep>,
     pub(super) processes: Vec<Process>,
+    /// The metrics of its task beside the loss.
+    pub(super) metrics: &'static [Metric],
     /// The checkpoint and what follows from it.
     pub(super) state: Option<State>,
     pub(super) evaluated: Option<Evaluated>,
@@ -51,28 +42,11 @@ pub(super) struct State {
     pub(super) version: String,
 }
 
-/// What came of the test images.
+/// What came of the test data.
 pub(super) struct Evaluated {
-    /// What they are.
-    pub(super) data: String,
-    pub(super) count: usize,
-    pub(super) right: usize,
-    pub(super) loss: f64,
-    /// What each class is called.
-    pub(super) class_names: Vec<String>,
-    pub(super) confusion: Confusion,
-    pub(super) right_ones: Vec<Sample>,
-    pub(super) wrong_ones: Vec<Sample>,
-}
-
-/// A test image with what was said of it.
-pub(super) struct Sample {
-    /// Its index in the test set.
-    pub(super) index: usize,
-    pub(super) prediction: Prediction,
-    /// The image as a `data:` address, with its size.
-    pub(super) png: String,
-    pub(super) size: [usize; 2],
+    pub(super) scores: Scores,
+    /// What the task shows of them.
+    pub(super) sections: Vec<Section>,
 }
 
 impl Subject {
@@ -93,17 +67,25 @@ impl Subject {
                 None
             }
         };
-        let recipe = match &checkpoint {
-            Some(checkpoint) => recipe_of(checkpoint)?,
-            None => history::recipe(path)?,
+        let history = History::read(path)?;
+        let name = history.name();
+        let config = match &checkpoint {
+            Some(checkpoint) => place::config_of(checkpoint)?,
+            None => history.config,
         };
-        let (epochs, steps) = folder::metrics(path)?.into_iter().partition(|line| line["kind"] == "epoch");
-        let diagnostics = folder::diagnostics(path)?.into_iter().filter(|line| line["kind"] == "step").collect();
-        let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        let name = whole.file_name().map_or_else(|| recipe.name.clone(), |name| name.to_string_lossy().into_owned());
-        let (config, processes) = (recipe.to_toml()?, folder::processes(path));
-        let (state, evaluated) = (None, None);
-        let mut subject = Self { name, recipe, config, epochs, steps, diagnostics, processes, state, evaluated, notes };
+        let mut subject = Self {
+            name,
+            text: config.to_toml()?,
+            metrics: task::find(&config)?.metrics,
+            config,
+            epochs: history.epochs,
+            steps: history.steps,
+            diagnostics: history.seen,
+            processes: place::processes(path),
+            state: None,
+            evaluated: None,
+            notes,
+        };
         if let Some(checkpoint) = checkpoint {
             subject.evaluate(&checkpoint, data);
         }
@@ -111,12 +93,10 @@ impl Subject {
         Ok(subject)
     }
 
-    /// What the checkpoint says, and what it makes of the test images.
+    /// What the checkpoint says, and what it makes of the test data.
     fn evaluate(&mut self, checkpoint: &Checkpoint, data: Option<&str>) {
         let version = checkpoint.metadata().get("fixnet").cloned().unwrap_or_default();
-        let mut recipe = self.recipe.clone();
-        recipe.data = data.map_or(recipe.data, String::from);
-        let network = Trained::open(&recipe, checkpoint).and_then(|mut trained| {
+        let network = Trained::open(&self.config, checkpoint).and_then(|mut trained| {
             let layers = trained.plan()?.summary();
             Ok((trained, layers))
         });
@@ -124,23 +104,22 @@ impl Subject {
         match network {
             Ok((mut trained, layers)) => {
                 (state.digest, state.layers) = (Some(trained.digest().to_string()), Some(layers));
-                match evaluate(&recipe, &mut trained) {
+                match evaluate(&self.config, data, &mut trained) {
                     Ok(evaluated) => self.evaluated = Some(evaluated),
                     Err(e) => {
-                        let without =
-                            "The test images could not be read or do not fit, so there are no predictions here";
+                        let without = "The test data could not be read or do not fit, so there are no predictions here";
                         self.notes.push(format!("{without}: {}", crate::message(&e)));
                     }
                 }
             }
-            Err(e) => self.notes.push(format!("The network could not be built: {}", crate::message(&e))),
+            Err(e) => self.notes.push(format!("The network could not be built: {}", crate::message(&e.into()))),
         }
         self.state = Some(state);
     }
 
     /// Notes on what is not as one would think.
     fn check(&mut self) {
-        let (done, all) = (self.epochs.len(), self.recipe.epochs);
+        let (done, all) = (self.epochs.len(), self.config.epochs());
         if done < all as usize {
             let step = self.state.as_ref().map_or(String::new(), |s| format!(" (checkpoint of step {})", s.step));
             self.notes.push(format!("The run is not finished: {done} of {all} epochs{step}."));
@@ -155,30 +134,29 @@ impl Subject {
         (!self.processes.is_empty()).then(|| self.processes.iter().map(|p| p.seconds).sum())
     }
 
-    /// Images a second while it trained.
-    pub(super) fn images_per_second(&self) -> Option<f64> {
-        let (images, seconds) =
+    /// Samples per second while it trained.
+    pub(super) fn samples_per_second(&self) -> Option<f64> {
+        let (samples, seconds) =
             self.processes.iter().fold((0, 0.0), |(i, s), p| (i + p.images, s + p.training_seconds));
-        (images > 0 && seconds > 0.0).then(|| images as f64 / seconds)
+        (samples > 0 && seconds > 0.0).then(|| samples as f64 / seconds)
     }
 
     /// A number of the last epoch.
-    pub(super) fn last(&self, key: &str) -> Option<f64> {
-        self.epochs.last()?[key].as_f64()
+    pub(super) fn last(&self, part: Part, metric: &str) -> Option<f64> {
+        self.epochs.last()?.score(part, metric)
     }
 
-    /// Accuracy and loss on the test images: those of the checkpoint, or else of the last epoch.
-    pub(super) fn test(&self) -> (Option<f64>, Option<f64>) {
+    /// A metric on the test data: that of the checkpoint, or else of the last epoch.
+    pub(super) fn test(&self, metric: &str) -> Option<f64> {
         match &self.evaluated {
-            Some(e) => (Some(e.right as f64 / e.count as f64), Some(e.loss)),
-            None => (self.last("test_accuracy"), self.last("test_loss")),
+            Some(e) => e.scores.get(metric),
+            None => self.last(Part::Test, metric),
         }
     }
 
-    /// The names of layers in the order of the network as far as it is known, of those that `lines` have under `key`.
-    pub(super) fn layers(&self, lines: &[Value], key: &str) -> Vec<String> {
-        let mut names: Vec<String> =
-            lines.last().and_then(|line| line[key].as_object()).into_iter().flat_map(|m| m.keys().cloned()).collect();
+    /// Puts names of layers in the order of the network as far as it is known.
+    pub(super) fn ordered<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<String> {
+        let mut names: Vec<String> = names.cloned().collect();
         if let Some(layers) = self.state.as_ref().and_then(|state| state.layers.as_ref()) {
             let place = |name: &str| layers.rows.iter().position(|row| row.name == name);
             names.sort_by_cached_key(|name| place(name).unwrap_or(usize::MAX));
@@ -187,48 +165,10 @@ impl Subject {
     }
 }
 
-fn evaluate(recipe: &Recipe, trained: &mut Trained) -> Result<Evaluated> {
-    let test = &test_images(recipe, trained.description())?;
-    let predictions = trained.predict(test)?;
-    let right: Vec<usize> = (0..predictions.len()).filter(|&i| predictions[i].is_right()).collect();
-    let mut wrong: Vec<usize> = (0..predictions.len()).filter(|&i| !predictions[i].is_right()).collect();
-    wrong.sort_by(|&a, &b| predictions[b].probability.total_cmp(&predictions[a].probability));
-    wrong.truncate(SAMPLES);
-    let samples =
-        |indices: Vec<usize>| indices.into_iter().map(|i| sample(test, i, predictions[i])).collect::<Result<Vec<_>>>();
-    let count = predictions.len();
-    Ok(Evaluated {
-        data: test.name.clone(),
-        count,
-        right: right.len(),
-        loss: predictions.iter().map(|p| p.loss).sum::<f64>() / count.max(1) as f64,
-        class_names: test.class_names().to_vec(),
-        confusion: Confusion::of(test.classes, predictions.iter().map(|p| (p.label, p.class))),
-        right_ones: samples(varied(&right, &predictions))?,
-        wrong_ones: samples(wrong)?,
-    })
-}
-
-/// Images of as many classes as there are, the first of each, then the first of what is left.
-fn varied(indices: &[usize], predictions: &[Prediction]) -> Vec<usize> {
-    let mut seen = std::collections::BTreeSet::new();
-    let (mut first, more): (Vec<usize>, Vec<usize>) = indices.iter().partition(|&&i| seen.insert(predictions[i].label));
-    first.sort_by_key(|&i| predictions[i].label);
-    first.extend(more);
-    first.truncate(SAMPLES);
-    first
-}
-
-fn sample(data: &Dataset, index: usize, prediction: Prediction) -> Result<Sample> {
-    let [height, width, channels] = data.shape();
-    let bytes = data.image(index)?;
-    // What is neither grey nor coloured is shown by its first channel.
-    let (pixels, color): (Vec<u8>, _) = match channels {
-        3 => (bytes.to_vec(), image::ExtendedColorType::Rgb8),
-        _ => (bytes.iter().step_by(channels).copied().collect(), image::ExtendedColorType::L8),
-    };
-    let mut png = Vec::new();
-    PngEncoder::new(&mut png).write_image(&pixels, u32::try_from(width)?, u32::try_from(height)?, color)?;
-    let png = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png));
-    Ok(Sample { index, prediction, png, size: [width, height] })
+fn evaluate(config: &Config, data: Option<&str>, trained: &mut Trained) -> Result<Evaluated> {
+    let config = crate::train::moved(config.clone(), data)?;
+    let task = trained.task().clone();
+    let data = task::load_test(&config, &*task)?;
+    let scores = trained.evaluate(&*data)?;
+    Ok(Evaluated { scores, sections: task.report(trained, &*data)? })
 }

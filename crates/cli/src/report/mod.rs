@@ -1,18 +1,19 @@
 //! `fixnet report`: one HTML page about one run or several, which needs nothing but itself.
 //!
-//! `gather` reads what there is to know of a run, `chart` draws lines and the confusion matrix as SVG, `page` puts it
+//! `gather` reads what there is to know of a run, `chart` draws lines and matrices as SVG, `page` puts it
 //! together. What is drawn is there without the script, which only tells the numbers under the pointer.
 
 mod chart;
 mod gather;
 mod page;
+mod picture;
 
-use crate::folder;
 use crate::machine::Machine;
 use crate::out::{note, say, text};
 use crate::outputs;
 use crate::usage;
 use anyhow::{Context, Result};
+use fixnet::train::run::{self, place};
 use gather::Subject;
 use serde_json::json;
 use std::path::PathBuf;
@@ -47,13 +48,13 @@ fn report(args: &Args) -> Result<ExitCode> {
     }
     let out = match (&args.out, &args.runs[..]) {
         (Some(out), _) => out.clone(),
-        (None, [run]) => folder::report_path(run),
+        (None, [run]) => place::report_path(run),
         (None, _) => PathBuf::from("report.html"),
     };
-    outputs::check(&[&out], &[], Some(folder::REPORT))?;
+    outputs::check(&[&out], &[], Some(place::REPORT))?;
     let subjects = args.runs.iter().map(|run| Subject::read(run, args.data.as_deref())).collect::<Result<Vec<_>>>()?;
     let page = page::page(&subjects);
-    folder::write(&out, page.as_bytes()).context("report")?;
+    run::write(&out, page.as_bytes()).context("report")?;
     let missing: Vec<_> = subjects.iter().flat_map(|s| s.notes.iter().map(|n| format!("{}: {n}", s.name))).collect();
     if args.json {
         say!("{}", json!({ "report": text(&out), "bytes": page.len(), "runs": subjects.len(), "notes": missing }));

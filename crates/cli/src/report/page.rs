@@ -1,10 +1,12 @@
 //! The page: its sections, from what was gathered. All text goes through `maud`, which escapes it.
 
 use super::chart::{Chart, Ink, Line, Unit, matrix};
-use super::gather::{Evaluated, Sample, Subject};
-use fixnet::prelude::Summary;
+use super::gather::{Evaluated, Subject};
+use super::picture::address;
+use fixnet::plan::Summary;
+use fixnet::train::run::event::{DiagnosticLayer, LayerTransition, StepEvent, score_name};
+use fixnet::train::task::{self, Element, LOSS, Metric, Part, Pictures, Table};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::Value;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -51,9 +53,10 @@ pub(super) fn page(runs: &[Subject]) -> String {
 
 /// What a run is, in a line.
 fn lead(run: &Subject) -> String {
-    let r = &run.recipe;
-    let epochs = if r.epochs == 1 { "epoch" } else { "epochs" };
-    format!("{} on {} at {} · {} · {} {epochs} · seed {}", r.model, r.data, r.bits, r.optimizer, r.epochs, r.seed)
+    let s = run.config.settings();
+    let epochs = if s.run.epochs == 1 { "epoch" } else { "epochs" };
+    let (model, source, bits) = (&s.model.name, &s.data.source, s.quantization.bits);
+    format!("{model} on {source} at {bits} · {} · {} {epochs} · seed {}", s.optimizer.name, s.run.epochs, s.run.seed)
 }
 
 fn notes(run: &Subject) -> Markup {
@@ -69,10 +72,6 @@ const UNKNOWN: &str = "–";
 
 fn or_unknown(text: Option<String>) -> String {
     text.unwrap_or_else(|| UNKNOWN.into())
-}
-
-fn share(v: f64) -> String {
-    format!("{:.2} %", 100.0 * v)
 }
 
 /// A whole number with its thousands apart.
@@ -112,23 +111,39 @@ fn parameters(run: &Subject) -> Option<(u64, u64)> {
 }
 
 fn tiles(run: &Subject) -> Markup {
-    let (accuracy, loss) = run.test();
-    let of = run.evaluated.as_ref().map(|e| format!("{} of {}", grouped(e.right as u64), grouped(e.count as u64)));
+    let samples = run.evaluated.as_ref().map(|e| format!("{} test samples", grouped(e.scores.samples as u64)));
     let processes = match run.processes.len() {
         0 => String::new(),
         1 => "one process".into(),
         n => format!("{n} processes"),
     };
     let packed = parameters(run).map(|(_, bytes)| format!("{} bytes packed", brief(bytes)));
-    let train = run.last("train_loss").map(|v| format!("training {v:.4}"));
-    let tiles = [
-        ("Test accuracy", or_unknown(accuracy.map(share)), of.unwrap_or_default()),
-        ("Test loss", or_unknown(loss.map(|v| format!("{v:.4}"))), train.unwrap_or_default()),
-        ("Bits", run.recipe.bits.clone(), "weights, activations, gradients".into()),
+    let train = run.last(Part::Train, LOSS.name).map(|v| format!("training {v:.4}"));
+    let mut tiles: Vec<(String, String, String)> = Vec::new();
+    for metric in run.metrics {
+        let found = run.test(metric.name);
+        let below = match (metric.unit, found, &run.evaluated) {
+            (task::Unit::Share, Some(v), Some(e)) => {
+                let all = e.scores.samples;
+                Some(format!("{} of {}", grouped((v * all as f64).round() as u64), grouped(all as u64)))
+            }
+            _ => samples.clone(),
+        };
+        let value = or_unknown(found.map(|v| metric.unit.text(v)));
+        tiles.push((format!("Test {}", metric.name), value, below.unwrap_or_default()));
+    }
+    let loss = or_unknown(run.test(LOSS.name).map(|v| format!("{v:.4}")));
+    let bits = run.config.settings().quantization.bits.to_string();
+    let rate = or_unknown(run.samples_per_second().map(|v| grouped(v as u64)));
+    for (name, value, below) in [
+        ("Test loss", loss, train.unwrap_or_default()),
+        ("Bits", bits, "weights, activations, gradients".into()),
         ("Parameters", or_unknown(parameters(run).map(|p| grouped(p.0))), packed.unwrap_or_default()),
         ("Time", or_unknown(run.seconds().map(duration)), processes),
-        ("Images a second", or_unknown(run.images_per_second().map(|v| grouped(v as u64))), "in training".into()),
-    ];
+        ("Images per second", rate, "in training".into()),
+    ] {
+        tiles.push((name.into(), value, below));
+    }
     html! {
         dl.tiles {
             @for (name, value, below) in tiles {
@@ -142,22 +157,35 @@ fn swatch(ink: Ink) -> Markup {
     html! { span.swatch.(ink.class()) style=[ink.style()] aria-hidden="true" {} }
 }
 
+/// The metrics of all runs, each once, the loss last.
+fn metrics_of(runs: &[Subject]) -> Vec<Metric> {
+    let mut all: Vec<Metric> = Vec::new();
+    for metric in runs.iter().flat_map(|run| run.metrics) {
+        if !all.contains(metric) {
+            all.push(*metric);
+        }
+    }
+    all.push(LOSS);
+    all
+}
+
 fn table_of_runs(runs: &[Subject]) -> Markup {
+    let metrics = metrics_of(runs);
     let row = |run: &Subject| {
-        let (accuracy, loss) = run.test();
-        [
-            or_unknown(accuracy.map(share)),
-            or_unknown(loss.map(|v| format!("{v:.4}"))),
-            or_unknown(run.last("train_loss").map(|v| format!("{v:.4}"))),
-            format!("{} / {}", run.epochs.len(), run.recipe.epochs),
+        let mut cells: Vec<String> =
+            metrics.iter().map(|metric| or_unknown(run.test(metric.name).map(|v| metric.unit.text(v)))).collect();
+        cells.extend([
+            or_unknown(run.last(Part::Train, LOSS.name).map(|v| format!("{v:.4}"))),
+            format!("{} / {}", run.epochs.len(), run.config.epochs()),
             or_unknown(run.seconds().map(duration)),
-            or_unknown(run.images_per_second().map(|v| grouped(v as u64))),
+            or_unknown(run.samples_per_second().map(|v| grouped(v as u64))),
             or_unknown(parameters(run).map(|p| grouped(p.0))),
             or_unknown(parameters(run).map(|p| brief(p.1))),
-        ]
+        ]);
+        cells
     };
-    let heads =
-        ["test accuracy", "test loss", "train loss", "epochs", "time", "images/s", "parameters", "bytes packed"];
+    let mut heads: Vec<String> = metrics.iter().map(|metric| format!("test {}", metric.name)).collect();
+    heads.extend(["train loss", "epochs", "time", "images/s", "parameters", "bytes packed"].map(String::from));
     html! {
         section {
             h2 { "Runs" }
@@ -172,7 +200,7 @@ fn table_of_runs(runs: &[Subject]) -> Markup {
                         @for (i, run) in runs.iter().enumerate() {
                             tr {
                                 th scope="row" { (swatch(Ink::Run(i))) a href=(format!("#run-{}", i + 1)) { (run.name) } }
-                                td { (run.recipe.bits) }
+                                td { (run.config.settings().quantization.bits) }
                                 @for cell in row(run) { td.number { (cell) } }
                             }
                         }
@@ -185,14 +213,14 @@ fn table_of_runs(runs: &[Subject]) -> Markup {
 
 /// The settings in which runs differ.
 fn differences(runs: &[Subject]) -> Markup {
-    let tables: Vec<toml::Table> = runs.iter().map(|run| run.config.parse().unwrap_or_default()).collect();
+    let tables: Vec<_> = runs.iter().map(|run| run.config.settings().values()).collect();
     let mut keys: Vec<&String> = tables.iter().flat_map(|t| t.keys()).collect();
     keys.sort();
     keys.dedup();
     // What has no influence on the result is no difference.
-    keys.retain(|key| *key != "tensorboard");
-    keys.retain(|key| tables.windows(2).any(|pair| pair[0].get(*key) != pair[1].get(*key)));
-    let value = |table: &toml::Table, key: &str| match table.get(key) {
+    keys.retain(|key| *key != "run.tensorboard");
+    keys.retain(|key| tables.windows(2).any(|pair| pair[0].get(key.as_str()) != pair[1].get(key.as_str())));
+    let value = |table: &std::collections::BTreeMap<String, toml::Value>, key: &str| match table.get(key) {
         Some(toml::Value::String(text)) => text.clone(),
         // Short: 1e-8.
         Some(toml::Value::Float(v)) => format!("{v:?}"),
@@ -220,11 +248,6 @@ fn differences(runs: &[Subject]) -> Markup {
     }
 }
 
-/// The points of a number over the lines of a log.
-fn points(lines: &[Value], x: &str, number: impl Fn(&Value) -> Option<f64>) -> Vec<(f64, f64)> {
-    lines.iter().filter_map(|line| Some((line[x].as_f64()?, number(line)?))).collect()
-}
-
 fn chart(title: &str, about: &str, x: &'static str, unit: Unit, lines: Vec<Line>) -> Chart {
     let (title, about) = (title.into(), about.into());
     Chart { title, about, x, unit, from_zero: true, orders: false, lines }
@@ -242,43 +265,43 @@ fn curves(runs: &[Subject]) -> Markup {
         };
         Line { label: if many { format!("{run}, {of}") } else { of.into() }, ink, dashed, points }
     };
-    let of_epochs = |key: &'static str| {
-        let sets = [("training", "train_"), ("validation", "validation_"), ("test", "test_")];
+    let of_epochs = |metric: &Metric| {
+        let name = metric.name;
+        let parts = [("training", Part::Train), ("validation", Part::Validation), ("test", Part::Test)];
         let lines = move |i: usize| {
-            sets.map(|(of, set)| {
-                let key = format!("{set}{key}");
-                line(i, of, of != "test", points(&runs[i].epochs, "epoch", |l| l[&key].as_f64()))
+            parts.map(|(of, part)| {
+                let points = runs[i].epochs.iter().filter_map(|e| Some((e.epoch as f64, e.score(part, name)?)));
+                line(i, of, of != "test", points.collect())
             })
         };
         // Of several runs two lines each are enough; the table has all.
         let shown = |l: &Line| !l.points.is_empty() && (!many || !l.label.ends_with(", validation"));
         (0..runs.len()).flat_map(lines).filter(shown).collect::<Vec<_>>()
     };
-    let of_steps = |key: &'static str, of: &str| {
-        let lines = (0..runs.len()).map(|i| line(i, of, false, points(&runs[i].steps, "step", |l| l[key].as_f64())));
-        lines.collect::<Vec<_>>()
+    let of_steps = |of: &str, number: fn(&StepEvent) -> f64| {
+        let points = |run: &Subject| run.steps.iter().map(|step| (step.step as f64, number(step))).collect();
+        (0..runs.len()).map(|i| line(i, of, false, points(&runs[i]))).collect::<Vec<_>>()
     };
-    let twins = runs.iter().flat_map(|run| &run.steps).any(|line| line["talr"].is_number());
-    let validated = !many && runs.iter().flat_map(|run| &run.epochs).any(|line| line["validation_loss"].is_number());
+    let twins = runs.iter().flat_map(|run| &run.steps).any(|step| step.talr.is_some());
+    let has_validation = |e: &fixnet::train::run::event::EpochEvent| e.score(Part::Validation, LOSS.name).is_some();
+    let validated = !many && runs.iter().flat_map(|run| &run.epochs).any(has_validation);
     let sets = match validated {
-        true => "Solid: test images. Dashed: training images; in colour: validation.",
-        false => "Solid: test images. Dashed: training images.",
+        true => "Solid: test data. Dashed: training data; in colour: validation.",
+        false => "Solid: test data. Dashed: training data.",
     };
-    let charts = [
-        Chart { orders: true, ..chart("Loss", sets, "epoch", Unit::Number, of_epochs("loss")) },
-        Chart { from_zero: false, ..chart("Accuracy", sets, "epoch", Unit::Share, of_epochs("accuracy")) },
-        Chart {
-            orders: true,
-            ..chart("Loss of a batch", "Every 50 steps.", "step", Unit::Number, of_steps("loss", "loss"))
-        },
-        chart(
-            "Learning rate",
-            if twins { "Twins move latent weights by U instead." } else { "Every 50 steps." },
-            "step",
-            Unit::Number,
-            of_steps("lr", "rate"),
-        ),
-    ];
+    let mut charts = vec![Chart { orders: true, ..chart("Loss", sets, "epoch", Unit::Number, of_epochs(&LOSS)) }];
+    for metric in metrics_of(runs).iter().filter(|metric| **metric != LOSS) {
+        let unit = if metric.unit == task::Unit::Share { Unit::Share } else { Unit::Number };
+        let title = capitalized(metric.name);
+        charts.push(Chart { from_zero: false, ..chart(&title, sets, "epoch", unit, of_epochs(metric)) });
+    }
+    let every = "Every 50 steps.";
+    charts.push(Chart {
+        orders: true,
+        ..chart("Loss of a batch", every, "step", Unit::Number, of_steps("loss", |step| step.loss))
+    });
+    let about = if twins { "Twins move latent weights by U instead." } else { every };
+    charts.push(chart("Learning rate", about, "step", Unit::Number, of_steps("rate", |step| step.lr)));
     let entries: Vec<_> =
         if many { runs.iter().enumerate().map(|(i, r)| (Ink::Run(i), r.name.clone())).collect() } else { vec![] };
     html! {
@@ -296,34 +319,37 @@ fn curves(runs: &[Subject]) -> Markup {
     }
 }
 
+fn capitalized(name: &str) -> String {
+    let mut chars = name.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 fn epochs(runs: &[Subject]) -> Markup {
-    let columns = [
-        ("train_loss", "train loss", Unit::Number),
-        ("train_accuracy", "train accuracy", Unit::Share),
-        ("validation_loss", "validation loss", Unit::Number),
-        ("validation_accuracy", "validation accuracy", Unit::Share),
-        ("test_loss", "test loss", Unit::Number),
-        ("test_accuracy", "test accuracy", Unit::Share),
-    ];
+    let mut columns: Vec<(Part, Metric)> = Vec::new();
+    let mut metrics = metrics_of(runs);
+    metrics.rotate_right(1);
+    for part in Part::ALL {
+        columns.extend(metrics.iter().map(|metric| (part, *metric)));
+    }
     let lines = || runs.iter().flat_map(|run| &run.epochs);
-    let columns: Vec<_> = columns.into_iter().filter(|(key, ..)| lines().any(|line| !line[*key].is_null())).collect();
-    let cell = |line: &Value, key: &str, unit| {
-        let text = |v| if unit == Unit::Share { share(v) } else { format!("{v:.4}") };
-        or_unknown(line[key].as_f64().map(text))
-    };
+    columns.retain(|(part, metric)| lines().any(|line| line.score(*part, metric.name).is_some()));
     html! {
         table {
             thead { tr {
                 @if runs.len() > 1 { th scope="col" { "run" } }
                 th.number scope="col" { "epoch" }
                 th.number scope="col" { "step" }
-                @for (_, name, _) in &columns { th.number scope="col" { (name) } }
+                @for (part, metric) in &columns {
+                    th.number scope="col" { (score_name(*part, metric.name).replace('_', " ")) }
+                }
             } }
             tbody { @for (i, run) in runs.iter().enumerate() { @for line in &run.epochs { tr {
                 @if runs.len() > 1 { td { (swatch(Ink::Run(i))) (run.name) } }
-                td.number { (line["epoch"]) }
-                td.number { (line["step"]) }
-                @for &(key, _, unit) in &columns { td.number { (cell(line, key, unit)) } }
+                td.number { (line.epoch) }
+                td.number { (line.step) }
+                @for (part, metric) in &columns {
+                    td.number { (or_unknown(line.score(*part, metric.name).map(|v| metric.unit.text(v)))) }
+                }
             } } } }
         }
     }
@@ -346,13 +372,13 @@ fn legend(entries: &[(Ink, String)]) -> Markup {
 }
 
 /// Lines of layers: their tones go from the first to the last.
-fn layer_lines(names: &[String], lines: &[Value], number: impl Fn(&Value, &str) -> Option<f64>) -> Vec<Line> {
+fn layer_lines(names: &[String], points: impl Fn(&str) -> Vec<(f64, f64)>) -> Vec<Line> {
     let depth = |i: usize| if names.len() > 1 { i as f64 / (names.len() - 1) as f64 } else { 0.0 };
     let line = |(i, name): (usize, &String)| Line {
         label: name.clone(),
         ink: Ink::Depth(depth(i)),
         dashed: false,
-        points: points(lines, "step", |line| number(line, name)),
+        points: points(name),
     };
     names.iter().enumerate().map(line).collect()
 }
@@ -368,7 +394,7 @@ fn about(run: &Subject, index: usize, many: bool) -> Markup {
         }
         (quantization(run))
         (diagnostics(run))
-        @if let Some(e) = &run.evaluated { (test(e)) }
+        @if let Some(e) = &run.evaluated { (sections(e)) }
         @if let Some(all) = run.state.as_ref().and_then(|state| state.layers.as_ref()) { (layers(run, all)) }
         (provenance(run))
     }
@@ -376,20 +402,24 @@ fn about(run: &Subject, index: usize, many: bool) -> Markup {
 
 fn quantization(run: &Subject) -> Markup {
     let steps = &run.steps;
-    let gammas = run.layers(steps, "gamma");
-    let rates = run.layers(steps, "layer_transition_rate");
-    let scopes = run.layers(steps, "layers");
-    let of = |key: &'static str, label: &str, ink, dashed| Line {
+    let last = steps.last();
+    let gammas = run.ordered(last.into_iter().flat_map(|step| step.gamma.keys()));
+    let rates = run.ordered(last.into_iter().flat_map(|step| step.layer_transition_rate.keys()));
+    let scopes = run.ordered(last.into_iter().flat_map(|step| step.layers.keys()));
+    let over = |number: &dyn Fn(&StepEvent) -> Option<f64>| -> Vec<(f64, f64)> {
+        steps.iter().filter_map(|step| Some((step.step as f64, number(step)?))).collect()
+    };
+    let of = |number: fn(&StepEvent) -> Option<f64>, label: &str, ink, dashed| Line {
         label: label.into(),
         ink,
         dashed,
-        points: points(steps, "step", |line| line[key].as_f64()),
+        points: over(&number),
     };
-    let twin = steps.iter().any(|line| line["talr"].is_number());
-    let mut model = vec![of("transition_rate", "k, this step", Ink::Quiet, false)];
+    let twin = steps.iter().any(|step| step.talr.is_some());
+    let mut model = vec![of(|step| step.transition_rate, "k, this step", Ink::Quiet, false)];
     if twin {
-        model.push(of("running_transition_rate", "K, running", Ink::Main, false));
-        model.push(of("target_transition_rate", "R, target", Ink::Main, true));
+        model.push(of(|step| step.running_transition_rate, "K, running", Ink::Main, false));
+        model.push(of(|step| step.target_transition_rate, "R, target", Ink::Main, true));
     }
     let about = if twin {
         "Pale: k of the step. Solid: K, its running mean. Dashed: R, the target."
@@ -398,7 +428,7 @@ fn quantization(run: &Subject) -> Markup {
     };
     let mut charts = Vec::new();
     if !gammas.is_empty() {
-        let lines = layer_lines(&gammas, steps, |line, name| line["gamma"][name].as_f64());
+        let lines = layer_lines(&gammas, |name| over(&|step| step.gamma.get(name).copied()));
         charts.push(Chart {
             from_zero: false,
             ..chart("Gamma", "The clipping factor of each layer's gradients.", "step", Unit::Number, lines)
@@ -406,7 +436,7 @@ fn quantization(run: &Subject) -> Markup {
     }
     if !rates.is_empty() {
         charts.push(chart("Transition rate", about, "step", Unit::Share, model));
-        let lines = layer_lines(&rates, steps, |line, name| line["layer_transition_rate"][name].as_f64());
+        let lines = layer_lines(&rates, |name| over(&|step| step.layer_transition_rate.get(name).copied()));
         charts.push(chart(
             "Transition rate of each layer",
             "The share of its integer weights that a step changes.",
@@ -416,7 +446,7 @@ fn quantization(run: &Subject) -> Markup {
         ));
     }
     if twin {
-        let lines = vec![of("talr", "U", Ink::Main, false)];
+        let lines = vec![of(|step| step.talr, "U", Ink::Main, false)];
         charts.push(chart(
             "Transition-adaptive learning rate",
             "U, the learning rate of latent weights.",
@@ -424,21 +454,22 @@ fn quantization(run: &Subject) -> Markup {
             Unit::Number,
             lines,
         ));
-        let per_layer =
-            |key: &'static str| layer_lines(&scopes, steps, move |line, name| line["layers"][name][key].as_f64());
+        let per_layer = |number: fn(&LayerTransition) -> f64| {
+            layer_lines(&scopes, |name| over(&|step| step.layers.get(name).map(number)))
+        };
         charts.push(chart(
             "K of each layer",
             "Running transition rates, each with a target of its own.",
             "step",
             Unit::Share,
-            per_layer("running_transition_rate"),
+            per_layer(|t| t.running_transition_rate),
         ));
         charts.push(chart(
             "U of each layer",
             "Learning rates of latent weights.",
             "step",
             Unit::Number,
-            per_layer("talr"),
+            per_layer(|t| t.talr),
         ));
     }
     let names = if gammas.is_empty() { &rates } else { &gammas };
@@ -455,26 +486,40 @@ fn quantization(run: &Subject) -> Markup {
 
 /// The legend of layers.
 fn depths(names: &[String]) -> Vec<(Ink, String)> {
-    layer_lines(names, &[], |_, _| None).into_iter().map(|line| (line.ink, line.label)).collect()
+    layer_lines(names, |_| Vec::new()).into_iter().map(|line| (line.ink, line.label)).collect()
 }
 
 fn diagnostics(run: &Subject) -> Markup {
     let lines = &run.diagnostics;
-    let names = run.layers(lines, "layers");
-    let of = |part: &'static str, key: &'static str| {
-        layer_lines(&names, lines, move |line, name| line["layers"][name][part][key].as_f64())
+    let names = run.ordered(lines.last().into_iter().flat_map(|step| step.layers.keys()));
+    let of = |number: fn(&DiagnosticLayer) -> Option<f64>| {
+        layer_lines(&names, |name| {
+            lines.iter().filter_map(|s| Some((s.step as f64, number(s.layers.get(name)?)?))).collect()
+        })
     };
     let orders = |title, about, lines| Chart { orders: true, ..chart(title, about, "step", Unit::Number, lines) };
     let charts = [
-        orders("E(G)", "Mean error of the quantized gradients, over their maximum.", of("gradient", "error")),
-        orders("E(G_L)", "The same over the largest gradients.", of("gradient", "large_error")),
+        orders(
+            "E(G)",
+            "Mean error of the quantized gradients, over their maximum.",
+            of(|layer| layer.gradient.as_ref()?.error),
+        ),
+        orders("E(G_L)", "The same over the largest gradients.", of(|layer| layer.gradient.as_ref()?.large_error)),
         orders(
             "Effective step",
             "How far quantized weights move in a step, over their scale.",
-            of("weight", "quantized_step"),
+            of(|layer| layer.weight.as_ref()?.quantized_step),
         ),
-        orders("Step of latent weights", "The same of the floats behind them.", of("weight", "latent_step")),
-        orders("Distance to a transition", "Of latent weights, in levels.", of("weight", "distance")),
+        orders(
+            "Step of latent weights",
+            "The same of the floats behind them.",
+            of(|layer| layer.weight.as_ref()?.latent_step),
+        ),
+        orders(
+            "Distance to a transition",
+            "Of latent weights, in levels.",
+            of(|layer| layer.weight.as_ref()?.distance),
+        ),
     ];
     html! {
         @if !lines.is_empty() {
@@ -487,74 +532,80 @@ fn diagnostics(run: &Subject) -> Markup {
     }
 }
 
-fn test(e: &Evaluated) -> Markup {
-    let n = e.confusion.classes();
-    // Of classes that are called by their numbers these are enough.
-    let named = e.class_names.iter().enumerate().any(|(class, name)| *name != class.to_string());
-    let or_none = |v: Option<f64>| or_unknown(v.map(share));
+/// What the task shows of the test data: a matrix and its tables on the left, images on the right.
+fn sections(e: &Evaluated) -> Markup {
     html! {
-        section {
-            h3 { "Test images" }
-            div.columns {
-                figure.confusion {
-                    figcaption {
-                        h4 { "Confusion matrix" }
-                        p { "Rows are labels, columns predictions; percent of the row. " (e.data) ", " (grouped(e.count as u64)) " images." }
-                    }
-                    (matrix(&e.confusion, &e.class_names))
-                    details {
-                        summary { "Each class" }
-                        div.scroll tabindex="0" role="region" aria-label="Each class" {
-                            table {
-                                thead { tr {
-                                    th.number scope="col" { "class" }
-                                    @if named { th scope="col" { "name" } }
-                                    @for head in ["images", "recall", "precision"] { th.number scope="col" { (head) } }
-                                } }
-                                tbody { @for class in 0..n { tr {
-                                    th.number scope="row" { (class) }
-                                    @if named { td { (e.class_names[class]) } }
-                                    td.number { (grouped(e.confusion.images(class))) }
-                                    td.number { (or_none(e.confusion.recall(class))) }
-                                    td.number { (or_none(e.confusion.precision(class))) }
-                                } } }
+        @for section in &e.sections {
+            section {
+                h3 { (section.title) }
+                div.columns {
+                    figure.confusion {
+                        @for element in &section.elements {
+                            @match element {
+                                Element::Matrix(m) => {
+                                    figcaption { h4 { (m.title) } p { (m.about) } }
+                                    (matrix(m))
+                                }
+                                Element::Table(table) => { (folded(table)) }
+                                _ => {}
                             }
                         }
                     }
-                }
-                div {
-                    (samples("Wrong, and most certain", &e.wrong_ones, &e.class_names, "No image is classified wrongly."))
-                    (samples("Right", &e.right_ones, &e.class_names, "No image is classified rightly."))
+                    div {
+                        @for element in &section.elements {
+                            @if let Element::Pictures(pictures) = element { (gallery(pictures)) }
+                        }
+                    }
                 }
             }
         }
     }
 }
 
-fn samples(title: &str, samples: &[Sample], names: &[String], none: &str) -> Markup {
+/// A table behind its heading.
+fn folded(table: &Table) -> Markup {
     html! {
-        h4 { (title) }
-        @if samples.is_empty() { p.quiet { (none) } }
-        ul.samples {
-            @for s in samples {
-                @let p = s.prediction;
-                @let (label, class) = (&names[p.label], &names[p.class]);
-                @let what = if p.is_right() { class.clone() } else { format!("{label} → {class}") };
-                @let said = format!("Test image {}: label {label}, predicted {class} with {}", s.index, share(p.probability.into()));
-                li title=(said) {
-                    img src=(s.png) alt=(said) width=(s.size[0]) height=(s.size[1]);
-                    span.what { (what) }
-                    span.quiet { (format!("{:.1} %", 100.0 * p.probability)) }
+        details {
+            summary { (table.title) }
+            div.scroll tabindex="0" role="region" aria-label=(table.title) {
+                table {
+                    thead { tr {
+                        @for (head, number) in &table.columns { th class=[number.then_some("number")] scope="col" { (head) } }
+                    } }
+                    tbody { @for row in &table.rows { tr {
+                        @for (i, (cell, (_, number))) in row.iter().zip(&table.columns).enumerate() {
+                            @if i == 0 { th class=[number.then_some("number")] scope="row" { (cell) } } @else { td class=[number.then_some("number")] { (cell) } }
+                        }
+                    } } }
                 }
             }
         }
-        @if samples.iter().any(|s| !s.prediction.is_right()) { p.quiet { "Label → prediction, and its probability." } }
+    }
+}
+
+fn gallery(pictures: &Pictures) -> Markup {
+    html! {
+        h4 { (pictures.title) }
+        @if pictures.pictures.is_empty() { p.quiet { (pictures.none) } }
+        ul.samples {
+            @for p in &pictures.pictures {
+                li title=(p.spoken) {
+                    @if let Some(png) = address(p) {
+                        img src=(png) alt=(p.spoken) width=(p.shape[1]) height=(p.shape[0]);
+                    }
+                    span.what { (p.caption) }
+                    span.quiet { (p.detail) }
+                }
+            }
+        }
+        @if !pictures.note.is_empty() { p.quiet { (pictures.note) } }
     }
 }
 
 fn layers(run: &Subject, layers: &Summary) -> Markup {
     let last = run.steps.last();
-    let number = |key: &str, name: &str| last.and_then(|line| line[key][name].as_f64());
+    let gamma = |name: &str| last.and_then(|step| step.gamma.get(name));
+    let rate = |name: &str| last.and_then(|step| step.layer_transition_rate.get(name));
     let shape = |shape: &[usize]| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ");
     let blank_or = |n: u64| if n == 0 { String::new() } else { grouped(n) };
     let total: u64 = layers.macs();
@@ -574,8 +625,8 @@ fn layers(run: &Subject, layers: &Summary) -> Markup {
                         td { (row.bits.clone().unwrap_or_default()) }
                         td.number { (blank_or(row.parameters as u64)) }
                         td.number { (blank_or(row.macs)) }
-                        td.number { (number("gamma", &row.name).map_or(String::new(), |v| format!("{v:.3}"))) }
-                        td.number { (number("layer_transition_rate", &row.name).map_or(String::new(), |v| format!("{:.3} %", 100.0 * v))) }
+                        td.number { (gamma(&row.name).map_or(String::new(), |v| format!("{v:.3}"))) }
+                        td.number { (rate(&row.name).map_or(String::new(), |v| format!("{:.3} %", 100.0 * v))) }
                     } } }
                     tfoot { tr {
                         th scope="row" colspan="4" { "All" }
@@ -585,7 +636,7 @@ fn layers(run: &Subject, layers: &Summary) -> Markup {
                     } }
                 }
             }
-            p.quiet { "Bits of weights/activations/gradients. Multiply-adds are of one image. Gamma and transition rate are of the last logged step." }
+            p.quiet { "Bits of weights/activations/gradients. Multiply-adds are of one sample. Gamma and transition rate are of the last logged step." }
         }
     }
 }
@@ -595,7 +646,7 @@ fn provenance(run: &Subject) -> Markup {
     let facts = [
         ("Digest", or_unknown(state.and_then(|s| s.digest.clone()))),
         ("Checkpoint", or_unknown(state.map(|s| format!("step {}, written by fixnet {}", grouped(s.step), s.version)))),
-        ("Recipe", run.recipe.name.clone()),
+        ("Recipe", run.config.name().to_string()),
     ];
     html! {
         section {
@@ -623,7 +674,7 @@ fn provenance(run: &Subject) -> Markup {
             }
             details open {
                 summary { "config.toml" }
-                pre { code { (run.config) } }
+                pre { code { (run.text) } }
             }
         }
     }

@@ -99,6 +99,12 @@ impl Plan {
         }
     }
 
+    /// The same plan for inputs that are normalized already.
+    #[must_use]
+    pub fn without_normalization(self) -> Self {
+        Self { normalize: None, ..self }
+    }
+
     /// Puts a normalization before the network: the plan then takes pixels from 0 to 1, which it normalizes itself.
     #[must_use]
     pub fn normalized(self, normalize: Normalize) -> Self {

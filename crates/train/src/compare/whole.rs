@@ -1,13 +1,13 @@
 //! All finished runs of the folder of a grid: those of this command and those of others, earlier or at the same time. So the
 //! tables are of the folder, and no command takes from them what another one has trained.
 
+use super::Outcome;
 use super::grid::{Cell, Grid, Shown};
-use super::{Ended, Outcome};
-use crate::folder::{self, config_path};
-use crate::history;
-use crate::out::note;
-use anyhow::{Context, Result};
-use fixnet::files;
+use crate::Result;
+use crate::error::io;
+use crate::run::Ended;
+use crate::run::place::{self, config_path};
+use fixnet_files as files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ const LOCK: &str = "compare.lock";
 ///
 /// # Errors
 /// The lock cannot be opened.
-pub(crate) fn wait_for_turn(out: &Path) -> Result<File> {
+pub fn wait_for_turn(out: &Path) -> Result<File> {
     let path = out.join(LOCK);
-    files::create_folder(out).with_context(|| out.display().to_string())?;
-    let file = files::open_lock(&path).with_context(|| path.display().to_string())?;
+    files::create_folder(out).map_err(io(out))?;
+    let file = files::open_lock(&path).map_err(io(&path))?;
     let _ = file.lock();
     Ok(file)
 }
@@ -31,17 +31,22 @@ pub(crate) fn wait_for_turn(out: &Path) -> Result<File> {
 /// The runs of a grid and behind them all others that are finished in its folder, with columns that tell them apart.
 ///
 /// # Errors
-/// The folder cannot be read. A run in it that cannot be read is left out with a warning.
-pub(crate) fn of_folder(grid: &Grid, mut outcomes: Vec<Outcome>, out: &Path) -> Result<(Grid, Vec<Outcome>)> {
+/// The folder cannot be read. A run in it that cannot be read is left out; `warnings` gets a line about it.
+pub fn of_folder(
+    grid: &Grid,
+    mut outcomes: Vec<Outcome>,
+    out: &Path,
+    warnings: &mut Vec<String>,
+) -> Result<(Grid, Vec<Outcome>)> {
     let mut cells = grid.cells.clone();
     // What another process has finished meanwhile is finished.
     for (cell, outcome) in cells.iter().zip(&mut outcomes) {
-        if !matches!(outcome, Outcome::Finished(_)) && folder::is_finished(&cell.path, cell.recipe.epochs) {
+        if !matches!(outcome, Outcome::Finished(_)) && place::is_finished(&cell.path, cell.config.epochs()) {
             *outcome = Outcome::Finished(Ended::read(&cell.path)?);
         }
     }
     let own: BTreeSet<PathBuf> = cells.iter().map(|cell| cell.path.clone()).collect();
-    let entries = fs::read_dir(out).with_context(|| out.display().to_string())?;
+    let entries = fs::read_dir(out).map_err(io(out))?;
     let mut others: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     others.retain(|path| !own.contains(path) && config_path(path).exists());
     others.sort();
@@ -52,10 +57,10 @@ pub(crate) fn of_folder(grid: &Grid, mut outcomes: Vec<Outcome>, out: &Path) -> 
                 outcomes.push(Outcome::Finished(ended));
             }
             Ok(None) => {}
-            Err(e) => note!("warning: {} is left out of the tables: {}", path.display(), crate::message(&e)),
+            Err(e) => warnings.push(format!("{} is left out of the tables: {e}", path.display())),
         }
     }
-    let shown = cells.iter().map(|cell| Shown::of(&cell.recipe)).collect::<Result<Vec<_>>>()?;
+    let shown: Vec<Shown> = cells.iter().map(|cell| Shown::of(&cell.config)).collect();
     let columns = columns(&grid.columns, &shown);
     for (cell, shown) in cells.iter_mut().zip(&shown) {
         cell.columns = columns.iter().map(|key| shown.value(key)).collect();
@@ -65,12 +70,12 @@ pub(crate) fn of_folder(grid: &Grid, mut outcomes: Vec<Outcome>, out: &Path) -> 
 
 /// The run in a folder, if it is finished.
 fn finished(path: &Path) -> Result<Option<(Cell, Ended)>> {
-    let recipe = history::recipe(path)?.canonical()?;
-    if !folder::is_finished(path, recipe.epochs) {
+    let config = place::config(path)?.canonical()?;
+    if !place::is_finished(path, config.epochs()) {
         return Ok(None);
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Some((Cell { recipe, columns: Vec::new(), name, path: path.into() }, Ended::read(path)?)))
+    Ok(Some((Cell { config, columns: Vec::new(), name, path: path.into() }, Ended::read(path)?)))
 }
 
 /// These columns and as many more as it takes that no two runs with equal ones differ in more than their seed.
@@ -79,7 +84,9 @@ fn columns(given: &[String], shown: &[Shown]) -> Vec<String> {
     let mut more = BTreeSet::new();
     for one in shown {
         let like = first.entry(given.iter().map(|key| one.value(key)).collect()).or_insert(one);
-        more.extend(like.differing(one).filter(|key| !["seed", "tensorboard"].contains(&key.as_str())).cloned());
+        more.extend(
+            like.differing(one).filter(|key| !["run.seed", "run.tensorboard"].contains(&key.as_str())).cloned(),
+        );
     }
     given.iter().cloned().chain(more.into_iter().filter(|key| !given.contains(key))).collect()
 }

@@ -4,9 +4,9 @@
 //! what a second process replaces, and the first one finds that out before its next checkpoint. The mark is also what tells
 //! a run that was killed before its first checkpoint from a folder of someone else. It is removed when the process ends.
 
-use crate::out::note;
-use anyhow::{Context, Result, bail};
-use fixnet::{files, input_file};
+use crate::Result;
+use crate::error::{io, run};
+use fixnet_files::{self as files, input_file};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -32,7 +32,7 @@ struct Writer {
 impl Writer {
     /// This process, with a new token.
     fn new() -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let host = input_file::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok();
         let host = host.or_else(|| std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok());
         // Each has keys of its own, which the system draws.
         let random = || RandomState::new().build_hasher().finish();
@@ -47,10 +47,12 @@ impl Writer {
     /// The writer that a folder is marked with; none if there is no mark.
     fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(WRITER);
-        let name = || path.display().to_string();
         match input_file::read(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            other => Ok(Some(serde_json::from_slice(&other.with_context(name)?).with_context(name)?)),
+            other => {
+                let bytes = other.map_err(io(&path))?;
+                serde_json::from_slice(&bytes).map(Some).map_err(|e| run(&path, e.to_string()))
+            }
         }
     }
 }
@@ -69,51 +71,57 @@ pub(crate) fn has_empty_lock(folder: &Path) -> bool {
 pub(crate) struct Claim {
     folder: PathBuf,
     writer: Writer,
+    /// What the user should know.
+    warning: Option<String>,
     /// Locked while it is open; the system lets go of it when the process ends, however that happens.
     _lock: File,
 }
 
 impl Claim {
-    /// Locks a folder. Where the file system has no locks, the user is warned.
+    /// Locks a folder. Where the file system has no locks, there is a warning.
     ///
     /// # Errors
     /// Another process has the lock, or there can be no file for it.
     pub(crate) fn new(folder: &Path) -> Result<Self> {
         let path = folder.join(LOCK);
-        let lock = files::open_lock(&path).with_context(|| path.display().to_string())?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = files::open_lock(&path).map_err(io(&path))?;
+        let warning = match lock.try_lock() {
+            Ok(()) => None,
             Err(TryLockError::WouldBlock) => {
-                bail!("{}: another fixnet process is writing to this folder", folder.display())
+                return Err(run(folder, "another fixnet process is writing to this folder"));
             }
-            Err(TryLockError::Error(e)) => note!(
-                "warning: {}: the file system has no locks ({e}); make sure that no other process writes to this folder",
+            Err(TryLockError::Error(e)) => Some(format!(
+                "{}: the file system has no locks ({e}); make sure that no other process writes to this folder",
                 folder.display()
-            ),
-        }
-        Ok(Self { folder: folder.into(), writer: Writer::new(), _lock: lock })
+            )),
+        };
+        Ok(Self { folder: folder.into(), writer: Writer::new(), warning, _lock: lock })
+    }
+
+    /// Takes the warning for the user, if there is one.
+    pub(crate) fn take_warning(&mut self) -> Option<String> {
+        self.warning.take()
     }
 
     /// Marks the folder as the one of a run that this process writes.
     pub(crate) fn mark(&self) -> Result<()> {
         let path = self.folder.join(WRITER);
-        let text = format!("{}\n", serde_json::to_string(&self.writer)?);
-        files::write(&path, text.as_bytes()).with_context(|| path.display().to_string())
+        let text = serde_json::to_string(&self.writer).map_err(|e| run(&path, e.to_string()))?;
+        files::write(&path, format!("{text}\n").as_bytes()).map_err(io(&path))
     }
 
     /// Fails if another process has begun to write the folder. A mark that is gone is put back.
     pub(crate) fn check(&self) -> Result<()> {
         match Writer::read(&self.folder)? {
             Some(found) if found == self.writer => Ok(()),
-            Some(found) => bail!(
-                "{}: process {} on {} has begun to write to this folder, so this process (process {} on {}) stops and \
-                 leaves its files as they are",
-                self.folder.display(),
-                found.pid,
-                found.host,
-                self.writer.pid,
-                self.writer.host
-            ),
+            Some(found) => Err(run(
+                &self.folder,
+                format!(
+                    "process {} on {} has begun to write to this folder, so this process (process {} on {}) stops and \
+                     leaves its files as they are",
+                    found.pid, found.host, self.writer.pid, self.writer.host
+                ),
+            )),
             None => self.mark(),
         }
     }
@@ -122,7 +130,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // Before the first checkpoint it is what the folder is known by.
-        if crate::folder::has_checkpoint(&self.folder)
+        if super::place::has_checkpoint(&self.folder)
             && matches!(Writer::read(&self.folder), Ok(Some(found)) if found == self.writer)
         {
             let _ = files::remove(&self.folder.join(WRITER));
@@ -144,8 +152,12 @@ mod tests {
         first.check().unwrap();
         assert!(Claim::new(path).is_err_and(|e| e.to_string().contains("another fixnet process")));
         // As on a file system without locks.
-        let second =
-            Claim { folder: path.into(), writer: Writer::new(), _lock: files::open_lock(&path.join("x")).unwrap() };
+        let second = Claim {
+            folder: path.into(),
+            writer: Writer::new(),
+            warning: None,
+            _lock: files::open_lock(&path.join("x")).unwrap(),
+        };
         second.mark().unwrap();
         let e = first.check().unwrap_err().to_string();
         assert!(e.contains(&format!("process {} on ", std::process::id())) && e.contains("stops"), "{e}");

@@ -6,22 +6,25 @@ use std::time::{Duration, Instant};
 
 /// A process that trained a part of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Process {
+pub struct Process {
     /// The version of fixnet.
-    pub(crate) fixnet: String,
+    pub fixnet: String,
     /// The instruction set in force.
-    pub(crate) isa: String,
-    pub(crate) threads: usize,
-    /// The step of the run when it began, and at its last checkpoint.
-    pub(crate) first_step: u64,
-    pub(crate) last_step: u64,
+    pub isa: String,
+    /// Threads of its pool.
+    pub threads: usize,
+    /// The step of the run when it began.
+    pub first_step: u64,
+    /// The step of the run at its last checkpoint.
+    pub last_step: u64,
     /// Epochs of the run that were over at that checkpoint.
-    pub(crate) epochs: u32,
-    /// Images that it trained on, and the time that these steps took.
-    pub(crate) images: u64,
-    pub(crate) training_seconds: f64,
+    pub epochs: u32,
+    /// Samples that it trained on.
+    pub images: u64,
+    /// The time that its steps took.
+    pub training_seconds: f64,
     /// Its time from loaded data to the last checkpoint.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
 }
 
 /// The watch of this process.
@@ -59,7 +62,7 @@ impl Watch {
     pub(crate) fn processes(&self, last_step: u64, epochs: u32) -> Vec<Process> {
         let this = Process {
             fixnet: env!("CARGO_PKG_VERSION").into(),
-            isa: fixnet::kernel::isa().to_string(),
+            isa: fixnet_tensor::kernel::isa().to_string(),
             threads: rayon::current_num_threads(),
             first_step: self.first_step,
             last_step,

@@ -1,29 +1,31 @@
-//! The logs of a run: files of one JSON object per line, which only grow.
+//! Logs: files of one JSON object per line, which only grow.
 
-use anyhow::{Context, Result, bail};
-use fixnet::{files, input_file};
-use serde_json::Value;
+use crate::error::{io, run};
+use crate::{Error, Result};
+use fixnet_files::{self as files, input_file};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// The whole lines of a log in the order in which they were written; none if there is no such file.
-pub(crate) fn lines(path: &Path) -> Result<Vec<Value>> {
+/// Returns the whole lines of a log in the order in which they were written; none if there is no such file.
+///
+/// # Errors
+/// The file cannot be read, or a line that is not the last one is damaged.
+pub(crate) fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(parse(path, &read(path)?)?.into_iter().map(|(value, _)| value).collect())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     match input_file::read(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.with_context(|| path.display().to_string()),
+        other => other.map_err(io(path)),
     }
 }
 
-/// The lines of a log with the lengths that they end at. What was torn at the end is left out.
-///
-/// # Errors
-/// A line in the middle is damaged: what follows would be lost.
-fn parse(path: &Path, log: &[u8]) -> Result<Vec<(Value, usize)>> {
+/// Returns the lines of a log with the lengths that they end at. A torn line at the end is left out.
+fn parse<T: DeserializeOwned>(path: &Path, log: &[u8]) -> Result<Vec<(T, usize)>> {
     let (mut lines, mut end) = (Vec::new(), 0);
     let mut damaged: Option<(usize, serde_json::Error)> = None;
     let whole = log.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
@@ -32,7 +34,10 @@ fn parse(path: &Path, log: &[u8]) -> Result<Vec<(Value, usize)>> {
         match (serde_json::from_slice(line), &damaged) {
             (Ok(value), None) => lines.push((value, end)),
             (Err(e), None) => damaged = Some((i + 1, e)),
-            (Ok(_), Some((at, e))) => bail!("{}: line {at}: expected JSON, found a damaged line ({e})", path.display()),
+            // What follows would be lost.
+            (Ok(_), Some((at, e))) => {
+                return Err(run(path, format!("line {at}: expected JSON, found a damaged line ({e})")));
+            }
             (Err(_), Some(_)) => {}
         }
     }
@@ -58,29 +63,30 @@ impl Log {
     ///
     /// # Errors
     /// The log is a link, has a damaged line, or cannot be read or written.
-    pub(crate) fn open(path: PathBuf, keep: impl Fn(&Value) -> bool) -> Result<(Self, Vec<Value>)> {
-        files::refuse_link(&path).with_context(|| path.display().to_string())?;
+    pub(crate) fn open<T: DeserializeOwned>(path: PathBuf, keep: impl Fn(&T) -> bool) -> Result<(Self, Vec<T>)> {
+        files::refuse_link(&path).map_err(io(&path))?;
         let bytes = read(&path)?;
-        let kept: Vec<(Value, usize)> =
-            parse(&path, &bytes)?.into_iter().take_while(|(value, _)| keep(value)).collect();
+        let kept: Vec<(T, usize)> = parse(&path, &bytes)?.into_iter().take_while(|(value, _)| keep(value)).collect();
         let length = kept.last().map_or(0, |(_, end)| *end);
         let lines = kept.into_iter().map(|(value, _)| value).collect();
         Ok((Self::of(path, &bytes[..length])?, lines))
     }
 
     fn of(path: PathBuf, begin: &[u8]) -> Result<Self> {
-        let file = files::begin_log(&path, begin).with_context(|| path.display().to_string())?;
+        let file = files::begin_log(&path, begin).map_err(io(&path))?;
         Ok(Self { path, file })
     }
 
     /// Adds a line.
-    pub(crate) fn write(&mut self, line: &Value) -> Result<()> {
-        // One call a line: a killed process tears none in two, as far as the system goes.
-        self.file.write_all(format!("{line}\n").as_bytes()).with_context(|| self.path.display().to_string())
+    pub(crate) fn write(&mut self, event: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(event);
+        let line = line.map_err(|e| Error::Io { path: self.path.clone(), source: e.into() })?;
+        // One call per line: a killed process tears none in two, as far as the system goes.
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(io(&self.path))
     }
 
     /// Flushes it to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file.sync_data().with_context(|| self.path.display().to_string())
+        self.file.sync_data().map_err(io(&self.path))
     }
 }

@@ -13,7 +13,7 @@ fn hash(text: &str) -> String {
 
 /// Returns a text as the name of a folder: what is neither letter nor digit nor one of `._=` becomes `-`, and of a long text
 /// the end becomes a hash of the whole.
-pub(crate) fn plain(name: &str) -> String {
+pub fn plain(name: &str) -> String {
     let plain: String = name.chars().map(|c| if c.is_alphanumeric() || "._=".contains(c) { c } else { '-' }).collect();
     if plain.len() <= LONGEST {
         return plain;
@@ -23,10 +23,10 @@ pub(crate) fn plain(name: &str) -> String {
 
 /// Returns the short form of a value of a recipe: of a path its last part, with a hash of the whole path if that leaves
 /// something out; any other value as it is.
-pub(crate) fn short(key: &str, value: &str) -> String {
+pub fn short(key: &str, value: &str) -> String {
     let (kind, path) = match (key, value.split_once(':')) {
-        ("data", Some((kind, path))) => (format!("{kind}:"), path),
-        ("init", _) => (String::new(), value),
+        ("data.source", Some((kind, path))) => (format!("{kind}:"), path),
+        ("run.init", _) => (String::new(), value),
         _ => return value.into(),
     };
     let last = Path::new(path).file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
@@ -48,17 +48,18 @@ mod tests {
     #[test]
     fn of_paths_the_last_part_is_kept() {
         for (key, value) in [
-            ("data", "digits"),
-            ("data", "photo-digits:seen"),
-            ("data", "npz:x.npz"),
-            ("model", "mlp:8/9"),
-            ("init", "run"),
+            ("data.source", "digits"),
+            ("data.source", "photo-digits:seen"),
+            ("data.source", "npz:x.npz"),
+            ("model.name", "mlp:8/9"),
+            ("run.init", "run"),
         ] {
             assert_eq!(short(key, value), value);
         }
-        let [a, b, c] = ["npz:/data/a/x.npz", "npz:/data/b/x.npz", "mnist:../mnist/"].map(|value| short("data", value));
+        let [a, b, c] =
+            ["npz:/data/a/x.npz", "npz:/data/b/x.npz", "mnist:../mnist/"].map(|value| short("data.source", value));
         assert!(a.starts_with("npz:x.npz-") && a.len() == "npz:x.npz-".len() + 6 && a != b);
         assert!(b.starts_with("npz:x.npz-") && c.starts_with("mnist:mnist-"));
-        assert!(short("init", "/runs/float").starts_with("float-"));
+        assert!(short("run.init", "/runs/float").starts_with("float-"));
     }
 }

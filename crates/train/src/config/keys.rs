@@ -1,0 +1,379 @@
+//! The table of all keys of a recipe: what each means, which values it takes, which flag of the command sets it, and when it has
+//! no effect. Flags, warnings, `fixnet recipes --keys` and `docs/reference/recipe.md` are made from it.
+
+use super::{Config, Settings};
+use fixnet_quant::{Scales, Scheme, TalrRule};
+use std::fmt::Write;
+use toml::{Table, Value};
+
+/// How the text of a flag is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As a text.
+    Text,
+    /// As a TOML value.
+    Number,
+    /// As a seed, or in lists also as a range of seeds.
+    Seed,
+}
+
+/// A flag of `fixnet train` and `fixnet compare`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flag {
+    /// Its name, without the dashes.
+    pub name: &'static str,
+    /// Its name where it takes a list, if that is another one.
+    pub plural: Option<&'static str>,
+    /// What stands for its value in the help.
+    pub value: &'static str,
+    /// How its text is read.
+    pub kind: Kind,
+}
+
+/// A key of a recipe.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name: `TABLE.KEY`, or `KEY` for the two at the top.
+    pub name: &'static str,
+    /// Its name in the flat recipes of fixnet 0.1 and 0.2; empty if it is newer.
+    pub(super) old: &'static str,
+    /// The flag that sets it.
+    pub flag: Option<Flag>,
+    /// The values that it takes.
+    pub values: &'static str,
+    /// What it means.
+    pub about: &'static str,
+    /// When it has no effect, in words.
+    pub ineffective: &'static str,
+    idle: fn(&Config) -> bool,
+}
+
+const fn key(name: &'static str, old: &'static str, values: &'static str, about: &'static str) -> Key {
+    Key { name, old, flag: None, values, about, ineffective: "", idle: |_| false }
+}
+
+impl Key {
+    const fn flag(self, name: &'static str, value: &'static str, kind: Kind) -> Self {
+        Self { flag: Some(Flag { name, plural: None, value, kind }), ..self }
+    }
+
+    const fn plural(self, plural: &'static str) -> Self {
+        match self.flag {
+            Some(flag) => Self { flag: Some(Flag { plural: Some(plural), ..flag }), ..self },
+            None => self,
+        }
+    }
+
+    const fn without(self, ineffective: &'static str, idle: fn(&Config) -> bool) -> Self {
+        Self { ineffective, idle, ..self }
+    }
+
+    /// Whether a run of this configuration does not depend on the key.
+    pub fn is_ineffective(&self, config: &Config) -> bool {
+        (self.idle)(config)
+    }
+}
+
+/// Whether no layer is quantized.
+fn float(c: &Config) -> bool {
+    c.quant().precision.weight().is_none() && c.quant().edges.is_none()
+}
+
+fn no_twin(c: &Config) -> bool {
+    float(c) || c.optimizer().transition.is_none()
+}
+
+fn no_steps(c: &Config) -> bool {
+    use super::ScheduleKind::Step;
+    let s = c.settings();
+    let of_twin = !no_twin(c) && s.transition.schedule == Step;
+    s.schedule.kind != Step && !of_twin && (float(c) || s.schedule.scales != Step)
+}
+
+fn float_ends(c: &Config) -> bool {
+    c.quant().edges.is_none()
+}
+
+const OMITTED: &str = "the optimizer's usual one";
+const FLOAT: &str = "no layer is quantized";
+const NO_TWIN: &str = "no layer is quantized, or the optimizer is no transition-rate twin";
+const NO_STEPS: &str = "no schedule in use is `step`";
+const ENDS: &str = "the first and the last layer are float";
+const NUMBER: &str = "a number of at least 0";
+const SHARE: &str = "0 to 1";
+
+/// All keys, in the order of the reference page.
+pub const KEYS: &[Key] = &[
+    key("name", "name", "a text", "The name of the run; the stem of the recipe's file if omitted."),
+    key("task", "", "classification, super-resolution", "What is learned."),
+    key(
+        "data.source",
+        "data",
+        "digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG) or npz:PATH",
+        "Where the data come from.",
+    )
+    .flag("data", "KIND:PATH", Kind::Text),
+    key("data.image_size", "image_size", "1 to 16384", "Rows and columns to which the images of a folder are scaled."),
+    key(
+        "data.validation",
+        "validation",
+        "0 to below 1",
+        "The share of the training images that is held out and evaluated after each epoch.",
+    )
+    .flag("validation", "SHARE", Kind::Number),
+    key(
+        "model.name",
+        "model",
+        "mlp, mlp:512-512, lenet, resnet8, resnet20, resnet32, resnet44, resnet56, resnet18, or for large images \
+         resnet18-imagenet, resnet34-imagenet, resnet50-imagenet; edsr for super-resolution",
+        "The network.",
+    )
+    .flag("model", "MODEL", Kind::Text),
+    key(
+        "quantization.bits",
+        "bits",
+        "W/A/G, each 1 to 8 (gradients 2 to 8), or 32 for float",
+        "Bits of weights, activations and gradients.",
+    )
+    .flag("bits", "W/A/G", Kind::Text),
+    key(
+        "quantization.scheme",
+        "scheme",
+        "lbt or trs",
+        "How weights and activations are quantized: lbt multiplies levels by their scale, trs does not.",
+    )
+    .flag("scheme", "SCHEME", Kind::Text)
+    .without(FLOAT, float),
+    key(
+        "quantization.weight_scales",
+        "weight_scales",
+        "tensor or channel",
+        "One scale per weight tensor (tensor), or one per output channel (channel).",
+    )
+    .flag("weight-scales", "tensor|channel", Kind::Text)
+    .without(FLOAT, float),
+    key("quantization.scales", "scales", "learned or fixed", "Whether the scales of quantizers are learned or fixed.")
+        .flag("scales", "learned|fixed", Kind::Text)
+        .without(FLOAT, float),
+    key(
+        "quantization.gradient_rule",
+        "gradient_rule",
+        "lbt[:ALPHA:BETA], min-max, fixed:GAMMA, mse[:EVERY] or dsgc[:EVERY]",
+        "How gradient quantizers choose their interval.",
+    )
+    .flag("gradient-rule", "RULE", Kind::Text)
+    .plural("gradient-rules")
+    .without("gradients are float", |c| c.quant().precision.gradient().is_none() && float_ends(c)),
+    key(
+        "quantization.gradient_rounding",
+        "gradient_rounding",
+        "stochastic or nearest",
+        "How gradients are rounded.",
+    )
+    .flag("gradient-rounding", "stochastic|nearest", Kind::Text)
+    .without("gradients are float", |c| c.quant().precision.gradient().is_none() && float_ends(c)),
+    key(
+        "quantization.first_last_bits",
+        "edges",
+        "2 to 8, or 32 for float",
+        "Bits of the first convolution and the last layer.",
+    )
+    .flag("first-last-bits", "BITS", Kind::Number),
+    key(
+        "quantization.first_last_gradient_rule",
+        "edge_rule",
+        "as quantization.gradient_rule",
+        "The gradient rule of the first convolution and the last layer; that of the other layers if omitted.",
+    )
+    .without(ENDS, float_ends),
+    key(
+        "quantization.output_scale",
+        "output_scale",
+        "true or false",
+        "Whether a quantized last layer whose values omit their scales has a learned factor of its output.",
+    )
+    .without("the last layer is float, or the scheme is not trs", |c| float_ends(c) || c.quant().scheme != Scheme::Trs),
+    key(
+        "quantization.output_scale_start",
+        "output_scale_start",
+        "operands or output",
+        "The first value of that factor: from the scales of the operands, or from the output of the first batch.",
+    )
+    .without("there is no output scale", |c| {
+        float_ends(c) || c.quant().scheme != Scheme::Trs || !c.quant().output_scale
+    }),
+    key(
+        "quantization.scale_deviation",
+        "scale_deviation",
+        "population or sample",
+        "The standard deviation that first scales are multiples of.",
+    )
+    .without(FLOAT, float),
+    key(
+        "optimizer.name",
+        "optimizer",
+        "sgd, adam, adamw, nadam, adamax, rmsprop or adagrad; with a t at the end, transition-rate scheduling (sgdt, …)",
+        "The optimizer. One of another update rule than the recipe's comes with its usual learning rate and settings.",
+    )
+    .flag("optimizer", "OPTIMIZER", Kind::Text)
+    .plural("optimizers"),
+    key("optimizer.lr", "lr", NUMBER, "The first learning rate; U_0 of a twin.").flag("lr", "LR", Kind::Number),
+    key("optimizer.weight_decay", "weight_decay", NUMBER, "Weight decay: L2, but decoupled with adamw."),
+    key(
+        "optimizer.decay_groups",
+        "decay_groups",
+        "weights or all",
+        "Whether biases and normalizations decay too.",
+    )
+    .without("weight_decay is 0", |c| c.optimizer().weight_decay == 0.0),
+    key("optimizer.momentum", "momentum", "0 to below 1", "The momentum of sgd and rmsprop."),
+    key("optimizer.nesterov", "nesterov", "true or false", "Nesterov's momentum in sgd."),
+    key("optimizer.betas", "betas", "two numbers from 0 to below 1", "beta1 and beta2 of adam, adamw, nadam and adamax."),
+    key("optimizer.eps", "eps", "a number above 0", "The number that keeps a divisor from 0, in all optimizers but sgd."),
+    key("optimizer.momentum_decay", "momentum_decay", NUMBER, "How fast the momentum of nadam rises."),
+    key("optimizer.alpha", "alpha", "0 to below 1", "The share of the old mean square in rmsprop."),
+    key("optimizer.lr_decay", "lr_decay", NUMBER, "How fast the learning rate of adagrad falls."),
+    key("optimizer.scale_lr", "scale_lr", NUMBER, "The learning rate of learned scales.").without(FLOAT, float),
+    key(
+        "optimizer.latent_lr_factor",
+        "latent_lr_factor",
+        NUMBER,
+        "The factor of the learning rate of latent weights.",
+    )
+    .without(FLOAT, float),
+    key("schedule.kind", "schedule", "constant, step, cosine or linear", "The schedule of the learning rate."),
+    key("schedule.scales", "scale_schedule", "constant, step, cosine or linear", "The schedule of `optimizer.scale_lr`.")
+        .without("no layer is quantized, or scales are fixed", |c| float(c) || c.quant().scales == Scales::Fixed),
+    key(
+        "schedule.warmup",
+        "warmup",
+        "below 1 a fraction of the run, else steps",
+        "How long the learning rate rises before the schedule begins.",
+    ),
+    key(
+        "schedule.milestones",
+        "milestones",
+        "fractions of the run",
+        "Where a step schedule multiplies the rate by `schedule.step_factor`.",
+    )
+    .without(NO_STEPS, no_steps),
+    key("schedule.step_factor", "step_factor", NUMBER, "The factor of a step schedule.").without(NO_STEPS, no_steps),
+    key("transition.factor", "transition_factor", NUMBER, "lambda of the target transition rate.").without(NO_TWIN, no_twin),
+    key(
+        "transition.momentum",
+        "transition_momentum",
+        "0 to below 1",
+        "m, the share of the old running transition rate.",
+    )
+    .without(NO_TWIN, no_twin),
+    key(
+        "transition.schedule",
+        "transition_schedule",
+        "constant, step, cosine or linear",
+        "The schedule of the target transition rate, with the same milestones and factor.",
+    )
+    .without(NO_TWIN, no_twin),
+    key(
+        "transition.warmup",
+        "transition_warmup",
+        "below 1 a fraction of the run, else steps",
+        "The warm-up of the target transition rate.",
+    )
+    .without(NO_TWIN, no_twin),
+    key("transition.scope", "transition_scope", "model or layer", "What has a transition rate of its own.")
+        .without(NO_TWIN, no_twin),
+    key(
+        "transition.rule",
+        "talr_rule",
+        "additive, multiplicative or damped[:MOMENTUM]",
+        "How U_t follows from the transition rates.",
+    )
+    .without(NO_TWIN, no_twin),
+    key("transition.gain", "talr_gain", NUMBER, "eta over U_0, the gain of the additive rule.")
+        .without("the rule is not additive, or there is no twin", |c| {
+            no_twin(c) || c.optimizer().transition.as_ref().is_none_or(|t| t.rule != TalrRule::Additive)
+        }),
+    key("augmentation.crop_padding", "crop_padding", "pixels", "Random crops after so many pixels of padding."),
+    key("augmentation.flip", "flip", "true or false", "Random horizontal flips."),
+    key("augmentation.rotation", "rotation", "degrees from 0 to 180", "Random rotation by at most this angle."),
+    key("augmentation.shift", "shift", SHARE, "Random shift by at most this share of height and width."),
+    key("augmentation.brightness", "brightness", SHARE, "Random brightness: factors from 1 - this to 1 + this."),
+    key("augmentation.contrast", "contrast", SHARE, "Random contrast, in the same way."),
+    key("augmentation.saturation", "saturation", SHARE, "Random saturation, in the same way."),
+    key("augmentation.cutout", "cutout", "pixels", "The side of a square that is blanked at a random place."),
+    key("augmentation.mixup", "mixup", SHARE, "alpha of mixup; 0 is off."),
+    key("run.epochs", "epochs", "at least 1", "Passes over the training data.").flag("epochs", "EPOCHS", Kind::Number),
+    key("run.batch_size", "batch_size", "at least 1", "Samples per step.").flag("batch-size", "BATCH_SIZE", Kind::Number),
+    key("run.seed", "seed", "0 to 2^63 - 1", "The seed of all randomness.").flag("seed", "SEED", Kind::Seed).plural("seeds"),
+    key(
+        "run.init",
+        "init",
+        "a run folder or a safetensors file",
+        "The weights to start from: of another run, a checkpoint, or a file of PyTorch weights.",
+    )
+    .flag("init", "CHECKPOINT", Kind::Text),
+    key("run.tensorboard", "tensorboard", "true or false", "Writes event files of TensorBoard; never changes the result."),
+];
+
+/// Returns the key of this name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Returns the key that a flag of this name sets, in its form for one value or for lists.
+pub fn find_by_flag(name: &str) -> Option<&'static Key> {
+    let has = |key: &&Key| key.flag.is_some_and(|flag| flag.name == name || flag.plural == Some(name));
+    KEYS.iter().find(has)
+}
+
+/// Returns the message about a key that does not exist.
+pub(super) fn unknown(name: &str) -> String {
+    match KEYS.iter().find(|key| key.old == name || key.name.ends_with(&format!(".{name}"))) {
+        Some(key) => format!("unknown key; it is `{}` now (fixnet recipes --keys lists all)", key.name),
+        None => "unknown key; fixnet recipes --keys lists all".into(),
+    }
+}
+
+/// Returns the keys of a flat recipe of fixnet 0.2 with their new names; none if the recipe is not flat.
+pub(super) fn moved(table: &Table) -> Vec<(&'static str, &'static str)> {
+    let flat = |key: &&Key| key.old != key.name && table.get(key.old).is_some_and(|value| !value.is_table());
+    KEYS.iter().filter(|key| !key.old.is_empty()).filter(flat).map(|key| (key.old, key.name)).collect()
+}
+
+/// Returns the reference page of all keys, in Markdown.
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# Recipes\n\nA recipe is a TOML file with everything that a run depends on. Keys that are omitted have the default. \
+         `fixnet recipes` lists the built-in recipes, `fixnet recipes NAME` prints one, and `fixnet recipes --keys` prints this \
+         page. A flag of `fixnet train` sets its key; `--set TABLE.KEY=VALUE` sets any key.\n",
+    );
+    let defaults = Settings::default().values();
+    let mut table = None;
+    for key in KEYS {
+        let (outer, inner) = key.name.split_once('.').map_or(("", key.name), |(outer, inner)| (outer, inner));
+        if table != Some(outer) {
+            let heading = if outer.is_empty() { "At the top".into() } else { format!("`[{outer}]`") };
+            let _ =
+                write!(page, "\n## {heading}\n\n| key | flag | default | values | meaning |\n|---|---|---|---|---|\n");
+            table = Some(outer);
+        }
+        let default = match defaults.get(key.name) {
+            Some(Value::String(text)) if text.is_empty() => "none".into(),
+            Some(value) => format!("`{value}`"),
+            None if outer == "optimizer" => OMITTED.into(),
+            None => "none".into(),
+        };
+        let flag = key.flag.map_or(String::new(), |flag| format!("`--{}`", flag.name));
+        let idle = match key.ineffective {
+            "" => String::new(),
+            words => format!(" No effect where {words}."),
+        };
+        let _ = writeln!(
+            page,
+            "| `{inner}` | {flag} | {default} | {} | {}{idle} |",
+            key.values.replace('|', "\\|"),
+            key.about
+        );
+    }
+    page
+}

@@ -1,0 +1,239 @@
+//! The configuration of a run: read once from TOML ([`Settings`]), checked once, and immutable from then on ([`Config`]).
+
+pub mod keys;
+mod optimizer;
+mod recipes;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use keys::{Flag, KEYS, Key, Kind, find_by_flag};
+pub use recipes::{BUILT_IN, names};
+pub use settings::{
+    Augmentation, DataSettings, ModelSettings, OptimizerSettings, QuantizationSettings, RunSettings, ScheduleKind,
+    ScheduleSettings, Settings, TransitionSettings,
+};
+
+use crate::{Error, Result};
+use fixnet_data::{Augment, DataConfig, Source};
+use fixnet_nn::models::ModelSpec;
+use fixnet_nn::optim::OptimizerConfig;
+use fixnet_quant::QuantConfig;
+use std::collections::BTreeSet;
+use toml::Value;
+
+/// The largest seed: whole numbers of TOML have a sign.
+pub const SEED_MAX: u64 = i64::MAX as u64;
+
+/// A recipe that was checked, with its parts in their own types. It holds all that a run depends on: settings of the optimizer
+/// that were omitted are filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    settings: Settings,
+    data: DataConfig,
+    quant: QuantConfig,
+    augment: Augment,
+    optimizer: OptimizerConfig,
+}
+
+impl Settings {
+    /// Checks the settings, as far as that is possible without data.
+    ///
+    /// # Errors
+    /// A setting is out of its range, or belongs to another optimizer or another source of data.
+    pub fn check(self) -> Result<Config> {
+        let mut settings = self;
+        let out_of_range = |key: &str, expected: &str, found: String| {
+            Err(Error::Setting { key: key.into(), reason: format!("expected {expected}, found {found}") })
+        };
+        let run = &settings.run;
+        if run.seed > SEED_MAX {
+            return out_of_range("run.seed", &format!("at most {SEED_MAX}"), run.seed.to_string());
+        }
+        // Infinite numbers are refused in keys without effect too: a recipe must equal itself.
+        for (key, value) in settings.values() {
+            let numbers = value.as_array().cloned().unwrap_or(vec![value]);
+            if let Some(odd) = numbers.iter().filter_map(Value::as_float).find(|v| !v.is_finite()) {
+                return out_of_range(&key, "a finite number", odd.to_string());
+            }
+        }
+        if run.epochs == 0 {
+            return out_of_range("run.epochs", "at least 1", "0".into());
+        }
+        if run.batch_size == 0 {
+            return out_of_range("run.batch_size", "at least 1", "0".into());
+        }
+        let optimizer = optimizer::resolve(&mut settings)?;
+        let augment = Augment::from(&settings.augmentation);
+        augment.check()?;
+        let data = DataConfig {
+            source: settings.data.source.clone(),
+            image_size: settings.data.image_size,
+            validation: settings.data.validation,
+            seed: settings.run.seed,
+        };
+        data.check()?;
+        let q = &settings.quantization;
+        let edges = match q.first_last_bits {
+            32 => None,
+            bits @ 2..=8 => Some(bits),
+            odd => return out_of_range("quantization.first_last_bits", "2 to 8, or 32 for float", odd.to_string()),
+        };
+        let quant = QuantConfig {
+            precision: q.bits,
+            scheme: q.scheme,
+            rule: q.gradient_rule.clone(),
+            gradient_rounding: q.gradient_rounding,
+            weight_scales: q.weight_scales,
+            scales: q.scales,
+            edges,
+            output_scale: q.output_scale,
+            output_scale_start: q.output_scale_start,
+            scale_deviation: q.scale_deviation,
+            edge_rule: q.first_last_gradient_rule.clone(),
+        };
+        Ok(Config { settings, data, quant, augment, optimizer })
+    }
+}
+
+impl Config {
+    /// The recipe, with all its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The name of the run.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// The seed of all randomness.
+    pub fn seed(&self) -> u64 {
+        self.settings.run.seed
+    }
+
+    /// Passes over the training data.
+    pub fn epochs(&self) -> u32 {
+        self.settings.run.epochs
+    }
+
+    /// Samples per step.
+    pub fn batch_size(&self) -> usize {
+        self.settings.run.batch_size
+    }
+
+    /// Which data.
+    pub fn data(&self) -> &DataConfig {
+        &self.data
+    }
+
+    /// Which network.
+    pub fn model(&self) -> &ModelSpec {
+        &self.settings.model.name
+    }
+
+    /// How it is quantized.
+    pub fn quant(&self) -> &QuantConfig {
+        &self.quant
+    }
+
+    /// How training images are varied.
+    pub fn augment(&self) -> Augment {
+        self.augment
+    }
+
+    /// How parameters move; the number of steps is not known before the data are.
+    pub fn optimizer(&self) -> &OptimizerConfig {
+        &self.optimizer
+    }
+
+    /// Reads and checks a recipe; `place` names where it comes from, for messages.
+    ///
+    /// # Errors
+    /// As [`Settings::from_toml`] and [`Settings::check`].
+    pub fn from_toml(text: &str, place: &str) -> Result<Self> {
+        Settings::from_toml(text, place)?.check().map_err(|e| e.within(place))
+    }
+
+    /// Reads and checks the recipe in the metadata of a file that fixnet wrote, whatever its version.
+    ///
+    /// # Errors
+    /// As [`Settings::recorded`] and [`Settings::check`].
+    pub fn recorded(text: &str, place: &str) -> Result<Self> {
+        Settings::recorded(text, place)?.check().map_err(|e| e.within(place))
+    }
+
+    /// Returns the recipe as TOML, with all its settings.
+    ///
+    /// # Errors
+    /// None for settings that were checked.
+    pub fn to_toml(&self) -> Result<String> {
+        self.settings.to_toml()
+    }
+
+    /// Returns the keys that have no effect on a run of this configuration, such as the gradient rule of float gradients.
+    pub fn ineffective_keys(&self) -> impl Iterator<Item = &'static str> {
+        KEYS.iter().filter(|key| key.is_ineffective(self)).map(|key| key.name)
+    }
+
+    /// Returns the same run with ineffective keys at their defaults, and the twin of an optimizer only where there is something
+    /// to schedule: configurations of equal runs become equal.
+    ///
+    /// # Errors
+    /// None for a configuration that was checked.
+    pub fn canonical(&self) -> Result<Self> {
+        let mut settings = self.settings.clone();
+        if self.quant.precision.weight().is_none() && self.quant.edges.is_none() {
+            settings.optimizer.name = self.optimizer.rule.name().into();
+        }
+        let config = settings.clone().check()?;
+        let defaults = Settings::default().values();
+        for key in config.ineffective_keys() {
+            match defaults.get(key) {
+                Some(value) => settings.set(key, value.clone())?,
+                None => settings.quantization.first_last_gradient_rule = None,
+            }
+        }
+        settings.check()
+    }
+
+    /// Returns the keys in which this configuration is not `other`, each with both values.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (found, wanted) = (self.settings.values(), other.settings.values());
+        let written = |v: Option<&Value>| v.map_or("nothing".into(), value_text);
+        let keys: BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
+        keys.into_iter()
+            .filter(|key| found.get(*key) != wanted.get(*key))
+            .map(|key| format!("{key}: expected {}, found {}", written(wanted.get(key)), written(found.get(key))))
+            .collect()
+    }
+
+    /// Returns the same configuration with data in another place.
+    ///
+    /// # Errors
+    /// The source has settings that do not fit.
+    pub fn with_source(&self, source: Source) -> Result<Self> {
+        let mut settings = self.settings.clone();
+        settings.data.source = source;
+        settings.check()
+    }
+
+    /// Returns the same configuration with event files of TensorBoard, which have no influence on the result.
+    #[must_use]
+    pub fn with_tensorboard(mut self, tensorboard: bool) -> Self {
+        self.settings.run.tensorboard = tensorboard;
+        self
+    }
+}
+
+/// A TOML value as text, strings without their quotes.
+pub fn value_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
+
+/// A TOML value from text; what is none is a string.
+pub fn value_of(text: &str) -> Value {
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {text}")).ok();
+    parsed.and_then(|mut t| t.remove("value")).unwrap_or_else(|| text.into())
+}

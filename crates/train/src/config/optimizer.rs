@@ -1,0 +1,116 @@
+//! The optimizer of a recipe: its settings, with those that were omitted filled in.
+
+use super::settings::{OptimizerSettings, ScheduleKind, ScheduleSettings, Settings};
+use crate::{Error, Result};
+use fixnet_nn::optim::{Optimizer, OptimizerConfig, Schedule, TransitionConfig, UpdateRule, Warmup};
+
+/// Returns the optimizer with its settings, its number of steps not known yet.
+///
+/// # Errors
+/// A setting is out of its range, or belongs to another update rule.
+pub(super) fn resolve(settings: &mut Settings) -> Result<OptimizerConfig> {
+    let own = &mut settings.optimizer;
+    let mut config: OptimizerConfig = own.name.parse()?;
+    set(&mut config.lr, &mut own.lr);
+    set(&mut config.weight_decay, &mut own.weight_decay);
+    let allowed = fill(&mut config.rule, own);
+    refuse_others(own, &config.rule, allowed)?;
+    config.decay_groups = own.decay_groups;
+    config.scale_lr = own.scale_lr;
+    config.latent_lr_factor = own.latent_lr_factor;
+    let of = &settings.schedule;
+    config.schedule = schedule(of, of.kind, "schedule.warmup", of.warmup)?;
+    config.scale_schedule = schedule(of, of.scales, "", 0.0)?;
+    let t = &settings.transition;
+    let transition = TransitionConfig {
+        factor: t.factor,
+        momentum: t.momentum,
+        schedule: schedule(of, t.schedule, "transition.warmup", t.warmup)?,
+        rule: t.rule,
+        gain: t.gain,
+        scope: t.scope,
+    };
+    match &mut config.transition {
+        Some(of_twin) => *of_twin = transition,
+        // Without effect here, and held to its ranges all the same.
+        None => drop(Optimizer::new(OptimizerConfig { transition: Some(transition), ..config.clone() })?),
+    }
+    // The optimizer checks its own ranges.
+    Optimizer::new(config.clone())?;
+    Ok(config)
+}
+
+fn set<T: Copy>(to: &mut T, key: &mut Option<T>) {
+    *to = *key.get_or_insert(*to);
+}
+
+/// Fills in the settings of an update rule and returns their keys.
+fn fill(rule: &mut UpdateRule, own: &mut OptimizerSettings) -> &'static [&'static str] {
+    match rule {
+        UpdateRule::Sgd { momentum, nesterov } => {
+            set(momentum, &mut own.momentum);
+            set(nesterov, &mut own.nesterov);
+            &["momentum", "nesterov"]
+        }
+        UpdateRule::Adam { betas, eps } | UpdateRule::AdamW { betas, eps } | UpdateRule::Adamax { betas, eps } => {
+            set(betas, &mut own.betas);
+            set(eps, &mut own.eps);
+            &["betas", "eps"]
+        }
+        UpdateRule::NAdam { betas, eps, momentum_decay } => {
+            set(betas, &mut own.betas);
+            set(eps, &mut own.eps);
+            set(momentum_decay, &mut own.momentum_decay);
+            &["betas", "eps", "momentum_decay"]
+        }
+        UpdateRule::RmsProp { alpha, eps, momentum } => {
+            set(alpha, &mut own.alpha);
+            set(eps, &mut own.eps);
+            set(momentum, &mut own.momentum);
+            &["alpha", "eps", "momentum"]
+        }
+        UpdateRule::Adagrad { eps, lr_decay } => {
+            set(eps, &mut own.eps);
+            set(lr_decay, &mut own.lr_decay);
+            &["eps", "lr_decay"]
+        }
+    }
+}
+
+/// Fails if a setting is given that the update rule does not have.
+fn refuse_others(own: &OptimizerSettings, rule: &UpdateRule, allowed: &[&str]) -> Result<()> {
+    let given = [
+        ("momentum", own.momentum.is_some()),
+        ("nesterov", own.nesterov.is_some()),
+        ("betas", own.betas.is_some()),
+        ("eps", own.eps.is_some()),
+        ("momentum_decay", own.momentum_decay.is_some()),
+        ("alpha", own.alpha.is_some()),
+        ("lr_decay", own.lr_decay.is_some()),
+    ];
+    match given.into_iter().find(|(key, given)| *given && !allowed.contains(key)) {
+        None => Ok(()),
+        Some((key, _)) => Err(Error::Setting {
+            key: format!("optimizer.{key}"),
+            reason: format!("expected a setting of {rule} ({}), found one that it does not have", allowed.join(", ")),
+        }),
+    }
+}
+
+fn schedule(of: &ScheduleSettings, kind: ScheduleKind, warmup_key: &str, warmup: f64) -> Result<Schedule> {
+    let schedule = match kind {
+        ScheduleKind::Constant => Schedule::Constant,
+        ScheduleKind::Step => Schedule::Step { milestones: of.milestones.clone(), gamma: of.step_factor },
+        ScheduleKind::Cosine => Schedule::Cosine,
+        ScheduleKind::Linear => Schedule::Linear,
+    };
+    match warmup {
+        0.0 => Ok(schedule),
+        share if share > 0.0 && share < 1.0 => Ok(schedule.after(Warmup::Fraction(share))),
+        steps if steps >= 1.0 && steps.fract() == 0.0 => Ok(schedule.after(Warmup::Steps(steps as u64))),
+        other => Err(Error::Setting {
+            key: warmup_key.into(),
+            reason: format!("expected a fraction of the run below 1 or whole steps, found {other}"),
+        }),
+    }
+}

@@ -1,0 +1,432 @@
+//! [`Settings`]: a recipe as it is written, in tables of typed values. [`Config`](super::Config) is a recipe that was checked.
+
+use super::keys::{self, KEYS};
+use super::text;
+use crate::{Error, Result};
+use fixnet_data::{Augment, Source};
+use fixnet_nn::models::ModelSpec;
+use fixnet_nn::optim::{DecayGroups, OptimizerConfig, Scope};
+use fixnet_quant::{Deviation, OutputScaleStart, Precision, Rounding, Rule, Scales, Scheme, TalrRule, WeightScales};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use toml::{Table, Value};
+
+/// A recipe: everything that a run depends on. Each field is a table of the TOML file; [`KEYS`] lists all keys with their
+/// meaning, and `docs/reference/recipe.md` is made from that list. Keys that are omitted have the defaults of
+/// [`Settings::default`]; unknown keys are errors.
+///
+/// ```
+/// use fixnet_train::Settings;
+/// let mut settings = Settings::default();
+/// settings.run.epochs = 2;
+/// settings.set("quantization.bits", "8/8/8".into())?;
+/// let config = settings.check()?;
+/// assert_eq!(config.quant().precision.to_string(), "8/8/8");
+/// # Ok::<(), fixnet_train::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The name of the run.
+    pub name: String,
+    /// The task, by its name in the registry of tasks.
+    pub task: String,
+    /// Which data.
+    pub data: DataSettings,
+    /// Which network.
+    pub model: ModelSettings,
+    /// How it is quantized.
+    pub quantization: QuantizationSettings,
+    /// How parameters move.
+    pub optimizer: OptimizerSettings,
+    /// How the learning rate changes over the run.
+    pub schedule: ScheduleSettings,
+    /// Transition-rate scheduling.
+    pub transition: TransitionSettings,
+    /// How training images are varied.
+    pub augmentation: Augmentation,
+    /// The length, the seed and the start of the run.
+    pub run: RunSettings,
+}
+
+/// The table `[data]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
+pub struct DataSettings {
+    #[serde(with = "text")]
+    pub source: Source,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+    pub validation: f64,
+}
+
+/// The table `[model]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
+pub struct ModelSettings {
+    #[serde(with = "text")]
+    pub name: ModelSpec,
+}
+
+/// The table `[quantization]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
+pub struct QuantizationSettings {
+    #[serde(with = "text")]
+    pub bits: Precision,
+    #[serde(with = "text")]
+    pub scheme: Scheme,
+    #[serde(with = "text")]
+    pub weight_scales: WeightScales,
+    #[serde(with = "text")]
+    pub scales: Scales,
+    #[serde(with = "text")]
+    pub gradient_rule: Rule,
+    #[serde(with = "text")]
+    pub gradient_rounding: Rounding,
+    pub first_last_bits: u8,
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub first_last_gradient_rule: Option<Rule>,
+    pub output_scale: bool,
+    #[serde(with = "text")]
+    pub output_scale_start: OutputScaleStart,
+    #[serde(with = "text")]
+    pub scale_deviation: Deviation,
+}
+
+/// The table `[optimizer]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
+pub struct OptimizerSettings {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    #[serde(with = "text")]
+    pub decay_groups: DecayGroups,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nesterov: Option<bool>,
+    #[serde(deserialize_with = "two", skip_serializing_if = "Option::is_none")]
+    pub betas: Option<[f64; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eps: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum_decay: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr_decay: Option<f64>,
+    pub scale_lr: f64,
+    pub latent_lr_factor: f64,
+}
+
+/// The form of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// The rate does not change.
+    Constant,
+    /// The rate is multiplied by a factor at milestones.
+    Step,
+    /// Half a cosine to 0.
+    Cosine,
+    /// A straight line to 0.
+    Linear,
+}
+
+/// The table `[schedule]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
+pub struct ScheduleSettings {
+    pub kind: ScheduleKind,
+    pub scales: ScheduleKind,
+    pub warmup: f64,
+    pub milestones: Vec<f64>,
+    pub step_factor: f64,
+}
+
+/// The table `[transition]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
+pub struct TransitionSettings {
+    pub factor: f64,
+    pub momentum: f64,
+    pub schedule: ScheduleKind,
+    pub warmup: f64,
+    #[serde(with = "text")]
+    pub scope: Scope,
+    #[serde(with = "text")]
+    pub rule: TalrRule,
+    pub gain: f64,
+}
+
+/// The table `[augmentation]`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
+pub struct Augmentation {
+    pub crop_padding: usize,
+    pub flip: bool,
+    pub rotation: f64,
+    pub shift: f64,
+    pub brightness: f64,
+    pub contrast: f64,
+    pub saturation: f64,
+    pub cutout: usize,
+    pub mixup: f64,
+}
+
+/// The table `[run]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
+pub struct RunSettings {
+    pub epochs: u32,
+    pub batch_size: usize,
+    pub seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tensorboard: bool,
+}
+
+/// Two numbers, no more: a third would be dropped without a word.
+fn two<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<[f64; 2]>, D::Error> {
+    let numbers = Option::<Vec<f64>>::deserialize(from)?;
+    let pair = |numbers: Vec<f64>| {
+        let count = numbers.len();
+        numbers.try_into().map_err(|_| serde::de::Error::invalid_length(count, &"two numbers"))
+    };
+    numbers.map(pair).transpose()
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            task: "classification".into(),
+            data: DataSettings::default(),
+            model: ModelSettings::default(),
+            quantization: QuantizationSettings::default(),
+            optimizer: OptimizerSettings::default(),
+            schedule: ScheduleSettings::default(),
+            transition: TransitionSettings::default(),
+            augmentation: Augmentation::default(),
+            run: RunSettings::default(),
+        }
+    }
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self { source: Source::Digits, image_size: None, validation: 0.0 }
+    }
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self { name: ModelSpec::LeNet }
+    }
+}
+
+impl Default for QuantizationSettings {
+    fn default() -> Self {
+        Self {
+            bits: Precision::new(4, 4, 4).expect("4 bits are a precision"),
+            scheme: Scheme::default(),
+            weight_scales: WeightScales::default(),
+            scales: Scales::default(),
+            gradient_rule: Rule::default(),
+            gradient_rounding: Rounding::default(),
+            first_last_bits: 32,
+            first_last_gradient_rule: None,
+            output_scale: true,
+            output_scale_start: OutputScaleStart::default(),
+            scale_deviation: Deviation::default(),
+        }
+    }
+}
+
+impl Default for OptimizerSettings {
+    fn default() -> Self {
+        Self {
+            name: "sgd".into(),
+            lr: None,
+            weight_decay: None,
+            decay_groups: DecayGroups::default(),
+            momentum: None,
+            nesterov: None,
+            betas: None,
+            eps: None,
+            momentum_decay: None,
+            alpha: None,
+            lr_decay: None,
+            scale_lr: 1e-5,
+            latent_lr_factor: 1.0,
+        }
+    }
+}
+
+impl Default for ScheduleSettings {
+    fn default() -> Self {
+        Self {
+            kind: ScheduleKind::Cosine,
+            scales: ScheduleKind::Constant,
+            warmup: 0.0,
+            milestones: vec![0.5, 0.75],
+            step_factor: 0.1,
+        }
+    }
+}
+
+impl Default for TransitionSettings {
+    fn default() -> Self {
+        Self {
+            factor: 5e-3,
+            momentum: 0.99,
+            schedule: ScheduleKind::Cosine,
+            warmup: 0.0,
+            scope: Scope::Model,
+            rule: TalrRule::Additive,
+            gain: 1.0,
+        }
+    }
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        Self { epochs: 10, batch_size: 64, seed: 1, init: None, tensorboard: false }
+    }
+}
+
+impl From<&Augmentation> for Augment {
+    fn from(a: &Augmentation) -> Self {
+        Self {
+            crop_padding: a.crop_padding,
+            flip: a.flip,
+            rotation: a.rotation,
+            shift: a.shift,
+            brightness: a.brightness,
+            contrast: a.contrast,
+            saturation: a.saturation,
+            cutout: a.cutout,
+            mixup: a.mixup,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads a recipe; `place` names where it comes from, for messages.
+    ///
+    /// # Errors
+    /// The text is not TOML, a key is unknown, or a value is not one of its key. A recipe in the flat form of fixnet 0.2 is
+    /// refused with the new place of each of its keys.
+    pub fn from_toml(text: &str, place: &str) -> Result<Self> {
+        let wrong = |reason: String| Error::Recipe { place: place.into(), reason };
+        let parsed = toml::from_str::<Self>(text);
+        parsed.map_err(|e| {
+            let moved = toml::from_str(text).map(|table| keys::moved(&table)).unwrap_or_default();
+            match moved.is_empty() {
+                true => wrong(e.to_string()),
+                false => wrong(format!(
+                    "expected keys in tables, found the flat form of fixnet 0.2; write {}",
+                    moved.into_iter().map(|(old, new)| format!("{old} as {new}")).collect::<Vec<_>>().join(", ")
+                )),
+            }
+        })
+    }
+
+    /// Reads the recipe in the metadata of a file that fixnet wrote, which may be in the flat form of earlier versions.
+    ///
+    /// # Errors
+    /// As [`from_toml`](Self::from_toml), but for flat recipes.
+    pub fn recorded(text: &str, place: &str) -> Result<Self> {
+        let table: Option<Table> = toml::from_str(text).ok();
+        let Some(flat) = table.filter(|table| !keys::moved(table).is_empty()) else {
+            return Self::from_toml(text, place);
+        };
+        let mut settings = Self::default();
+        for (old, value) in flat {
+            let key = KEYS.iter().find(|key| key.old == old).map_or(old.as_str(), |key| key.name);
+            settings.put(key, value).map_err(|reason| Error::Recipe { place: place.into(), reason })?;
+        }
+        Ok(settings)
+    }
+
+    /// Returns the recipe as TOML, with all its settings.
+    ///
+    /// # Errors
+    /// None for settings that were read or checked.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Recipe { place: self.name.clone(), reason: e.to_string() })
+    }
+
+    /// Returns all values by their keys, such as `run.epochs`. Settings that were omitted are not in it.
+    pub fn values(&self) -> BTreeMap<String, Value> {
+        let table = Table::try_from(self).expect("settings are plain data");
+        let mut values = BTreeMap::new();
+        for (key, value) in table {
+            match value {
+                Value::Table(inner) => values.extend(inner.into_iter().map(|(k, v)| (format!("{key}.{k}"), v))),
+                value => drop(values.insert(key, value)),
+            }
+        }
+        values
+    }
+
+    /// Sets a key. Another optimizer comes with its usual learning rate, decay and settings, unless its update rule is that of
+    /// the present one.
+    ///
+    /// # Errors
+    /// The key is unknown, or it does not take the value; the settings stay as they are.
+    pub fn set(&mut self, key: &str, value: Value) -> Result<()> {
+        if let ("optimizer.name", Some(name)) = (key, value.as_str()) {
+            return self.set_optimizer(name);
+        }
+        self.put(key, value).map_err(|reason| Error::Setting { key: key.into(), reason })
+    }
+
+    fn put(&mut self, key: &str, value: Value) -> std::result::Result<(), String> {
+        if !KEYS.iter().any(|known| known.name == key) {
+            return Err(keys::unknown(key));
+        }
+        let mut table = Table::try_from(&*self).map_err(|e| e.to_string())?;
+        match key.split_once('.') {
+            Some((outer, inner)) => match table.get_mut(outer).and_then(Value::as_table_mut) {
+                Some(inside) => drop(inside.insert(inner.into(), value)),
+                None => return Err(keys::unknown(key)),
+            },
+            None => drop(table.insert(key.into(), value)),
+        }
+        *self = table.try_into().map_err(|e: toml::de::Error| e.message().to_string())?;
+        Ok(())
+    }
+
+    /// Takes another optimizer; see [`set`](Self::set).
+    ///
+    /// # Errors
+    /// There is no optimizer of this name.
+    pub fn set_optimizer(&mut self, name: &str) -> Result<()> {
+        let rule = |name: &str| Ok::<_, fixnet_autograd::Error>(name.parse::<OptimizerConfig>()?.rule.name());
+        if rule(name)? != rule(&self.optimizer.name)? {
+            let kept = &self.optimizer;
+            self.optimizer = OptimizerSettings {
+                decay_groups: kept.decay_groups,
+                scale_lr: kept.scale_lr,
+                latent_lr_factor: kept.latent_lr_factor,
+                ..OptimizerSettings::default()
+            };
+        }
+        self.optimizer.name = name.into();
+        Ok(())
+    }
+}

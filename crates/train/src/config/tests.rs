@@ -1,0 +1,289 @@
+//! Recipes are read, checked, written and compared.
+
+use super::*;
+use fixnet_fuzz as fuzz;
+use fixnet_nn::optim::{DecayGroups, Schedule, Scope, TransitionConfig, UpdateRule, Warmup};
+use fixnet_quant::TalrRule;
+use proptest::prelude::*;
+
+fn config(text: &str) -> Config {
+    Config::from_toml(text, "recipe").unwrap()
+}
+
+fn refused(text: &str) -> String {
+    Config::from_toml(text, "recipe").unwrap_err().to_string()
+}
+
+#[test]
+fn the_reference_page_is_that_of_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/recipe.md");
+    let page = fixnet_files::input_file::read_to_string(path.as_ref()).unwrap();
+    assert!(page == keys::reference(), "run: fixnet recipes --keys > docs/reference/recipe.md");
+}
+
+/// Every key of a recipe is in the table, and every row of the table is a key.
+#[test]
+fn the_table_has_every_key() {
+    let mut settings = Settings::default();
+    for (key, value) in [
+        ("data.image_size", Value::from(8)),
+        ("run.init", "x".into()),
+        ("run.tensorboard", true.into()),
+        ("quantization.first_last_gradient_rule", "mse".into()),
+        ("optimizer.lr", 0.1.into()),
+        ("optimizer.weight_decay", 0.1.into()),
+        ("optimizer.momentum", 0.1.into()),
+        ("optimizer.nesterov", false.into()),
+        ("optimizer.betas", vec![0.1, 0.2].into()),
+        ("optimizer.eps", 0.1.into()),
+        ("optimizer.momentum_decay", 0.1.into()),
+        ("optimizer.alpha", 0.1.into()),
+        ("optimizer.lr_decay", 0.1.into()),
+    ] {
+        settings.set(key, value).unwrap();
+    }
+    let mut table: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+    table.sort_unstable();
+    assert_eq!(table, settings.values().keys().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn built_in_recipes_survive_the_round_trip() {
+    for (name, _) in BUILT_IN {
+        let config = Settings::find(name).unwrap().check().unwrap();
+        assert_eq!(Config::from_toml(&config.to_toml().unwrap(), name).unwrap(), config);
+    }
+}
+
+#[test]
+fn flat_recipes_are_refused_with_the_new_places_and_read_where_they_were_recorded() {
+    let flat =
+        "name = 'x'\ndata = 'digits'\nlr = 0.05\noptimizer = 'sgdt'\ntalr_gain = 85.0\nepochs = 3\nschedule = 'step'\n";
+    let e = refused(flat);
+    for words in [
+        "data as data.source",
+        "lr as optimizer.lr",
+        "optimizer as optimizer.name",
+        "talr_gain as transition.gain",
+        "epochs as run.epochs",
+        "schedule as schedule.kind",
+    ] {
+        assert!(e.contains(words), "{words}: {e}");
+    }
+    let found = Config::recorded(flat, "checkpoint").unwrap();
+    let nested = "name = 'x'\n[optimizer]\nlr = 0.05\nname = 'sgdt'\n[transition]\ngain = 85.0\n[run]\nepochs = 3\n[schedule]\nkind = 'step'\n";
+    assert_eq!(found, config(nested));
+    let e = Settings::default().set("talr_gain", 1.into()).unwrap_err().to_string();
+    assert!(e.contains("`transition.gain`"), "{e}");
+}
+
+#[test]
+fn every_key_of_the_optimizer_arrives() {
+    let text = r#"
+        [optimizer]
+        name = "nadamt"
+        lr = 0.004
+        weight_decay = 0.5
+        betas = [0.8, 0.99]
+        eps = 1e-6
+        momentum_decay = 0.01
+        decay_groups = "all"
+        scale_lr = 1e-4
+        latent_lr_factor = 2.0
+        [schedule]
+        kind = "linear"
+        scales = "step"
+        warmup = 50
+        [transition]
+        factor = 0.01
+        momentum = 0.9
+        schedule = "step"
+        warmup = 0.1
+        scope = "layer"
+        rule = "damped:0.9"
+        gain = 20.0
+    "#;
+    let step = Schedule::Step { milestones: vec![0.5, 0.75], gamma: 0.1 };
+    let expected = OptimizerConfig {
+        rule: UpdateRule::NAdam { betas: [0.8, 0.99], eps: 1e-6, momentum_decay: 0.01 },
+        lr: 0.004,
+        weight_decay: 0.5,
+        schedule: Schedule::Linear.after(Warmup::Steps(50)),
+        total_steps: 0,
+        latent_lr_factor: 2.0,
+        scale_lr: 1e-4,
+        scale_schedule: step.clone(),
+        decay_groups: DecayGroups::All,
+        transition: Some(TransitionConfig {
+            factor: 0.01,
+            momentum: 0.9,
+            schedule: step.after(Warmup::Fraction(0.1)),
+            rule: TalrRule::Damped { momentum: 0.9 },
+            gain: 20.0,
+            scope: Scope::Layer,
+        }),
+    };
+    assert_eq!(*config(text).optimizer(), expected);
+    for (text, rule) in [
+        ("name = 'sgd'\nmomentum = 0.5\nnesterov = true", UpdateRule::Sgd { momentum: 0.5, nesterov: true }),
+        (
+            "name = 'rmsprop'\nalpha = 0.9\neps = 1e-3\nmomentum = 0.2",
+            UpdateRule::RmsProp { alpha: 0.9, eps: 1e-3, momentum: 0.2 },
+        ),
+        ("name = 'adagrad'\neps = 1e-3\nlr_decay = 0.2", UpdateRule::Adagrad { eps: 1e-3, lr_decay: 0.2 }),
+    ] {
+        assert_eq!(config(&format!("[optimizer]\n{text}")).optimizer().rule, rule);
+    }
+}
+
+#[test]
+fn every_key_of_data_arrives() {
+    let text = "[augmentation]\ncrop_padding = 1\nflip = true\nrotation = 15\nshift = 0.1\nbrightness = 0.2\ncontrast = 0.3\n\
+                saturation = 0.4\ncutout = 8\nmixup = 0.5\n[data]\nsource = 'folder:x'\nimage_size = 32\nvalidation = 0.1\n\
+                [run]\nseed = 7";
+    let found = config(text);
+    let expected = Augment {
+        crop_padding: 1,
+        flip: true,
+        rotation: 15.0,
+        shift: 0.1,
+        brightness: 0.2,
+        contrast: 0.3,
+        saturation: 0.4,
+        cutout: 8,
+        mixup: 0.5,
+    };
+    assert_eq!(found.augment(), expected);
+    let source = "folder:x".parse().unwrap();
+    assert_eq!(*found.data(), DataConfig { source, image_size: Some(32), validation: 0.1, seed: 7 });
+}
+
+#[test]
+fn omitted_settings_are_filled_in_and_survive_the_round_trip() {
+    for name in ["sgdt", "adam", "adamw", "nadamt", "adamax", "rmsprop", "adagrad"] {
+        let mut short = Settings::default();
+        short.set_optimizer(name).unwrap();
+        let short = short.check().unwrap();
+        assert_eq!(*short.optimizer(), name.parse().unwrap());
+        let own = &short.settings().optimizer;
+        assert_eq!((own.lr, own.weight_decay), (Some(short.optimizer().lr), Some(short.optimizer().weight_decay)));
+        assert_eq!(config(&short.to_toml().unwrap()), short);
+    }
+}
+
+#[test]
+fn another_update_rule_brings_its_own_settings_and_a_twin_keeps_them() {
+    let mut s = Settings::from_toml("[optimizer]\nlr = 0.05\nmomentum = 0.5", "recipe").unwrap();
+    s.set("optimizer.name", "sgdt".into()).unwrap();
+    assert_eq!((s.optimizer.lr, s.optimizer.momentum), (Some(0.05), Some(0.5)));
+    s.set("optimizer.name", "adamt".into()).unwrap();
+    assert_eq!(*s.check().unwrap().optimizer(), "adamt".parse().unwrap());
+}
+
+#[test]
+fn configurations_of_equal_runs_are_equal() {
+    let float = "[quantization]\nbits = '32/32/32'\n";
+    let same = |a: &str, b: &str| config(a).canonical().unwrap() == config(b).canonical().unwrap();
+    for rest in
+        ["gradient_rule = 'min-max'", "scheme = 'trs'", "[optimizer]\nname = 'sgdt'", "[schedule]\nmilestones = [0.1]"]
+    {
+        assert!(same(&format!("{float}{rest}"), float), "{rest}");
+        // Where the first and last layers are quantized, all of it counts.
+        let ends = format!("{float}first_last_bits = 8\n");
+        assert!(same(&format!("{ends}{rest}"), &ends) == rest.ends_with("[0.1]"), "{rest}");
+    }
+    let twin = |rest: &str| format!("[optimizer]\nname = 'sgdt'\n{rest}");
+    assert!(same("[transition]\nrule = 'damped'", "") && !same(&twin("[transition]\nrule = 'damped'"), &twin("")));
+    assert!(same("[transition]\ngain = 2.0", "") && !same(&twin("[transition]\ngain = 2.0"), &twin("")));
+    assert!(same(&twin("[transition]\nrule = 'damped'\ngain = 2.0"), &twin("[transition]\nrule = 'damped'")));
+    assert!(!same("[schedule]\nkind = 'step'\nmilestones = [0.1]", "[schedule]\nkind = 'step'"));
+}
+
+#[test]
+fn bad_settings_are_refused_with_what_is_expected() {
+    for (text, words) in [
+        ("[optimizer]\nname = 'lion'", ["lion", "adagradt"]),
+        ("[optimizer]\nname = 'adam'\nmomentum = 0.9", ["optimizer.momentum", "betas, eps"]),
+        ("[optimizer]\nbetas = [0.9, 0.99]", ["optimizer.betas", "momentum, nesterov"]),
+        ("[optimizer]\nname = 'adam'\nbetas = [0.9, 1.0]", ["betas", "below 1"]),
+        ("[optimizer]\nname = 'adam'\neps = 0.0", ["eps", "above 0"]),
+        ("[optimizer]\nmomentum = 0.0\nnesterov = true", ["momentum", "nesterov"]),
+        ("[optimizer]\nlr = -1", ["learning rate", "at least 0"]),
+        ("[schedule]\nkind = 'exponential'", ["exponential", "linear"]),
+        ("[schedule]\nwarmup = 1.5", ["schedule.warmup", "whole steps"]),
+        ("[schedule]\nmilestones = [0.5, nan]", ["schedule.milestones", "finite"]),
+        ("[transition]\nscope = 'x'", ["scope", "layer"]),
+        ("[transition]\nrule = 'x'", ["TALR", "multiplicative"]),
+        ("[optimizer]\nname = 'sgdt'\n[transition]\ngain = -1.0", ["gain", "at least 0"]),
+        ("[augmentation]\nrotation = 200.0", ["rotation", "0 to 180"]),
+        ("[augmentation]\nmixup = 1.5", ["mixup", "0 to 1"]),
+        ("[data]\nvalidation = 1.0", ["validation", "below 1"]),
+        ("[data]\nimage_size = 32", ["image_size", "digits"]),
+        ("[run]\nepoch = 3", ["epoch", "`epochs`"]),
+    ] {
+        let e = refused(text);
+        assert!(words.iter().all(|w| e.contains(w)), "{text}: {e}");
+    }
+}
+
+/// What is accepted comes back from its own text, or a run could not be resumed.
+fn check(text: &str) -> std::result::Result<(), TestCaseError> {
+    fuzz::within(fuzz::MOST, || {
+        let Ok(config) = Config::from_toml(text, "recipe") else { return Ok(()) };
+        let again = Config::from_toml(&config.to_toml().unwrap(), "again").unwrap();
+        prop_assert_eq!(&again, &config);
+        prop_assert!(config.canonical().is_ok());
+        Ok(())
+    })
+}
+
+const AWKWARD: [&str; 18] = [
+    "0",
+    "1",
+    "-1",
+    "0.0",
+    "-0.0",
+    "1e-320",
+    "1e308",
+    "nan",
+    "inf",
+    "9223372036854775807",
+    "''",
+    "'4/4/4'",
+    "'mlp:99999999999999999999'",
+    "'lbt:nan:inf'",
+    "'folder:'",
+    "[]",
+    "[nan, 1e39]",
+    "true",
+];
+
+proptest! {
+    #![proptest_config(fuzz::config())]
+
+    #[test]
+    fn damaged_recipes_never_panic(which in 0..BUILT_IN.len(), damage in fuzz::damage()) {
+        let text = fuzz::damaged(BUILT_IN[which].1.into(), &damage);
+        check(&String::from_utf8_lossy(&text))?;
+    }
+
+    #[test]
+    fn awkward_values_never_panic(
+        lines in prop::collection::vec((0..KEYS.len(), prop::sample::select(&AWKWARD[..])), 1..6),
+    ) {
+        let lines: std::collections::BTreeMap<_, _> = lines.into_iter().collect();
+        let text: String = lines.into_iter().map(|(key, value)| format!("{} = {value}\n", KEYS[key].name)).collect();
+        check(&text)?;
+    }
+
+    #[test]
+    fn random_text_never_panics(
+        text in fuzz::random(&[b"", b"[optimizer]\nlr = ", b"[data]\nsource = \"", b"[[", b"quantization.bits = '4/4/4'\n", b"a.b."]),
+        // Tables in tables: parsers that call themselves must stop.
+        depth in 0usize..4000,
+    ) {
+        let text = String::from_utf8_lossy(&text);
+        check(&text)?;
+        check(&format!("{text}{}", "[".repeat(depth)))?;
+    }
+}

@@ -1,0 +1,60 @@
+//! Weights to start from: of a run, of a file of fixnet, or of PyTorch.
+
+use crate::run::place::existing_checkpoint;
+use crate::task::Task;
+use crate::{Config, Error, Result};
+use fixnet_export::{packed, torch};
+use fixnet_nn::checkpoint::{Pretrained, TensorFile};
+use std::path::Path;
+
+/// A file of weights that was read.
+#[derive(Debug)]
+pub struct Weights(TensorFile);
+
+impl Weights {
+    /// Reads the file that `run.init` names: the folder of a run, a checkpoint or any safetensors file.
+    ///
+    /// # Errors
+    /// It is missing or damaged, or a packed network.
+    pub fn open(init: &str) -> Result<Self> {
+        let file = TensorFile::weights(&existing_checkpoint(Path::new(init))?)?;
+        match file.header().metadata.contains_key(packed::PLAN) {
+            false => Ok(Self(file)),
+            true => Err(Error::Run {
+                path: file.path().into(),
+                reason:
+                    "expected weights of floats, found a packed network; `fixnet export RUN --weights FILE` writes them"
+                        .into(),
+            }
+            .within("--init")),
+        }
+    }
+
+    /// Returns the weights of a model, and notes on what does not fit.
+    ///
+    /// # Errors
+    /// The model of the configuration does not fit the task.
+    pub(crate) fn read(&self, config: &Config, task: &dyn Task) -> Result<(Pretrained, Vec<String>)> {
+        let file = &self.0;
+        if file.header().checksum().is_some() {
+            return Ok((Pretrained::new(file.floats()).read_from(file), Vec::new()));
+        }
+        let &[height, width, channels] = &task.input_shape()[..] else {
+            return Ok((Pretrained::new(file.floats()).read_from(file), Vec::new()));
+        };
+        let plan = torch::plan_of(config.model(), [height, width, channels], task.classes().unwrap_or(0))?;
+        let imported = torch::translate(file, &plan);
+        let identities =
+            imported.identities.iter().map(|name| format!("{name}: not in the file; it begins as the identity"));
+        let notes = identities.chain(imported.misfits).collect();
+        Ok((Pretrained::new(imported.tensors).read_from(file), notes))
+    }
+
+    /// Returns notes of the task on where the weights come from.
+    ///
+    /// # Errors
+    /// The metadata are damaged.
+    pub(crate) fn notes(&self, task: &dyn Task) -> Result<Vec<String>> {
+        task.notes_on_weights(&self.0.path().display().to_string(), &self.0.header().metadata)
+    }
+}

@@ -1,0 +1,43 @@
+//! Training as a library: tasks, configuration, runs and their folders, and comparison of runs.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`config`] | recipes: typed settings, checked once |
+//! | [`task`] | what is learned: data, loss and metrics in one place |
+//! | [`session`] | a run in memory: its state, and the steps that it takes |
+//! | [`trainer`] | the loop over steps and epochs, with logs and checkpoints |
+//! | [`run`] | the folder of a run: its files, its event log, its history |
+//! | [`compare`] | grids of runs, and tables of what they came to |
+//!
+//! ```
+//! use fixnet_train::{Session, Settings, task};
+//!
+//! let mut settings = Settings::find("mlp-digits")?;
+//! settings.set("run.epochs", 1.into())?;
+//! let config = settings.check()?;
+//! let (task, data) = task::load(&config)?;
+//! let mut session = Session::new(config, task, &*data)?;
+//! for _ in 0..3 {
+//!     let step = session.step()?.expect("an epoch has more steps");
+//!     println!("loss {:.3}", step.loss);
+//! }
+//! println!("digest {}", session.digest());
+//! # Ok::<(), fixnet_train::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod compare;
+pub mod config;
+mod error;
+pub mod init;
+pub mod run;
+pub mod session;
+pub mod task;
+pub mod trained;
+pub mod trainer;
+
+pub use config::{Config, Settings};
+pub use error::{Error, Result};
+pub use session::Session;
+pub use task::Task;
+pub use trained::Trained;

@@ -1,0 +1,64 @@
+//! What was seen in the layers of a run, as the events of `diagnostics.jsonl`.
+
+use super::event::{
+    Bins, Diagnostic, DiagnosticHead, DiagnosticLayer, DiagnosticStep, GradientSeen, RivalSeen, WeightSeen,
+};
+use crate::session::{Session, Step};
+use fixnet_quant::diagnostics::{self, ALPHA, Errors, GRADIENT_BINS, GradientReport, LATENT_BINS, LayerReport};
+
+/// Returns the first line; none for a run that is not looked at.
+pub(crate) fn head(session: &Session<'_>) -> Option<Diagnostic> {
+    let bins = |b: diagnostics::Bins| Bins { low: b.low.into(), high: b.high.into(), count: b.count };
+    Some(Diagnostic::Head(DiagnosticHead {
+        step: 0,
+        every: session.diagnosed()?,
+        layers: diagnostics::layers(session.store()),
+        alpha: ALPHA,
+        gradient_bins: bins(GRADIENT_BINS),
+        weight_bins: bins(LATENT_BINS),
+    }))
+}
+
+/// Returns the line of a step.
+pub(crate) fn line(session: &Session<'_>, step: &Step, layers: &[LayerReport]) -> Diagnostic {
+    let transition = step.report.transition.as_ref();
+    let mut line = DiagnosticStep {
+        step: session.store().step(),
+        loss: step.loss,
+        lr: step.report.lr,
+        transition_rate: Some(step.report.transition_rate),
+        target_transition_rate: transition.map(|t| t.target),
+        running_transition_rate: transition.map(|t| t.running),
+        talr: transition.map(|t| t.talr),
+        layers: layers.iter().map(|layer| (layer.name.clone(), seen(layer))).collect(),
+    };
+    for (name, t) in &step.report.layers {
+        line.layers.entry(name.clone()).or_default().transition = Some(t.into());
+    }
+    Diagnostic::Step(Box::new(line))
+}
+
+fn seen(layer: &LayerReport) -> DiagnosticLayer {
+    let w = &layer.weight;
+    let weight = WeightSeen {
+        transition_rate: Some(w.changed as f64 / w.weights.max(1) as f64),
+        latent_step: Some(w.latent_step),
+        quantized_step: Some(w.quantized_step),
+        distance: Some(w.distance),
+        histogram: w.histogram.clone(),
+    };
+    DiagnosticLayer { weight: Some(weight), gradient: layer.gradient.as_ref().map(gradient), transition: None }
+}
+
+fn gradient(g: &GradientReport) -> GradientSeen {
+    let rival = |e: &Errors| RivalSeen { gamma: Some(e.gamma.into()), error: Some(e.all), large_error: Some(e.large) };
+    GradientSeen {
+        top: Some(g.top.into()),
+        outside: Some(g.outside),
+        gamma: Some(g.error.gamma.into()),
+        error: Some(g.error.all),
+        large_error: Some(g.error.large),
+        rivals: g.rivals.iter().map(|(name, e)| ((*name).to_string(), rival(e))).collect(),
+        histogram: g.histogram.clone(),
+    }
+}

@@ -1,0 +1,323 @@
+//! The folder of a run that this process writes, and that its files agree with each other whenever the process ends.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config.toml` | the recipe with all its settings |
+//! | `checkpoint.safetensors`, `checkpoint.previous.safetensors` | the last checkpoint, and the one before |
+//! | `metrics.jsonl` | an event every 50 steps and one per epoch |
+//! | `digests.jsonl` | digests of the state on the way, which `fixnet verify` compares |
+//! | `diagnostics.jsonl` | what was seen in layers, with `--diagnostics` |
+//! | `curves.svg` | loss and metrics over the epochs |
+//! | `processes.json` | which processes trained the run, on what, and how long |
+//! | `tensorboard/` | event files, with `--tensorboard` |
+//! | `start.safetensors` | the first state of a run that started from given weights (`--init`) |
+//! | `lock` | held by the process that writes here |
+//! | `writer.json` | names that process while it runs |
+//!
+//! All of them are written by `fixnet_files`, so that whatever ends the process, or the machine, leaves whole files. Logs are
+//! on the disk before the checkpoint that follows them. A resumed run cuts off what is after its checkpoint, so each line is
+//! there once.
+
+use super::claim::{self, Claim};
+use super::diagnostics;
+use super::event::{Diagnostic, DigestEvent, EpochEvent, Event};
+use super::log::Log;
+use super::place::{
+    self, CHECKPOINT, DAMAGED, DIAGNOSTICS, DIGESTS, FILES, METRICS, PLOTS, PROCESSES, REPORT, TENSORBOARD,
+    config_path, has_begun, has_checkpoint, start_path,
+};
+use super::processes::Watch;
+use super::tensorboard::Events;
+use crate::error::{io, run as wrong};
+use crate::session::{Session, Step};
+use crate::{Config, Result};
+use fixnet_files as files;
+use fixnet_nn::checkpoint::{Checkpoint, previous_path};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The folder of a run that this process writes.
+pub struct Folder {
+    path: PathBuf,
+    metrics: Log,
+    digests: Log,
+    diagnostics: Option<Log>,
+    every: Option<u64>,
+    epochs: Vec<EpochEvent>,
+    watch: Watch,
+    events: Option<Events>,
+    claim: Claim,
+}
+
+/// A run to go on with.
+pub struct Opened {
+    /// Its folder.
+    pub folder: Folder,
+    /// Its last good checkpoint.
+    pub checkpoint: Checkpoint,
+    /// What the user should know, such as that the last checkpoint was damaged.
+    pub warnings: Vec<String>,
+}
+
+impl Folder {
+    /// Makes the folder of a run that begins, with its first checkpoint: what cannot be written must be known now, not at the
+    /// end. An earlier run there is refused, or removed with `overwrite`. Warnings for the user are added to `warnings`.
+    ///
+    /// # Errors
+    /// The folder holds another run or files of someone else, another process writes to it, or a file cannot be written.
+    pub fn create(path: &Path, session: &Session<'_>, overwrite: bool, warnings: &mut Vec<String>) -> Result<Self> {
+        files::create_folder(path).map_err(io(path)).map_err(|e| e.within("run folder"))?;
+        if !overwrite
+            && !has_checkpoint(path)
+            && !has_begun(path)
+            && let Some(file) = files_of(path)?.into_iter().find(|file| fs::symlink_metadata(file).is_ok())
+        {
+            let advice = "choose another --out, or give --overwrite";
+            let found = format!("expected no file that is not of a run, found {}; {advice}", file.display());
+            return Err(wrong(path, found));
+        }
+        let mut claim = Claim::new(path)?;
+        warnings.extend(claim.take_warning());
+        if !overwrite && has_checkpoint(path) {
+            let place = path.display();
+            return Err(wrong(
+                path,
+                format!(
+                    "expected no earlier run, found one; go on with it (fixnet resume {place}), choose another --out, or give \
+                     --overwrite"
+                ),
+            ));
+        }
+        claim.mark()?;
+        remove_unfinished(path)?;
+        // In an order in which what is left of an earlier run is never one to go on with: checkpoints before logs.
+        for old in files_of(path)?.into_iter().rev() {
+            files::remove(&old).map_err(io(&old))?;
+        }
+        write_recipe(path, session.config())?;
+        if session.config().settings().run.init.is_some() {
+            session.save(&start_path(path))?;
+        }
+        let mut metrics = Log::begin(path.join(METRICS))?;
+        metrics.write(&Event::header())?;
+        let digests = Log::begin(path.join(DIGESTS))?;
+        let mut diagnostics = None;
+        if let Some(head) = diagnostics::head(session) {
+            let mut log = Log::begin(path.join(DIAGNOSTICS))?;
+            log.write(&head)?;
+            diagnostics = Some(log);
+        }
+        let mut folder = Self {
+            path: path.to_path_buf(),
+            metrics,
+            digests,
+            diagnostics,
+            every: session.diagnosed(),
+            epochs: Vec::new(),
+            watch: Watch::new(Vec::new(), 0),
+            events: None,
+            claim,
+        };
+        folder.log_digest(session)?;
+        folder.save(session)?;
+        Ok(folder)
+    }
+
+    /// Opens the folder of a run to go on with. Lines of logs that are after the checkpoint are cut off.
+    ///
+    /// # Errors
+    /// The path is not the folder of a run, another process writes to it, or no checkpoint can be used.
+    pub fn open(path: &Path) -> Result<Opened> {
+        let file = path.join(CHECKPOINT);
+        place::expect_checkpoint(path)?;
+        let mut claim = Claim::new(path)?;
+        let mut warnings: Vec<String> = claim.take_warning().into_iter().collect();
+        let (checkpoint, problem) = Checkpoint::open_or_previous(&file)?;
+        let earlier = place::read_processes(path)?;
+        claim.mark()?;
+        remove_unfinished(path)?;
+        if let Some(problem) = problem {
+            if let fixnet_nn::Error::Checkpoint { .. } = problem {
+                // Out of the way, so that the next checkpoint does not make the damaged one the previous one.
+                files::rename(&file, &path.join(DAMAGED)).map_err(io(&file))?;
+            }
+            warnings.push(problem.to_string());
+            warnings.push(format!("goes on from the previous checkpoint, of step {}", checkpoint.step()));
+        }
+        if place::config_text(path)?.is_none() {
+            let config = config_path(path);
+            let words = "missing or empty; the recipe in the checkpoint takes its place";
+            warnings.push(format!("{}: {words}", config.display()));
+            write_recipe(path, &place::config_of(&checkpoint)?)?;
+        }
+        let (step, done) = (checkpoint.step(), u64::from(checkpoint.progress().epoch));
+        // At the last step of an epoch a checkpoint may be from before its evaluation.
+        let (metrics, events) = Log::open(path.join(METRICS), |event: &Event| match event {
+            Event::Epoch(epoch) => epoch.step <= step && epoch.epoch <= done,
+            other => other.step() <= step,
+        })?;
+        let (digests, _) = Log::open(path.join(DIGESTS), |event: &DigestEvent| event.step <= step)?;
+        let epochs = events.into_iter().filter_map(|event| match event {
+            Event::Epoch(epoch) => Some(epoch),
+            _ => None,
+        });
+        let (mut diagnostics, mut every) = (None, None);
+        if path.join(DIAGNOSTICS).exists() {
+            let (log, lines) = Log::open(path.join(DIAGNOSTICS), |line: &Diagnostic| line.step() <= step)?;
+            every = lines.first().and_then(|line| match line {
+                Diagnostic::Head(head) => Some(head.every),
+                Diagnostic::Step(_) => None,
+            });
+            diagnostics = Some(log);
+        }
+        let folder = Self {
+            path: path.to_path_buf(),
+            metrics,
+            digests,
+            diagnostics,
+            every,
+            epochs: epochs.collect(),
+            watch: Watch::new(earlier, step),
+            events: None,
+            claim,
+        };
+        Ok(Opened { folder, checkpoint, warnings })
+    }
+
+    /// Checks that the recipe in the folder is still the run's: a change in it would not reach the run. Where the data are, and
+    /// whether event files are written, may change.
+    ///
+    /// # Errors
+    /// Another setting is there; the message names it.
+    pub fn check_config(&self, config: &Config) -> Result<()> {
+        let there = place::config(&self.path)?;
+        let there = there.with_source(config.data().source.clone())?;
+        let changed = there.with_tensorboard(config.settings().run.tensorboard).differences(config);
+        match changed.is_empty() {
+            true => Ok(()),
+            false => Err(wrong(
+                &config_path(&self.path),
+                format!(
+                    "holds other settings than the run began with ({}); a run keeps its settings: others are for a run of \
+                     their own",
+                    changed.join("; ")
+                ),
+            )),
+        }
+    }
+
+    /// Writes the recipe, in which the place of the data may be another one now.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_config(&self, session: &Session<'_>) -> Result<()> {
+        write_recipe(&self.path, session.config())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The events of the epochs so far.
+    pub fn epochs(&self) -> &[EpochEvent] {
+        &self.epochs
+    }
+
+    /// How often steps of the run are looked at.
+    pub fn diagnostics_every(&self) -> Option<u64> {
+        self.every
+    }
+
+    /// Adds what was seen in a step, if it was looked at.
+    pub(crate) fn log_diagnostics(&mut self, session: &Session<'_>, step: &Step) -> Result<()> {
+        match (&mut self.diagnostics, &step.layers) {
+            (Some(log), Some(layers)) => log.write(&diagnostics::line(session, step, layers)),
+            _ => Ok(()),
+        }
+    }
+
+    /// From here on, events go to an event file of TensorBoard as well. `step` is that of the checkpoint.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_tensorboard(&mut self, step: u64) -> Result<()> {
+        let folder = self.path.join(TENSORBOARD);
+        files::refuse_link(&folder).map_err(io(&folder))?;
+        self.events = Some(Events::begin(&folder, &place::events(&self.path)?, step)?);
+        Ok(())
+    }
+
+    /// Takes note of samples that were trained on and of the time that this took.
+    pub(crate) fn trained(&mut self, samples: u64, time: Duration) {
+        self.watch.trained(samples, time);
+    }
+
+    /// Adds an event to the metrics.
+    pub(crate) fn log(&mut self, event: &Event) -> Result<()> {
+        self.metrics.write(event)?;
+        if let Event::Epoch(epoch) = event {
+            self.epochs.push(epoch.clone());
+        }
+        let Some(events) = &mut self.events else { return Ok(()) };
+        // Times are not in the metrics, which are the same in equal runs.
+        let rate = matches!(event, Event::Step(_)).then(|| self.watch.lap()).flatten();
+        events.log(event, rate)
+    }
+
+    /// Adds the digest of the run's state.
+    pub(crate) fn log_digest(&mut self, session: &Session<'_>) -> Result<()> {
+        self.digests.write(&DigestEvent { step: session.store().step(), digest: session.digest() })
+    }
+
+    /// Writes a checkpoint, after the logs that belong to it.
+    ///
+    /// # Errors
+    /// A file cannot be written; or another process has begun to write the folder.
+    pub fn save(&mut self, session: &Session<'_>) -> Result<()> {
+        self.claim.check()?;
+        self.metrics.sync()?;
+        self.digests.sync()?;
+        self.diagnostics.iter().try_for_each(Log::sync)?;
+        session.save(&self.path.join(CHECKPOINT))?;
+        let processes = self.watch.processes(session.store().step(), session.progress().epoch);
+        let path = self.path.join(PROCESSES);
+        let text = serde_json::to_string_pretty(&processes).map_err(|e| wrong(&path, e.to_string()))?;
+        write(&path, format!("{text}\n").as_bytes())
+    }
+}
+
+/// Writes a file of which an error names the path.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(path: &Path, data: &[u8]) -> Result<()> {
+    files::write(path, data).map_err(io(path))
+}
+
+fn write_recipe(run: &Path, config: &Config) -> Result<()> {
+    write(&config_path(run), config.to_toml()?.as_bytes())
+}
+
+/// Removes what killed processes left of files that only the process with the lock writes.
+fn remove_unfinished(run: &Path) -> Result<()> {
+    let own = FILES.into_iter().filter(|name| *name != REPORT).chain([CHECKPOINT, claim::WRITER]);
+    own.map(|name| run.join(name)).try_for_each(|path| files::remove_unfinished(&path).map_err(io(&path)))
+}
+
+/// Returns every file that a run may have, and what `plot` and `report` made of it. What a link leads to is not of the run.
+fn files_of(run: &Path) -> Result<Vec<PathBuf>> {
+    let checkpoint = run.join(CHECKPOINT);
+    let own = FILES.map(|name| run.join(name));
+    let (plots, events) = (run.join(PLOTS), run.join(TENSORBOARD));
+    let plots = match fs::read_dir(&plots) {
+        Ok(entries) if files::refuse_link(&plots).is_ok() => {
+            entries.map(|e| Ok(e?.path())).collect::<std::io::Result<Vec<_>>>().map_err(io(&plots))?
+        }
+        _ => Vec::new(),
+    };
+    let figures = plots.into_iter().filter(|f| f.extension().is_some_and(|e| e == "svg" || e == "png"));
+    let events = if files::refuse_link(&events).is_ok() { Events::files(&events)? } else { Vec::new() };
+    Ok(own.into_iter().chain([previous_path(&checkpoint), checkpoint]).chain(events).chain(figures).collect())
+}

@@ -1,0 +1,264 @@
+//! The files of a run folder: where they are, how a folder is known to be one, and how its logs are read.
+
+use super::claim;
+use super::event::{Diagnostic, DigestEvent, Event};
+use super::log::lines;
+use super::processes::Process;
+use crate::error::{io, run as wrong};
+use crate::{Config, Error, Result};
+use fixnet_files::{self as files, input_file};
+use fixnet_nn::checkpoint::{Checkpoint, previous_path};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The last checkpoint.
+pub(super) const CHECKPOINT: &str = "checkpoint.safetensors";
+pub(super) const DAMAGED: &str = "checkpoint.damaged.safetensors";
+pub(super) const METRICS: &str = "metrics.jsonl";
+pub(super) const DIGESTS: &str = "digests.jsonl";
+pub(super) const DIAGNOSTICS: &str = "diagnostics.jsonl";
+pub(super) const PROCESSES: &str = "processes.json";
+pub(super) const CONFIG: &str = "config.toml";
+pub(super) const START: &str = "start.safetensors";
+/// The folder of event files of TensorBoard.
+pub(super) const TENSORBOARD: &str = "tensorboard";
+/// The curves that are drawn after each epoch.
+pub const CURVES: &str = "curves.svg";
+/// The page that `fixnet report` makes of one run.
+pub const REPORT: &str = "report.html";
+/// The folder where `fixnet plot` puts its figures of one run.
+pub const PLOTS: &str = "plots";
+
+/// The files of a run that lie in its folder itself, but for its checkpoints, in the order in which they are written.
+pub(super) const FILES: [&str; 9] = [CONFIG, METRICS, DIGESTS, DIAGNOSTICS, CURVES, PROCESSES, START, DAMAGED, REPORT];
+
+/// The tables that every `config.toml` has: a recipe that was written by hand lacks some of them. The second list is that of
+/// the flat form of earlier versions.
+const WHOLE: [&[&str]; 2] = [
+    &["name", "task", "data", "model", "quantization", "optimizer", "schedule", "transition", "augmentation", "run"],
+    &["name", "data", "bits", "scheme", "gradient_rule", "transition_momentum", "talr_gain", "mixup"],
+];
+
+/// The key of the recipe in the metadata of a checkpoint.
+pub const RECIPE: &str = "config";
+
+/// Returns the checkpoint that a user means by a folder or a file.
+pub fn checkpoint_path(run: &Path) -> PathBuf {
+    if run.is_dir() { run.join(CHECKPOINT) } else { run.to_path_buf() }
+}
+
+/// As [`checkpoint_path`], of what must be there.
+///
+/// # Errors
+/// The folder holds neither a checkpoint nor the one before.
+pub fn existing_checkpoint(run: &Path) -> Result<PathBuf> {
+    if run.is_dir() || !run.exists() {
+        expect_checkpoint(run)?;
+    }
+    Ok(checkpoint_path(run))
+}
+
+pub(super) fn expect_checkpoint(run: &Path) -> Result<()> {
+    let begin = "begin with fixnet train";
+    if let (false, Err(Error::NoRun { path, found })) = (run.is_dir(), existing_config(run)) {
+        return Err(Error::NoRun { path, found: format!("{found}; {begin}") });
+    }
+    match has_checkpoint(run) {
+        true => Ok(()),
+        false => Err(Error::NoRun { path: run.into(), found: format!("no {CHECKPOINT} in it; {begin}") }),
+    }
+}
+
+/// Returns whether there is a run to go on with.
+pub fn has_checkpoint(run: &Path) -> bool {
+    let file = run.join(CHECKPOINT);
+    // Not `exists`: what cannot be looked at for a moment, or is a link to nowhere, is there.
+    [previous_path(&file), file].iter().any(|path| match fs::symlink_metadata(path) {
+        Ok(_) => true,
+        Err(e) => ![ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&e.kind()),
+    })
+}
+
+/// Returns whether a folder looks like that of a run: it has a recipe or a checkpoint.
+pub fn looks_like_a_run(path: &Path) -> bool {
+    config_path(path).exists() || has_checkpoint(path)
+}
+
+/// Returns whether what is in a folder is of a run that has no checkpoint yet, because its process was killed. Nothing else has
+/// the mark of a writer. Before there were marks, a run had an empty lock, and a recipe with all its keys.
+pub(super) fn has_begun(run: &Path) -> bool {
+    let whole_recipe = || {
+        let text = config_text(run).ok().flatten().unwrap_or_default();
+        let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+        let whole = WHOLE.iter().any(|keys| keys.iter().all(|key| table.contains_key(*key)));
+        whole && Config::recorded(&text, CONFIG).is_ok()
+    };
+    claim::is_marked(run) || (claim::has_empty_lock(run) && whole_recipe())
+}
+
+/// Returns the text of the recipe of a run; none if there is no such file, or one that a power cut has emptied, while a
+/// checkpoint has it.
+///
+/// # Errors
+/// The file cannot be read; or there is neither a recipe nor a checkpoint.
+pub(super) fn config_text(run: &Path) -> Result<Option<String>> {
+    let path = config_path(run);
+    let text = match input_file::read(&path) {
+        Err(e) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&e.kind()) => None,
+        other => Some(String::from_utf8(other.map_err(io(&path))?).map_err(|e| wrong(&path, e.to_string()))?),
+    };
+    // Some file systems put zeros in the place of what was lost.
+    match text.filter(|text| !text.trim_matches(['\0', ' ', '\t', '\r', '\n']).is_empty()) {
+        Some(text) => Ok(Some(text)),
+        None if has_checkpoint(run) => Ok(None),
+        None => {
+            let path = existing_config(run)?;
+            Err(wrong(
+                &path,
+                "expected a recipe, found an empty file, and there is no checkpoint that holds the recipe",
+            ))
+        }
+    }
+}
+
+/// Returns the recipe of a run: that in its folder, or where a power cut has emptied the file, the one in its checkpoint.
+///
+/// # Errors
+/// There is neither, or it cannot be read.
+pub fn config(run: &Path) -> Result<Config> {
+    match config_text(run)? {
+        Some(text) => Config::recorded(&text, &config_path(run).display().to_string()),
+        None => config_of(&Checkpoint::open_or_previous(&checkpoint_path(run))?.0),
+    }
+}
+
+/// Returns the recipe of the run that a checkpoint belongs to.
+///
+/// # Errors
+/// The checkpoint has none, or one that cannot be read.
+pub fn config_of(checkpoint: &Checkpoint) -> Result<Config> {
+    let place = checkpoint.path().display().to_string();
+    match checkpoint.metadata().get(RECIPE) {
+        Some(text) => Config::recorded(text, &place),
+        None => Err(wrong(checkpoint.path(), "expected the recipe in its metadata, found none")),
+    }
+}
+
+/// Returns the events of a run.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn events(run: &Path) -> Result<Vec<Event>> {
+    lines(&run.join(METRICS))
+}
+
+/// Returns the lines of the diagnostics of a run.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn diagnostics(run: &Path) -> Result<Vec<Diagnostic>> {
+    lines(&run.join(DIAGNOSTICS))
+}
+
+/// Returns the digests that a run recorded.
+///
+/// # Errors
+/// The log cannot be read, or a line is damaged.
+pub fn digests(run: &Path) -> Result<Vec<DigestEvent>> {
+    let path = run.join(DIGESTS);
+    let text = input_file::read_to_string(&path).map_err(io(&path))?;
+    let entry = |(i, line): (usize, &str)| {
+        let expected = || format!("line {}: expected a step and a digest, found {line}", i + 1);
+        serde_json::from_str(line).map_err(|_| wrong(&path, expected()))
+    };
+    text.lines().enumerate().map(entry).collect()
+}
+
+/// Returns the processes that trained a run up to its last checkpoint; none if that is not known.
+pub fn processes(run: &Path) -> Vec<Process> {
+    read_processes(run).unwrap_or_default()
+}
+
+/// As [`processes`].
+///
+/// # Errors
+/// There is a file that cannot be read now: it must not be replaced by one without these processes.
+pub(super) fn read_processes(run: &Path) -> Result<Vec<Process>> {
+    let path = run.join(PROCESSES);
+    match input_file::read(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        other => Ok(serde_json::from_slice(&other.map_err(io(&path))?).unwrap_or_default()),
+    }
+}
+
+/// Returns the seconds that a run took up to its last checkpoint, if that is known.
+pub fn seconds(run: &Path) -> Option<f64> {
+    let processes = processes(run);
+    (!processes.is_empty()).then(|| processes.iter().map(|p| p.seconds).sum())
+}
+
+/// Returns whether a run of so many epochs has come to its end and is saved.
+pub fn is_finished(run: &Path, epochs: u32) -> bool {
+    // This file is written after the checkpoint, which is written after the logs.
+    processes(run).last().is_some_and(|p| p.epochs >= epochs) && has_checkpoint(run)
+}
+
+/// Returns where the recipe of a run is.
+pub fn config_path(run: &Path) -> PathBuf {
+    run.join(CONFIG)
+}
+
+/// As [`config_path`], of what must be there.
+///
+/// # Errors
+/// The path is not the folder of a run.
+pub fn existing_config(run: &Path) -> Result<PathBuf> {
+    let config = config_path(run);
+    if config.exists() {
+        return Ok(config);
+    }
+    let found = match () {
+        () if run.is_dir() => format!("none of its files ({CONFIG})"),
+        () if run.exists() => "a file".into(),
+        () => "no such folder".into(),
+    };
+    Err(Error::NoRun { path: run.into(), found })
+}
+
+/// Returns where the first state of a run with given weights is.
+pub fn start_path(run: &Path) -> PathBuf {
+    run.join(START)
+}
+
+/// Returns where `report` puts its page of one run.
+pub fn report_path(run: &Path) -> PathBuf {
+    run.join(REPORT)
+}
+
+/// Returns the folder where `plot` puts its figures of one run.
+///
+/// # Errors
+/// It is a link.
+pub fn plots_path(run: &Path) -> Result<PathBuf> {
+    let plots = run.join(PLOTS);
+    files::refuse_link(&plots).map_err(io(&plots))?;
+    Ok(plots)
+}
+
+/// Returns the file, or the folder inside, of a run that `path` would replace, in whose folder it lies; none if it is of no run.
+pub fn part_of_run(path: &Path) -> Option<&'static str> {
+    let is_run = |folder: &Path| has_checkpoint(folder) || has_begun(folder);
+    let folder = path.parent()?;
+    let name = path.file_name()?.to_string_lossy();
+    let is = |own: &std::ffi::OsStr| own.eq_ignore_ascii_case(&*name);
+    let previous = previous_path(Path::new(CHECKPOINT));
+    // Names are compared without regard to capitals, as some file systems do.
+    let own = FILES.into_iter().chain([CHECKPOINT]).chain(claim::NAMES).find(|own| is(own.as_ref()));
+    let own = own.or_else(|| is(previous.as_os_str()).then_some(CHECKPOINT));
+    if let Some(own) = own.filter(|_| is_run(folder)) {
+        return Some(own);
+    }
+    let inside = [PLOTS, TENSORBOARD].into_iter().find(|inner| folder.ends_with(inner))?;
+    (path.exists() && folder.parent().is_some_and(is_run)).then_some(inside)
+}

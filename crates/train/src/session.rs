@@ -1,0 +1,350 @@
+//! A run in memory: its state, and the steps that it takes. It knows no folder, no log and no command, so that training, resuming
+//! and verifying take the same steps; a program may take them in a loop of its own.
+
+use crate::init::Weights;
+use crate::run::place::RECIPE;
+use crate::task::{Batch, Batches, Data, Epoch, LOSS, Part, Task};
+use crate::{Config, Error, Result};
+use fixnet_autograd::{Graph, Store};
+use fixnet_nn::Layer;
+use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
+use fixnet_nn::optim::{Optimizer, OptimizerConfig, StepReport};
+use fixnet_nn::plan::Plan;
+use fixnet_quant::diagnostics::{LayerReport, Watch};
+use fixnet_tensor::profile;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Samples that are evaluated at a time, at most.
+pub(crate) const EVALUATED: usize = 256;
+
+/// The result of a step.
+#[derive(Debug)]
+pub struct Step {
+    /// The mean loss of the batch.
+    pub loss: f64,
+    /// What the optimizer did.
+    pub report: StepReport,
+    /// What was seen in each quantized layer, in a step that was looked at.
+    pub layers: Option<Vec<LayerReport>>,
+}
+
+/// Mean values over some samples, the loss first and then the metrics of the task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// Names and values.
+    pub values: Vec<(&'static str, f64)>,
+    /// The number of samples.
+    pub samples: usize,
+}
+
+impl Scores {
+    /// Returns the value of a metric.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.values.iter().find(|(of, _)| *of == name).map(|(_, value)| *value)
+    }
+}
+
+/// A run: model, optimizer and place in the data.
+pub struct Session<'a> {
+    config: Config,
+    task: Arc<dyn Task>,
+    data: &'a dyn Data,
+    store: Store,
+    net: Box<dyn Layer>,
+    optimizer: Optimizer,
+    progress: Progress,
+    batches: Batches,
+    /// Samples of a batch in evaluation.
+    evaluated: usize,
+    diagnostics: Option<u64>,
+}
+
+impl<'a> Session<'a> {
+    /// Makes a run that has taken no step.
+    ///
+    /// # Errors
+    /// The network does not fit the data, or a setting does not.
+    pub fn new(config: Config, task: Arc<dyn Task>, data: &'a dyn Data) -> Result<Self> {
+        let store = Store::seeded(config.seed());
+        Self::build(config, task, data, store)
+    }
+
+    /// Makes a run that has taken no step and starts from given weights. Notes for the user are added to `notes`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); or most of the weights are those of another model.
+    pub fn pretrained(
+        config: Config,
+        task: Arc<dyn Task>,
+        data: &'a dyn Data,
+        weights: &Weights,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
+        let (pretrained, misfits) = weights.read(&config, &*task)?;
+        let store = pretrained.begin(Store::seeded(config.seed()));
+        let mut session = Self::build(config, task, data, store)?;
+        let taken = pretrained.finish(&mut session.store).map_err(|e| Error::from(e).within("--init"))?;
+        let found = format!("{} of {} parameters and statistics", taken.count, taken.count + taken.missing.len());
+        notes.extend(misfits.iter().map(|line| format!("init: {line}")));
+        notes.push(format!("init: {found} taken; optimizer and quantizers start anew"));
+        notes.extend(taken.missing.iter().map(|name| format!("init: not found: {name}")));
+        notes.extend(weights.notes(&*session.task)?);
+        Ok(session)
+    }
+
+    /// Makes a run that has taken no step and begins as its recipe says, from `weights` where these are given.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new) and [`pretrained`](Self::pretrained).
+    pub fn begin(
+        config: Config,
+        task: Arc<dyn Task>,
+        data: &'a dyn Data,
+        weights: Option<&Weights>,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
+        match weights {
+            Some(weights) => Self::pretrained(config, task, data, weights, notes),
+            None => Self::new(config, task, data),
+        }
+    }
+
+    /// Makes a run as it was when the checkpoint was saved. Notes for the user are added to `notes`.
+    ///
+    /// # Errors
+    /// The checkpoint does not fit the model, or the data are not those that the run began with.
+    pub fn resumed(
+        config: Config,
+        task: Arc<dyn Task>,
+        data: &'a dyn Data,
+        checkpoint: &Checkpoint,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
+        let store = checkpoint.expected_in(Store::seeded(config.seed()));
+        let mut session = Self::build(config, task, data, store)?;
+        let place = checkpoint.path().display().to_string();
+        notes.extend(session.task.check_recorded(&session.config, &place, checkpoint.metadata())?);
+        checkpoint.restore(&mut session.store, Some(&mut session.optimizer))?;
+        session.progress = checkpoint.progress().clone();
+        session.progress.sums.resize(session.task.metrics().len(), 0.0);
+        session.batches = session.epoch()?;
+        Ok(session)
+    }
+
+    fn build(config: Config, task: Arc<dyn Task>, data: &'a dyn Data, mut store: Store) -> Result<Self> {
+        task.check(&config)?;
+        let net = task.build(&mut store, &config)?;
+        let samples = data.len(Part::Train);
+        let total_steps = u64::from(config.epochs()) * samples.div_ceil(config.batch_size()) as u64;
+        let optimizer = Optimizer::new(OptimizerConfig { total_steps, ..config.optimizer().clone() })?;
+        let plan = Plan::of(&*net, &mut store, &task.input_shape())?;
+        check_last_batch(&plan, samples, config.batch_size())?;
+        let progress = Progress { sums: vec![0.0; task.metrics().len()], ..Progress::default() };
+        let batches = Box::new(std::iter::empty());
+        let evaluated = plan.batch(EVALUATED);
+        let mut session =
+            Self { config, task, data, store, net, optimizer, progress, batches, evaluated, diagnostics: None };
+        session.batches = session.epoch()?;
+        Ok(session)
+    }
+
+    /// What is left of the running epoch.
+    fn epoch(&self) -> Result<Batches> {
+        let epoch = Epoch {
+            seed: self.config.seed(),
+            number: self.progress.epoch,
+            skip: usize::try_from(self.progress.batches).unwrap_or(usize::MAX),
+        };
+        self.data.epoch(epoch, self.config.batch_size())
+    }
+
+    /// Has the first step and every `every`-th be looked at; none of them with `None`. The result of a run does not depend on it.
+    pub fn diagnose(&mut self, every: Option<u64>) {
+        self.diagnostics = every;
+    }
+
+    /// How often steps are looked at.
+    pub fn diagnosed(&self) -> Option<u64> {
+        self.diagnostics
+    }
+
+    /// Takes a step; `None` if the epoch has no batch left.
+    ///
+    /// # Errors
+    /// The batch cannot be read, or a loss or a gradient is not finite.
+    pub fn step(&mut self) -> Result<Option<Step>> {
+        let Some(batch) = self.batches.next().transpose()? else { return Ok(None) };
+        profile::mark("load data");
+        let step = self.store.step() + 1;
+        let due = self.diagnostics.is_some_and(|every| step == 1 || step.is_multiple_of(every));
+        let watch = due.then(|| Watch::begin(&mut self.store)).transpose()?;
+        let mut g = Graph::train(&mut self.store);
+        let x = g.input(batch.inputs.clone());
+        let output = self.net.forward(&mut g, &x)?;
+        let loss = self.task.loss(&mut g, &output, &batch)?;
+        let value = f64::from(loss.tensor().item());
+        let sums = self.task.score(&output.tensor(), &batch)?;
+        drop((x, output));
+        g.backward(loss)?;
+        let report = self.optimizer.step(&mut self.store)?;
+        profile::mark("optimizer");
+        let layers = watch.map(|watch| watch.finish(&mut self.store));
+        self.progress.batches += 1;
+        self.progress.seen += batch.samples as u64;
+        self.progress.loss_sum += value * batch.samples as f64;
+        self.progress.sums.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+        Ok(Some(Step { loss: value, report, layers }))
+    }
+
+    /// Evaluates on a part of the data, until `stop` says so: then there is no result, nor if the part has no samples.
+    ///
+    /// # Errors
+    /// The data cannot be read.
+    pub fn evaluate(&mut self, part: Part, stop: impl Fn() -> bool) -> Result<Option<Scores>> {
+        if self.data.is_empty(part) {
+            return Ok(None);
+        }
+        let mut stopped = false;
+        let batches = self.data.batches(part, self.evaluated)?.take_while(|_| {
+            stopped = stop();
+            !stopped
+        });
+        let scores = evaluate(&*self.task, &*self.net, &mut self.store, batches)?;
+        Ok((!stopped).then_some(scores))
+    }
+
+    /// Returns the means over the samples that the running epoch has seen so far.
+    pub fn seen(&self) -> Scores {
+        let seen = self.progress.seen.max(1) as f64;
+        let mut values = vec![(LOSS.name, self.progress.loss_sum / seen)];
+        values.extend(self.task.metrics().iter().zip(&self.progress.sums).map(|(m, sum)| (m.name, sum / seen)));
+        Scores { values, samples: usize::try_from(self.progress.seen).unwrap_or(usize::MAX) }
+    }
+
+    /// Goes on to the next epoch.
+    ///
+    /// # Errors
+    /// The data cannot be read.
+    pub fn next_epoch(&mut self) -> Result<()> {
+        let sums = vec![0.0; self.task.metrics().len()];
+        self.progress = Progress { epoch: self.progress.epoch + 1, sums, ..Progress::default() };
+        self.batches = self.epoch()?;
+        Ok(())
+    }
+
+    /// Returns whether all epochs are over.
+    pub fn is_finished(&self) -> bool {
+        self.progress.epoch >= self.config.epochs()
+    }
+
+    /// Returns whether the running epoch has no batch left.
+    pub fn epoch_is_over(&self) -> bool {
+        self.batches.len() == 0
+    }
+
+    /// Returns whether the digest of this step is recorded: steps 0, 1, 10, 100, … and the last of each epoch.
+    pub fn digest_is_due(&self) -> bool {
+        let step = self.store.step();
+        step == 0 || step == 10u64.pow(step.ilog10()) || self.epoch_is_over()
+    }
+
+    /// Returns blake3 over all state, in hexadecimal.
+    pub fn digest(&self) -> String {
+        checkpoint::digest(&self.store, &self.optimizer)
+    }
+
+    /// Writes a checkpoint.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut metadata = BTreeMap::from([
+            (RECIPE.to_string(), self.config.to_toml()?),
+            ("fixnet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        ]);
+        self.task.record(&mut metadata);
+        Ok(checkpoint::save(path, &self.store, &self.optimizer, &self.progress, &metadata)?)
+    }
+
+    /// What the run was started with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is learned.
+    pub fn task(&self) -> &dyn Task {
+        &*self.task
+    }
+
+    /// The model's state.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The network with its state, for a step of one's own.
+    pub fn parts(&mut self) -> (&dyn Layer, &mut Store, &mut Optimizer) {
+        (&*self.net, &mut self.store, &mut self.optimizer)
+    }
+
+    /// Where the run stands.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Steps of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.optimizer.config().total_steps
+    }
+}
+
+/// Checks that no batch is a single sample where a normalization needs several: better known now than after an epoch.
+fn check_last_batch(plan: &Plan, samples: usize, size: usize) -> Result<()> {
+    let last = samples.checked_rem(size).filter(|rest| *rest > 0).unwrap_or(size.min(samples));
+    if last != 1 {
+        return Ok(());
+    }
+    let one_row = |node: &fixnet_nn::plan::Node| {
+        let pixels = node.shape().split_last().map_or(1, |(_, pixels)| pixels.iter().product::<usize>());
+        node.op().kind() == "batch norm" && pixels == 1
+    };
+    match plan.nodes().iter().find(|node| one_row(node)) {
+        None => Ok(()),
+        Some(norm) => Err(Error::Setting {
+            key: "run.batch_size".into(),
+            reason: format!(
+                "expected batches of at least 2 samples for the batch norm `{}`, found {size}, which leaves one of {samples} \
+                 samples for the last batch",
+                norm.name()
+            ),
+        }),
+    }
+}
+
+/// Runs a network over batches in evaluation and returns the means of loss and metrics.
+///
+/// # Errors
+/// A batch cannot be read, or does not fit the network.
+pub fn evaluate(
+    task: &dyn Task,
+    net: &dyn Layer,
+    store: &mut Store,
+    batches: impl Iterator<Item = Result<Batch>>,
+) -> Result<Scores> {
+    let (mut loss, mut samples, mut sums) = (0.0, 0, vec![0.0; task.metrics().len()]);
+    for batch in batches {
+        let batch = batch?;
+        let mut g = Graph::eval(store);
+        let x = g.input(batch.inputs.clone());
+        let output = net.forward(&mut g, &x)?;
+        let batch_loss = task.loss(&mut g, &output, &batch)?;
+        loss += f64::from(batch_loss.tensor().item()) * batch.samples as f64;
+        sums.iter_mut().zip(task.score(&output.tensor(), &batch)?).for_each(|(total, sum)| *total += sum);
+        samples += batch.samples;
+    }
+    let n = samples.max(1) as f64;
+    let mut values = vec![(LOSS.name, loss / n)];
+    values.extend(task.metrics().iter().zip(sums).map(|(metric, sum)| (metric.name, sum / n)));
+    Ok(Scores { values, samples })
+}

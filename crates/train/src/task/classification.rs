@@ -1,0 +1,393 @@
+//! Classification of images: one class per image, cross-entropy, top-1 accuracy.
+
+use super::{
+    Batch, Batches, Better, Data, Element, Epoch, Matrix, Metric, Part, Picture, Pictures, Section, Table, Task,
+    TaskKind, Unit,
+};
+use crate::{Config, Error, Result, Trained};
+use fixnet_autograd::{Array, Graph, Store, Var};
+use fixnet_data::{Augment, ClassDifference, DataDescription, Dataset, Loader, Normalize, Split};
+use fixnet_export::class_names;
+use fixnet_nn::metrics::{self, Confusion, Prediction};
+use fixnet_nn::models::{self, Task as Purpose};
+use fixnet_nn::plan::Plan;
+use fixnet_nn::{Layer, metrics::correct};
+use fixnet_tensor::Tensor;
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The row of the registry.
+pub(super) const KIND: TaskKind =
+    TaskKind { name: NAME, metrics: METRICS, check: check_model, load, recorded, load_test, of_shape, of_plan };
+
+const NAME: &str = "classification";
+
+const METRICS: &[Metric] = &[Metric { name: "accuracy", unit: Unit::Share, better: Better::Higher }];
+
+/// The fingerprint of the training images in checkpoints of fixnet 0.1, which have no description of their data.
+const EARLIER: &str = "data";
+
+/// How many images of each kind a report shows.
+const SHOWN: usize = 12;
+
+/// Classification of images, for a network that was or will be trained on data of this description.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classification {
+    description: DataDescription,
+}
+
+impl Classification {
+    /// Returns the task of a network that is trained on data of this description.
+    pub fn new(description: DataDescription) -> Self {
+        Self { description }
+    }
+
+    /// Returns what the network has to know of its data.
+    pub fn description(&self) -> &DataDescription {
+        &self.description
+    }
+}
+
+/// Labelled images in their parts.
+#[derive(Debug)]
+pub struct Labelled {
+    train: Option<Dataset>,
+    validation: Option<Dataset>,
+    test: Dataset,
+    normalize: Normalize,
+    augment: Augment,
+    streamed: bool,
+}
+
+impl Labelled {
+    /// Returns the images of a part.
+    pub fn part(&self, part: Part) -> Option<&Dataset> {
+        match part {
+            Part::Train => self.train.as_ref(),
+            Part::Validation => self.validation.as_ref(),
+            Part::Test => Some(&self.test),
+        }
+    }
+}
+
+fn check_model(config: &Config) -> Result<()> {
+    let model = config.model();
+    if model.task() != Purpose::Classify {
+        let reason = format!("expected a classifier, found {model}, which enlarges images");
+        return Err(Error::Setting { key: "model.name".into(), reason });
+    }
+    Ok(())
+}
+
+fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
+    let split = config.data().load()?;
+    let (task, data) = of_split(split, config.augment());
+    Ok((Arc::new(task), Box::new(data)))
+}
+
+/// Returns the task of a split data set, and its data: for images that a program made itself.
+pub(super) fn of_split(split: Split, augment: Augment) -> (Classification, Labelled) {
+    let description = DataDescription::of(&split);
+    let normalize = description.normalize.clone();
+    let streamed = split.train.is_streamed();
+    let data = Labelled {
+        train: Some(split.train),
+        validation: split.validation,
+        test: split.test,
+        normalize,
+        augment,
+        streamed,
+    };
+    (Classification::new(description), data)
+}
+
+impl Classification {
+    /// Returns the task and the data of images that a program made or read itself.
+    pub fn of_split(split: Split, augment: Augment) -> (Self, Labelled) {
+        of_split(split, augment)
+    }
+}
+
+fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
+    if let Some(description) = DataDescription::read_from(place, metadata)? {
+        return Ok(Arc::new(Classification::new(description)));
+    }
+    let words =
+        "an earlier version of fixnet wrote it, without mean and deviation of its training images, so these are needed";
+    let split = config.data().load().map_err(|e| Error::from(e).within(format!("{place}: {words}")))?;
+    let (task, data) = of_split(split, Augment::default());
+    task.check_images(config, place, metadata, &data)?;
+    Ok(Arc::new(task))
+}
+
+fn load_test(config: &Config, task: &dyn Task) -> Result<Box<dyn Data>> {
+    let mut metadata = BTreeMap::new();
+    task.record(&mut metadata);
+    let network = DataDescription::read_from("the network", &metadata)?;
+    let network = network.expect("a classification records its description");
+    let place = || format!("data {}", config.data().source);
+    let test = config.data().load_test(&network).map_err(|e| Error::from(e).within(place()))?;
+    let (train, validation, augment) = (None, None, Augment::default());
+    Ok(Box::new(Labelled { train, validation, test, normalize: network.normalize, augment, streamed: false }))
+}
+
+fn of_shape(_: &Config, input: [usize; 3], classes: usize) -> Result<Arc<dyn Task>> {
+    let description = DataDescription::of_network("the network", input, classes, None, Normalize::none(input[2]))?;
+    Ok(Arc::new(Classification::new(description)))
+}
+
+fn of_plan(_: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
+    let wrong = |reason: String| crate::error::run(std::path::Path::new(place), reason);
+    let normalize = plan.normalize().cloned().ok_or_else(|| wrong("expected a normalization, found none".into()))?;
+    let (&[h, w, c], &[classes]) = (plan.input_shape(), plan.output_shape()) else {
+        let found = format!("a network from {:?} to {:?}", plan.input_shape(), plan.output_shape());
+        return Err(wrong(format!("expected a classifier of images, found {found}")));
+    };
+    let names = plan.class_names().map(<[String]>::to_vec);
+    let description = DataDescription::of_network(place, [h, w, c], classes, names, normalize)?;
+    Ok(Arc::new(Classification::new(description)))
+}
+
+impl Data for Labelled {
+    fn len(&self, part: Part) -> usize {
+        self.part(part).map_or(0, Dataset::len)
+    }
+
+    fn name(&self, part: Part) -> String {
+        self.part(part).map_or_else(|| part.name().into(), |data| data.name.clone())
+    }
+
+    fn epoch(&self, epoch: Epoch, batch_size: usize) -> Result<Batches> {
+        let Some(train) = &self.train else { return Ok(Box::new(std::iter::empty())) };
+        let loader = Loader::new(train, batch_size, self.normalize.clone())
+            .shuffled(epoch.seed, epoch.number)
+            .augmented(self.augment, epoch.seed, epoch.number)
+            .skip_batches(epoch.skip);
+        Ok(Box::new(loader.map(erased)))
+    }
+
+    fn batches(&self, part: Part, batch_size: usize) -> Result<Batches> {
+        match self.part(part) {
+            Some(data) => Ok(Box::new(Loader::new(data, batch_size, self.normalize.clone()).map(erased))),
+            None => Ok(Box::new(std::iter::empty())),
+        }
+    }
+
+    fn arrays(&self, part: Part) -> Result<Vec<(String, Array)>> {
+        let Some(data) = self.part(part) else { return Ok(Vec::new()) };
+        let [h, w, c] = data.shape();
+        let mut images = Vec::with_capacity(data.len() * h * w * c);
+        for i in 0..data.len() {
+            let image = data.image(i)?;
+            images.extend((0..c).flat_map(|k| image[k..].iter().step_by(c).map(|&v| f32::from(v) / 255.0)));
+        }
+        Ok(vec![
+            ("images".into(), Array::F32(Tensor::from_vec(&[data.len(), c, h, w], images)?)),
+            ("labels".into(), Array::U64(data.labels().iter().map(|&l| l.into()).collect())),
+        ])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A batch whose targets are those of images with classes.
+fn erased(batch: fixnet_data::Result<fixnet_data::Batch>) -> Result<Batch> {
+    let batch = batch?;
+    let samples = batch.labels.len();
+    Ok(Batch { inputs: batch.images.clone(), samples, targets: Box::new(batch) })
+}
+
+fn targets(batch: &Batch) -> Result<&fixnet_data::Batch> {
+    batch.targets.downcast_ref().ok_or_else(|| {
+        fixnet_autograd::Error::setting("targets of a classification", "a batch of labelled images", "other ones")
+            .into()
+    })
+}
+
+impl Task for Classification {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        METRICS
+    }
+
+    fn input_shape(&self) -> Vec<usize> {
+        self.description.shape.to_vec()
+    }
+
+    fn build(&self, store: &mut Store, config: &Config) -> Result<Box<dyn Layer>> {
+        check_model(config)?;
+        let model = config.model();
+        let (shape, classes) = (self.description.shape, self.description.classes);
+        Ok(Box::new(models::build(store, model, shape, classes, config.quant())?))
+    }
+
+    fn check(&self, config: &Config) -> Result<()> {
+        Ok(config.augment().check_for(self.description.shape)?)
+    }
+
+    fn complete(&self, plan: Plan) -> Plan {
+        let plan = plan.normalized(self.description.normalize.clone());
+        match self.description.class_names() {
+            Some(names) => plan.with_class_names(names.to_vec()),
+            None => plan,
+        }
+    }
+
+    fn record(&self, metadata: &mut BTreeMap<String, String>) {
+        self.description.write_to(metadata);
+    }
+
+    fn check_recorded(&self, config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>> {
+        let data = format!("data {}", config.data().source);
+        if let Some(expected) = DataDescription::read_from(place, metadata)? {
+            expected.check_same(&data, &self.description)?;
+        } else if let Some(train) = metadata.get(EARLIER) {
+            let mut expected = self.description.clone();
+            expected.fingerprints.iter_mut().for_each(|prints| prints.train.clone_from(train));
+            expected.check_same(&data, &self.description)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn notes_on_weights(&self, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>> {
+        let names = class_names::read(place, metadata).map_err(Error::from)?;
+        let own = self.description.class_names().unwrap_or_default();
+        let names = names.filter(|names| names.len() == own.len());
+        let difference = names.and_then(|names| ClassDifference::between(&names, own));
+        let note = |d| format!("warning: init: the classes of the data are others than those of the weights: {d}");
+        Ok(difference.map(note).into_iter().collect())
+    }
+
+    fn classes(&self) -> Option<usize> {
+        Some(self.description.classes)
+    }
+
+    fn class_names(&self) -> Option<&[String]> {
+        self.description.class_names()
+    }
+
+    fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {
+        Ok(metrics::loss(g, output, targets(batch)?)?)
+    }
+
+    fn score(&self, output: &Tensor, batch: &Batch) -> Result<Vec<f64>> {
+        Ok(vec![correct(output, &targets(batch)?.labels) as f64])
+    }
+
+    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<Vec<Section>> {
+        let Some(test) = data.as_any().downcast_ref::<Labelled>().and_then(|data| data.part(Part::Test)) else {
+            return Ok(Vec::new());
+        };
+        let size = trained.batch_size()?;
+        let (net, store) = trained.parts();
+        let batches = Loader::new(test, size, self.description.normalize.clone());
+        let predictions = metrics::predict(net, store, batches)?;
+        Ok(vec![section(test, &predictions)?])
+    }
+}
+
+impl Classification {
+    /// Compares images with the fingerprint that fixnet 0.1 recorded. That of streamed images was another one.
+    fn check_images(
+        &self,
+        config: &Config,
+        place: &str,
+        metadata: &BTreeMap<String, String>,
+        data: &Labelled,
+    ) -> Result<()> {
+        if data.streamed {
+            return Ok(());
+        }
+        self.check_recorded(config, place, metadata).map(drop)
+    }
+}
+
+/// What a report shows of the test images.
+fn section(test: &Dataset, predictions: &[Prediction]) -> Result<Section> {
+    let names = test.class_names();
+    let confusion = Confusion::of(test.classes, predictions.iter().map(|p| (p.label, p.class)));
+    let right: Vec<usize> = (0..predictions.len()).filter(|&i| predictions[i].is_right()).collect();
+    let mut wrong: Vec<usize> = (0..predictions.len()).filter(|&i| !predictions[i].is_right()).collect();
+    wrong.sort_by(|&a, &b| predictions[b].probability.total_cmp(&predictions[a].probability));
+    wrong.truncate(SHOWN);
+    let pictures = |title: &str, indices: &[usize], none: &str, note: &str| -> Result<Element> {
+        let pictures = indices.iter().map(|&i| picture(test, i, predictions[i], &names)).collect::<Result<_>>()?;
+        Ok(Element::Pictures(Pictures { title: title.into(), pictures, none: none.into(), note: note.into() }))
+    };
+    let counts = (0..test.classes).flat_map(|label| (0..test.classes).map(move |class| (label, class)));
+    let matrix = Matrix {
+        title: "Confusion matrix".into(),
+        about: format!(
+            "Rows are labels, columns predictions; percent of the row. {}, {} images.",
+            test.name,
+            predictions.len()
+        ),
+        names: names.to_vec(),
+        counts: counts.map(|(label, class)| confusion.count(label, class)).collect(),
+    };
+    let note = if wrong.is_empty() { "" } else { "Label → prediction, and its probability." };
+    Ok(Section {
+        title: "Test images".into(),
+        elements: vec![
+            Element::Matrix(matrix),
+            Element::Table(classes_table(&confusion, &names)),
+            pictures("Wrong, and most certain", &wrong, "No image is classified wrongly.", note)?,
+            pictures("Right", &varied(&right, predictions), "No image is classified rightly.", "")?,
+        ],
+    })
+}
+
+fn classes_table(confusion: &Confusion, names: &[String]) -> Table {
+    // Of classes that are called by their numbers these are enough.
+    let named = names.iter().enumerate().any(|(class, name)| *name != class.to_string());
+    let share = |v: Option<f64>| v.map_or_else(|| "–".into(), |v| Unit::Share.text(v));
+    let row = |class: usize| {
+        let mut row = vec![class.to_string()];
+        row.extend(named.then(|| names[class].clone()));
+        row.extend([
+            confusion.images(class).to_string(),
+            share(confusion.recall(class)),
+            share(confusion.precision(class)),
+        ]);
+        row
+    };
+    let mut columns = vec![("class".to_string(), true)];
+    columns.extend(named.then(|| ("name".to_string(), false)));
+    columns.extend(["images", "recall", "precision"].map(|head| (head.to_string(), true)));
+    Table { title: "Each class".into(), columns, rows: (0..confusion.classes()).map(row).collect() }
+}
+
+/// Images of as many classes as there are, the first of each, then the first of what is left.
+fn varied(indices: &[usize], predictions: &[Prediction]) -> Vec<usize> {
+    let mut seen = BTreeSet::new();
+    let (mut first, more): (Vec<usize>, Vec<usize>) = indices.iter().partition(|&&i| seen.insert(predictions[i].label));
+    first.sort_by_key(|&i| predictions[i].label);
+    first.extend(more);
+    first.truncate(SHOWN);
+    first
+}
+
+fn picture(data: &Dataset, index: usize, p: Prediction, names: &[String]) -> Result<Picture> {
+    let [height, width, channels] = data.shape();
+    let bytes = data.image(index)?;
+    // An image that is neither grey nor coloured is shown by its first channel.
+    let (pixels, channels) = match channels {
+        3 => (bytes.to_vec(), 3),
+        _ => (bytes.iter().step_by(channels).copied().collect(), 1),
+    };
+    let (label, class) = (&names[p.label], &names[p.class]);
+    let probability = f64::from(p.probability);
+    Ok(Picture {
+        pixels,
+        shape: [height, width, channels],
+        caption: if p.is_right() { class.clone() } else { format!("{label} → {class}") },
+        detail: format!("{:.1} %", 100.0 * probability),
+        spoken: format!("Test image {index}: label {label}, predicted {class} with {}", Unit::Share.text(probability)),
+    })
+}

@@ -1,0 +1,229 @@
+//! A task: what is learned from which data, in one place.
+//!
+//! A [`Task`] knows the targets of samples, the loss, the metrics and what a report shows; [`Data`] hands out batches. Session,
+//! trainer, logs, tables and plots walk [`Task::metrics`] and know no task. A task of another crate joins by [`register`].
+
+mod classification;
+mod registry;
+mod section;
+
+pub use classification::{Classification, Labelled};
+pub use registry::{TaskKind, check, find, kinds, load, load_test, of_plan, of_shape, recorded, register};
+pub use section::{Element, Matrix, Picture, Pictures, Section, Table};
+
+use crate::{Config, Result, Trained};
+use fixnet_autograd::{Array, Graph, Store, Var};
+use fixnet_nn::Layer;
+use fixnet_nn::plan::Plan;
+use fixnet_tensor::Tensor;
+use std::any::Any;
+use std::collections::BTreeMap;
+
+/// How the numbers of a metric are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unit {
+    /// As they are, with four digits.
+    Number,
+    /// Shares from 0 to 1, written in percent.
+    Share,
+    /// Decibels, with two digits.
+    Decibel,
+}
+
+impl Unit {
+    /// Returns a number in this unit as text, such as `97.25 %`.
+    pub fn text(self, value: f64) -> String {
+        match self {
+            Self::Number => format!("{value:.4}"),
+            Self::Share => format!("{:.2} %", 100.0 * value),
+            Self::Decibel => format!("{value:.2} dB"),
+        }
+    }
+}
+
+/// Which values of a metric are better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// Higher ones.
+    Higher,
+    /// Lower ones.
+    Lower,
+}
+
+/// A number by which a network is judged, the mean over samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name in logs and tables: letters and `_`.
+    pub name: &'static str,
+    /// How its numbers are written.
+    pub unit: Unit,
+    /// Which values are better.
+    pub better: Better,
+}
+
+/// The loss, which every task has.
+pub const LOSS: Metric = Metric { name: "loss", unit: Unit::Number, better: Better::Lower };
+
+/// A part of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What is learned from.
+    Train,
+    /// What was held out of training, evaluated after each epoch.
+    Validation,
+    /// What a network is judged by.
+    Test,
+}
+
+impl Part {
+    /// All parts, in the order in which tables show them.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// Returns its name in logs: `train`, `validation` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Samples of one step.
+#[derive(Debug)]
+pub struct Batch {
+    /// The input of the network; the first axis is that of the samples.
+    pub inputs: Tensor,
+    /// The number of samples.
+    pub samples: usize,
+    /// Their targets, in a type that the task knows.
+    pub targets: Box<dyn Any + Send + Sync>,
+}
+
+/// The order of an epoch over training data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch {
+    /// The seed of the run.
+    pub seed: u64,
+    /// The number of the epoch, counted from 0.
+    pub number: u32,
+    /// Batches at its beginning that are left out, as a resumed run does.
+    pub skip: usize,
+}
+
+/// Batches in their order.
+pub type Batches = Box<dyn ExactSizeIterator<Item = Result<Batch>> + Send>;
+
+/// The data of a task.
+pub trait Data: Send + Sync {
+    /// Returns the number of samples of a part; 0 where there is no such part.
+    fn len(&self, part: Part) -> usize;
+
+    /// Returns whether a part has no samples.
+    fn is_empty(&self, part: Part) -> bool {
+        self.len(part) == 0
+    }
+
+    /// Returns what the samples of a part are, for messages, such as `digits test`.
+    fn name(&self, part: Part) -> String;
+
+    /// Returns the batches of an epoch over the training data: shuffled and varied by seed, epoch and index alone.
+    ///
+    /// # Errors
+    /// The data cannot be read.
+    fn epoch(&self, epoch: Epoch, batch_size: usize) -> Result<Batches>;
+
+    /// Returns the batches of a part in their order, not varied.
+    ///
+    /// # Errors
+    /// The data cannot be read.
+    fn batches(&self, part: Part, batch_size: usize) -> Result<Batches>;
+
+    /// Returns the samples of a part as named arrays, for other programs: inputs as a network with its own normalization takes
+    /// them ([N, C, H, W] from 0 to 1 for images), and targets.
+    ///
+    /// # Errors
+    /// The data cannot be read; or the task has no such form.
+    fn arrays(&self, part: Part) -> Result<Vec<(String, Array)>>;
+
+    /// Returns the data in the type that their task knows.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// What is learned. The value knows what a network has to know of its data (shapes, classes, normalization), not the data.
+pub trait Task: Send + Sync {
+    /// Returns its name in recipes.
+    fn name(&self) -> &'static str;
+
+    /// Returns the metrics beside the loss, the most important first.
+    fn metrics(&self) -> &'static [Metric];
+
+    /// Returns the shape of an input without the axis of the samples.
+    fn input_shape(&self) -> Vec<usize>;
+
+    /// Builds the network of a configuration.
+    ///
+    /// # Errors
+    /// The network does not fit the task or the shape of its inputs.
+    fn build(&self, store: &mut Store, config: &Config) -> Result<Box<dyn Layer>>;
+
+    /// Checks settings that depend on the data.
+    ///
+    /// # Errors
+    /// A setting does not fit.
+    fn check(&self, config: &Config) -> Result<()>;
+
+    /// Adds to the plan of a network what the data decide: the normalization of inputs, names of classes.
+    fn complete(&self, plan: Plan) -> Plan;
+
+    /// Writes what the network has to know of its data to the metadata of a checkpoint.
+    fn record(&self, metadata: &mut BTreeMap<String, String>);
+
+    /// Checks that this is the task, with the same data, that a checkpoint recorded. Returns notes for the user.
+    ///
+    /// # Errors
+    /// The data are others; the message names the part that differs.
+    fn check_recorded(&self, config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>>;
+
+    /// Returns notes on weights to start from whose metadata these are: that they were trained on other classes, say.
+    ///
+    /// # Errors
+    /// The metadata are damaged.
+    fn notes_on_weights(&self, _place: &str, _metadata: &BTreeMap<String, String>) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Returns the number of values of the output per sample, for messages and files; `None` where it depends on the input.
+    fn classes(&self) -> Option<usize> {
+        None
+    }
+
+    /// Returns the names of the classes, where the task has classes whose names are known.
+    fn class_names(&self) -> Option<&[String]> {
+        None
+    }
+
+    /// Computes the loss, the mean over the samples of a batch.
+    ///
+    /// # Errors
+    /// The output does not fit the targets.
+    fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var>;
+
+    /// Computes each metric, as the sum over the samples of a batch.
+    ///
+    /// # Errors
+    /// The output does not fit the targets.
+    fn score(&self, output: &Tensor, batch: &Batch) -> Result<Vec<f64>>;
+
+    /// Returns what a report shows of a trained network beside curves and tables of metrics.
+    ///
+    /// # Errors
+    /// The data cannot be read.
+    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<Vec<Section>>;
+}
+
+/// Finds a metric of a task by its name, the loss included.
+pub fn metric(task: &dyn Task, name: &str) -> Option<Metric> {
+    std::iter::once(LOSS).chain(task.metrics().iter().copied()).find(|metric| metric.name == name)
+}

@@ -1,0 +1,104 @@
+//! The tasks by their names in recipes. There is one list; programs add their own to it.
+
+use super::{Data, Metric, Task, classification};
+use crate::{Config, Error, Result};
+use fixnet_nn::plan::Plan;
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+/// How a task is made. [`register`] adds one of another crate.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::type_complexity, reason = "a function's type is its documentation here")]
+pub struct TaskKind {
+    /// Its name in recipes.
+    pub name: &'static str,
+    /// Its metrics beside the loss.
+    pub metrics: &'static [Metric],
+    /// Checks what can be checked without data: that the network is one for this task.
+    pub check: fn(&Config) -> Result<()>,
+    /// Loads all data of a configuration.
+    pub load: fn(&Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)>,
+    /// Makes the task of a network from what the checkpoint `place` recorded, without data.
+    pub recorded: fn(&Config, place: &str, &BTreeMap<String, String>) -> Result<Arc<dyn Task>>,
+    /// Loads the test data alone, for a network that was trained on others.
+    pub load_test: fn(&Config, &dyn Task) -> Result<Box<dyn Data>>,
+    /// Makes the task of a network for inputs of this shape, with so many classes where it has classes.
+    pub of_shape: fn(&Config, [usize; 3], usize) -> Result<Arc<dyn Task>>,
+    /// Makes the task of the packed network in the file `place`.
+    pub of_plan: fn(&Config, place: &str, &Plan) -> Result<Arc<dyn Task>>,
+}
+
+const BUILT_IN: &[TaskKind] = &[classification::KIND];
+
+static REGISTERED: RwLock<Vec<TaskKind>> = RwLock::new(Vec::new());
+
+/// Adds a task to the registry. One of the same name takes the place of an earlier one, also of a built-in one.
+pub fn register(kind: TaskKind) {
+    REGISTERED.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(kind);
+}
+
+/// Returns all tasks, the latest registered first.
+pub fn kinds() -> Vec<TaskKind> {
+    let registered = REGISTERED.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    registered.iter().rev().chain(BUILT_IN).copied().collect()
+}
+
+/// Finds the task of a configuration.
+///
+/// # Errors
+/// There is none of this name.
+pub fn find(config: &Config) -> Result<TaskKind> {
+    let (name, kinds) = (&config.settings().task, kinds());
+    kinds.iter().find(|kind| kind.name == name).copied().ok_or_else(|| {
+        let known: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
+        Error::Setting { key: "task".into(), reason: format!("expected {}, found {name}", known.join(" or ")) }
+    })
+}
+
+/// Checks that the task of a configuration exists and that its network is one for it.
+///
+/// # Errors
+/// The task is unknown, or the network is for another one.
+pub fn check(config: &Config) -> Result<()> {
+    (find(config)?.check)(config)
+}
+
+/// Loads the data of a configuration, with their task.
+///
+/// # Errors
+/// The task is unknown; a file is missing or broken.
+pub fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
+    (find(config)?.load)(config)
+}
+
+/// Makes the task of a network from what its checkpoint `place` recorded. No data are needed.
+///
+/// # Errors
+/// The task is unknown; the metadata are damaged.
+pub fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
+    (find(config)?.recorded)(config, place, metadata)
+}
+
+/// Loads the test data of a configuration alone, for a trained network.
+///
+/// # Errors
+/// A file is missing or broken; the data do not fit the network.
+pub fn load_test(config: &Config, task: &dyn Task) -> Result<Box<dyn Data>> {
+    (find(config)?.load_test)(config, task)
+}
+
+/// Makes the task of a network for inputs of this shape, with so many classes where it has classes. No data are needed.
+///
+/// # Errors
+/// The task is unknown, or does not take such inputs.
+pub fn of_shape(config: &Config, input: [usize; 3], classes: usize) -> Result<Arc<dyn Task>> {
+    (find(config)?.of_shape)(config, input, classes)
+}
+
+/// Makes the task of the packed network in the file `place`.
+///
+/// # Errors
+/// The task is unknown; the network is not one of this task.
+pub fn of_plan(config: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
+    (find(config)?.of_plan)(config, place, plan)
+}

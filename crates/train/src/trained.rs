@@ -1,0 +1,83 @@
+//! A trained network as its checkpoint has it: for evaluation, export and reports. The data that it was trained on are not
+//! needed: what it depends on of them is in the checkpoint.
+
+use crate::session::{EVALUATED, Scores, evaluate};
+use crate::task::{self, Data, Part, Task};
+use crate::{Config, Result};
+use fixnet_autograd::Store;
+use fixnet_nn::Layer;
+use fixnet_nn::checkpoint::{self, Checkpoint};
+use fixnet_nn::optim::Optimizer;
+use fixnet_nn::plan::Plan;
+use std::sync::Arc;
+
+/// A network with the state of a checkpoint.
+pub struct Trained {
+    task: Arc<dyn Task>,
+    store: Store,
+    net: Box<dyn Layer>,
+    digest: String,
+}
+
+impl Trained {
+    /// Builds the network of a recipe with the numbers of its checkpoint.
+    ///
+    /// # Errors
+    /// The checkpoint does not fit the model.
+    pub fn open(config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
+        let task = task::recorded(config, &checkpoint.path().display().to_string(), checkpoint.metadata())?;
+        // A checkpoint that names a larger model than it holds is refused before there is memory for it.
+        let mut store = checkpoint.expected_in(Store::seeded(config.seed()));
+        let net = task.build(&mut store, config)?;
+        let mut optimizer = Optimizer::new(config.optimizer().clone())?;
+        checkpoint.restore(&mut store, Some(&mut optimizer))?;
+        let digest = checkpoint::digest(&store, &optimizer);
+        Ok(Self { task, store, net, digest })
+    }
+
+    /// What was learned.
+    pub fn task(&self) -> &Arc<dyn Task> {
+        &self.task
+    }
+
+    /// blake3 over all state of the run, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Weights and statistics.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The network with its state.
+    pub fn parts(&mut self) -> (&dyn Layer, &mut Store) {
+        (&*self.net, &mut self.store)
+    }
+
+    /// Returns the samples of a batch in evaluation: fewer where they are so large that memory would not do.
+    ///
+    /// # Errors
+    /// The network does not fit its own input: none for one that was trained.
+    pub fn batch_size(&mut self) -> Result<usize> {
+        Ok(Plan::of(&*self.net, &mut self.store, &self.task.input_shape())?.batch(EVALUATED))
+    }
+
+    /// Evaluates on the test part of `data`.
+    ///
+    /// # Errors
+    /// The data cannot be read, or do not fit the network.
+    pub fn evaluate(&mut self, data: &dyn Data) -> Result<Scores> {
+        let batches = data.batches(Part::Test, self.batch_size()?)?;
+        evaluate(&*self.task, &*self.net, &mut self.store, batches)
+    }
+
+    /// Returns the operations of the network, with the normalization of its input and the names of its classes.
+    ///
+    /// # Errors
+    /// As [`Plan::of`].
+    pub fn plan(&mut self) -> Result<Plan> {
+        let plan = Plan::of(&*self.net, &mut self.store, &self.task.input_shape())?;
+        Ok(self.task.complete(plan))
+    }
+}
