@@ -105,7 +105,7 @@ const SHARE: &str = "0 to 1";
 /// All keys, in the order of the reference page.
 pub const KEYS: &[Key] = &[
     key("name", "name", "a text", "The name of the run; the stem of the recipe's file if omitted."),
-    key("task", "", "classification, super-resolution", "What is learned."),
+    key("task", "", "classification, or a task that a program registered", "What is learned."),
     key(
         "data.source",
         "data",
