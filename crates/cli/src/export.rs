@@ -144,7 +144,7 @@ fn samples(path: &Path, plan: &Plan, data: &Dataset) -> Result<()> {
     let mut logits = Vec::new();
     // The plan normalizes.
     for batch in Loader::new(data, BATCH, Normalize::none(data.channels)) {
-        logits.extend_from_slice(plan.run(batch?.images)?.data());
+        logits.extend_from_slice(plan.run(batch?.images)?.first().data());
     }
     let [h, w, c] = data.shape();
     let mut images = Vec::with_capacity(data.len() * h * w * c);

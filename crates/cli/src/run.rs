@@ -109,7 +109,7 @@ impl<'a> Run<'a> {
         let plan = Plan::of(&self.net, &mut self.store, &self.data.train.shape())?;
         let one_row = |node: &fixnet::plan::Node| {
             let pixels = node.shape().split_last().map_or(1, |(_, pixels)| pixels.iter().product::<usize>());
-            matches!(node.op(), fixnet::plan::Op::BatchNorm) && pixels == 1
+            node.get::<fixnet::autograd::ops::FixedNorm>().is_some() && pixels == 1
         };
         if let Some(norm) = plan.nodes().iter().find(|node| one_row(node)) {
             bail!(

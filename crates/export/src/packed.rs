@@ -129,11 +129,7 @@ pub fn load_within(path: &Path, values: Budget) -> Result<(Plan, BTreeMap<String
 ///
 /// # Errors
 /// As there.
-pub fn load_with(
-    path: &Path,
-    operations: &Operations,
-    mut values: Budget,
-) -> Result<(Plan, BTreeMap<String, String>)> {
+pub fn load_with(path: &Path, operations: &Operations, mut values: Budget) -> Result<(Plan, BTreeMap<String, String>)> {
     let file = TensorFile::weights(path)?;
     let plan = read(&file, operations).and_then(|plan| {
         values.claim_bytes("evaluating one image", plan.memory()).map(|()| plan).map_err(|e| e.to_string())

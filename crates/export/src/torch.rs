@@ -40,7 +40,6 @@ pub struct Imported {
 /// use fixnet_export::torch;
 /// use fixnet_nn::models;
 /// use fixnet_autograd::Store;
-use fixnet_autograd::ops::{FixedNorm, Flatten, GlobalAvgPool2d, Relu};
 /// use fixnet_quant::QuantConfig;
 ///
 /// let model = "resnet18-imagenet".parse()?;

@@ -287,7 +287,8 @@ mod tests {
 
     #[test]
     fn the_shortcuts_gradient_is_the_same_in_pieces() {
-        let spread = Spread { of: SubsampleBackward { shape: [2, 5, 4, 3], stride: 2 }, grad: sample(&[2, 3, 2, 8], 1) };
+        let spread =
+            Spread { of: SubsampleBackward { shape: [2, 5, 4, 3], stride: 2 }, grad: sample(&[2, 3, 2, 8], 1) };
         let whole = deferred::write(&spread);
         for length in [1, 2, 5, 7, 13, 60] {
             let mut pieces = vec![9.0; whole.len()];

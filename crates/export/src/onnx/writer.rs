@@ -73,7 +73,15 @@ impl Writer {
     }
 
     /// `x op values`, with one value for all or one for each channel.
-    pub(super) fn channels(&mut self, layer: &str, op: &str, x: &str, what: &str, values: &[f32], image: bool) -> String {
+    pub(super) fn channels(
+        &mut self,
+        layer: &str,
+        op: &str,
+        x: &str,
+        what: &str,
+        values: &[f32],
+        image: bool,
+    ) -> String {
         let shape = match (values.len(), image) {
             (1, _) => vec![],
             (c, true) => vec![c, 1, 1],
