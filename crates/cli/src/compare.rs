@@ -12,7 +12,7 @@ use fixnet::train::Session;
 use fixnet::train::compare::grid::{self, Axis, Cell, Grid, MOST};
 use fixnet::train::compare::{Cache, Outcome, rows, train_cell, whole};
 use fixnet::train::config::Kind;
-use fixnet::train::task::{self, LOSS, Metric, Part};
+use fixnet::train::task::{self, Metric, Part, joined_metrics};
 use fixnet::train::trainer::{Clock, Every, Watcher};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -181,8 +181,6 @@ impl Drop for Share<'_> {
 struct Screen<'a> {
     part: Share<'a>,
     place: &'a str,
-    /// The first metric of its task.
-    metric: Option<Metric>,
 }
 
 impl Watcher for Screen<'_> {
@@ -204,18 +202,17 @@ impl Watcher for Screen<'_> {
         folder: &fixnet::train::run::Folder,
         _: &fixnet::train::run::event::EpochEvent,
     ) -> fixnet::train::Result<()> {
-        self.metric = session.task().metrics().first().copied();
         train::draw(session, folder)
     }
 }
 
 /// Brings a run to its end, if the user lets it.
 fn outcome(cell: &Cell, args: &Args, cache: &Cache, bar: &ProgressBar, place: &str) -> Result<Outcome> {
-    let mut screen = Screen { part: Share::new(bar), place, metric: None };
+    let mut screen = Screen { part: Share::new(bar), place };
     bar.set_message(out::name(place));
     let mut tell = |line: String| bar.suspend(|| note!("{line}"));
     let outcome = train_cell(cell, args.diagnostics, args.checkpoint_every, cache, &mut screen, &mut tell)?;
-    if let (Outcome::Finished(ended), Some(metric)) = (&outcome, screen.metric)
+    if let (Outcome::Finished(ended), Some(metric)) = (&outcome, metrics(cell).first())
         && let Some(value) = ended.epochs.last().and_then(|last| last.score(Part::Test, metric.name))
     {
         let line = format!("{place}  test {} {}", metric.name, metric.unit.text(value));
@@ -224,15 +221,9 @@ fn outcome(cell: &Cell, args: &Args, cache: &Cache, bar: &ProgressBar, place: &s
     Ok(outcome)
 }
 
-/// The metrics of the tasks of a grid, the loss last.
-fn metrics(grid: &Grid) -> Vec<Metric> {
-    let mut all: Vec<Metric> = Vec::new();
-    for cell in &grid.cells {
-        let of_task = task::find(&cell.config).map(|kind| kind.metrics).unwrap_or_default();
-        all.extend(of_task.iter().filter(|metric| !all.contains(metric)).copied().collect::<Vec<_>>());
-    }
-    all.push(LOSS);
-    all
+/// The metrics of a run of the grid beside the loss; none of a task that is not known.
+fn metrics(cell: &Cell) -> &'static [Metric] {
+    task::find(&cell.config).map(|kind| kind.metrics).unwrap_or_default()
 }
 
 /// Prints and writes how the runs of the folder compare, and how to go on with those that are open.
@@ -244,7 +235,7 @@ fn report(args: &Args, grid: &Grid, outcomes: Vec<Outcome>) -> Result<ExitCode> 
     let (grid, outcomes) = whole::of_folder(grid, outcomes, &args.out, &mut warnings)?;
     warnings.iter().for_each(|warning| note!("warning: {warning}"));
     let (grid, outcomes) = (&grid, &outcomes[..]);
-    let (rows, numbers) = (rows(grid, outcomes), table::numbers(&metrics(grid)));
+    let (rows, numbers) = (rows(grid, outcomes), table::numbers(&joined_metrics(grid.cells.iter().map(metrics))));
     let files = table::write(&args.out, grid, outcomes, &rows, &numbers)?;
     drop(turn);
     let open = outcomes.iter().filter(|o| matches!(o, Outcome::Open)).count();

@@ -9,7 +9,7 @@ use fixnet::checkpoint::Checkpoint;
 use fixnet::train::Trained;
 use fixnet::train::run::place::{config_of, existing_checkpoint};
 use fixnet::train::session::Scores;
-use fixnet::train::task::{self, LOSS, Task};
+use fixnet::train::task::{Task, all_metrics};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,7 +37,7 @@ fn eval(args: &Args) -> Result<ExitCode> {
     let path = existing_checkpoint(&args.run)?;
     if let Some(packed) = Packed::open(&path)? {
         let config = moved(packed.config.clone(), args.data.as_deref())?;
-        let data = task::load_test(&config, &*packed.task)?;
+        let data = packed.task.load_test(&config)?;
         let result = packed.evaluate(&*data)?;
         let of = json!({ "packed": text(&path), "data": config.data().source.to_string() });
         return print(args, of, &*packed.task, &result);
@@ -51,7 +51,7 @@ fn eval(args: &Args) -> Result<ExitCode> {
     let mut trained = Trained::open(&config, &checkpoint)?;
     let evaluated = moved(config, args.data.as_deref())?;
     let task = trained.task().clone();
-    let data = task::load_test(&evaluated, &*task)?;
+    let data = task.load_test(&evaluated)?;
     let result = trained.evaluate(&*data)?;
     let source = evaluated.data().source.to_string();
     let of = json!({ "checkpoint": text(checkpoint.path()), "step": checkpoint.step(), "data": source });
@@ -70,7 +70,7 @@ fn print(args: &Args, mut of: Value, task: &dyn Task, result: &Scores) -> Result
         return Ok(ExitCode::SUCCESS);
     }
     say!("images    {}", result.samples);
-    for metric in std::iter::once(&LOSS).chain(task.metrics()) {
+    for metric in all_metrics(task) {
         if let Some(value) = result.get(metric.name) {
             say!("{:<9} {}", metric.name, metric.unit.text(value));
         }

@@ -13,7 +13,7 @@ use fixnet::export::{class_names, onnx, packed};
 use fixnet::plan::Plan;
 use fixnet::tensor::Tensor;
 use fixnet::train::run::place::{RECIPE, checkpoint_path, config_of, existing_checkpoint};
-use fixnet::train::session::{Scores, evaluate};
+use fixnet::train::session::{EVALUATED, Scores, evaluate};
 use fixnet::train::task::{self, Data, Part, Task};
 use fixnet::train::{Config, Trained};
 use serde_json::json;
@@ -117,7 +117,7 @@ fn export(args: &Args) -> Result<ExitCode> {
         written.push(("weights", path, bytes(path)?));
     }
     if let Some(path) = &args.samples {
-        samples(path, &plan, &*task::load_test(&config, &**trained.task())?)?;
+        samples(path, &plan, &*trained.task().load_test(&config)?)?;
         written.push(("samples", path, bytes(path)?));
     }
     if args.json {
@@ -142,31 +142,17 @@ fn bytes(path: &Path) -> Result<u64> {
 /// Test samples for a runtime, and what fixnet makes of them.
 fn samples(path: &Path, plan: &Plan, data: &dyn Data) -> Result<()> {
     let mut arrays = data.arrays(Part::Test)?;
-    let inputs = arrays.iter().find_map(|(name, array)| match array {
-        Array::F32(t) if name == "images" => Some(t.clone()),
-        _ => None,
-    });
-    let inputs = inputs.context("--samples: expected a task whose inputs are images, found another one")?;
-    let &[count, channels, height, width] = inputs.shape() else {
-        anyhow::bail!("--samples: expected images, found {:?}", inputs.shape());
-    };
-    let (mut outputs, size, image) = (Vec::new(), plan.batch(EVALUATED), channels * height * width);
-    for batch in inputs.data().chunks(size * image) {
-        let n = batch.len() / image;
-        let mut nhwc = Vec::with_capacity(batch.len());
-        for one in batch.chunks_exact(image) {
-            nhwc.extend((0..height * width).flat_map(|p| (0..channels).map(move |c| one[c * height * width + p])));
-        }
-        // The plan normalizes.
-        outputs.extend_from_slice(plan.run(Tensor::from_vec(&[n, height, width, channels], nhwc)?)?.data());
+    // The data normalize, as for a network with layers.
+    let plan = plan.clone().without_normalization();
+    let mut logits = Vec::new();
+    for batch in data.batches(Part::Test, plan.batch(EVALUATED))? {
+        logits.extend_from_slice(plan.run(batch?.inputs)?.data());
     }
-    let logits = Tensor::from_vec(&[count, outputs.len() / count.max(1)], outputs)?;
+    let count = data.len(Part::Test);
+    let logits = Tensor::from_vec(&[count, logits.len() / count.max(1)], logits)?;
     arrays.push(("logits".into(), Array::F32(logits)));
     Ok(TensorFile::save(path, &arrays, &BTreeMap::new())?)
 }
-
-/// Samples that are evaluated at a time.
-const EVALUATED: usize = 256;
 
 /// A packed network with the recipe that it was trained by.
 pub(crate) struct Packed {

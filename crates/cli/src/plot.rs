@@ -5,7 +5,7 @@ use crate::out::{say, text};
 use crate::outputs;
 use anyhow::{Context, Result, ensure};
 use fixnet::train::compare::names::short;
-use fixnet::train::run::event::{DiagnosticLayer, EpochEvent, LayerTransition};
+use fixnet::train::run::event::{DiagnosticLayer, DiagnosticStep, EpochEvent, StepEvent, TransitionRates};
 use fixnet::train::run::{History, place};
 use fixnet::train::task::{self, LOSS, Metric, Part, Unit};
 use serde_json::json;
@@ -162,7 +162,7 @@ fn gamma(runs: &[Named]) -> Figure {
             color: figure::shade(i, layers.len()),
             points: match run.seen.is_empty() {
                 true => run.steps.iter().filter_map(|s| Some((s.step as f64, *s.gamma.get(*layer)?))).collect(),
-                false => seen(run, layer, |layer| layer.gradient.as_ref()?.gamma),
+                false => seen(run, layer, |layer| layer.gradient.as_ref()?.errors.gamma),
             },
             ..Line::default()
         };
@@ -192,44 +192,22 @@ fn seen(run: &History, layer: &str, of: impl Fn(&DiagnosticLayer) -> Option<f64>
     run.seen.iter().filter_map(|step| Some((step.step as f64, of(step.layers.get(layer)?)?))).collect()
 }
 
-/// The rates of a step: of the model, and of the layers that have one of their own.
-struct Rates<'a> {
-    step: f64,
-    rate: Option<f64>,
-    target: Option<f64>,
-    running: Option<f64>,
-    talr: Option<f64>,
-    layers: Vec<(&'a str, &'a LayerTransition)>,
-}
+/// A step with the rates of the model, and of the layers that have their own.
+type Rates<'a> = (u64, &'a TransitionRates, Vec<(&'a str, &'a TransitionRates)>);
 
 /// The rates of a run, from where there are more of them.
 fn rates(run: &History) -> Vec<Rates<'_>> {
     if run.steps.len() >= run.seen.len() {
-        let of = |s| {
-            let s: &fixnet::train::run::event::StepEvent = s;
-            Rates {
-                step: s.step as f64,
-                rate: s.transition_rate,
-                target: s.target_transition_rate,
-                running: s.running_transition_rate,
-                talr: s.talr,
-                layers: s.layers.iter().map(|(name, t)| (name.as_str(), t)).collect(),
-            }
-        };
-        return run.steps.iter().map(of).collect();
+        let steps = run.steps.iter().map(|StepEvent { step, rates, layers, .. }| {
+            (*step, rates, layers.iter().map(|(name, rates)| (name.as_str(), rates)).collect())
+        });
+        return steps.collect();
     }
-    let of = |s| {
-        let s: &fixnet::train::run::event::DiagnosticStep = s;
-        Rates {
-            step: s.step as f64,
-            rate: s.transition_rate,
-            target: s.target_transition_rate,
-            running: s.running_transition_rate,
-            talr: s.talr,
-            layers: s.layers.iter().filter_map(|(name, l)| Some((name.as_str(), l.transition.as_ref()?))).collect(),
-        }
-    };
-    run.seen.iter().map(of).collect()
+    let steps = run.seen.iter().map(|DiagnosticStep { step, rates, layers, .. }| {
+        let own = layers.iter().filter_map(|(name, layer)| Some((name.as_str(), layer.transition.as_ref()?)));
+        (*step, rates, own.collect())
+    });
+    steps.collect()
 }
 
 /// R_t, K_t and U_t; without scheduling, the transition rate k_t itself.
@@ -239,29 +217,28 @@ fn transitions(runs: &[Named]) -> Figure {
     let mut rows = vec![[panel("transition rate", "share of weights"), panel("transition-adaptive rate", "U")]];
     for (i, Named { label, run }) in runs.iter().enumerate() {
         let lines = rates(run);
-        let twin = lines.iter().any(|line| line.talr.is_some());
+        let twin = lines.iter().any(|(_, model, _)| model.talr.is_some());
         let draw = |row: &mut [Panel; 2], layer: Option<&str>| {
-            type Of = fn(&Rates<'_>, Option<&LayerTransition>) -> Option<f64>;
-            let mut add = |panel: usize, words: &str, of: Of, dashed| {
-                let value = |line: &Rates<'_>| match layer {
-                    None => of(line, None),
-                    Some(layer) => of(line, Some(line.layers.iter().find(|(name, _)| *name == layer)?.1)),
+            let mut add = |panel: usize, words: &str, of: fn(&TransitionRates) -> Option<f64>, dashed| {
+                let rates = |(_, model, layers): &Rates<'_>| match layer {
+                    None => of(model),
+                    Some(layer) => of(layers.iter().find(|(name, _)| *name == layer)?.1),
                 };
-                let points = lines.iter().filter_map(|line| Some((line.step, value(line)?))).collect();
+                let points = lines.iter().filter_map(|line| Some((line.0 as f64, rates(line)?))).collect();
                 let label = if runs.len() == 1 { words.into() } else { format!("{label}: {words}") };
                 let line = Line { label, color: figure::color(i), dashed, points, ..Line::default() };
                 row[panel].lines.push(line);
             };
             if twin {
-                add(0, "K, running rate", |l, t| t.map_or(l.running, |t| Some(t.running_transition_rate)), false);
-                add(0, "R, target", |l, t| t.map_or(l.target, |t| Some(t.target_transition_rate)), true);
-                add(1, "U", |l, t| t.map_or(l.talr, |t| Some(t.talr)), false);
+                add(0, "K, running rate", |rates| rates.running_transition_rate, false);
+                add(0, "R, target", |rates| rates.target_transition_rate, true);
+                add(1, "U", |rates| rates.talr, false);
             } else {
-                add(0, "k, rate of a step", |l, t| t.map_or(l.rate, |t| Some(t.transition_rate)), false);
+                add(0, "k, rate of a step", |rates| rates.transition_rate, false);
             }
         };
         draw(&mut rows[0], None);
-        let has = |layer: &&str| lines.iter().any(|l| l.layers.iter().any(|(name, _)| name == layer));
+        let has = |layer: &&str| lines.iter().any(|(_, _, layers)| layers.iter().any(|(name, _)| name == layer));
         let layers: Vec<&str> = run.layers().into_iter().filter(has).collect();
         for (k, i) in places(layers.len()).into_iter().enumerate() {
             if rows.len() < k + 2 {
@@ -278,8 +255,8 @@ fn transitions(runs: &[Named]) -> Figure {
 fn errors(runs: &[Named]) -> Figure {
     Figure {
         rows: vec![
-            by_place(runs, "E(G_L) / max |g|", true, |layer| layer.gradient.as_ref()?.large_error),
-            by_place(runs, "E(G) / max |g|", true, |layer| layer.gradient.as_ref()?.error),
+            by_place(runs, "E(G_L) / max |g|", true, |layer| layer.gradient.as_ref()?.errors.large_error),
+            by_place(runs, "E(G) / max |g|", true, |layer| layer.gradient.as_ref()?.errors.error),
         ],
     }
 }

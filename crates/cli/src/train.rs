@@ -14,7 +14,8 @@ use fixnet::train::config::value_of;
 use fixnet::train::init::Weights;
 use fixnet::train::run::event::{EpochEvent, score_name};
 use fixnet::train::run::{Folder, place};
-use fixnet::train::task::{self, LOSS, Part, Task};
+use fixnet::train::session::Scores;
+use fixnet::train::task::{self, LOSS, Metric, Part, Task, all_metrics};
 use fixnet::train::trainer::{self, Clock, Every, Watcher};
 use fixnet::train::{Config, Session, Settings};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -243,7 +244,7 @@ impl Watcher for Screen<'_> {
             return;
         }
         let (epoch, epochs) = (session.progress().epoch + 1, session.config().epochs());
-        let seen = means(session.task(), &|name| session.seen().get(name));
+        let seen = means(session.task(), &session.seen());
         self.bar.set_position(session.store().step());
         self.bar.set_message(format!("epoch {epoch}/{epochs}  {seen}  {:.0} images/s", clock.overall_rate()));
     }
@@ -259,12 +260,10 @@ impl Watcher for Screen<'_> {
 
     fn epoch(&mut self, session: &Session<'_>, folder: &Folder, e: &EpochEvent) -> fixnet::train::Result<()> {
         let mut line = format!("epoch {:>3}", e.epoch);
-        for part in Part::ALL {
-            let shown = if part == Part::Train { vec![LOSS] } else { session.task().metrics().to_vec() };
-            for metric in shown.iter().take(1) {
-                if let Some(value) = e.score(part, metric.name) {
-                    line += &format!("  {} {} {}", part.name(), metric.name, metric.unit.text(value));
-                }
+        let metric = session.task().metrics().first().unwrap_or(&LOSS);
+        for (part, metric) in [(Part::Train, &LOSS), (Part::Validation, metric), (Part::Test, metric)] {
+            if let Some(value) = e.score(part, metric.name) {
+                line += &format!("  {} {} {}", part.name(), metric.name, metric.unit.text(value));
             }
         }
         log_line(self.bar, self.quiet, &line);
@@ -273,10 +272,9 @@ impl Watcher for Screen<'_> {
 }
 
 /// The loss and the metrics of a task in a line.
-fn means(task: &dyn Task, of: &dyn Fn(&str) -> Option<f64>) -> String {
-    let all = std::iter::once(&LOSS).chain(task.metrics());
-    let text = |metric: &task::Metric| Some(format!("{} {}", metric.name, metric.unit.text(of(metric.name)?)));
-    all.filter_map(text).collect::<Vec<_>>().join("  ")
+fn means(task: &dyn Task, scores: &Scores) -> String {
+    let text = |metric: Metric| Some(format!("{} {}", metric.name, metric.unit.text(scores.get(metric.name)?)));
+    all_metrics(task).filter_map(text).collect::<Vec<_>>().join("  ")
 }
 
 /// Trains to the end or until it is interrupted, and reports how it went.

@@ -2,13 +2,15 @@
 
 use crate::{DataError, Result, vary::Affine};
 use fixnet_tensor::rng::{Stream, domain};
+use serde::{Deserialize, Serialize};
 
 /// How training images are varied. The default changes nothing.
 ///
 /// In this order: crop and flip; rotation and shift (one bilinear interpolation); brightness, contrast, saturation;
 /// normalization; cutout; mixup. All but mixup is integer arithmetic, so the same everywhere. What lies outside an image
 /// is black.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Augment {
     /// The image is framed with this many black pixels on each side and cropped to its size at a random place.
     pub crop_padding: usize,

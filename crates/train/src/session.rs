@@ -3,7 +3,7 @@
 
 use crate::init::Weights;
 use crate::run::place::RECIPE;
-use crate::task::{Batch, Batches, Data, Epoch, LOSS, Part, Task};
+use crate::task::{Batch, Batches, Data, Part, Task, all_metrics};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Graph, Store};
 use fixnet_nn::Layer;
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Samples that are evaluated at a time, at most.
-pub(crate) const EVALUATED: usize = 256;
+pub const EVALUATED: usize = 256;
 
 /// The result of a step.
 #[derive(Debug)]
@@ -40,6 +40,13 @@ pub struct Scores {
 }
 
 impl Scores {
+    /// The means of sums over samples.
+    fn mean(task: &dyn Task, loss: f64, sums: &[f64], samples: usize) -> Self {
+        let n = samples.max(1) as f64;
+        let sums = std::iter::once(&loss).chain(sums);
+        Self { values: all_metrics(task).zip(sums).map(|(metric, sum)| (metric.name, sum / n)).collect(), samples }
+    }
+
     /// Returns the value of a metric.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.values.iter().find(|(of, _)| *of == name).map(|(_, value)| *value)
@@ -68,36 +75,14 @@ impl<'a> Session<'a> {
     /// The network does not fit the data, or a setting does not.
     pub fn new(config: Config, task: Arc<dyn Task>, data: &'a dyn Data) -> Result<Self> {
         let store = Store::seeded(config.seed());
-        Self::build(config, task, data, store)
+        Self::build(config, task, data, store, Progress::default())
     }
 
-    /// Makes a run that has taken no step and starts from given weights. Notes for the user are added to `notes`.
+    /// Makes a run that has taken no step and begins as its recipe says, from `weights` where these are given. Notes for the user
+    /// are added to `notes`.
     ///
     /// # Errors
     /// As [`new`](Self::new); or most of the weights are those of another model.
-    pub fn pretrained(
-        config: Config,
-        task: Arc<dyn Task>,
-        data: &'a dyn Data,
-        weights: &Weights,
-        notes: &mut Vec<String>,
-    ) -> Result<Self> {
-        let (pretrained, misfits) = weights.read(&config, &*task)?;
-        let store = pretrained.begin(Store::seeded(config.seed()));
-        let mut session = Self::build(config, task, data, store)?;
-        let taken = pretrained.finish(&mut session.store).map_err(|e| Error::from(e).within("--init"))?;
-        let found = format!("{} of {} parameters and statistics", taken.count, taken.count + taken.missing.len());
-        notes.extend(misfits.iter().map(|line| format!("init: {line}")));
-        notes.push(format!("init: {found} taken; optimizer and quantizers start anew"));
-        notes.extend(taken.missing.iter().map(|name| format!("init: not found: {name}")));
-        notes.extend(weights.notes(&*session.task)?);
-        Ok(session)
-    }
-
-    /// Makes a run that has taken no step and begins as its recipe says, from `weights` where these are given.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new) and [`pretrained`](Self::pretrained).
     pub fn begin(
         config: Config,
         task: Arc<dyn Task>,
@@ -105,10 +90,17 @@ impl<'a> Session<'a> {
         weights: Option<&Weights>,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
-        match weights {
-            Some(weights) => Self::pretrained(config, task, data, weights, notes),
-            None => Self::new(config, task, data),
-        }
+        let Some(weights) = weights else { return Self::new(config, task, data) };
+        let (pretrained, misfits) = weights.read(&config, &*task)?;
+        let store = pretrained.begin(Store::seeded(config.seed()));
+        let mut session = Self::build(config, task, data, store, Progress::default())?;
+        let taken = pretrained.finish(&mut session.store).map_err(|e| Error::from(e).within("--init"))?;
+        let found = format!("{} of {} parameters and statistics", taken.count, taken.count + taken.missing.len());
+        notes.extend(misfits.iter().map(|line| format!("init: {line}")));
+        notes.push(format!("init: {found} taken; optimizer and quantizers start anew"));
+        notes.extend(taken.missing.iter().map(|name| format!("init: not found: {name}")));
+        notes.extend(weights.notes(&*session.task)?);
+        Ok(session)
     }
 
     /// Makes a run as it was when the checkpoint was saved. Notes for the user are added to `notes`.
@@ -123,17 +115,20 @@ impl<'a> Session<'a> {
         notes: &mut Vec<String>,
     ) -> Result<Self> {
         let store = checkpoint.expected_in(Store::seeded(config.seed()));
-        let mut session = Self::build(config, task, data, store)?;
+        let mut session = Self::build(config, task, data, store, checkpoint.progress().clone())?;
         let place = checkpoint.path().display().to_string();
         notes.extend(session.task.check_recorded(&session.config, &place, checkpoint.metadata())?);
         checkpoint.restore(&mut session.store, Some(&mut session.optimizer))?;
-        session.progress = checkpoint.progress().clone();
-        session.progress.sums.resize(session.task.metrics().len(), 0.0);
-        session.batches = session.epoch()?;
         Ok(session)
     }
 
-    fn build(config: Config, task: Arc<dyn Task>, data: &'a dyn Data, mut store: Store) -> Result<Self> {
+    fn build(
+        config: Config,
+        task: Arc<dyn Task>,
+        data: &'a dyn Data,
+        mut store: Store,
+        mut progress: Progress,
+    ) -> Result<Self> {
         task.check(&config)?;
         let net = task.build(&mut store, &config)?;
         let samples = data.len(Part::Train);
@@ -141,23 +136,10 @@ impl<'a> Session<'a> {
         let optimizer = Optimizer::new(OptimizerConfig { total_steps, ..config.optimizer().clone() })?;
         let plan = Plan::of(&*net, &mut store, &task.input_shape())?;
         check_last_batch(&plan, samples, config.batch_size())?;
-        let progress = Progress { sums: vec![0.0; task.metrics().len()], ..Progress::default() };
-        let batches = Box::new(std::iter::empty());
+        progress.sums.resize(task.metrics().len(), 0.0);
+        let batches = epoch(data, &config, &progress)?;
         let evaluated = plan.batch(EVALUATED);
-        let mut session =
-            Self { config, task, data, store, net, optimizer, progress, batches, evaluated, diagnostics: None };
-        session.batches = session.epoch()?;
-        Ok(session)
-    }
-
-    /// What is left of the running epoch.
-    fn epoch(&self) -> Result<Batches> {
-        let epoch = Epoch {
-            seed: self.config.seed(),
-            number: self.progress.epoch,
-            skip: usize::try_from(self.progress.batches).unwrap_or(usize::MAX),
-        };
-        self.data.epoch(epoch, self.config.batch_size())
+        Ok(Self { config, task, data, store, net, optimizer, progress, batches, evaluated, diagnostics: None })
     }
 
     /// Has the first step and every `every`-th be looked at; none of them with `None`. The result of a run does not depend on it.
@@ -217,10 +199,8 @@ impl<'a> Session<'a> {
 
     /// Returns the means over the samples that the running epoch has seen so far.
     pub fn seen(&self) -> Scores {
-        let seen = self.progress.seen.max(1) as f64;
-        let mut values = vec![(LOSS.name, self.progress.loss_sum / seen)];
-        values.extend(self.task.metrics().iter().zip(&self.progress.sums).map(|(m, sum)| (m.name, sum / seen)));
-        Scores { values, samples: usize::try_from(self.progress.seen).unwrap_or(usize::MAX) }
+        let Progress { seen, loss_sum, sums, .. } = &self.progress;
+        Scores::mean(&*self.task, *loss_sum, sums, usize::try_from(*seen).unwrap_or(usize::MAX))
     }
 
     /// Goes on to the next epoch.
@@ -230,7 +210,7 @@ impl<'a> Session<'a> {
     pub fn next_epoch(&mut self) -> Result<()> {
         let sums = vec![0.0; self.task.metrics().len()];
         self.progress = Progress { epoch: self.progress.epoch + 1, sums, ..Progress::default() };
-        self.batches = self.epoch()?;
+        self.batches = epoch(self.data, &self.config, &self.progress)?;
         Ok(())
     }
 
@@ -299,6 +279,11 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Returns the batches that are left of the running epoch.
+fn epoch(data: &dyn Data, config: &Config, progress: &Progress) -> Result<Batches> {
+    data.epoch(config, progress.epoch, usize::try_from(progress.batches).unwrap_or(usize::MAX))
+}
+
 /// Checks that no batch is a single sample where a normalization needs several: better known now than after an epoch.
 fn check_last_batch(plan: &Plan, samples: usize, size: usize) -> Result<()> {
     let last = samples.checked_rem(size).filter(|rest| *rest > 0).unwrap_or(size.min(samples));
@@ -343,8 +328,5 @@ pub fn evaluate(
         sums.iter_mut().zip(task.score(&output.tensor(), &batch)?).for_each(|(total, sum)| *total += sum);
         samples += batch.samples;
     }
-    let n = samples.max(1) as f64;
-    let mut values = vec![(LOSS.name, loss / n)];
-    values.extend(task.metrics().iter().zip(sums).map(|(metric, sum)| (metric.name, sum / n)));
-    Ok(Scores { values, samples })
+    Ok(Scores::mean(task, loss, &sums, samples))
 }

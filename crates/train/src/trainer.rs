@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::run::Folder;
-use crate::run::event::{EpochEvent, Event, StepEvent, score_name};
+use crate::run::event::{EpochEvent, Event, StepEvent, TransitionRates, score_name};
 use crate::session::{Session, Step};
 use crate::task::Part;
 use fixnet_quant::gammas;
@@ -171,17 +171,13 @@ fn after_step(session: &Session<'_>, folder: &mut Folder, step: &Step) -> Result
 
 fn step_event(session: &Session<'_>, step: &Step) -> StepEvent {
     let (store, report) = (session.store(), &step.report);
-    let transition = report.transition.as_ref();
     StepEvent {
         step: store.step(),
         epoch: session.progress().epoch,
         loss: step.loss,
         lr: report.lr,
-        transition_rate: Some(report.transition_rate),
+        rates: TransitionRates::of_model(report),
         gamma: gammas(store).into_iter().map(|(name, gamma)| (name, f64::from(gamma))).collect(),
-        target_transition_rate: transition.map(|t| t.target),
-        running_transition_rate: transition.map(|t| t.running),
-        talr: transition.map(|t| t.talr),
         layer_transition_rate: report.layer_rates.iter().cloned().collect(),
         layers: report.layers.iter().map(|(name, t)| (name.clone(), t.into())).collect(),
     }

@@ -5,7 +5,7 @@ use fixnet::checkpoint::Checkpoint;
 use fixnet::plan::Summary;
 use fixnet::train::run::event::{DiagnosticStep, EpochEvent, StepEvent};
 use fixnet::train::run::place::{self, checkpoint_path, existing_config, has_checkpoint};
-use fixnet::train::run::{History, Process};
+use fixnet::train::run::{self, History, Process};
 use fixnet::train::session::Scores;
 use fixnet::train::task::{self, Metric, Part, Section};
 use fixnet::train::{Config, Trained};
@@ -131,7 +131,7 @@ impl Subject {
 
     /// Seconds from loaded data to the last checkpoint, of all processes.
     pub(super) fn seconds(&self) -> Option<f64> {
-        (!self.processes.is_empty()).then(|| self.processes.iter().map(|p| p.seconds).sum())
+        run::seconds(&self.processes)
     }
 
     /// Samples per second while it trained.
@@ -168,7 +168,6 @@ impl Subject {
 fn evaluate(config: &Config, data: Option<&str>, trained: &mut Trained) -> Result<Evaluated> {
     let config = crate::train::moved(config.clone(), data)?;
     let task = trained.task().clone();
-    let data = task::load_test(&config, &*task)?;
-    let scores = trained.evaluate(&*data)?;
-    Ok(Evaluated { scores, sections: task.report(trained, &*data)? })
+    let (scores, sections) = task.report(trained, &*task.load_test(&config)?)?;
+    Ok(Evaluated { scores, sections })
 }

@@ -4,8 +4,8 @@ use super::chart::{Chart, Ink, Line, Unit, matrix};
 use super::gather::{Evaluated, Subject};
 use super::picture::address;
 use fixnet::plan::Summary;
-use fixnet::train::run::event::{DiagnosticLayer, LayerTransition, StepEvent, score_name};
-use fixnet::train::task::{self, Element, LOSS, Metric, Part, Pictures, Table};
+use fixnet::train::run::event::{DiagnosticLayer, StepEvent, TransitionRates, score_name};
+use fixnet::train::task::{self, Element, LOSS, Metric, Part, Pictures, Table, joined_metrics};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = include_str!("style.css");
@@ -159,14 +159,7 @@ fn swatch(ink: Ink) -> Markup {
 
 /// The metrics of all runs, each once, the loss last.
 fn metrics_of(runs: &[Subject]) -> Vec<Metric> {
-    let mut all: Vec<Metric> = Vec::new();
-    for metric in runs.iter().flat_map(|run| run.metrics) {
-        if !all.contains(metric) {
-            all.push(*metric);
-        }
-    }
-    all.push(LOSS);
-    all
+    joined_metrics(runs.iter().map(|run| run.metrics))
 }
 
 fn table_of_runs(runs: &[Subject]) -> Markup {
@@ -282,7 +275,7 @@ fn curves(runs: &[Subject]) -> Markup {
         let points = |run: &Subject| run.steps.iter().map(|step| (step.step as f64, number(step))).collect();
         (0..runs.len()).map(|i| line(i, of, false, points(&runs[i]))).collect::<Vec<_>>()
     };
-    let twins = runs.iter().flat_map(|run| &run.steps).any(|step| step.talr.is_some());
+    let twins = runs.iter().flat_map(|run| &run.steps).any(|step| step.rates.talr.is_some());
     let has_validation = |e: &fixnet::train::run::event::EpochEvent| e.score(Part::Validation, LOSS.name).is_some();
     let validated = !many && runs.iter().flat_map(|run| &run.epochs).any(has_validation);
     let sets = match validated {
@@ -415,11 +408,11 @@ fn quantization(run: &Subject) -> Markup {
         dashed,
         points: over(&number),
     };
-    let twin = steps.iter().any(|step| step.talr.is_some());
-    let mut model = vec![of(|step| step.transition_rate, "k, this step", Ink::Quiet, false)];
+    let twin = steps.iter().any(|step| step.rates.talr.is_some());
+    let mut model = vec![of(|step| step.rates.transition_rate, "k, this step", Ink::Quiet, false)];
     if twin {
-        model.push(of(|step| step.running_transition_rate, "K, running", Ink::Main, false));
-        model.push(of(|step| step.target_transition_rate, "R, target", Ink::Main, true));
+        model.push(of(|step| step.rates.running_transition_rate, "K, running", Ink::Main, false));
+        model.push(of(|step| step.rates.target_transition_rate, "R, target", Ink::Main, true));
     }
     let about = if twin {
         "Pale: k of the step. Solid: K, its running mean. Dashed: R, the target."
@@ -446,7 +439,7 @@ fn quantization(run: &Subject) -> Markup {
         ));
     }
     if twin {
-        let lines = vec![of(|step| step.talr, "U", Ink::Main, false)];
+        let lines = vec![of(|step| step.rates.talr, "U", Ink::Main, false)];
         charts.push(chart(
             "Transition-adaptive learning rate",
             "U, the learning rate of latent weights.",
@@ -454,8 +447,8 @@ fn quantization(run: &Subject) -> Markup {
             Unit::Number,
             lines,
         ));
-        let per_layer = |number: fn(&LayerTransition) -> f64| {
-            layer_lines(&scopes, |name| over(&|step| step.layers.get(name).map(number)))
+        let per_layer = |number: fn(&TransitionRates) -> Option<f64>| {
+            layer_lines(&scopes, |name| over(&|step| step.layers.get(name).and_then(number)))
         };
         charts.push(chart(
             "K of each layer",
@@ -502,9 +495,13 @@ fn diagnostics(run: &Subject) -> Markup {
         orders(
             "E(G)",
             "Mean error of the quantized gradients, over their maximum.",
-            of(|layer| layer.gradient.as_ref()?.error),
+            of(|layer| layer.gradient.as_ref()?.errors.error),
         ),
-        orders("E(G_L)", "The same over the largest gradients.", of(|layer| layer.gradient.as_ref()?.large_error)),
+        orders(
+            "E(G_L)",
+            "The same over the largest gradients.",
+            of(|layer| layer.gradient.as_ref()?.errors.large_error),
+        ),
         orders(
             "Effective step",
             "How far quantized weights move in a step, over their scale.",

@@ -6,7 +6,6 @@ use crate::run::{Ended, Folder, place};
 use crate::task::{self, Data, Task};
 use crate::trainer::{self, Clock, Every, Watcher};
 use crate::{Config, Result, Session};
-use fixnet_data::Source;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Data of the last run, which others may use too.
@@ -18,28 +17,19 @@ type Loaded = (Arc<dyn Task>, Arc<dyn Data>);
 impl Cache {
     /// Returns the data of a configuration: those that are there, or loaded in their place.
     fn load(&self, config: &Config) -> Result<Loaded> {
-        let key = key(config);
+        let kind = task::find(config)?;
+        let key = format!("{} {}", kind.name, (kind.data_key)(config));
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, loaded)) = cached.as_ref().filter(|(known, _)| *known == key) {
             return Ok(loaded.clone());
         }
         // The old ones first: both may be large.
         *cached = None;
-        let (task, data) = task::load(config)?;
+        let (task, data) = (kind.load)(config)?;
         let loaded: Loaded = (task, Arc::from(data));
         *cached = Some((key, loaded.clone()));
         Ok(loaded)
     }
-}
-
-/// What the data of a run depend on. Runs of other seeds have the same data where no part of them is drawn.
-fn key(config: &Config) -> String {
-    let mut data = config.data().clone();
-    if data.validation == 0.0 && !matches!(data.source, Source::Folder(_)) {
-        data.seed = 0;
-    }
-    let settings = config.settings();
-    format!("{} {data:?} {:?} {:?}", settings.task, settings.model, settings.augmentation)
 }
 
 /// Brings a run to its end, if the watcher lets it. Notes for the user are added to `notes`.

@@ -11,8 +11,8 @@ mod text;
 pub use keys::{Flag, KEYS, Key, Kind, find_by_flag};
 pub use recipes::{BUILT_IN, names};
 pub use settings::{
-    Augmentation, DataSettings, ModelSettings, OptimizerSettings, QuantizationSettings, RunSettings, ScheduleKind,
-    ScheduleSettings, Settings, TransitionSettings,
+    DataSettings, ModelSettings, OptimizerSettings, QuantizationSettings, RunSettings, ScheduleKind, ScheduleSettings,
+    Settings, TransitionSettings,
 };
 
 use crate::{Error, Result};
@@ -33,7 +33,6 @@ pub struct Config {
     settings: Settings,
     data: DataConfig,
     quant: QuantConfig,
-    augment: Augment,
     optimizer: OptimizerConfig,
 }
 
@@ -65,8 +64,7 @@ impl Settings {
             return out_of_range("run.batch_size", "at least 1", "0".into());
         }
         let optimizer = optimizer::resolve(&mut settings)?;
-        let augment = Augment::from(&settings.augmentation);
-        augment.check()?;
+        settings.augmentation.check()?;
         let data = DataConfig {
             source: settings.data.source.clone(),
             image_size: settings.data.image_size,
@@ -93,7 +91,7 @@ impl Settings {
             scale_deviation: q.scale_deviation,
             edge_rule: q.first_last_gradient_rule.clone(),
         };
-        Ok(Config { settings, data, quant, augment, optimizer })
+        Ok(Config { settings, data, quant, optimizer })
     }
 }
 
@@ -140,7 +138,7 @@ impl Config {
 
     /// How training images are varied.
     pub fn augment(&self) -> Augment {
-        self.augment
+        self.settings.augmentation
     }
 
     /// How parameters move; the number of steps is not known before the data are.

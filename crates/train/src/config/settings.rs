@@ -44,7 +44,7 @@ pub struct Settings {
     /// Transition-rate scheduling.
     pub transition: TransitionSettings,
     /// How training images are varied.
-    pub augmentation: Augmentation,
+    pub augmentation: Augment,
     /// The length, the seed and the start of the run.
     pub run: RunSettings,
 }
@@ -169,22 +169,6 @@ pub struct TransitionSettings {
     pub gain: f64,
 }
 
-/// The table `[augmentation]`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
-pub struct Augmentation {
-    pub crop_padding: usize,
-    pub flip: bool,
-    pub rotation: f64,
-    pub shift: f64,
-    pub brightness: f64,
-    pub contrast: f64,
-    pub saturation: f64,
-    pub cutout: usize,
-    pub mixup: f64,
-}
-
 /// The table `[run]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -220,7 +204,7 @@ impl Default for Settings {
             optimizer: OptimizerSettings::default(),
             schedule: ScheduleSettings::default(),
             transition: TransitionSettings::default(),
-            augmentation: Augmentation::default(),
+            augmentation: Augment::default(),
             run: RunSettings::default(),
         }
     }
@@ -305,22 +289,6 @@ impl Default for TransitionSettings {
 impl Default for RunSettings {
     fn default() -> Self {
         Self { epochs: 10, batch_size: 64, seed: 1, init: None, tensorboard: false }
-    }
-}
-
-impl From<&Augmentation> for Augment {
-    fn from(a: &Augmentation) -> Self {
-        Self {
-            crop_padding: a.crop_padding,
-            flip: a.flip,
-            rotation: a.rotation,
-            shift: a.shift,
-            brightness: a.brightness,
-            contrast: a.contrast,
-            saturation: a.saturation,
-            cutout: a.cutout,
-            mixup: a.mixup,
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What was seen in the layers of a run, as the events of `diagnostics.jsonl`.
 
 use super::event::{
-    Bins, Diagnostic, DiagnosticHead, DiagnosticLayer, DiagnosticStep, GradientSeen, RivalSeen, WeightSeen,
+    Bins, Diagnostic, DiagnosticHead, DiagnosticLayer, DiagnosticStep, ErrorsSeen, GradientSeen, TransitionRates,
+    WeightSeen,
 };
 use crate::session::{Session, Step};
 use fixnet_quant::diagnostics::{self, ALPHA, Errors, GRADIENT_BINS, GradientReport, LATENT_BINS, LayerReport};
@@ -21,15 +22,11 @@ pub(crate) fn head(session: &Session<'_>) -> Option<Diagnostic> {
 
 /// Returns the line of a step.
 pub(crate) fn line(session: &Session<'_>, step: &Step, layers: &[LayerReport]) -> Diagnostic {
-    let transition = step.report.transition.as_ref();
     let mut line = DiagnosticStep {
         step: session.store().step(),
         loss: step.loss,
         lr: step.report.lr,
-        transition_rate: Some(step.report.transition_rate),
-        target_transition_rate: transition.map(|t| t.target),
-        running_transition_rate: transition.map(|t| t.running),
-        talr: transition.map(|t| t.talr),
+        rates: TransitionRates::of_model(&step.report),
         layers: layers.iter().map(|layer| (layer.name.clone(), seen(layer))).collect(),
     };
     for (name, t) in &step.report.layers {
@@ -51,14 +48,15 @@ fn seen(layer: &LayerReport) -> DiagnosticLayer {
 }
 
 fn gradient(g: &GradientReport) -> GradientSeen {
-    let rival = |e: &Errors| RivalSeen { gamma: Some(e.gamma.into()), error: Some(e.all), large_error: Some(e.large) };
     GradientSeen {
         top: Some(g.top.into()),
         outside: Some(g.outside),
-        gamma: Some(g.error.gamma.into()),
-        error: Some(g.error.all),
-        large_error: Some(g.error.large),
-        rivals: g.rivals.iter().map(|(name, e)| ((*name).to_string(), rival(e))).collect(),
+        errors: errors(&g.error),
+        rivals: g.rivals.iter().map(|(name, e)| ((*name).to_string(), errors(e))).collect(),
         histogram: g.histogram.clone(),
     }
+}
+
+fn errors(e: &Errors) -> ErrorsSeen {
+    ErrorsSeen { gamma: Some(e.gamma.into()), error: Some(e.all), large_error: Some(e.large) }
 }

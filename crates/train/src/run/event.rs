@@ -5,7 +5,7 @@
 //! Events hold what is equal in equal runs; times are in `processes.json` alone.
 
 use crate::task::Part;
-use fixnet_nn::optim::TransitionReport;
+use fixnet_nn::optim::{StepReport, TransitionReport};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -57,49 +57,53 @@ pub struct StepEvent {
     pub loss: f64,
     /// The learning rate.
     pub lr: f64,
-    /// The share of integer weights that the step has changed; none without quantized weights.
-    pub transition_rate: Option<f64>,
+    /// The transition rates of the model.
+    #[serde(flatten)]
+    pub rates: TransitionRates,
     /// The clipping factor of each layer's gradients.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gamma: BTreeMap<String, f64>,
-    /// Of a transition-rate twin, R_t.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_transition_rate: Option<f64>,
-    /// K_t.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub running_transition_rate: Option<f64>,
-    /// U_t, the transition-adaptive learning rate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub talr: Option<f64>,
     /// The transition rate of each layer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub layer_transition_rate: BTreeMap<String, f64>,
     /// The layers that have a transition rate of their own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub layers: BTreeMap<String, LayerTransition>,
+    pub layers: BTreeMap<String, TransitionRates>,
 }
 
-/// The scheduling of a layer that has a transition rate of its own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LayerTransition {
-    /// R_t.
-    pub target_transition_rate: f64,
-    /// k_t.
-    pub transition_rate: f64,
+/// The transition rates of a model, or of a layer that has its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TransitionRates {
+    /// k_t, the share of integer weights that the step has changed.
+    pub transition_rate: Option<f64>,
+    /// Of a transition-rate twin, R_t.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_transition_rate: Option<f64>,
     /// K_t.
-    pub running_transition_rate: f64,
-    /// U_t.
-    pub talr: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_transition_rate: Option<f64>,
+    /// U_t, the transition-adaptive learning rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub talr: Option<f64>,
 }
 
-impl From<&TransitionReport> for LayerTransition {
+impl From<&TransitionReport> for TransitionRates {
     fn from(t: &TransitionReport) -> Self {
         Self {
-            target_transition_rate: t.target,
-            transition_rate: t.rate,
-            running_transition_rate: t.running,
-            talr: t.talr,
+            transition_rate: Some(t.rate),
+            target_transition_rate: Some(t.target),
+            running_transition_rate: Some(t.running),
+            talr: Some(t.talr),
         }
+    }
+}
+
+impl TransitionRates {
+    /// Returns those of the model in a step.
+    pub(crate) fn of_model(report: &StepReport) -> Self {
+        let scheduled = report.transition.as_ref().map(Self::from).unwrap_or_default();
+        Self { transition_rate: Some(report.transition_rate), ..scheduled }
     }
 }
 
@@ -197,17 +201,9 @@ pub struct DiagnosticStep {
     pub loss: f64,
     /// The learning rate.
     pub lr: f64,
-    /// k_t of the model.
-    pub transition_rate: Option<f64>,
-    /// R_t.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_transition_rate: Option<f64>,
-    /// K_t.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub running_transition_rate: Option<f64>,
-    /// U_t.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub talr: Option<f64>,
+    /// The transition rates of the model.
+    #[serde(flatten)]
+    pub rates: TransitionRates,
     /// The layers by their names.
     pub layers: BTreeMap<String, DiagnosticLayer>,
 }
@@ -223,7 +219,7 @@ pub struct DiagnosticLayer {
     pub gradient: Option<GradientSeen>,
     /// Its scheduling, if it has a transition rate of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transition: Option<LayerTransition>,
+    pub transition: Option<TransitionRates>,
 }
 
 /// What was seen of the weights of a layer.
@@ -250,22 +246,19 @@ pub struct GradientSeen {
     pub top: Option<f64>,
     /// The share of gradients outside the interval.
     pub outside: Option<f64>,
-    /// The clipping factor.
-    pub gamma: Option<f64>,
-    /// E(G), over max |g|.
-    pub error: Option<f64>,
-    /// E(G_L), over max |g|.
-    pub large_error: Option<f64>,
+    /// The clipping factor and what it costs.
+    #[serde(flatten)]
+    pub errors: ErrorsSeen,
     /// What other rules would have done with the same gradient.
-    pub rivals: BTreeMap<String, RivalSeen>,
+    pub rivals: BTreeMap<String, ErrorsSeen>,
     /// Counts of gradients over max |g|.
     pub histogram: Vec<u64>,
 }
 
-/// What another gradient rule would have done.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// A clipping factor, and the errors of the gradient that it quantizes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct RivalSeen {
+pub struct ErrorsSeen {
     /// The clipping factor.
     pub gamma: Option<f64>,
     /// E(G), over max |g|.
@@ -286,16 +279,17 @@ mod tests {
         assert_eq!((epoch.score(Part::Train, "accuracy"), epoch.score(Part::Validation, "loss")), (Some(0.8), None));
         let line = r#"{"epoch":0,"gamma":{"conv2":0.9},"kind":"step","layer_transition_rate":{"conv2":0.1},"loss":0.3,"lr":0.05,"step":50,"transition_rate":0.1}"#;
         let Event::Step(step) = serde_json::from_str(line).unwrap() else { panic!("a step") };
-        assert_eq!((step.gamma["conv2"], step.talr, step.layers.len()), (0.9, None, 0));
+        assert_eq!((step.gamma["conv2"], step.rates.talr, step.layers.len()), (0.9, None, 0));
     }
 
     #[test]
     fn events_survive_the_round_trip() {
+        let rates = TransitionRates { talr: Some(0.25), ..TransitionRates::default() };
         let scores = BTreeMap::from([("test_loss".to_string(), 0.1), ("train_psnr".to_string(), 30.5)]);
         for event in [
             Event::header(),
             Event::Epoch(EpochEvent { epoch: 1, step: 94, scores }),
-            Event::Step(Box::new(StepEvent { step: 50, talr: Some(0.25), ..StepEvent::default() })),
+            Event::Step(Box::new(StepEvent { step: 50, rates, ..StepEvent::default() })),
         ] {
             let line = serde_json::to_string(&event).unwrap();
             assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event, "{line}");

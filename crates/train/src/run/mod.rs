@@ -12,4 +12,4 @@ mod tensorboard;
 
 pub use folder::{Folder, Opened, write};
 pub use history::{Ended, History};
-pub use processes::Process;
+pub use processes::{Process, seconds};

@@ -3,7 +3,7 @@
 use super::claim;
 use super::event::{Diagnostic, DigestEvent, Event};
 use super::log::lines;
-use super::processes::Process;
+use super::processes::{self, Process};
 use crate::error::{io, run as wrong};
 use crate::{Config, Error, Result};
 use fixnet_files::{self as files, input_file};
@@ -194,8 +194,7 @@ pub(super) fn read_processes(run: &Path) -> Result<Vec<Process>> {
 
 /// Returns the seconds that a run took up to its last checkpoint, if that is known.
 pub fn seconds(run: &Path) -> Option<f64> {
-    let processes = processes(run);
-    (!processes.is_empty()).then(|| processes.iter().map(|p| p.seconds).sum())
+    processes::seconds(&processes(run))
 }
 
 /// Returns whether a run of so many epochs has come to its end and is saved.

@@ -27,6 +27,11 @@ pub struct Process {
     pub seconds: f64,
 }
 
+/// Returns the seconds that processes took together, if there are any.
+pub fn seconds(processes: &[Process]) -> Option<f64> {
+    (!processes.is_empty()).then(|| processes.iter().map(|p| p.seconds).sum())
+}
+
 /// The watch of this process.
 pub(crate) struct Watch {
     earlier: Vec<Process>,

@@ -1,6 +1,6 @@
 //! Event files of TensorBoard from the events of a run.
 
-use super::event::{Event, StepEvent};
+use super::event::{Event, StepEvent, TransitionRates};
 use crate::Result;
 use crate::error::io;
 use crate::task::Part;
@@ -60,25 +60,24 @@ fn scalars(event: &Event) -> Vec<(String, f64)> {
 
 fn of_step(step: &StepEvent) -> Vec<(String, f64)> {
     let mut out = vec![("loss/batch".to_string(), step.loss), ("lr".to_string(), step.lr)];
-    let of_model = [
-        ("rate_k", step.transition_rate),
-        ("target_R", step.target_transition_rate),
-        ("running_K", step.running_transition_rate),
-        ("talr_U", step.talr),
-    ];
-    out.extend(of_model.into_iter().filter_map(|(tag, v)| Some((format!("transitions/{tag}"), v?))));
+    out.extend(of_rates(&step.rates).map(|(tag, v)| (format!("transitions/{tag}"), v)));
     out.extend(step.gamma.iter().map(|(layer, v)| (format!("gamma/{layer}"), *v)));
     out.extend(step.layer_transition_rate.iter().map(|(layer, v)| (format!("transition_rate/{layer}"), *v)));
-    for (layer, t) in &step.layers {
-        let of_layer = [
-            ("rate_k", t.transition_rate),
-            ("target_R", t.target_transition_rate),
-            ("running_K", t.running_transition_rate),
-            ("talr_U", t.talr),
-        ];
-        out.extend(of_layer.map(|(tag, v)| (format!("transitions_{tag}/{layer}"), v)));
+    for (layer, rates) in &step.layers {
+        out.extend(of_rates(rates).map(|(tag, v)| (format!("transitions_{tag}/{layer}"), v)));
     }
     out
+}
+
+/// Transition rates with their letters.
+fn of_rates(rates: &TransitionRates) -> impl Iterator<Item = (&'static str, f64)> {
+    let all = [
+        ("rate_k", rates.transition_rate),
+        ("target_R", rates.target_transition_rate),
+        ("running_K", rates.running_transition_rate),
+        ("talr_U", rates.talr),
+    ];
+    all.into_iter().filter_map(|(tag, value)| Some((tag, value?)))
 }
 
 #[cfg(test)]

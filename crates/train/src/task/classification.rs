@@ -1,12 +1,13 @@
 //! Classification of images: one class per image, cross-entropy, top-1 accuracy.
 
 use super::{
-    Batch, Batches, Better, Data, Element, Epoch, Matrix, Metric, Part, Picture, Pictures, Section, Table, Task,
+    Batch, Batches, Better, Data, Element, LOSS, Matrix, Metric, Part, Picture, Pictures, Section, Table, Task,
     TaskKind, Unit,
 };
+use crate::session::Scores;
 use crate::{Config, Error, Result, Trained};
 use fixnet_autograd::{Array, Graph, Store, Var};
-use fixnet_data::{Augment, ClassDifference, DataDescription, Dataset, Loader, Normalize, Split};
+use fixnet_data::{ClassDifference, DataDescription, Dataset, Loader, Normalize, Source, Split};
 use fixnet_export::class_names;
 use fixnet_nn::metrics::{self, Confusion, Prediction};
 use fixnet_nn::models::{self, Task as Purpose};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 /// The row of the registry.
 pub(super) const KIND: TaskKind =
-    TaskKind { name: NAME, metrics: METRICS, check: check_model, load, recorded, load_test, of_shape, of_plan };
+    TaskKind { name: NAME, metrics: METRICS, check: check_model, data_key, load, recorded, of_shape, of_plan };
 
 const NAME: &str = "classification";
 
@@ -35,12 +36,22 @@ const SHOWN: usize = 12;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classification {
     description: DataDescription,
+    /// Whether the training images are read from their files on demand.
+    streamed: bool,
 }
 
 impl Classification {
     /// Returns the task of a network that is trained on data of this description.
     pub fn new(description: DataDescription) -> Self {
-        Self { description }
+        Self { description, streamed: false }
+    }
+
+    /// Returns the task and the data of images that a program made or read itself.
+    pub fn of_split(split: Split) -> (Self, Labelled) {
+        let description = DataDescription::of(&split);
+        let normalize = description.normalize.clone();
+        let task = Self { description, streamed: split.train.is_streamed() };
+        (task, Labelled { train: Some(split.train), validation: split.validation, test: split.test, normalize })
     }
 
     /// Returns what the network has to know of its data.
@@ -56,8 +67,6 @@ pub struct Labelled {
     validation: Option<Dataset>,
     test: Dataset,
     normalize: Normalize,
-    augment: Augment,
-    streamed: bool,
 }
 
 impl Labelled {
@@ -80,33 +89,18 @@ fn check_model(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
-    let split = config.data().load()?;
-    let (task, data) = of_split(split, config.augment());
-    Ok((Arc::new(task), Box::new(data)))
-}
-
-/// Returns the task of a split data set, and its data: for images that a program made itself.
-pub(super) fn of_split(split: Split, augment: Augment) -> (Classification, Labelled) {
-    let description = DataDescription::of(&split);
-    let normalize = description.normalize.clone();
-    let streamed = split.train.is_streamed();
-    let data = Labelled {
-        train: Some(split.train),
-        validation: split.validation,
-        test: split.test,
-        normalize,
-        augment,
-        streamed,
-    };
-    (Classification::new(description), data)
-}
-
-impl Classification {
-    /// Returns the task and the data of images that a program made or read itself.
-    pub fn of_split(split: Split, augment: Augment) -> (Self, Labelled) {
-        of_split(split, augment)
+/// Runs of other seeds have the same data where no part of them is drawn.
+fn data_key(config: &Config) -> String {
+    let mut data = config.data().clone();
+    if data.validation == 0.0 && !matches!(data.source, Source::Folder(_)) {
+        data.seed = 0;
     }
+    format!("{data:?}")
+}
+
+fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
+    let (task, data) = Classification::of_split(config.data().load()?);
+    Ok((Arc::new(task), Box::new(data)))
 }
 
 fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
@@ -116,20 +110,9 @@ fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -
     let words =
         "an earlier version of fixnet wrote it, without mean and deviation of its training images, so these are needed";
     let split = config.data().load().map_err(|e| Error::from(e).within(format!("{place}: {words}")))?;
-    let (task, data) = of_split(split, Augment::default());
-    task.check_images(config, place, metadata, &data)?;
+    let (task, _) = Classification::of_split(split);
+    task.check_recorded(config, place, metadata)?;
     Ok(Arc::new(task))
-}
-
-fn load_test(config: &Config, task: &dyn Task) -> Result<Box<dyn Data>> {
-    let mut metadata = BTreeMap::new();
-    task.record(&mut metadata);
-    let network = DataDescription::read_from("the network", &metadata)?;
-    let network = network.expect("a classification records its description");
-    let place = || format!("data {}", config.data().source);
-    let test = config.data().load_test(&network).map_err(|e| Error::from(e).within(place()))?;
-    let (train, validation, augment) = (None, None, Augment::default());
-    Ok(Box::new(Labelled { train, validation, test, normalize: network.normalize, augment, streamed: false }))
 }
 
 fn of_shape(_: &Config, input: [usize; 3], classes: usize) -> Result<Arc<dyn Task>> {
@@ -158,12 +141,12 @@ impl Data for Labelled {
         self.part(part).map_or_else(|| part.name().into(), |data| data.name.clone())
     }
 
-    fn epoch(&self, epoch: Epoch, batch_size: usize) -> Result<Batches> {
+    fn epoch(&self, config: &Config, number: u32, skip: usize) -> Result<Batches> {
         let Some(train) = &self.train else { return Ok(Box::new(std::iter::empty())) };
-        let loader = Loader::new(train, batch_size, self.normalize.clone())
-            .shuffled(epoch.seed, epoch.number)
-            .augmented(self.augment, epoch.seed, epoch.number)
-            .skip_batches(epoch.skip);
+        let loader = Loader::new(train, config.batch_size(), self.normalize.clone())
+            .shuffled(config.seed(), number)
+            .augmented(config.augment(), config.seed(), number)
+            .skip_batches(skip);
         Ok(Box::new(loader.map(erased)))
     }
 
@@ -248,6 +231,11 @@ impl Task for Classification {
         if let Some(expected) = DataDescription::read_from(place, metadata)? {
             expected.check_same(&data, &self.description)?;
         } else if let Some(train) = metadata.get(EARLIER) {
+            if self.streamed {
+                // The fingerprint of streamed images was another one.
+                let words = "an earlier version of fixnet wrote it; its streamed images are not compared";
+                return Ok(vec![format!("note: {place}: {words}")]);
+            }
             let mut expected = self.description.clone();
             expected.fingerprints.iter_mut().for_each(|prints| prints.train.clone_from(train));
             expected.check_same(&data, &self.description)?;
@@ -280,31 +268,27 @@ impl Task for Classification {
         Ok(vec![correct(output, &targets(batch)?.labels) as f64])
     }
 
-    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<Vec<Section>> {
-        let Some(test) = data.as_any().downcast_ref::<Labelled>().and_then(|data| data.part(Part::Test)) else {
-            return Ok(Vec::new());
-        };
+    fn load_test(&self, config: &Config) -> Result<Box<dyn Data>> {
+        let place = || format!("data {}", config.data().source);
+        let test = config.data().load_test(&self.description).map_err(|e| Error::from(e).within(place()))?;
+        let normalize = self.description.normalize.clone();
+        Ok(Box::new(Labelled { train: None, validation: None, test, normalize }))
+    }
+
+    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
+        let test = data.as_any().downcast_ref::<Labelled>().and_then(|data| data.part(Part::Test));
+        let test = test.ok_or_else(|| {
+            fixnet_autograd::Error::setting("data of a classification", "labelled images", "other ones")
+        })?;
         let size = trained.batch_size()?;
         let (net, store) = trained.parts();
         let batches = Loader::new(test, size, self.description.normalize.clone());
         let predictions = metrics::predict(net, store, batches)?;
-        Ok(vec![section(test, &predictions)?])
-    }
-}
-
-impl Classification {
-    /// Compares images with the fingerprint that fixnet 0.1 recorded. That of streamed images was another one.
-    fn check_images(
-        &self,
-        config: &Config,
-        place: &str,
-        metadata: &BTreeMap<String, String>,
-        data: &Labelled,
-    ) -> Result<()> {
-        if data.streamed {
-            return Ok(());
-        }
-        self.check_recorded(config, place, metadata).map(drop)
+        let mean = |sum: f64| sum / predictions.len().max(1) as f64;
+        let right = predictions.iter().filter(|p| p.is_right()).count();
+        let values =
+            vec![(LOSS.name, mean(predictions.iter().map(|p| p.loss).sum())), (METRICS[0].name, mean(right as f64))];
+        Ok((Scores { values, samples: predictions.len() }, vec![section(test, &predictions)?]))
     }
 }
 

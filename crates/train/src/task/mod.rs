@@ -8,9 +8,10 @@ mod registry;
 mod section;
 
 pub use classification::{Classification, Labelled};
-pub use registry::{TaskKind, check, find, kinds, load, load_test, of_plan, of_shape, recorded, register};
+pub use registry::{TaskKind, check, find, kinds, load, of_plan, of_shape, recorded, register};
 pub use section::{Element, Matrix, Picture, Pictures, Section, Table};
 
+use crate::session::Scores;
 use crate::{Config, Result, Trained};
 use fixnet_autograd::{Array, Graph, Store, Var};
 use fixnet_nn::Layer;
@@ -101,17 +102,6 @@ pub struct Batch {
     pub targets: Box<dyn Any + Send + Sync>,
 }
 
-/// The order of an epoch over training data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Epoch {
-    /// The seed of the run.
-    pub seed: u64,
-    /// The number of the epoch, counted from 0.
-    pub number: u32,
-    /// Batches at its beginning that are left out, as a resumed run does.
-    pub skip: usize,
-}
-
 /// Batches in their order.
 pub type Batches = Box<dyn ExactSizeIterator<Item = Result<Batch>> + Send>;
 
@@ -128,11 +118,12 @@ pub trait Data: Send + Sync {
     /// Returns what the samples of a part are, for messages, such as `digits test`.
     fn name(&self, part: Part) -> String;
 
-    /// Returns the batches of an epoch over the training data: shuffled and varied by seed, epoch and index alone.
+    /// Returns the batches of an epoch over the training data, as the configuration shuffles and varies them: a function of its
+    /// seed, the number of the epoch (counted from 0) and the index of a sample alone. The first `skip` batches are left out.
     ///
     /// # Errors
     /// The data cannot be read.
-    fn epoch(&self, epoch: Epoch, batch_size: usize) -> Result<Batches>;
+    fn epoch(&self, config: &Config, number: u32, skip: usize) -> Result<Batches>;
 
     /// Returns the batches of a part in their order, not varied.
     ///
@@ -216,14 +207,32 @@ pub trait Task: Send + Sync {
     /// The output does not fit the targets.
     fn score(&self, output: &Tensor, batch: &Batch) -> Result<Vec<f64>>;
 
-    /// Returns what a report shows of a trained network beside curves and tables of metrics.
+    /// Loads the test data of a configuration alone, for a network of this task.
+    ///
+    /// # Errors
+    /// A file is missing or broken; the data do not fit the network.
+    fn load_test(&self, config: &Config) -> Result<Box<dyn Data>>;
+
+    /// Evaluates a trained network on test data, and returns what a report shows of it beside curves and tables of metrics.
     ///
     /// # Errors
     /// The data cannot be read.
-    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<Vec<Section>>;
+    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<(Scores, Vec<Section>)>;
 }
 
-/// Finds a metric of a task by its name, the loss included.
-pub fn metric(task: &dyn Task, name: &str) -> Option<Metric> {
-    std::iter::once(LOSS).chain(task.metrics().iter().copied()).find(|metric| metric.name == name)
+/// Returns the loss and the metrics of a task.
+pub fn all_metrics(task: &dyn Task) -> impl Iterator<Item = Metric> + use<> {
+    std::iter::once(LOSS).chain(task.metrics().iter().copied())
+}
+
+/// Returns the metrics of several tasks, each once, and the loss last.
+pub fn joined_metrics(tasks: impl IntoIterator<Item = &'static [Metric]>) -> Vec<Metric> {
+    let mut all: Vec<Metric> = Vec::new();
+    for metric in tasks.into_iter().flatten() {
+        if !all.contains(metric) {
+            all.push(*metric);
+        }
+    }
+    all.push(LOSS);
+    all
 }

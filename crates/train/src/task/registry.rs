@@ -16,12 +16,12 @@ pub struct TaskKind {
     pub metrics: &'static [Metric],
     /// Checks what can be checked without data: that the network is one for this task.
     pub check: fn(&Config) -> Result<()>,
+    /// Returns what the data depend on: configurations of equal texts have the same data.
+    pub data_key: fn(&Config) -> String,
     /// Loads all data of a configuration.
     pub load: fn(&Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)>,
     /// Makes the task of a network from what the checkpoint `place` recorded, without data.
     pub recorded: fn(&Config, place: &str, &BTreeMap<String, String>) -> Result<Arc<dyn Task>>,
-    /// Loads the test data alone, for a network that was trained on others.
-    pub load_test: fn(&Config, &dyn Task) -> Result<Box<dyn Data>>,
     /// Makes the task of a network for inputs of this shape, with so many classes where it has classes.
     pub of_shape: fn(&Config, [usize; 3], usize) -> Result<Arc<dyn Task>>,
     /// Makes the task of the packed network in the file `place`.
@@ -77,14 +77,6 @@ pub fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
 /// The task is unknown; the metadata are damaged.
 pub fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
     (find(config)?.recorded)(config, place, metadata)
-}
-
-/// Loads the test data of a configuration alone, for a trained network.
-///
-/// # Errors
-/// A file is missing or broken; the data do not fit the network.
-pub fn load_test(config: &Config, task: &dyn Task) -> Result<Box<dyn Data>> {
-    (find(config)?.load_test)(config, task)
 }
 
 /// Makes the task of a network for inputs of this shape, with so many classes where it has classes. No data are needed.
