@@ -22,7 +22,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         optimizer.step(&mut store)?;
     }
 
-    // The layers describe themselves; the plan is the list of operations with their numbers.
+    // The plan is traced: the list of operations with their numbers.
     let plan = Plan::of(&net, &mut store, &data.train.shape())?.normalized(normalize.clone());
     let plan = plan.with_class_names(data.train.class_names().to_vec());
     println!("{}", plan.summary());

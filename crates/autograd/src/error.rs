@@ -52,6 +52,16 @@ pub enum Error {
         /// What the stored state has.
         found: String,
     },
+    /// A part of a stored operation that is missing or has another form.
+    #[error("{part}: expected {expected}, found {found}")]
+    Stored {
+        /// The setting or array.
+        part: String,
+        /// What the operation needs.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
     /// A setting of a layer or quantizer that makes no sense.
     #[error("{what}: expected {expected}, found {found}")]
     Setting {

@@ -1,136 +1,270 @@
-//! `Graph`: the tape of one step. `Var`: a value on it. `Backward`: the derivative of one operation.
+//! `Graph`: the values and operations of one step. `Operation`: what every operation says of itself. `Trace`: the operations of
+//! a network, noted without computing anything.
+//!
+//! A graph either computes each operation as it is applied, or, made by [`Graph::trace`], notes it with the shape of its output.
+//! Values that do not depend on the traced input are computed in both cases, so that they are constants of the trace.
 
-use crate::deferred::{Deferred, Gradient, Lazy};
-use crate::{Error, ParamId, Result, Slot, State, Store};
-use fixnet_tensor::rng::Stream;
-use fixnet_tensor::{Sums, Tensor, map, profile};
-use std::cell::OnceCell;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod tracing;
 
-/// What flows between operations: floats, the exact accumulators of an integer product, or what is to be computed.
+use crate::stored::{Obstacle, Parameter, Settings};
+use crate::tape::{Backward, Node as TapeNode, Tape, walk};
+use crate::value::{Source, Value, Var};
+use crate::{Array, Error, ParamId, Result, Store};
+use fixnet_tensor::{Budget, Tensor, profile};
+use std::any::Any;
+use std::cell::{OnceCell, RefCell};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// An operation with its settings: its output shape, its value, and how it is written down.
+///
+/// The axis of the batch is the first of each value. A trace has a batch of one image.
+pub trait Operation: Any + fmt::Debug + Send + Sync {
+    /// Returns the name of the operation in packed networks, such as `max_pool2d`.
+    fn kind(&self) -> &'static str;
+
+    /// Returns the name of the operation in summaries, such as `max pool 2x2`.
+    fn title(&self) -> String {
+        self.kind().replace('_', " ")
+    }
+
+    /// Returns the name of an operand, such as `weight`, under which a packed network stores a constant.
+    fn operand(&self, index: usize) -> String {
+        format!("operand{index}")
+    }
+
+    /// Returns whether an operand has the axis of the batch. Those of the others are constants in a trace.
+    fn is_batched(&self, index: usize) -> bool {
+        let _ = index;
+        true
+    }
+
+    /// Infers the shape of the output from those of the inputs, all with the axis of the batch.
+    ///
+    /// # Errors
+    /// The number of inputs or their shapes do not fit.
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>>;
+
+    /// Computes the output and records the derivative.
+    ///
+    /// # Errors
+    /// The number of inputs or their shapes do not fit.
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var>;
+
+    /// Returns the settings for a packed network.
+    fn settings(&self) -> Settings {
+        Settings::new()
+    }
+
+    /// Returns the numbers that the operation itself holds, for a packed network.
+    fn arrays(&self) -> Vec<(&'static str, Array)> {
+        Vec::new()
+    }
+
+    /// Lists the parameters for a summary; `constants` are the constant operands with their names.
+    fn parameters(&self, constants: &[(String, &Tensor)]) -> Vec<Parameter> {
+        constants.iter().map(|(name, t)| Parameter::float(name.clone(), t.shape())).collect()
+    }
+
+    /// Returns the bits of weights/activations/gradients, if the operation has a weight.
+    fn precision(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the multiply-adds for one image of a product with these `parameters` and an output of this shape without the
+    /// axis of the batch.
+    fn macs(&self, parameters: &[Parameter], output: &[usize]) -> u64 {
+        let _ = (parameters, output);
+        0
+    }
+
+    /// Says why the operation cannot be exported, if it cannot.
+    fn obstacle(&self) -> Option<Obstacle> {
+        None
+    }
+}
+
+impl dyn Operation {
+    /// Returns the operation as a type, if it is of that type.
+    pub fn get<O: Operation>(&self) -> Option<&O> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
+
+/// Returns exactly N inputs.
+///
+/// # Errors
+/// There are more or fewer.
+pub fn exactly<T: Copy, const N: usize>(inputs: &[T]) -> Result<[T; N]> {
+    inputs.try_into().map_err(|_| Error::setting("inputs of an operation", N, inputs.len()))
+}
+
+/// The input of a trace.
+#[derive(Debug)]
+struct Input;
+
+impl Operation for Input {
+    fn kind(&self) -> &'static str {
+        "input"
+    }
+    fn output_shape(&self, _: &[&[usize]]) -> Result<Vec<usize>> {
+        Err(Error::setting("an operation", "any but a second input", "input"))
+    }
+    fn compute(&self, _: &mut Graph<'_>, _: &[&Var]) -> Result<Var> {
+        Err(Error::setting("an operation", "any but a second input", "input"))
+    }
+}
+
+/// An operand of an operation in a trace.
 #[derive(Debug, Clone)]
-pub enum Value {
-    /// A float tensor.
-    Float(Tensor),
-    /// Integer sums with a scale; operations that can use them never see floats.
-    Sums(Sums),
-    /// Floats that are computed where they are needed.
-    Deferred(Lazy),
-}
-
-impl Value {
-    /// The numbers, wherever they are.
-    pub(crate) fn inner(&self) -> &dyn Deferred {
-        match self {
-            Self::Float(t) => t,
-            Self::Sums(s) => s,
-            Self::Deferred(d) => d,
-        }
-    }
-
-    /// The value as floats; exact sums are converted with one rounding each.
-    pub fn tensor(&self) -> Tensor {
-        match self {
-            Self::Float(t) => t.clone(),
-            Self::Sums(s) => s.to_tensor(),
-            Self::Deferred(d) => d.tensor(),
-        }
-    }
-}
-
-/// Where a value comes from, and so where its gradient goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The output of a recorded operation.
+pub enum Operand {
+    /// The output of the node of this index.
     Node(usize),
-    /// A parameter.
-    Param(ParamId),
-    /// An input: it needs no gradient.
-    Const,
+    /// Numbers that do not depend on the input.
+    Constant(Tensor),
 }
 
-/// A value in the graph. Cloning is cheap: the numbers are shared.
+/// One operation of a trace.
 #[derive(Debug, Clone)]
-pub struct Var {
-    value: Value,
-    source: Source,
-    /// The graph that gave it.
-    graph: u64,
+pub struct Node {
+    name: String,
+    op: Arc<dyn Operation>,
+    operands: Vec<Operand>,
+    shape: Vec<usize>,
 }
 
-impl Var {
-    /// The value as it is.
-    pub fn value(&self) -> &Value {
-        &self.value
+impl Node {
+    /// Returns the name of the layer; empty if it has none.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// The value as floats; exact sums are converted with one rounding each.
-    pub fn tensor(&self) -> Tensor {
-        self.value.tensor()
+    /// Returns the name for messages: that of the layer, or of the operation.
+    pub fn label(&self) -> String {
+        if self.name.is_empty() { self.op.title() } else { self.name.clone() }
     }
 
-    /// The lengths of the axes.
+    /// Returns the operation.
+    pub fn op(&self) -> &Arc<dyn Operation> {
+        &self.op
+    }
+
+    /// Returns the operation as a type, if it is of that type.
+    pub fn get<O: Operation>(&self) -> Option<&O> {
+        self.op.get()
+    }
+
+    /// Returns the operands in their order.
+    pub fn operands(&self) -> &[Operand] {
+        &self.operands
+    }
+
+    /// Returns the indices of the nodes whose outputs it reads.
+    pub fn inputs(&self) -> Vec<usize> {
+        let node = |o: &Operand| if let Operand::Node(i) = o { Some(*i) } else { None };
+        self.operands.iter().filter_map(node).collect()
+    }
+
+    /// Returns the constant operands with their names.
+    pub fn constants(&self) -> Vec<(String, &Tensor)> {
+        let named = self.operands.iter().enumerate().map(|(i, operand)| (self.op.operand(i), operand));
+        named.filter_map(|(name, o)| if let Operand::Constant(t) = o { Some((name, t)) } else { None }).collect()
+    }
+
+    /// Returns the constant operand of a name, if there is one.
+    pub fn constant(&self, name: &str) -> Option<&Tensor> {
+        self.constants().into_iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
+
+    /// Lists the parameters.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        self.op.parameters(&self.constants())
+    }
+
+    /// Returns the lengths of the output's axes without that of the batch.
     pub fn shape(&self) -> &[usize] {
-        self.value.inner().shape()
+        &self.shape
     }
 }
 
-/// The gradients of an operation's inputs, in their order.
-pub type Grads = Vec<Option<Tensor>>;
+/// The operations of a network in an order in which each comes after those that it reads; the first is the input.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    nodes: Vec<Node>,
+}
 
-/// The derivative of one operation, with what it saved. It is consumed when run, so memory falls on the way back.
-pub trait Backward {
-    /// The operation's name, for messages and profiles.
-    fn name(&self) -> &'static str;
-    /// From dL/d(output) to dL/d(input) for each input; `None` where `!cx.needs(i)`.
+impl Trace {
+    /// Returns a trace that has only its input, for values of `shape` without the axis of the batch.
+    pub fn new(shape: &[usize]) -> Self {
+        let input = Node { name: "input".into(), op: Arc::new(Input), operands: Vec::new(), shape: shape.to_vec() };
+        Self { nodes: vec![input] }
+    }
+
+    /// Returns the operations.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Adds an operation on values that are there; returns the index of its node.
     ///
     /// # Errors
-    /// A gradient is not finite.
-    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads>;
-    /// The same for operations that take or give gradients which are not written out. Others leave this as it is.
-    ///
-    /// # Errors
-    /// As [`backward`](Self::backward).
-    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
-        let grad = grad.into_tensor(cx.store);
-        Ok(self.backward(grad, cx)?.into_iter().map(|g| g.map(Gradient::Float)).collect())
+    /// An operand is not there, or shapes do not fit each other or memory; the error names the layer.
+    pub fn push(&mut self, name: &str, op: Arc<dyn Operation>, operands: Vec<Operand>) -> Result<usize> {
+        let named = |e: Error| if name.is_empty() { e } else { e.in_layer(name) };
+        let shape = self.infer(&*op, &operands).map_err(named)?;
+        self.nodes.push(Node { name: name.to_string(), op, operands, shape });
+        Ok(self.nodes.len() - 1)
+    }
+
+    fn infer(&self, op: &dyn Operation, operands: &[Operand]) -> Result<Vec<usize>> {
+        // No product of lengths wraps, in shapes that follow from these either.
+        let claim = |shape: &[usize]| Budget::ARRAY.clone().claim("a value of the network", shape, size_of::<f32>());
+        let mut shapes = Vec::new();
+        for (index, operand) in operands.iter().enumerate() {
+            shapes.push(match operand {
+                Operand::Constant(t) => t.shape().to_vec(),
+                Operand::Node(i) => {
+                    let Some(node) = self.nodes.get(*i) else {
+                        return Err(Error::setting("inputs of an operation", format!("below {}", self.nodes.len()), i));
+                    };
+                    if !op.is_batched(index) {
+                        let found = format!("`{}` that depends on the input", op.operand(index));
+                        return Err(Error::setting("an operand without the axis of the batch", "a constant", found));
+                    }
+                    claim(&node.shape)?;
+                    [&[1], &node.shape[..]].concat()
+                }
+            });
+        }
+        let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
+        match op.output_shape(&shapes)?.split_first() {
+            Some((1, rest)) => {
+                claim(rest)?;
+                Ok(rest.to_vec())
+            }
+            _ => {
+                let found = format!("`{}`, which mixes images", op.kind());
+                Err(Error::setting("an operation of a traced network", "one that keeps the axis of the batch", found))
+            }
+        }
+    }
+
+    /// Returns `name` if no node has it, else a longer one.
+    fn unique(&self, name: &str, kind: &str) -> String {
+        let free = |name: &str| name.is_empty() || self.nodes.iter().all(|n| n.name != name);
+        if free(name) {
+            return name.to_string();
+        }
+        let longer = (1..).map(|i| if i == 1 { format!("{name}.{kind}") } else { format!("{name}.{kind}_{i}") });
+        longer.into_iter().find(|n| free(n)).unwrap_or_default()
     }
 }
 
-/// What an operation may use on the way back.
-pub struct Cx<'a> {
-    /// The store: parameters and state.
-    pub store: &'a mut Store,
-    needs: &'a [bool],
-}
-
-impl Cx<'_> {
-    /// Whether input `i` needs its gradient.
-    pub fn needs(&self, i: usize) -> bool {
-        self.needs[i]
-    }
-
-    /// The state in a slot, for writing.
-    pub fn state<T: State>(&mut self, slot: Slot<T>) -> &mut T {
-        self.store.state_mut(slot)
-    }
-
-    /// The rounding noise of this step for whoever has this name: other noise each time that it is asked for, which
-    /// [`Store::draws`] counts.
-    pub fn noise(&mut self, name: &str) -> Stream {
-        self.store.noise(name)
-    }
-}
-
-/// Operations in the order of their running; boxed, so that the list itself stays small.
-type Tape = Vec<Box<Node>>;
-
-/// An operation on the tape.
-struct Node {
-    op: Box<dyn Backward>,
-    inputs: Vec<Source>,
-    /// What has come for its output so far on the way back.
-    grad: Option<Gradient>,
+/// The operations noted so far, and whether a layer has looked at numbers that are not there.
+struct Notes {
+    trace: Trace,
+    read: Arc<AtomicBool>,
 }
 
 /// One training or evaluation step over a store.
@@ -139,6 +273,7 @@ pub struct Graph<'s> {
     id: u64,
     store: &'s mut Store,
     tape: Option<Tape>,
+    notes: Option<RefCell<Notes>>,
     eager: bool,
     /// The first use of something from elsewhere. [`backward`](Self::backward) gives it: until then no gradient is wrong.
     fault: OnceCell<Error>,
@@ -158,7 +293,7 @@ impl<'s> Graph<'s> {
     fn new(store: &'s mut Store, tape: Option<Tape>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, store, tape, eager: false, fault: OnceCell::new() }
+        Self { id, store, tape, notes: None, eager: false, fault: OnceCell::new() }
     }
 
     /// Writes every value and every gradient out as soon as it is known. The bits are the same; it takes more time and
@@ -184,7 +319,14 @@ impl<'s> Graph<'s> {
     }
 
     /// A value that needs no gradient.
+    ///
+    /// In a trace it is a constant, unless a layer has looked at numbers of the trace before: then it may follow from them, and
+    /// it is an operation that cannot be exported.
     pub fn input(&self, value: Tensor) -> Var {
+        let follows = self.notes.as_ref().is_some_and(|n| n.borrow().read.load(Ordering::Relaxed));
+        if follows && let Some(var) = self.note_opaque("input of a layer", value.shape(), &[]) {
+            return var;
+        }
         Var { value: Value::Float(value), source: Source::Const, graph: self.id }
     }
 
@@ -210,6 +352,11 @@ impl<'s> Graph<'s> {
         inputs: Vec<Source>,
         op: impl FnOnce() -> B,
     ) -> Var {
+        let traced = inputs.iter().any(|s| matches!(s, Source::Traced(_)));
+        if self.notes.is_some() && traced {
+            let var = self.note_opaque(op().name(), value.inner().shape(), &inputs);
+            return var.unwrap_or(Var { value, source: Source::Const, graph: self.id });
+        }
         let value = match value {
             Value::Deferred(lazy) if self.eager => Value::Float(lazy.tensor()),
             value => value,
@@ -218,7 +365,7 @@ impl<'s> Graph<'s> {
             Some(tape) if inputs.iter().any(|s| *s != Source::Const) => {
                 let op = op();
                 profile::mark(op.name());
-                tape.push(Box::new(Node { op: Box::new(op), inputs, grad: None }));
+                tape.push(Box::new(TapeNode { op: Box::new(op), inputs, grad: None }));
                 Source::Node(tape.len() - 1)
             }
             _ => Source::Const,
@@ -260,59 +407,6 @@ impl<'s> Graph<'s> {
         }
         result
     }
-}
-
-/// A node before the one that is walked.
-fn earlier(tape: &mut Tape, i: usize) -> Result<&mut Node> {
-    let len = tape.len();
-    let node = tape.get_mut(i).map(|node| &mut **node);
-    node.ok_or_else(|| Error::setting("the source of a recorded operation's input", format!("below {len}"), i))
-}
-
-fn walk(store: &mut Store, mut tape: Tape, loss: &Var, eager: bool) -> Result<()> {
-    if loss.shape().iter().product::<usize>() != 1 {
-        return Err(fixnet_tensor::Error::shape("backward", "a scalar loss", loss.shape()).into());
-    }
-    let value = loss.tensor().item();
-    if !value.is_finite() {
-        return Err(Error::NonFinite { what: "the loss".into(), step: store.step(), found: value.to_string() });
-    }
-    if let Source::Node(i) = loss.source {
-        earlier(&mut tape, i)?.grad = Some(Tensor::full(loss.shape(), 1.0).into());
-    }
-    while let Some(node) = tape.pop() {
-        let Some(grad) = node.grad else { continue };
-        let needs: Vec<bool> = node.inputs.iter().map(|s| *s != Source::Const).collect();
-        let name = node.op.name();
-        let given = node.op.backward_deferred(grad, &mut Cx { store, needs: &needs })?;
-        assert_eq!(given.len(), node.inputs.len(), "an operation gives one gradient an input");
-        for (source, grad) in node.inputs.iter().zip(given) {
-            let Some(grad) = grad else { continue };
-            let grad = if eager { grad.into_tensor(store).into() } else { grad };
-            match source {
-                Source::Node(i) => {
-                    let to = &mut earlier(&mut tape, *i)?.grad;
-                    *to = Some(match to.take() {
-                        Some(sum) => sum.plus(grad, store),
-                        None => grad,
-                    });
-                }
-                Source::Param(id) => {
-                    let grad = grad.into_tensor(store);
-                    store.accumulate(*id, grad)?;
-                }
-                Source::Const => {}
-            }
-        }
-        profile::mark(name);
-    }
-    for p in store.params() {
-        if let Some(found) = p.grad.as_ref().map(|g| map::max_abs(g.data())).filter(|m| !m.is_finite()) {
-            let what = format!("the gradient of `{}`", p.name());
-            return Err(Error::NonFinite { what, step: store.step(), found: found.to_string() });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

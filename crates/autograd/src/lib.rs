@@ -24,10 +24,17 @@
 pub mod check;
 pub mod deferred;
 mod error;
+pub mod gradient;
 mod graph;
 pub mod ops;
 mod store;
+mod stored;
+mod tape;
+mod value;
 
 pub use error::{Error, Result};
-pub use graph::{Backward, Cx, Grads, Graph, Source, Value, Var};
+pub use graph::{Graph, Node, Operand, Operation, Trace, exactly};
 pub use store::{Array, Group, Param, ParamId, Slot, State, Store, StoreId};
+pub use stored::{Obstacle, Parameter, Settings, Stored, settings_of};
+pub use tape::{Backward, Cx, Grads};
+pub use value::{Source, Value, Var, map_blocks};

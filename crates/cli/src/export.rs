@@ -146,7 +146,7 @@ fn samples(path: &Path, plan: &Plan, data: &dyn Data) -> Result<()> {
     let plan = plan.clone().without_normalization();
     let mut logits = Vec::new();
     for batch in data.batches(Part::Test, plan.batch(EVALUATED))? {
-        logits.extend_from_slice(plan.run(batch?.inputs)?.data());
+        logits.extend_from_slice(plan.run(batch?.inputs)?.first().data());
     }
     let count = data.len(Part::Test);
     let logits = Tensor::from_vec(&[count, logits.len() / count.max(1)], logits)?;

@@ -14,9 +14,10 @@
 
 use crate::{Error, Result};
 use fixnet_autograd::Store;
+use fixnet_autograd::ops::{FixedNorm, Flatten, GlobalAvgPool2d, Relu};
 use fixnet_nn::checkpoint::{Pretrained, TensorEntry, TensorFile};
 use fixnet_nn::models::{self, ModelSpec};
-use fixnet_nn::plan::{Op, Plan};
+use fixnet_nn::plan::Plan;
 use fixnet_quant::QuantConfig;
 use fixnet_tensor::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,11 +152,11 @@ fn hwc_columns(t: &Tensor, [h, w, c]: [usize; 3]) -> Tensor {
 fn flattened(plan: &Plan, index: usize) -> Option<[usize; 3]> {
     let input = *plan.nodes()[index].inputs().first()?;
     let node = &plan.nodes()[input];
-    match node.op() {
-        Op::Flatten => plan.nodes()[node.inputs()[0]].shape().try_into().ok(),
-        Op::BatchNorm | Op::Relu => flattened(plan, input),
-        _ => None,
+    if node.get::<Flatten>().is_some() {
+        return plan.nodes()[*node.inputs().first()?].shape().try_into().ok();
     }
+    let keeps_features = node.get::<FixedNorm>().is_some() || node.get::<Relu>().is_some();
+    keeps_features.then(|| flattened(plan, input)).flatten()
 }
 
 /// The weights of `file` for the model whose operations are `plan`, of any precision. What does not fit is told, not refused.
@@ -163,14 +164,12 @@ pub fn translate(file: &TensorFile, plan: &Plan) -> Imported {
     let mut source = Source::new(file);
     let mut out = Imported { tensors: BTreeMap::new(), identities: Vec::new(), misfits: Vec::new() };
     for (index, node) in plan.nodes().iter().enumerate() {
-        let (names, numbers) = (aliases(node.name()), node.numbers());
+        let names = aliases(node.name());
         let image = flattened(plan, index);
-        let mut wanted: Vec<(&str, &[usize])> = Vec::new();
-        wanted.extend(numbers.weight.iter().map(|w| ("weight", w.shape())));
-        wanted.extend(numbers.bias.iter().map(|b| ("bias", b.shape())));
-        if let Some(norm) = &numbers.norm {
+        let mut wanted: Vec<(String, Vec<usize>)> = Vec::new();
+        if let Some(norm) = node.get::<FixedNorm>() {
             let parts = ["weight", "bias", "running_mean", "running_var"];
-            let pooled = matches!(plan.nodes()[node.inputs()[0]].op(), Op::GlobalAvgPool2d);
+            let pooled = node.inputs().iter().any(|&i| plan.nodes()[i].get::<GlobalAvgPool2d>().is_some());
             if pooled && parts.iter().all(|part| source.find(&names, part).is_none()) {
                 // With eps added, the variance is 1.
                 for (part, value) in parts.into_iter().zip([1.0, 0.0, 0.0, 1.0 - norm.eps]) {
@@ -179,9 +178,11 @@ pub fn translate(file: &TensorFile, plan: &Plan) -> Imported {
                 out.identities.push(node.name().into());
                 continue;
             }
-            wanted.extend(parts.map(|part| (part, norm.weight.shape())));
+            wanted.extend(parts.map(|part| (part.to_string(), norm.weight.shape().to_vec())));
+        } else {
+            wanted.extend(node.parameters().into_iter().map(|p| (p.name, p.shape)));
         }
-        for (part, shape) in wanted {
+        for (part, shape) in &wanted {
             let own = format!("{}.{part}", node.name());
             let Some(name) = source.find(&names, part) else {
                 let tried: Vec<String> = names.iter().map(|n| format!("{n}.{part}")).collect();
@@ -198,7 +199,7 @@ pub fn translate(file: &TensorFile, plan: &Plan) -> Imported {
             let theirs = tensor.shape().to_vec();
             let mut tensor = ohwi(&tensor);
             if tensor.shape() != shape {
-                let expected = match *shape {
+                let expected = match *shape.as_slice() {
                     [o, kh, kw, i] => format!("{:?}", [o, i, kh, kw]),
                     _ => format!("{shape:?}"),
                 };
@@ -206,7 +207,7 @@ pub fn translate(file: &TensorFile, plan: &Plan) -> Imported {
                 continue;
             }
             // Of a linear layer the columns are features; of a normalization its numbers are.
-            if let Some(image) = image.filter(|_| part == "weight" || numbers.norm.is_some()) {
+            if let Some(image) = image.filter(|_| part == "weight" || node.get::<FixedNorm>().is_some()) {
                 tensor = hwc_columns(&tensor, image);
             }
             out.tensors.insert(own, tensor);

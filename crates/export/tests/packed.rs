@@ -60,7 +60,7 @@ fn what_is_read_computes_the_same_bits() {
             let mut g = Graph::eval(&mut store);
             // The plan takes pixels and normalizes them; the layers take what is normalized.
             let v = g.input(normalize.apply(&x).unwrap());
-            let (expected, found) = (net.forward(&mut g, &v).unwrap().tensor(), read.run(x).unwrap());
+            let (expected, found) = (net.forward(&mut g, &v).unwrap().tensor(), read.run(x).unwrap().into_first());
             assert!(found.data().iter().zip(expected.data()).all(|(a, b)| a.to_bits() == b.to_bits()), "{model}");
         }
     }

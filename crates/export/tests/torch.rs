@@ -1,5 +1,6 @@
 //! Networks with the weights of PyTorch give its logits. `fixtures/make.py` made them.
 
+use fixnet_autograd::ops::FixedNorm;
 use fixnet_autograd::{Array, Graph, Store};
 use fixnet_export::torch;
 use fixnet_fuzz as fuzz;
@@ -57,18 +58,21 @@ fn state_dict(plan: &Plan, classifier: &str) -> Vec<(String, Array)> {
             let values = uniform(&name, shape.iter().product()).map(|u| value(u) as f32).collect();
             arrays.push((name, Array::F32(Tensor::from_vec(shape, values).unwrap())));
         };
-        if let Some(weight) = &node.numbers().weight {
-            let shape = match *weight.shape() {
-                [o, kh, kw, i] => vec![o, i, kh, kw],
-                ref other => other.to_vec(),
-            };
-            let fan: usize = shape[1..].iter().product();
-            add("weight", &shape, &|u| u * (24.0 / fan as f64).sqrt());
+        for parameter in node.parameters() {
+            match (parameter.name.as_str(), &*parameter.shape) {
+                _ if node.get::<FixedNorm>().is_some() => {}
+                ("weight", &[o, kh, kw, i]) => {
+                    let fan = (kh * kw * i) as f64;
+                    add("weight", &[o, i, kh, kw], &|u| u * (24.0 / fan).sqrt());
+                }
+                ("weight", shape) => {
+                    let fan: usize = shape[1..].iter().product();
+                    add("weight", shape, &|u| u * (24.0 / fan as f64).sqrt());
+                }
+                (_, shape) => add("bias", shape, &|u| 0.2 * u),
+            }
         }
-        if let Some(bias) = &node.numbers().bias {
-            add("bias", bias.shape(), &|u| 0.2 * u);
-        }
-        if let Some(norm) = &node.numbers().norm {
+        if let Some(norm) = node.get::<FixedNorm>() {
             let shape = norm.weight.shape();
             add("weight", shape, &|u| 0.5 + 0.2 * u);
             add("bias", shape, &|u| 0.2 * u);

@@ -1,12 +1,13 @@
 //! Parts of one network used with those of another, and models that no memory holds: errors, never wrong parameters.
 
-use fixnet_autograd::{Graph, Group, Store};
+use fixnet_autograd::{Graph, Group, Operation, Store, ops};
 use fixnet_nn::layers::{BatchNorm2d, Conv2d, Linear};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
-use fixnet_nn::plan::{Numbers, Op, Plan};
+use fixnet_nn::plan::{Operand, Plan};
 use fixnet_nn::{Layer, models};
 use fixnet_quant::QuantConfig;
 use fixnet_tensor::{Budget, Tensor};
+use std::sync::Arc;
 
 #[test]
 fn layers_refuse_another_store() {
@@ -96,24 +97,23 @@ fn models_beyond_memory_are_refused_before_they_are_made() {
 
 #[test]
 fn shapes_of_a_plan_do_not_wrap() {
-    let wrapped = |input: &[usize], op: Op| {
+    let wrapped = |input: &[usize], op: Arc<dyn Operation>| {
         let mut plan = Plan::with_input(input);
-        let input = plan.edge(0).unwrap();
-        plan.push("", op, &[input], Numbers::default()).unwrap_err().to_string()
+        plan.push("", op, vec![Operand::Node(0)]).unwrap_err().to_string()
     };
     let huge = usize::MAX / 2;
     for e in [
-        wrapped(&[huge, 2, 3], Op::Flatten),
-        wrapped(&[huge, 2, 3], Op::Relu),
-        wrapped(&[28, 28, 1], Op::Subsample { stride: 1, channels: usize::MAX }),
-        wrapped(&[1 << 31, 1 << 29, 4], Op::PixelShuffle { factor: 2 }),
+        wrapped(&[huge, 2, 3], Arc::new(ops::Flatten)),
+        wrapped(&[huge, 2, 3], Arc::new(ops::Relu)),
+        wrapped(&[28, 28, 1], Arc::new(ops::Subsample { stride: 1, channels: usize::MAX })),
+        wrapped(&[1 << 31, 1 << 29, 4], Arc::new(ops::PixelShuffle { factor: 2 })),
     ] {
         assert!(e.contains("a value of the network: [") && e.contains("bytes of memory"), "{e}");
     }
     // 4·(6 + 6) bytes of the input and what ReLU gives, then 4·(6 + 12) with the channels of the next.
     let mut plan = Plan::with_input(&[1, 2, 3]);
-    let edge = plan.push("", Op::Relu, &[plan.edge(0).unwrap()], Numbers::default()).unwrap();
-    plan.push("", Op::Subsample { stride: 1, channels: 6 }, &[edge], Numbers::default()).unwrap();
+    let relu = plan.push("", Arc::new(ops::Relu), vec![Operand::Node(0)]).unwrap();
+    plan.push("", Arc::new(ops::Subsample { stride: 1, channels: 6 }), vec![Operand::Node(relu)]).unwrap();
     assert_eq!((plan.memory(), plan.batch(256)), (4 * 18, 256));
     let plan = Plan::with_input(&[1 << 14, 1 << 14, 1]);
     assert_eq!((plan.memory(), plan.batch(256)), (1 << 30, 4));

@@ -292,7 +292,7 @@ fn check_last_batch(plan: &Plan, samples: usize, size: usize) -> Result<()> {
     }
     let one_row = |node: &fixnet_nn::plan::Node| {
         let pixels = node.shape().split_last().map_or(1, |(_, pixels)| pixels.iter().product::<usize>());
-        node.op().kind() == "batch norm" && pixels == 1
+        node.get::<fixnet_autograd::ops::FixedNorm>().is_some() && pixels == 1
     };
     match plan.nodes().iter().find(|node| one_row(node)) {
         None => Ok(()),

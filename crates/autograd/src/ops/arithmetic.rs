@@ -1,13 +1,16 @@
 //! Sums and products: `add`, `mul`, `add_bias`, `matmul`, `linear`.
 
 use super::batch_norm::Affine;
-use crate::deferred::{BLOCK, Deferred, Gradient, Lazy, Scratch, block};
-use crate::{Backward, Cx, Grads, Graph, Result, Value, Var};
+use super::check_bias;
+use crate::deferred::{BLOCK, Deferred, Lazy, Scratch, block};
+use crate::gradient::Gradient;
+use crate::stored::Parameter;
+use crate::{Backward, Cx, Grads, Graph, Operation, Result, Value, Var, exactly};
 use fixnet_tensor::{Error, Tensor, float, map, reduce};
 
-struct Add;
+struct AddBackward;
 
-impl Backward for Add {
+impl Backward for AddBackward {
     fn name(&self) -> &'static str {
         "add"
     }
@@ -40,12 +43,12 @@ impl Deferred for DeferredSum {
     }
 }
 
-struct Mul {
+struct MulBackward {
     x: Tensor,
     y: Tensor,
 }
 
-impl Backward for Mul {
+impl Backward for MulBackward {
     fn name(&self) -> &'static str {
         "mul"
     }
@@ -59,9 +62,9 @@ impl Backward for Mul {
     }
 }
 
-struct AddBias;
+struct AddBiasBackward;
 
-impl Backward for AddBias {
+impl Backward for AddBiasBackward {
     fn name(&self) -> &'static str {
         "add_bias"
     }
@@ -89,12 +92,12 @@ impl Backward for AddBias {
     }
 }
 
-struct Matmul {
+struct MatmulBackward {
     a: Tensor,
     b: Tensor,
 }
 
-impl Backward for Matmul {
+impl Backward for MatmulBackward {
     fn name(&self) -> &'static str {
         "matmul"
     }
@@ -106,12 +109,12 @@ impl Backward for Matmul {
     }
 }
 
-struct Linear {
+struct LinearBackward {
     x: Tensor,
     w: Tensor,
 }
 
-impl Backward for Linear {
+impl Backward for LinearBackward {
     fn name(&self) -> &'static str {
         "linear"
     }
@@ -122,8 +125,176 @@ impl Backward for Linear {
     }
 }
 
-fn same_shape(op: &'static str, x: &Var, y: &Var) -> Result<()> {
-    if x.shape() == y.shape() { Ok(()) } else { Err(Error::shape(op, format!("{:?}", x.shape()), y.shape()).into()) }
+fn same_shape(op: &'static str, x: &[usize], y: &[usize]) -> Result<()> {
+    if x == y { Ok(()) } else { Err(Error::shape(op, format!("{x:?}"), y).into()) }
+}
+
+/// `x + y`.
+#[derive(Debug, Clone, Copy)]
+pub struct Add;
+
+impl Operation for Add {
+    fn kind(&self) -> &'static str {
+        "add"
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x, y] = exactly(inputs)?;
+        same_shape("add", x, y)?;
+        Ok(x.to_vec())
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x, y] = exactly(inputs)?;
+        same_shape("add", x.shape(), y.shape())?;
+        if let (Value::Deferred(_), _) | (_, Value::Deferred(_)) = (x.value(), y.value()) {
+            let sum = Lazy::new(DeferredSum(x.value().clone(), y.value().clone()));
+            let inputs = vec![g.source(x), g.source(y)];
+            return Ok(g.record_value(Value::Deferred(sum), inputs, || AddBackward));
+        }
+        let mut out = Tensor::take(x.shape());
+        map::map2(x.tensor().data(), y.tensor().data(), out.data_mut(), |x, y| x + y);
+        Ok(g.record(out, &[x, y], || AddBackward))
+    }
+}
+
+/// `x · y`, element by element.
+#[derive(Debug, Clone, Copy)]
+pub struct Mul;
+
+impl Operation for Mul {
+    fn kind(&self) -> &'static str {
+        "mul"
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x, y] = exactly(inputs)?;
+        same_shape("mul", x, y)?;
+        Ok(x.to_vec())
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x, y] = exactly(inputs)?;
+        same_shape("mul", x.shape(), y.shape())?;
+        let (xt, yt) = (x.tensor(), y.tensor());
+        let mut out = Tensor::take(x.shape());
+        map::map2(xt.data(), yt.data(), out.data_mut(), |x, y| x * y);
+        Ok(g.record(out, &[x, y], || MulBackward { x: xt, y: yt }))
+    }
+}
+
+/// `x + bias`, the bias added to every row of the last axis.
+#[derive(Debug, Clone, Copy)]
+pub struct AddBias;
+
+impl Operation for AddBias {
+    fn kind(&self) -> &'static str {
+        "add_bias"
+    }
+    fn operand(&self, index: usize) -> String {
+        if index == 1 { "bias".into() } else { "input".into() }
+    }
+    fn is_batched(&self, index: usize) -> bool {
+        index == 0
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x, bias] = exactly(inputs)?;
+        if bias.len() != 1 || x.last() != bias.first() {
+            return Err(Error::shape("add_bias", format!("a last axis of {bias:?}"), x).into());
+        }
+        Ok(x.to_vec())
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x, bias] = exactly(inputs)?;
+        self.output_shape(&[x.shape(), bias.shape()])?;
+        let out = Value::Deferred(Lazy::new(Affine::offset(x, bias.tensor().data())));
+        let inputs = vec![g.source(x), g.source(bias)];
+        Ok(g.record_value(out, inputs, || AddBiasBackward))
+    }
+}
+
+/// The matrix product [M, K] x [K, N] in floats. In a trace the rows of the first operand are the batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Matmul;
+
+impl Operation for Matmul {
+    fn kind(&self) -> &'static str {
+        "matmul"
+    }
+    fn operand(&self, index: usize) -> String {
+        if index == 1 { "weight".into() } else { "input".into() }
+    }
+    fn is_batched(&self, index: usize) -> bool {
+        index == 0
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        match exactly(inputs)? {
+            [&[m, k], &[inner, n]] if k == inner => Ok(vec![m, n]),
+            [a, b] => Err(Error::shape("matmul", format!("[M, K] for the second operand {b:?}, [K, N]"), a).into()),
+        }
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [a, b] = exactly(inputs)?;
+        let (at, bt) = (a.tensor(), b.tensor());
+        let out = float::matmul(&at, &bt)?;
+        Ok(g.record(out, &[a, b], || MatmulBackward { a: at, b: bt }))
+    }
+    fn precision(&self) -> Option<String> {
+        Some("32/32/32".into())
+    }
+    fn macs(&self, parameters: &[Parameter], output: &[usize]) -> u64 {
+        super::macs(parameters, output)
+    }
+}
+
+/// `x · w^T`, and perhaps a bias: x [N, I], w [O, I] and bias [O] to [N, O].
+#[derive(Debug, Clone, Copy)]
+pub struct Linear;
+
+impl Linear {
+    /// Infers the output shape for a weight of the shape `weight`.
+    ///
+    /// # Errors
+    /// The sizes do not fit.
+    pub fn shape(x: &[usize], weight: &[usize], bias: Option<&[usize]>) -> Result<Vec<usize>> {
+        match (x, weight) {
+            (&[n, found], &[o, i]) if i == found => {
+                check_bias(bias, o)?;
+                Ok(vec![n, o])
+            }
+            _ => Err(Error::shape("linear", format!("the columns of {weight:?}"), x).into()),
+        }
+    }
+}
+
+impl Operation for Linear {
+    fn kind(&self) -> &'static str {
+        "linear"
+    }
+    fn operand(&self, index: usize) -> String {
+        ["input", "weight", "bias"].get(index).map_or_else(|| format!("operand{index}"), ToString::to_string)
+    }
+    fn is_batched(&self, index: usize) -> bool {
+        index == 0
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        match *inputs {
+            [x, w] => Self::shape(x, w, None),
+            [x, w, b] => Self::shape(x, w, Some(b)),
+            _ => Err(crate::Error::setting("inputs of an operation", "2 or 3", inputs.len())),
+        }
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let &[x, w, ref bias @ ..] = inputs else {
+            return Err(crate::Error::setting("inputs of an operation", "2 or 3", inputs.len()));
+        };
+        let (xt, wt) = (x.tensor(), w.tensor());
+        let out = float::linear(&xt, &wt)?;
+        let y = g.record(out, &[x, w], || LinearBackward { x: xt, w: wt });
+        bias.iter().try_fold(y, |y, bias| g.add_bias(&y, bias))
+    }
+    fn precision(&self) -> Option<String> {
+        Some("32/32/32".into())
+    }
+    fn macs(&self, parameters: &[Parameter], output: &[usize]) -> u64 {
+        super::macs(parameters, output)
+    }
 }
 
 impl Graph<'_> {
@@ -132,15 +303,7 @@ impl Graph<'_> {
     /// # Errors
     /// The shapes differ.
     pub fn add(&mut self, x: &Var, y: &Var) -> Result<Var> {
-        same_shape("add", x, y)?;
-        if let (Value::Deferred(_), _) | (_, Value::Deferred(_)) = (x.value(), y.value()) {
-            let sum = Lazy::new(DeferredSum(x.value().clone(), y.value().clone()));
-            let inputs = vec![self.source(x), self.source(y)];
-            return Ok(self.record_value(Value::Deferred(sum), inputs, || Add));
-        }
-        let mut out = Tensor::take(x.shape());
-        map::map2(x.tensor().data(), y.tensor().data(), out.data_mut(), |x, y| x + y);
-        Ok(self.record(out, &[x, y], || Add))
+        self.apply(Add, &[x, y])
     }
 
     /// `x · y`, element by element, for equal shapes.
@@ -148,11 +311,7 @@ impl Graph<'_> {
     /// # Errors
     /// The shapes differ.
     pub fn mul(&mut self, x: &Var, y: &Var) -> Result<Var> {
-        same_shape("mul", x, y)?;
-        let (xt, yt) = (x.tensor(), y.tensor());
-        let mut out = Tensor::take(x.shape());
-        map::map2(xt.data(), yt.data(), out.data_mut(), |x, y| x * y);
-        Ok(self.record(out, &[x, y], || Mul { x: xt, y: yt }))
+        self.apply(Mul, &[x, y])
     }
 
     /// `x + bias`, the bias added to every row of the last axis. Shapes: x `[.., C]`, bias `[C]`.
@@ -160,13 +319,7 @@ impl Graph<'_> {
     /// # Errors
     /// The last axis of x is not the length of the bias.
     pub fn add_bias(&mut self, x: &Var, bias: &Var) -> Result<Var> {
-        let columns = bias.shape().iter().product::<usize>();
-        if x.shape().last() != Some(&columns) || bias.shape().len() != 1 {
-            return Err(Error::shape("add_bias", format!("a last axis of {:?}", bias.shape()), x.shape()).into());
-        }
-        let out = Value::Deferred(Lazy::new(Affine::offset(x, bias.tensor().data())));
-        let inputs = vec![self.source(x), self.source(bias)];
-        Ok(self.record_value(out, inputs, || AddBias))
+        self.apply(AddBias, &[x, bias])
     }
 
     /// The matrix product [M, K] x [K, N] in floats.
@@ -174,9 +327,7 @@ impl Graph<'_> {
     /// # Errors
     /// The operands are not matrices or the inner lengths differ.
     pub fn matmul(&mut self, a: &Var, b: &Var) -> Result<Var> {
-        let (at, bt) = (a.tensor(), b.tensor());
-        let out = float::matmul(&at, &bt)?;
-        Ok(self.record(out, &[a, b], || Matmul { a: at, b: bt }))
+        self.apply(Matmul, &[a, b])
     }
 
     /// `x · w^T` in floats. Shapes: x [N, I], w [O, I] to [N, O].
@@ -184,9 +335,15 @@ impl Graph<'_> {
     /// # Errors
     /// The operands are not matrices or I differs.
     pub fn linear(&mut self, x: &Var, w: &Var) -> Result<Var> {
-        let (xt, wt) = (x.tensor(), w.tensor());
-        let out = float::linear(&xt, &wt)?;
-        Ok(self.record(out, &[x, w], || Linear { x: xt, w: wt }))
+        self.apply(Linear, &[x, w])
+    }
+
+    /// [`linear`](Self::linear) with a bias [O].
+    ///
+    /// # Errors
+    /// The sizes do not fit.
+    pub fn linear_biased(&mut self, x: &Var, w: &Var, bias: &Var) -> Result<Var> {
+        self.apply(Linear, &[x, w, bias])
     }
 }
 

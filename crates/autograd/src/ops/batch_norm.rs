@@ -6,8 +6,12 @@
 //! of the input is written out: whoever needs them computes them from v.
 
 use super::relu::relu;
-use crate::deferred::{self, BLOCK, Deferred, Gradient, Lazy, Real, Scratch};
-use crate::{Array, Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, State, Store, Value, Var};
+use crate::deferred::{self, BLOCK, Deferred, Lazy, Real, Scratch};
+use crate::gradient::Gradient;
+use crate::stored::{Parameter, Stored};
+use crate::{
+    Array, Backward, Cx, Error, Grads, Graph, Operation, ParamId, Result, Slot, State, Store, Value, Var, exactly,
+};
 use fixnet_tensor::reduce::{self, LANES, lane, lane_mut, lanes, no_lanes};
 use fixnet_tensor::{Error as TensorError, Integers, Sums, Tensor, map};
 use std::sync::Arc;
@@ -393,7 +397,8 @@ impl Graph<'_> {
             return Err(TensorError::shape(OP, format!("[.., {c}]"), x.shape()).into());
         }
         if !self.training() {
-            return self.batch_norm_fixed(x, &bn.fixed(self.store()));
+            let (name, norm) = (self.layer(bn.weight), bn.fixed(self.store()));
+            return self.apply_as(&name, norm, &[x]);
         }
         if rows < 2 {
             return Err(Error::setting("rows of a batch to normalize", "at least 2 in training", rows));
@@ -446,21 +451,56 @@ impl Graph<'_> {
     /// # Errors
     /// The last axis is not as long as the parameters.
     pub fn batch_norm_fixed(&mut self, x: &Var, norm: &FixedNorm) -> Result<Var> {
-        let c = norm.weight.len();
-        let of_channels = |t: &Tensor| t.len() == c;
-        if x.shape().len() < 2 || x.shape().last() != Some(&c) {
-            return Err(TensorError::shape("batch_norm", format!("[.., {c}]"), x.shape()).into());
+        self.apply(norm.clone(), &[x])
+    }
+}
+
+impl FixedNorm {
+    /// Reads the numbers back.
+    ///
+    /// # Errors
+    /// An array is missing or has another form.
+    pub fn read(stored: &Stored<'_>) -> Result<Arc<dyn Operation>> {
+        let [mean, var] = [stored.floats("running_mean")?, stored.floats("running_var")?];
+        let [weight, bias] = [stored.floats("weight")?, stored.floats("bias")?];
+        Ok(Arc::new(Self { weight, bias, mean, var, eps: stored.number("eps")? }))
+    }
+}
+
+impl Operation for FixedNorm {
+    fn kind(&self) -> &'static str {
+        "batch_norm"
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        let c = self.weight.len();
+        if x.len() < 2 || x.last() != Some(&c) {
+            return Err(TensorError::shape("batch_norm", format!("[.., {c}]"), x).into());
         }
-        if let Some(odd) = [&norm.bias, &norm.mean, &norm.var].into_iter().find(|t| !of_channels(t)) {
-            return Err(TensorError::shape("batch_norm", format!("[{c}]"), odd.shape()).into());
+        match [&self.weight, &self.bias, &self.mean, &self.var].into_iter().find(|t| t.shape() != [c]) {
+            Some(odd) => Err(TensorError::shape("batch_norm", format!("[{c}]"), odd.shape()).into()),
+            None => Ok(x.to_vec()),
         }
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
+        self.output_shape(&[x.shape()])?;
         let input = Input::of(x);
-        let (a, b) = norm.factors(|k| match &input {
+        let (a, b) = self.factors(|k| match &input {
             Input::Float(_) => 1.0,
             Input::Sums(s) => s.unit(k),
         });
         let out = Lazy::new(Affine::new(input, &a, &b));
-        Ok(self.record_value::<BatchNormBackward>(Value::Deferred(out), Vec::new(), || unreachable!("no input")))
+        Ok(g.record_value::<BatchNormBackward>(Value::Deferred(out), Vec::new(), || unreachable!("no input")))
+    }
+    fn arrays(&self) -> Vec<(&'static str, Array)> {
+        let parts =
+            [("weight", &self.weight), ("bias", &self.bias), ("running_mean", &self.mean), ("running_var", &self.var)];
+        let eps = ("eps", Array::F32(Tensor::scalar(self.eps)));
+        parts.map(|(name, t)| (name, Array::F32(t.clone()))).into_iter().chain([eps]).collect()
+    }
+    fn parameters(&self, _: &[(String, &Tensor)]) -> Vec<Parameter> {
+        [("weight", &self.weight), ("bias", &self.bias)].map(|(name, t)| Parameter::float(name, t.shape())).into()
     }
 }
 

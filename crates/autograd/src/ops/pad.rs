@@ -1,9 +1,11 @@
 //! `pad2d`: a frame of one value around an image, as max pooling with padding needs it.
 
-use crate::{Backward, Cx, Grads, Graph, Result, Var};
+use crate::stored::{Settings, settings_of};
+use crate::{Backward, Cx, Grads, Graph, Operation, Result, Var, exactly};
 use fixnet_tensor::{Error, Tensor};
+use serde::{Deserialize, Serialize};
 
-struct Pad {
+struct PadBackward {
     /// The shape of the input.
     shape: [usize; 4],
     padding: usize,
@@ -18,7 +20,7 @@ fn rows([n, h, w, c]: [usize; 4], p: usize) -> impl Iterator<Item = (usize, usiz
     })
 }
 
-impl Backward for Pad {
+impl Backward for PadBackward {
     fn name(&self) -> &'static str {
         "pad2d"
     }
@@ -32,23 +34,59 @@ impl Backward for Pad {
     }
 }
 
+/// A frame of `padding` pixels of `value` around an image: [N, H, W, C] to [N, H + 2p, W + 2p, C].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Pad2d {
+    /// Rows and columns on each side.
+    pub padding: usize,
+    /// What they hold.
+    pub value: f32,
+}
+
+impl Pad2d {
+    fn shapes(&self, x: &[usize]) -> Result<([usize; 4], [usize; 4])> {
+        let &[n, h, w, c] = x else { return Err(Error::shape("pad2d", "[N, H, W, C]", x).into()) };
+        let sides = |length: usize| {
+            self.padding.checked_mul(2).and_then(|p| p.checked_add(length)).filter(|&l| l < 1 << 24).ok_or_else(|| {
+                Error::range("pad2d", "padding", "an image of fewer than 2^24 rows and columns", self.padding)
+            })
+        };
+        Ok(([n, h, w, c], [n, sides(h)?, sides(w)?, c]))
+    }
+}
+
+impl Operation for Pad2d {
+    fn kind(&self) -> &'static str {
+        "pad2d"
+    }
+    fn title(&self) -> String {
+        "pad".into()
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        Ok(self.shapes(x)?.1.to_vec())
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
+        let (shape, padded) = self.shapes(x.shape())?;
+        let (t, padding) = (x.tensor(), self.padding);
+        let mut out = Tensor::full(&padded, self.value);
+        let (o, d) = (out.data_mut(), t.data());
+        rows(shape, padding).for_each(|(large, small, len)| o[large..][..len].copy_from_slice(&d[small..][..len]));
+        Ok(g.record(out, &[x], || PadBackward { shape, padding }))
+    }
+    fn settings(&self) -> Settings {
+        settings_of(self)
+    }
+}
+
 impl Graph<'_> {
     /// `padding` rows and columns of `value` on each side. Shapes: [N, H, W, C] to [N, H + 2p, W + 2p, C].
     ///
     /// # Errors
     /// The value is no image.
     pub fn pad2d(&mut self, x: &Var, padding: usize, value: f32) -> Result<Var> {
-        let t = x.tensor();
-        let shape @ [n, h, w, c] = t.nhwc("pad2d")?;
-        let sides = |length: usize| {
-            padding.checked_mul(2).and_then(|p| p.checked_add(length)).filter(|&l| l < 1 << 24).ok_or_else(|| {
-                Error::range("pad2d", "padding", "an image of fewer than 2^24 rows and columns", padding)
-            })
-        };
-        let mut out = Tensor::full(&[n, sides(h)?, sides(w)?, c], value);
-        let (o, d) = (out.data_mut(), t.data());
-        rows(shape, padding).for_each(|(large, small, len)| o[large..][..len].copy_from_slice(&d[small..][..len]));
-        Ok(self.record(out, &[x], || Pad { shape, padding }))
+        self.apply(Pad2d { padding, value }, &[x])
     }
 }
 

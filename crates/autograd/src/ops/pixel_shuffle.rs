@@ -1,15 +1,17 @@
 //! `pixel_shuffle`: channels become pixels, the upsampling of super-resolution networks.
 
-use crate::{Backward, Cx, Grads, Graph, Result, Var};
+use crate::stored::{Settings, settings_of};
+use crate::{Backward, Cx, Grads, Graph, Operation, Result, Var, exactly};
 use fixnet_tensor::{Error, Tensor, map};
+use serde::{Deserialize, Serialize};
 
-struct PixelShuffle {
+struct PixelShuffleBackward {
     /// The shape of the input.
     shape: [usize; 4],
     factor: usize,
 }
 
-impl Backward for PixelShuffle {
+impl Backward for PixelShuffleBackward {
     fn name(&self) -> &'static str {
         "pixel_shuffle"
     }
@@ -34,23 +36,44 @@ impl Backward for PixelShuffle {
     }
 }
 
-impl Graph<'_> {
-    /// Each group of `factor`² channels becomes a square of pixels:
-    /// `out[n, y·r + i, x·r + j, c] = in[n, y, x, c·r² + i·r + j]` with r = `factor`, the order of channels that PyTorch
-    /// has. Shapes: [N, H, W, C·r²] to [N, H·r, W·r, C].
-    ///
-    /// # Errors
-    /// The value is no image, the factor is 0, or the channels are no multiple of its square.
-    pub fn pixel_shuffle(&mut self, x: &Var, factor: usize) -> Result<Var> {
+/// Channels to pixels: [N, H, W, C·factor²] to [N, H·factor, W·factor, C].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PixelShuffle {
+    /// How many times higher and wider the image becomes.
+    pub factor: usize,
+}
+
+impl PixelShuffle {
+    fn shapes(&self, x: &[usize]) -> Result<([usize; 4], [usize; 4])> {
         const OP: &str = "pixel_shuffle";
-        let (t, r) = (x.tensor(), factor);
-        let shape @ [n, h, w, wide] = t.nhwc(OP)?;
-        if r == 0 || r.checked_mul(r).is_none_or(|area| wide == 0 || !wide.is_multiple_of(area)) {
-            let expected = format!("[N, H, W, C] with C a multiple of the square of the factor {r}, above 0");
-            return Err(Error::shape(OP, expected, t.shape()).into());
+        let &[n, h, w, wide] = x else { return Err(Error::shape(OP, "[N, H, W, C]", x).into()) };
+        let r = self.factor;
+        match r.checked_mul(r) {
+            Some(area) if area > 0 && wide > 0 && wide.is_multiple_of(area) => {
+                Ok(([n, h, w, wide], [n, h.saturating_mul(r), w.saturating_mul(r), wide / area]))
+            }
+            _ => {
+                let expected = format!("[N, H, W, C] with C a multiple of the square of the factor {r}, above 0");
+                Err(Error::shape(OP, expected, x).into())
+            }
         }
-        let (c, data) = (wide / (r * r), t.data());
-        let mut out = Tensor::take(&[n, h * r, w * r, c]);
+    }
+}
+
+impl Operation for PixelShuffle {
+    fn kind(&self) -> &'static str {
+        "pixel_shuffle"
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        Ok(self.shapes(x)?.1.to_vec())
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
+        let (shape, pixels) = self.shapes(x.shape())?;
+        let ([_, _, w, wide], r, t) = (shape, self.factor, x.tensor());
+        let (c, data) = (pixels[3], t.data());
+        let mut out = Tensor::take(&pixels);
         map::rows(out.data_mut(), w * r * c, |first, out| {
             for (row, out) in out.chunks_exact_mut((w * r * c).max(1)).enumerate() {
                 // Rows of all images counted through: `y / r` is the row of the input.
@@ -63,7 +86,22 @@ impl Graph<'_> {
                 }
             }
         });
-        Ok(self.record(out, &[x], || PixelShuffle { shape, factor }))
+        Ok(g.record(out, &[x], || PixelShuffleBackward { shape, factor: r }))
+    }
+    fn settings(&self) -> Settings {
+        settings_of(self)
+    }
+}
+
+impl Graph<'_> {
+    /// Each group of `factor`² channels becomes a square of pixels:
+    /// `out[n, y·r + i, x·r + j, c] = in[n, y, x, c·r² + i·r + j]` with r = `factor`, the order of channels that PyTorch
+    /// has. Shapes: [N, H, W, C·r²] to [N, H·r, W·r, C].
+    ///
+    /// # Errors
+    /// The value is no image, the factor is 0, or the channels are no multiple of its square.
+    pub fn pixel_shuffle(&mut self, x: &Var, factor: usize) -> Result<Var> {
+        self.apply(PixelShuffle { factor }, &[x])
     }
 }
 

@@ -1,9 +1,12 @@
 //! Pooling: `max_pool2d`, `avg_pool2d`, `global_avg_pool2d`. Windows of `size`, moved by `stride`, no padding; rows and
 //! columns that fill no window are left out, as is usual.
 
-use crate::deferred::{self, Deferred, Gradient};
-use crate::{Backward, Cx, Grads, Graph, Result, Value, Var};
+use crate::deferred::{self, Deferred};
+use crate::gradient::Gradient;
+use crate::stored::{Settings, settings_of};
+use crate::{Backward, Cx, Grads, Graph, Operation, Result, Value, Var, exactly};
 use fixnet_tensor::{Buffer, Error, Tensor, map};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Sizes of a pooling operation.
@@ -66,13 +69,13 @@ impl Windows {
     }
 }
 
-struct MaxPool {
+struct MaxPoolBackward {
     windows: Windows,
     /// Which tap of the window won, for each output element.
     winner: Buffer<u8>,
 }
 
-impl Backward for MaxPool {
+impl Backward for MaxPoolBackward {
     fn name(&self) -> &'static str {
         "max_pool2d"
     }
@@ -162,11 +165,11 @@ impl Deferred for ToWinner {
     }
 }
 
-struct AvgPool {
+struct AvgPoolBackward {
     windows: Windows,
 }
 
-impl Backward for AvgPool {
+impl Backward for AvgPoolBackward {
     fn name(&self) -> &'static str {
         "avg_pool2d"
     }
@@ -183,16 +186,64 @@ impl Backward for AvgPool {
     }
 }
 
-impl Graph<'_> {
-    /// The largest value of each window; the first one in row order wins a tie. Shapes: [N, H, W, C] to [N, H', W', C].
-    ///
-    /// # Errors
-    /// The value is no image, or the window (at most 15 x 15) does not fit.
-    pub fn max_pool2d(&mut self, x: &Var, size: usize, stride: usize) -> Result<Var> {
-        let windows = Windows::new("max_pool2d", x.shape(), [size; 2], stride)?;
-        if size > 15 {
-            return Err(Error::range("max_pool2d", "window", "at most 15", size).into());
+/// The largest value of each window: [N, H, W, C] to [N, H', W', C].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaxPool2d {
+    /// Height and width of a window, at most 15.
+    pub size: usize,
+    /// Distance between windows.
+    pub stride: usize,
+    /// Rows and columns on each side that never win; fewer than `size`.
+    pub padding: usize,
+}
+
+impl MaxPool2d {
+    /// The windows over an image that is padded already.
+    fn windows(&self, shape: &[usize]) -> Result<Windows> {
+        let windows = Windows::new("max_pool2d", shape, [self.size; 2], self.stride)?;
+        if self.size > 15 {
+            return Err(Error::range("max_pool2d", "window", "at most 15", self.size).into());
         }
+        Ok(windows)
+    }
+
+    fn check_padding(&self) -> Result<()> {
+        let Self { size, padding, .. } = *self;
+        if padding > 0 && padding >= size {
+            let expected = format!("less than the window of {size}");
+            return Err(Error::range("max_pool2d", "padding", expected, padding).into());
+        }
+        Ok(())
+    }
+}
+
+impl Operation for MaxPool2d {
+    fn kind(&self) -> &'static str {
+        "max_pool2d"
+    }
+    fn title(&self) -> String {
+        format!("max pool {0}x{0}", self.size)
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        self.check_padding()?;
+        let padded = match *x {
+            [n, h, w, c] if self.padding < 1 << 24 => {
+                vec![n, h.saturating_add(2 * self.padding), w.saturating_add(2 * self.padding), c]
+            }
+            _ => x.to_vec(),
+        };
+        Ok(self.windows(&padded)?.out.to_vec())
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
+        let Self { size, stride, padding } = *self;
+        self.check_padding()?;
+        if padding > 0 {
+            let padded = g.pad2d(x, padding, f32::NEG_INFINITY)?;
+            return g.max_pool2d(&padded, size, stride);
+        }
+        let windows = self.windows(x.shape())?;
         let Windows { input: [_, h, w, c], out: [_, oh, ow, _], .. } = windows;
         let taps = windows.taps();
         let value: &dyn Deferred = match x.value() {
@@ -236,7 +287,106 @@ impl Graph<'_> {
                 }
             },
         );
-        Ok(self.record(out, &[x], || MaxPool { windows, winner }))
+        Ok(g.record(out, &[x], || MaxPoolBackward { windows, winner }))
+    }
+    fn settings(&self) -> Settings {
+        settings_of(self)
+    }
+}
+
+/// The mean of each window: [N, H, W, C] to [N, H', W', C].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AvgPool2d {
+    /// Height and width of a window.
+    pub size: usize,
+    /// Distance between windows.
+    pub stride: usize,
+}
+
+impl Operation for AvgPool2d {
+    fn kind(&self) -> &'static str {
+        "avg_pool2d"
+    }
+    fn title(&self) -> String {
+        format!("avg pool {0}x{0}", self.size)
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        Ok(Windows::new("avg_pool2d", x, [self.size; 2], self.stride)?.out.to_vec())
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
+        average(g, x, Windows::new("avg_pool2d", x.shape(), [self.size; 2], self.stride)?)
+    }
+    fn settings(&self) -> Settings {
+        settings_of(self)
+    }
+}
+
+/// The mean of each channel over the image: [N, H, W, C] to [N, C].
+#[derive(Debug, Clone, Copy)]
+pub struct GlobalAvgPool2d;
+
+impl GlobalAvgPool2d {
+    fn windows(x: &[usize]) -> Result<Windows> {
+        const OP: &str = "global_avg_pool2d";
+        let &[_, h, w, _] = x else { return Err(Error::shape(OP, "[N, H, W, C]", x).into()) };
+        Windows::new(OP, x, [h, w], 1)
+    }
+}
+
+impl Operation for GlobalAvgPool2d {
+    fn kind(&self) -> &'static str {
+        "global_avg_pool2d"
+    }
+    fn title(&self) -> String {
+        "global avg pool".into()
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        let [n, _, _, c] = Self::windows(x)?.out;
+        Ok(vec![n, c])
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
+        let windows = Self::windows(x.shape())?;
+        let [n, _, _, c] = windows.out;
+        let pooled = average(g, x, windows)?;
+        g.reshape(&pooled, &[n, c])
+    }
+}
+
+fn average(g: &mut Graph<'_>, x: &Var, windows: Windows) -> Result<Var> {
+    let t = x.tensor();
+    let (taps, c) = (windows.taps(), windows.input[3]);
+    let share = 1.0 / taps.len() as f32;
+    let mut out = Tensor::take(&windows.out);
+    let data = t.data();
+    map::rows(
+        out.data_mut(),
+        c,
+        #[inline(always)]
+        |first, out| {
+            for (i, out) in out.chunks_exact_mut(c).enumerate() {
+                let corner = windows.corner(first + i);
+                out.fill(0.0);
+                for tap in &taps {
+                    out.iter_mut().zip(&data[(corner + tap) * c..][..c]).for_each(|(o, x)| *o += x);
+                }
+                out.iter_mut().for_each(|o| *o *= share);
+            }
+        },
+    );
+    Ok(g.record(out, &[x], || AvgPoolBackward { windows }))
+}
+
+impl Graph<'_> {
+    /// The largest value of each window; the first one in row order wins a tie. Shapes: [N, H, W, C] to [N, H', W', C].
+    ///
+    /// # Errors
+    /// The value is no image, or the window (at most 15 x 15) does not fit.
+    pub fn max_pool2d(&mut self, x: &Var, size: usize, stride: usize) -> Result<Var> {
+        self.apply(MaxPool2d { size, stride, padding: 0 }, &[x])
     }
 
     /// [`max_pool2d`](Self::max_pool2d) of the image with `padding` rows and columns on each side that never win.
@@ -244,16 +394,7 @@ impl Graph<'_> {
     /// # Errors
     /// As there; or a window would see padding alone.
     pub fn max_pool2d_padded(&mut self, x: &Var, size: usize, stride: usize, padding: usize) -> Result<Var> {
-        if padding == 0 {
-            return self.max_pool2d(x, size, stride);
-        }
-        if padding >= size {
-            return Err(
-                Error::range("max_pool2d", "padding", format!("less than the window of {size}"), padding).into()
-            );
-        }
-        let padded = self.pad2d(x, padding, f32::NEG_INFINITY)?;
-        self.max_pool2d(&padded, size, stride)
+        self.apply(MaxPool2d { size, stride, padding }, &[x])
     }
 
     /// The mean of each window, summed in row order. Shapes: [N, H, W, C] to [N, H', W', C].
@@ -261,7 +402,7 @@ impl Graph<'_> {
     /// # Errors
     /// The value is no image, or the window does not fit.
     pub fn avg_pool2d(&mut self, x: &Var, size: usize, stride: usize) -> Result<Var> {
-        self.average("avg_pool2d", x, [size; 2], stride)
+        self.apply(AvgPool2d { size, stride }, &[x])
     }
 
     /// The mean of each channel over the whole image. Shapes: [N, H, W, C] to [N, C].
@@ -269,35 +410,7 @@ impl Graph<'_> {
     /// # Errors
     /// The value is no image.
     pub fn global_avg_pool2d(&mut self, x: &Var) -> Result<Var> {
-        const OP: &str = "global_avg_pool2d";
-        let &[n, h, w, c] = x.shape() else { return Err(Error::shape(OP, "[N, H, W, C]", x.shape()).into()) };
-        let pooled = self.average(OP, x, [h, w], 1)?;
-        self.reshape(&pooled, &[n, c])
-    }
-
-    fn average(&mut self, op: &'static str, x: &Var, size: [usize; 2], stride: usize) -> Result<Var> {
-        let t = x.tensor();
-        let windows = Windows::new(op, t.shape(), size, stride)?;
-        let (taps, c) = (windows.taps(), windows.input[3]);
-        let share = 1.0 / taps.len() as f32;
-        let mut out = Tensor::take(&windows.out);
-        let data = t.data();
-        map::rows(
-            out.data_mut(),
-            c,
-            #[inline(always)]
-            |first, out| {
-                for (i, out) in out.chunks_exact_mut(c).enumerate() {
-                    let corner = windows.corner(first + i);
-                    out.fill(0.0);
-                    for tap in &taps {
-                        out.iter_mut().zip(&data[(corner + tap) * c..][..c]).for_each(|(o, x)| *o += x);
-                    }
-                    out.iter_mut().for_each(|o| *o *= share);
-                }
-            },
-        );
-        Ok(self.record(out, &[x], || AvgPool { windows }))
+        self.apply(GlobalAvgPool2d, &[x])
     }
 }
 

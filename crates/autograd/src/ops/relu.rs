@@ -1,7 +1,8 @@
 //! `relu`.
 
-use crate::deferred::{Deferred, Gradient, Lazy, Through};
-use crate::{Backward, Cx, Grads, Graph, Result, Value, Var};
+use crate::deferred::{Deferred, Lazy};
+use crate::gradient::{Gradient, Through};
+use crate::{Backward, Cx, Grads, Graph, Operation, Result, Value, Var, exactly};
 use fixnet_tensor::{Tensor, map};
 
 /// `max(x, 0)`; a NaN stays a NaN, so that it is found.
@@ -10,17 +11,17 @@ pub(super) fn relu(x: f32) -> f32 {
     if x <= 0.0 { 0.0 } else { x }
 }
 
-struct Relu {
+struct ReluBackward {
     out: Value,
 }
 
-impl Relu {
+impl ReluBackward {
     fn through(self, d: Value) -> Through {
         Through { value: self.out, d, clip: None, plus: None, positive: true }
     }
 }
 
-impl Backward for Relu {
+impl Backward for ReluBackward {
     fn name(&self) -> &'static str {
         "relu"
     }
@@ -60,12 +61,20 @@ impl Deferred for Deferral {
     }
 }
 
-impl Graph<'_> {
-    /// `max(x, 0)`; the derivative at 0 is 0. A NaN stays a NaN, so that it is found.
-    ///
-    /// # Errors
-    /// None today; the result keeps the form of its siblings.
-    pub fn relu(&mut self, x: &Var) -> Result<Var> {
+/// `max(x, 0)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Relu;
+
+impl Operation for Relu {
+    fn kind(&self) -> &'static str {
+        "relu"
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        Ok(x.to_vec())
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
         let out = if let Value::Deferred(lazy) = x.value() {
             Value::Deferred(lazy.relu().map_or_else(|| Lazy::new(Deferral(lazy.clone())), Lazy::of))
         } else {
@@ -73,7 +82,17 @@ impl Graph<'_> {
             map::map1(x.tensor().data(), out.data_mut(), |&x| relu(x));
             Value::Float(out)
         };
-        Ok(self.record_value(out.clone(), vec![self.source(x)], || Relu { out }))
+        Ok(g.record_value(out.clone(), vec![g.source(x)], || ReluBackward { out }))
+    }
+}
+
+impl Graph<'_> {
+    /// `max(x, 0)`; the derivative at 0 is 0. A NaN stays a NaN, so that it is found.
+    ///
+    /// # Errors
+    /// None today; the result keeps the form of its siblings.
+    pub fn relu(&mut self, x: &Var) -> Result<Var> {
+        self.apply(Relu, &[x])
     }
 }
 

@@ -1,15 +1,18 @@
 //! Changes of shape: `reshape`, `flatten`, and the parameter-free shortcut of CIFAR residual networks.
 
-use crate::deferred::{self, Deferred, Gradient};
-use crate::{Backward, Cx, Grads, Graph, Result, Var};
+use crate::deferred::{self, Deferred};
+use crate::gradient::Gradient;
+use crate::stored::{Settings, settings_of};
+use crate::{Backward, Cx, Grads, Graph, Operation, Result, Var, exactly};
 use fixnet_tensor::{Error, Tensor, map};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-struct Reshape {
+struct ReshapeBackward {
     shape: Vec<usize>,
 }
 
-impl Backward for Reshape {
+impl Backward for ReshapeBackward {
     fn name(&self) -> &'static str {
         "reshape"
     }
@@ -18,12 +21,12 @@ impl Backward for Reshape {
     }
 }
 
-struct Subsample {
+struct SubsampleBackward {
     shape: [usize; 4],
     stride: usize,
 }
 
-impl Backward for Subsample {
+impl Backward for SubsampleBackward {
     fn name(&self) -> &'static str {
         "subsample"
     }
@@ -39,7 +42,7 @@ impl Backward for Subsample {
 /// The gradient of the large image: that of the small one where pixels were kept, zeros between. Mostly zeros, so it is
 /// made where it is added.
 struct Spread {
-    of: Subsample,
+    of: SubsampleBackward,
     grad: Tensor,
 }
 
@@ -48,7 +51,7 @@ impl Deferred for Spread {
         &self.of.shape
     }
     fn fill(&self, first: usize, out: &mut [f32]) {
-        let Subsample { shape: [_, h, w, c], stride } = self.of;
+        let SubsampleBackward { shape: [_, h, w, c], stride } = self.of;
         let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
         let wide = self.grad.shape()[3];
         let before = (wide - c) / 2;
@@ -73,44 +76,102 @@ impl Deferred for Spread {
     }
 }
 
-impl Graph<'_> {
-    /// The same elements under another shape.
-    ///
-    /// # Errors
-    /// The number of elements differs.
-    pub fn reshape(&mut self, x: &Var, shape: &[usize]) -> Result<Var> {
-        let from = x.shape().to_vec();
-        let out = x.tensor().reshape(shape)?;
-        Ok(self.record(out, &[x], || Reshape { shape: from }))
-    }
+/// The same elements of each image under another shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reshape {
+    /// The shape without the axis of the batch.
+    pub shape: Vec<usize>,
+}
 
-    /// [N, ...] to [N, product of the rest].
-    ///
-    /// # Errors
-    /// The value has no axis.
-    pub fn flatten(&mut self, x: &Var) -> Result<Var> {
-        let &[n, ref rest @ ..] = x.shape() else {
-            return Err(Error::shape("flatten", "at least one axis", x.shape()).into());
-        };
-        let shape = [n, rest.iter().product()];
-        self.reshape(x, &shape)
+impl Operation for Reshape {
+    fn kind(&self) -> &'static str {
+        "reshape"
     }
-
-    /// The shortcut "option A" of CIFAR residual networks: every `stride`-th pixel, with zero channels added on both
-    /// sides up to `channels`. Shapes: [N, H, W, C] to [N, H/stride, W/stride, channels], rounded up.
-    ///
-    /// # Errors
-    /// The value is no image, the stride is 0, or it has no channel or more than `channels`.
-    pub fn subsample(&mut self, x: &Var, stride: usize, channels: usize) -> Result<Var> {
-        let t = x.tensor();
-        let shape @ [n, h, w, c] = t.nhwc("subsample")?;
-        if stride == 0 || c > channels || c == 0 {
-            let expected = format!("1 to {channels} channels, stride above 0");
-            return Err(Error::shape("subsample", expected, t.shape()).into());
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        let count = |shape: &[usize]| shape.iter().fold(1u128, |n, &axis| n.saturating_mul(axis as u128));
+        match x.split_first() {
+            Some((&n, rest)) if count(rest) == count(&self.shape) => Ok([&[n], &self.shape[..]].concat()),
+            _ => Err(Error::shape("reshape", format!("as many elements per image as {:?}", self.shape), x).into()),
         }
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
+        let shape = self.output_shape(&[x.shape()])?;
+        reshape(g, x, &shape)
+    }
+    fn settings(&self) -> Settings {
+        settings_of(self)
+    }
+}
+
+fn reshape(g: &mut Graph<'_>, x: &Var, shape: &[usize]) -> Result<Var> {
+    let from = x.shape().to_vec();
+    let out = x.tensor().reshape(shape)?;
+    Ok(g.record(out, &[x], || ReshapeBackward { shape: from }))
+}
+
+/// [N, ...] to [N, product of the rest].
+#[derive(Debug, Clone, Copy)]
+pub struct Flatten;
+
+impl Operation for Flatten {
+    fn kind(&self) -> &'static str {
+        "flatten"
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        let Some((&n, rest)) = x.split_first() else {
+            return Err(Error::shape("flatten", "at least one axis", x).into());
+        };
+        Ok(vec![n, rest.iter().product()])
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
+        let shape = self.output_shape(&[x.shape()])?;
+        reshape(g, x, &shape)
+    }
+}
+
+/// Every `stride`-th pixel, with zero channels on both sides: [N, H, W, C] to [N, H / stride, W / stride, channels].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subsample {
+    /// Distance between the pixels that stay.
+    pub stride: usize,
+    /// Channels of the output.
+    pub channels: usize,
+}
+
+impl Subsample {
+    fn shapes(&self, x: &[usize]) -> Result<([usize; 4], [usize; 4])> {
+        let Self { stride, channels } = *self;
+        match *x {
+            [n, h, w, c] if stride > 0 && c <= channels && c > 0 => {
+                Ok(([n, h, w, c], [n, h.div_ceil(stride), w.div_ceil(stride), channels]))
+            }
+            [_, _, _, _] => {
+                let expected = format!("1 to {channels} channels, stride above 0");
+                Err(Error::shape("subsample", expected, x).into())
+            }
+            _ => Err(Error::shape("subsample", "[N, H, W, C]", x).into()),
+        }
+    }
+}
+
+impl Operation for Subsample {
+    fn kind(&self) -> &'static str {
+        "subsample"
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        Ok(self.shapes(x)?.1.to_vec())
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
+        let (shape @ [_, h, w, c], small @ [_, oh, ow, channels]) = self.shapes(x.shape())?;
+        let (t, stride) = (x.tensor(), self.stride);
         let before = (channels - c) / 2;
-        let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
-        let mut out = Tensor::take(&[n, oh, ow, channels]);
+        let mut out = Tensor::take(&small);
         map::rows(out.data_mut(), channels, |first, out| {
             for (i, out) in out.chunks_exact_mut(channels).enumerate() {
                 let small = first + i;
@@ -121,7 +182,83 @@ impl Graph<'_> {
                 out[before + c..].fill(0.0);
             }
         });
-        Ok(self.record(out, &[x], || Subsample { shape, stride }))
+        Ok(g.record(out, &[x], || SubsampleBackward { shape, stride }))
+    }
+    fn settings(&self) -> Settings {
+        settings_of(self)
+    }
+}
+
+/// `x · factor`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Scale {
+    /// The constant.
+    pub factor: f32,
+}
+
+struct ScaleBackward(f32);
+
+impl Backward for ScaleBackward {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+    fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
+        let mut dx = Tensor::take(grad.shape());
+        map::map1(grad.data(), dx.data_mut(), |g| g * self.0);
+        Ok(vec![Some(dx)])
+    }
+}
+
+impl Operation for Scale {
+    fn kind(&self) -> &'static str {
+        "scale"
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x] = exactly(inputs)?;
+        Ok(x.to_vec())
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x] = exactly(inputs)?;
+        let (mut out, factor) = (Tensor::take(x.shape()), self.factor);
+        map::map1(x.tensor().data(), out.data_mut(), |x| x * factor);
+        Ok(g.record(out, &[x], || ScaleBackward(factor)))
+    }
+    fn settings(&self) -> Settings {
+        settings_of(self)
+    }
+}
+
+impl Graph<'_> {
+    /// The same elements under another shape.
+    ///
+    /// # Errors
+    /// The number of elements differs; or the value is traced and the first axis is not that of the batch.
+    pub fn reshape(&mut self, x: &Var, shape: &[usize]) -> Result<Var> {
+        match shape.split_first() {
+            Some((n, rest)) if x.shape().first() == Some(n) => self.apply(Reshape { shape: rest.to_vec() }, &[x]),
+            _ if self.is_traced(x) => {
+                let expected = format!("the axis of the batch, {:?}, first", x.shape().first());
+                Err(Error::shape("reshape", expected, shape).into())
+            }
+            _ => reshape(self, x, shape),
+        }
+    }
+
+    /// [N, ...] to [N, product of the rest].
+    ///
+    /// # Errors
+    /// The value has no axis.
+    pub fn flatten(&mut self, x: &Var) -> Result<Var> {
+        self.apply(Flatten, &[x])
+    }
+
+    /// The shortcut "option A" of CIFAR residual networks: every `stride`-th pixel, with zero channels added on both
+    /// sides up to `channels`. Shapes: [N, H, W, C] to [N, H/stride, W/stride, channels], rounded up.
+    ///
+    /// # Errors
+    /// The value is no image, the stride is 0, or it has no channel or more than `channels`.
+    pub fn subsample(&mut self, x: &Var, stride: usize, channels: usize) -> Result<Var> {
+        self.apply(Subsample { stride, channels }, &[x])
     }
 
     /// Multiplies by a constant.
@@ -129,26 +266,13 @@ impl Graph<'_> {
     /// # Errors
     /// None today; the result keeps the form of its siblings.
     pub fn scale(&mut self, x: &Var, factor: f32) -> Result<Var> {
-        struct Scale(f32);
-        impl Backward for Scale {
-            fn name(&self) -> &'static str {
-                "scale"
-            }
-            fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
-                let mut dx = Tensor::take(grad.shape());
-                map::map1(grad.data(), dx.data_mut(), |g| g * self.0);
-                Ok(vec![Some(dx)])
-            }
-        }
-        let mut out = Tensor::take(x.shape());
-        map::map1(x.tensor().data(), out.data_mut(), |x| x * factor);
-        Ok(self.record(out, &[x], || Scale(factor)))
+        self.apply(Scale { factor }, &[x])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Spread, Subsample};
+    use super::{Spread, SubsampleBackward};
     use crate::check::{gradient_error, sample};
     use crate::deferred::{self, Deferred};
     use crate::{Graph, Store};
@@ -163,7 +287,8 @@ mod tests {
 
     #[test]
     fn the_shortcuts_gradient_is_the_same_in_pieces() {
-        let spread = Spread { of: Subsample { shape: [2, 5, 4, 3], stride: 2 }, grad: sample(&[2, 3, 2, 8], 1) };
+        let spread =
+            Spread { of: SubsampleBackward { shape: [2, 5, 4, 3], stride: 2 }, grad: sample(&[2, 3, 2, 8], 1) };
         let whole = deferred::write(&spread);
         for length in [1, 2, 5, 7, 13, 60] {
             let mut pieces = vec![9.0; whole.len()];

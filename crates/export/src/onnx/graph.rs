@@ -128,14 +128,14 @@ impl Graph {
         self.constant(name, shape, ty, &raw)
     }
 
-    /// The encoded graph with one input and one output.
-    pub(super) fn finish(self, name: &str, input: (&str, &[Axis]), output: (&str, &[Axis])) -> Message {
+    /// The encoded graph with one input and its outputs.
+    pub(super) fn finish(self, name: &str, input: (&str, &[Axis]), outputs: &[(String, Vec<Axis>)]) -> Message {
         Message::default()
             .each(&self.nodes, |m, n| m.message(1, n))
             .text(2, name)
             .each(&self.constants, |m, c| m.message(5, c))
             .message(11, &value(input))
-            .message(12, &value(output))
+            .each(outputs, |m, (name, axes)| m.message(12, &value((name, axes))))
     }
 }
 

@@ -1,12 +1,15 @@
 //! What an ONNX file says, read back by its field numbers and held to the plan: types, levels, ranges. What a runtime makes
 //! of it is checked by `scripts/onnx/run`.
 
+use super::writer::oihw;
 use super::*;
 use crate::proto::wire::fields;
 use fixnet_autograd::Store;
 use fixnet_nn::Layer;
 use fixnet_nn::models::{ModelSpec, build};
-use fixnet_quant::{QuantConfig, Scheme};
+use fixnet_nn::plan::Node;
+use fixnet_quant::{FixedConv2d, FixedLinear, FixedProduct, QuantConfig, Scheme};
+use fixnet_tensor::Range;
 
 #[test]
 fn weights_change_their_order() {
@@ -35,6 +38,12 @@ fn a_file_that_cannot_be_written_is_named() {
     let plan = Plan::of(&net, &mut store, &[8, 8, 1]).unwrap();
     let e = save(Path::new("/nowhere/x.onnx"), &plan, &Options::default()).unwrap_err().to_string();
     assert!(e.starts_with("/nowhere/x.onnx"), "{e}");
+}
+
+/// The quantized product of a node, if it is one.
+fn product_of(node: &Node) -> Option<&FixedProduct> {
+    let conv = node.get::<FixedConv2d>().map(|op| &op.product);
+    conv.or_else(|| node.get::<FixedLinear>().map(|op| &op.product))
 }
 
 /// A constant of a file: its type and its numbers.
@@ -178,7 +187,7 @@ fn every_form_has_the_levels_of_the_plan_and_keeps_inputs_in_their_range() {
                 let file = File::read(&bytes);
                 file.check_factors();
                 for node in plan.nodes() {
-                    if let Some(Weight::Quantized(product)) = &node.numbers().weight {
+                    if let Some(product) = product_of(node) {
                         file.check_product(node.name(), product, form);
                         let input = product.input().range;
                         ranges.insert((input.min(), input.max()));

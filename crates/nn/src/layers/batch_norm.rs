@@ -1,7 +1,6 @@
 //! `BatchNorm2d`: normalization of each channel, of images [N, H, W, C] and of features [N, C] alike.
 
 use super::Layer;
-use crate::plan::{Edge, Numbers, Op, Tracer};
 use fixnet_autograd::ops::{BatchNorm, RunningStats};
 use fixnet_autograd::{Graph, Group, Result, Store, Var};
 use fixnet_tensor::Tensor;
@@ -33,11 +32,5 @@ impl BatchNorm2d {
 impl Layer for BatchNorm2d {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.batch_norm(x, &self.op).map_err(|e| e.in_layer(&self.name))
-    }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        t.store().owns(self.op.stats).map_err(|e| e.in_layer(&self.name))?;
-        let norm = Some(self.op.fixed(t.store()));
-        t.push(&self.name, Op::BatchNorm, &[x], Numbers { norm, ..Numbers::default() })
     }
 }

@@ -1,7 +1,6 @@
 //! `Conv2d`: a convolution, in floats or quantized.
 
 use super::Layer;
-use crate::plan::{Edge, Numbers, Op, Tracer, Weight};
 use fixnet_autograd::{Error, Graph, Group, ParamId, Result, Store, Var};
 use fixnet_quant::{Precision, QConv2d, QuantConfig};
 use fixnet_tensor::{Tensor, Window};
@@ -104,35 +103,19 @@ impl Layer for Conv2d {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         let named = |e: Error| e.in_layer(&self.name);
         g.store().owns(self.weight).map_err(named)?;
-        let y = match &self.quantized {
-            Some(op) => op.forward(g, x)?,
-            None => {
+        let bias = self.bias.map(|bias| g.param(bias));
+        match (&self.quantized, &bias) {
+            (Some(op), None) => op.forward(g, x),
+            (Some(op), Some(bias)) => op.forward_biased(g, x, bias),
+            (None, bias) => {
                 let w = g.param(self.weight);
-                g.conv2d(x, &w, self.window).map_err(named)?
+                let y = match bias {
+                    Some(bias) => g.conv2d_biased(x, &w, bias, self.window),
+                    None => g.conv2d(x, &w, self.window),
+                };
+                y.map_err(named)
             }
-        };
-        match self.bias {
-            Some(bias) => {
-                let bias = g.param(bias);
-                g.add_bias(&y, &bias).map_err(named)
-            }
-            None => Ok(y),
         }
-    }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        t.store().owns(self.weight).map_err(|e| e.in_layer(&self.name))?;
-        let weight = match &self.quantized {
-            Some(op) => Weight::Quantized(op.fixed(t.store())?),
-            None => Weight::Float(t.store().param(self.weight).value.clone()),
-        };
-        let bias = self.bias.map(|bias| t.store().param(bias).value.clone());
-        t.push(
-            &self.name,
-            Op::Conv2d { window: self.window },
-            &[x],
-            Numbers { weight: Some(weight), bias, ..Numbers::default() },
-        )
     }
 }
 

@@ -1,7 +1,6 @@
 //! `Linear`: a fully connected layer with a bias, in floats or quantized.
 
 use super::Layer;
-use crate::plan::{Edge, Numbers, Op, Tracer, Weight};
 use fixnet_autograd::{Graph, Group, ParamId, Result, Store, Var};
 use fixnet_quant::{Precision, QLinear, QuantConfig};
 use fixnet_tensor::Tensor;
@@ -59,24 +58,13 @@ impl Linear {
 impl Layer for Linear {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.store().owns(self.weight).map_err(|e| e.in_layer(&self.name))?;
-        let y = match &self.quantized {
-            Some(op) => op.forward(g, x)?,
+        let bias = g.param(self.bias);
+        match &self.quantized {
+            Some(op) => op.forward_biased(g, x, &bias),
             None => {
                 let w = g.param(self.weight);
-                g.linear(x, &w).map_err(|e| e.in_layer(&self.name))?
+                g.linear_biased(x, &w, &bias).map_err(|e| e.in_layer(&self.name))
             }
-        };
-        let bias = g.param(self.bias);
-        g.add_bias(&y, &bias).map_err(|e| e.in_layer(&self.name))
-    }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        t.store().owns(self.weight).map_err(|e| e.in_layer(&self.name))?;
-        let weight = match &self.quantized {
-            Some(op) => Weight::Quantized(op.fixed(t.store())?),
-            None => Weight::Float(t.store().param(self.weight).value.clone()),
-        };
-        let bias = Some(t.store().param(self.bias).value.clone());
-        t.push(&self.name, Op::Linear, &[x], Numbers { weight: Some(weight), bias, ..Numbers::default() })
+        }
     }
 }

@@ -13,25 +13,18 @@ pub use linear::Linear;
 pub use residual::{BasicBlock, Bottleneck, Residual};
 pub use simple::{AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d, PixelShuffle, Relu};
 
-use crate::plan::{Edge, Tracer};
 use fixnet_autograd::{Graph, Result, Var};
 
 /// A part of a model: from one value to the next.
+///
+/// A layer made of the graph's operations is summarized, packed and exported like those here: a
+/// [`Plan`](crate::plan::Plan) is traced from [`forward`](Self::forward).
 pub trait Layer: Send + Sync {
     /// Records the layer on the graph and returns its output.
     ///
     /// # Errors
     /// The input does not fit; the error names the layer or operation.
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var>;
-
-    /// Describes to `t` what the layer computes in evaluation, for summaries and exports; returns its output. A layer
-    /// that leaves this out shows in summaries by the name of its type, and cannot be exported.
-    ///
-    /// # Errors
-    /// The input does not fit; the error names the layer or operation.
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        t.opaque(self, x)
-    }
 }
 
 /// Layers one after the other.
@@ -79,9 +72,5 @@ impl Sequential {
 impl Layer for Sequential {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(g, &x))
-    }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        self.layers.iter().try_fold(x, |x, layer| layer.describe(t, x))
     }
 }

@@ -2,7 +2,6 @@
 //! skip around them.
 
 use super::{BatchNorm2d, Conv2d, Layer, Sequential};
-use crate::plan::{Edge, Op, Tracer};
 use fixnet_autograd::{Graph, Result, Store, Var};
 use fixnet_quant::QuantConfig;
 
@@ -84,24 +83,6 @@ impl Layer for BasicBlock {
         let y = g.add(&y, &shortcut)?;
         g.relu(&y)
     }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        let y = self.conv1.describe(t, x)?;
-        let y = self.bn1.describe(t, y)?;
-        let y = t.apply(Op::Relu, y)?;
-        let y = self.conv2.describe(t, y)?;
-        let y = self.bn2.describe(t, y)?;
-        let shortcut = match &self.projection {
-            Some((conv, bn)) => {
-                let projected = conv.describe(t, x)?;
-                bn.describe(t, projected)?
-            }
-            None if self.keeps_size() => x,
-            None => t.apply(Op::Subsample { stride: self.stride, channels: self.channels[1] }, x)?,
-        };
-        let y = t.add(y, shortcut)?;
-        t.apply(Op::Relu, y)
-    }
 }
 
 /// `relu(bn(conv 1x1(relu(bn(conv 3x3(relu(bn(conv 1x1(x)))))))) + shortcut(x))`, the block of deep residual networks. The
@@ -161,24 +142,6 @@ impl Layer for Bottleneck {
         let y = g.add(&y, &shortcut)?;
         g.relu(&y)
     }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        let mut y = x;
-        for (i, (conv, bn)) in self.path.iter().enumerate() {
-            y = if i > 0 { t.apply(Op::Relu, y)? } else { y };
-            y = conv.describe(t, y)?;
-            y = bn.describe(t, y)?;
-        }
-        let shortcut = match &self.shortcut {
-            Some((conv, bn)) => {
-                let projected = conv.describe(t, x)?;
-                bn.describe(t, projected)?
-            }
-            None => x,
-        };
-        let y = t.add(y, shortcut)?;
-        t.apply(Op::Relu, y)
-    }
 }
 
 /// `x + layers(x)`: a skip around layers that keep the shape.
@@ -188,10 +151,5 @@ impl Layer for Residual {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         let y = self.0.forward(g, x)?;
         g.add(&y, x)
-    }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        let y = self.0.describe(t, x)?;
-        t.add(y, x)
     }
 }

@@ -1,7 +1,6 @@
 //! Layers without parameters.
 
 use super::Layer;
-use crate::plan::{Edge, Op, Tracer};
 use fixnet_autograd::{Graph, Result, Var};
 
 /// `max(x, 0)`.
@@ -11,10 +10,6 @@ pub struct Relu;
 impl Layer for Relu {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.relu(x)
-    }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        t.apply(Op::Relu, x)
     }
 }
 
@@ -26,10 +21,6 @@ impl Layer for Flatten {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.flatten(x)
     }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        t.apply(Op::Flatten, x)
-    }
 }
 
 /// The mean of each channel over the image: [N, H, W, C] to [N, C].
@@ -39,10 +30,6 @@ pub struct GlobalAvgPool2d;
 impl Layer for GlobalAvgPool2d {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.global_avg_pool2d(x)
-    }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        t.apply(Op::GlobalAvgPool2d, x)
     }
 }
 
@@ -61,10 +48,6 @@ impl Layer for MaxPool2d {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.max_pool2d_padded(x, self.size, self.stride, self.padding)
     }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        t.apply(Op::MaxPool2d { size: self.size, stride: self.stride, padding: self.padding }, x)
-    }
 }
 
 /// The mean of each window of `size`, every `stride`.
@@ -80,10 +63,6 @@ impl Layer for AvgPool2d {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.avg_pool2d(x, self.size, self.stride)
     }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        t.apply(Op::AvgPool2d { size: self.size, stride: self.stride }, x)
-    }
 }
 
 /// Each group of `factor`² channels becomes a square of pixels: [N, H, W, C·factor²] to [N, H·factor, W·factor, C].
@@ -96,9 +75,5 @@ pub struct PixelShuffle {
 impl Layer for PixelShuffle {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.pixel_shuffle(x, self.factor)
-    }
-
-    fn describe(&self, t: &mut Tracer<'_>, x: Edge) -> Result<Edge> {
-        t.apply(Op::PixelShuffle { factor: self.factor }, x)
     }
 }

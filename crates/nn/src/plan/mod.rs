@@ -1,34 +1,35 @@
 //! `Plan`: a network as a list of operations with their numbers, with no layers and no store behind it.
 //!
-//! Every [`Layer`] can describe itself to a [`Tracer`], which notes the operations, checks and infers their
-//! shapes and takes the numbers as they are. One list then serves whoever must look into a network: the table of
+//! A plan is traced: [`Plan::of`] runs a network once on a [`Graph`] that notes the operations, with their shapes and the
+//! numbers as they are, and computes nothing. One list then serves whoever must look into a network: the table of
 //! [`Plan::summary`], the exporters, and [`Plan::run`], which computes what the layers compute in evaluation, bit for
 //! bit, also where the list was read from a file.
 
-mod op;
 mod summary;
 
-pub use op::{Node, Numbers, Op, Weight};
+pub use fixnet_autograd::{Node, Operand};
 pub use summary::{Row, Summary};
 
 use crate::{Layer, Result};
-use fixnet_autograd::{self as autograd, Error, Graph, Store, Var};
+use fixnet_autograd::{self as autograd, Error, Graph, Operation, Store, Trace, Var};
 use fixnet_data::Normalize;
 use fixnet_tensor::{Budget, Tensor};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-/// The address of a value in a plan: the output of the node of this index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Edge(usize);
+/// The name of the output of a network that has one.
+pub const OUTPUT: &str = "output";
 
-impl Edge {
+/// An output of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The name, unique in the plan.
+    pub name: String,
     /// The index of the node that gives it.
-    pub fn index(self) -> usize {
-        self.0
-    }
+    pub node: usize,
 }
 
-/// A network in evaluation: operations in an order in which each comes after those that it reads.
+/// A network in evaluation: operations in an order in which each comes after those that it reads, and named outputs.
 ///
 /// ```
 /// use fixnet_autograd::Store;
@@ -41,61 +42,92 @@ impl Edge {
 /// assert_eq!(plan.summary().parameters(), 8 * 16 + 16);
 /// # Ok::<(), fixnet_nn::Error>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Plan {
-    nodes: Vec<Node>,
+    trace: Trace,
+    outputs: Vec<Output>,
     normalize: Option<Normalize>,
     class_names: Option<Vec<String>>,
 }
 
 impl Plan {
-    /// The plan of `net` for values of `input` = `[H, W, C]` or `[F]`, without the axis of the batch. It shares the numbers
-    /// with the store as long as neither changes.
+    /// Traces `net` for values of `input` = `[H, W, C]` or `[F]`, without the axis of the batch. The plan has one output, called
+    /// [`OUTPUT`], and shares the numbers with the store as long as neither changes.
     ///
     /// # Errors
-    /// An input of this shape does not fit the layers.
+    /// An input of this shape does not fit the layers, or the output does not depend on it.
     pub fn of(net: &dyn Layer, store: &mut Store, input: &[usize]) -> Result<Self> {
-        let mut tracer = Tracer { store, plan: Self::with_input(input) };
-        net.describe(&mut tracer, Edge(0))?;
-        Ok(tracer.plan)
+        Self::trace(store, input, |g, x| Ok(vec![(OUTPUT.into(), net.forward(g, x)?)]))
     }
 
-    /// A plan that has only its input, for values of `shape` = `[H, W, C]` or `[F]`.
+    /// Traces a network with several outputs: `forward` records it and returns each output with its name.
+    ///
+    /// ```
+    /// use fixnet_autograd::Store;
+    /// use fixnet_nn::Layer;
+    /// use fixnet_nn::layers::{Linear, Relu};
+    /// use fixnet_nn::plan::Plan;
+    /// use fixnet_tensor::Tensor;
+    /// let mut store = Store::seeded(1);
+    /// let fc = Linear::new(&mut store, "fc", 8, 16)?;
+    /// let plan = Plan::trace(&mut store, &[8], |g, x| {
+    ///     let logits = fc.forward(g, x)?;
+    ///     let positive = Relu.forward(g, &logits)?;
+    ///     Ok(vec![("logits".into(), logits), ("positive".into(), positive)])
+    /// })?;
+    /// let outputs = plan.run(Tensor::zeros(&[2, 8]))?;
+    /// assert_eq!(outputs.get("positive").unwrap().shape(), [2, 16]);
+    /// # Ok::<(), fixnet_nn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `forward`; there is no output, one does not depend on the input, or two have one name.
+    pub fn trace(
+        store: &mut Store,
+        input: &[usize],
+        forward: impl FnOnce(&mut Graph<'_>, &Var) -> autograd::Result<Vec<(String, Var)>>,
+    ) -> Result<Self> {
+        // The lengths are checked before a batch of them is thought of.
+        Budget::ARRAY.clone().claim("the input of a network", input, size_of::<f32>())?;
+        let (mut g, x) = Graph::trace(store, input);
+        let (names, values): (Vec<String>, Vec<Var>) = forward(&mut g, &x)?.into_iter().unzip();
+        drop(x);
+        let (trace, nodes) = g.finish(&values.iter().collect::<Vec<_>>())?;
+        let plan = Self { trace, outputs: Vec::new(), normalize: None, class_names: None };
+        let outputs = names.into_iter().zip(nodes).map(|(name, node)| Output { name, node });
+        Ok(plan.with_outputs(outputs.collect())?)
+    }
+
+    /// A plan that has only its input, for values of `shape` = `[H, W, C]` or `[F]`. The last operation gives its output.
     pub fn with_input(shape: &[usize]) -> Self {
-        let numbers = Numbers::default();
-        let input = Node { name: "input".into(), op: Op::Input, inputs: Vec::new(), shape: shape.to_vec(), numbers };
-        Self { nodes: vec![input], normalize: None, class_names: None }
+        let outputs = vec![Output { name: OUTPUT.into(), node: 0 }];
+        Self { trace: Trace::new(shape), outputs, normalize: None, class_names: None }
     }
 
-    /// Adds an operation on values that are there; its output becomes that of the plan.
+    /// Adds an operation on values that are there, and returns the index of its node. It becomes the output of the plan.
     ///
     /// # Errors
-    /// An input is not there, numbers are missing, or shapes do not fit each other or memory; the error names the layer.
-    pub fn push(&mut self, name: &str, op: Op, inputs: &[Edge], numbers: Numbers) -> autograd::Result<Edge> {
-        let named = |e: Error| if name.is_empty() { e } else { e.in_layer(name) };
-        let shapes = inputs.iter().map(|e| self.nodes.get(e.0).map(|n| n.shape.as_slice()));
-        let Some(shapes) = shapes.collect::<Option<Vec<_>>>() else {
-            let found = format!("{:?}", inputs.iter().map(|e| e.0).collect::<Vec<_>>());
-            return Err(named(Error::setting("inputs of an operation", format!("below {}", self.nodes.len()), found)));
-        };
-        // No product of lengths wraps, in shapes that follow from these either.
-        let claim = |shape: &[usize]| Budget::ARRAY.clone().claim("a value of the network", shape, size_of::<f32>());
-        shapes.iter().try_for_each(|shape| claim(shape).map(drop)).map_err(|e| named(e.into()))?;
-        let shape = op.output_shape(&shapes, &numbers).map_err(named)?;
-        claim(&shape).map_err(|e| named(e.into()))?;
-        let inputs = inputs.iter().map(|e| e.0).collect();
-        self.nodes.push(Node { name: name.to_string(), op, inputs, shape, numbers });
-        Ok(Edge(self.nodes.len() - 1))
+    /// An operand is not there, or shapes do not fit each other or memory; the error names the layer.
+    pub fn push(&mut self, name: &str, op: Arc<dyn Operation>, operands: Vec<Operand>) -> autograd::Result<usize> {
+        let node = self.trace.push(name, op, operands)?;
+        self.outputs = vec![Output { name: OUTPUT.into(), node }];
+        Ok(node)
     }
 
-    /// The value that node `index` gives.
+    /// Sets the outputs.
     ///
     /// # Errors
-    /// There is no such node.
-    pub fn edge(&self, index: usize) -> autograd::Result<Edge> {
-        match index < self.nodes.len() {
-            true => Ok(Edge(index)),
-            false => Err(Error::setting("a value of a plan", format!("below {}", self.nodes.len()), index)),
+    /// There is none, two have one name, or a node is not there.
+    pub fn with_outputs(self, outputs: Vec<Output>) -> autograd::Result<Self> {
+        let names: BTreeSet<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
+        if outputs.is_empty() || names.len() < outputs.len() {
+            let found = format!("{:?}", outputs.iter().map(|o| &o.name).collect::<Vec<_>>());
+            return Err(Error::setting("outputs of a plan", "at least one, each with a name of its own", found));
+        }
+        let count = self.trace.nodes().len();
+        match outputs.iter().find(|o| o.node >= count) {
+            Some(odd) => Err(Error::setting("the node of an output", format!("below {count}"), odd.node)),
+            None => Ok(Self { outputs, ..self }),
         }
     }
 
@@ -127,32 +159,37 @@ impl Plan {
         self.class_names.as_deref()
     }
 
-    /// The operations; the first is the input, the last gives the output.
+    /// Returns the operations; the first is the input.
     pub fn nodes(&self) -> &[Node] {
-        &self.nodes
+        self.trace.nodes()
     }
 
-    /// The lengths of the input's axes without that of the batch.
+    /// Returns the outputs, at least one.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// Returns the lengths of the input's axes without that of the batch.
     pub fn input_shape(&self) -> &[usize] {
-        self.nodes.first().map_or(&[], |n| &n.shape)
+        self.nodes().first().map_or(&[], |n| n.shape())
     }
 
-    /// The lengths of the output's axes without that of the batch.
+    /// Returns the lengths of the first output's axes without that of the batch.
     pub fn output_shape(&self) -> &[usize] {
-        self.nodes.last().map_or(&[], |n| &n.shape)
+        self.outputs.first().and_then(|o| self.nodes().get(o.node)).map_or(&[], |n| n.shape())
     }
 
     /// The most bytes that values take at a time while one image is evaluated, written out as floats.
     pub fn memory(&self) -> u128 {
         let bytes =
-            |node: &Node| node.shape.iter().fold(size_of::<f32>() as u128, |n, &axis| n.saturating_mul(axis as u128));
+            |node: &Node| node.shape().iter().fold(size_of::<f32>() as u128, |n, &axis| n.saturating_mul(axis as u128));
         let last_use = self.last_use();
         let (mut held, mut most) = (0u128, 0);
-        for (i, node) in self.nodes.iter().enumerate() {
+        for (i, node) in self.nodes().iter().enumerate() {
             held = held.saturating_add(bytes(node));
             most = held.max(most);
-            let done: BTreeSet<usize> = node.inputs.iter().copied().filter(|&k| last_use[k] == i).collect();
-            held = done.iter().fold(held, |held, &k| held.saturating_sub(bytes(&self.nodes[k])));
+            let done: BTreeSet<usize> = node.inputs().into_iter().filter(|&k| last_use[k] == i).collect();
+            held = done.iter().fold(held, |held, &k| held.saturating_sub(bytes(&self.nodes()[k])));
         }
         most
     }
@@ -164,12 +201,13 @@ impl Plan {
         usize::try_from(fit).unwrap_or(most).clamp(1, most.max(1))
     }
 
-    /// The last node that reads each one; itself, if none does.
+    /// The last node that reads each one; itself, if none does, and beyond the last for outputs.
     fn last_use(&self) -> Vec<usize> {
-        let mut last_use: Vec<usize> = (0..self.nodes.len()).collect();
-        for (i, node) in self.nodes.iter().enumerate() {
-            node.inputs.iter().for_each(|&input| last_use[input] = i);
+        let mut last_use: Vec<usize> = (0..self.nodes().len()).collect();
+        for (i, node) in self.nodes().iter().enumerate() {
+            node.inputs().into_iter().for_each(|input| last_use[input] = i);
         }
+        self.outputs.iter().for_each(|o| last_use[o.node] = self.nodes().len());
         last_use
     }
 
@@ -183,19 +221,22 @@ impl Plan {
     /// values.
     ///
     /// # Errors
-    /// The shape is another one; no batch has set the scale of a quantizer; or a layer did not describe itself.
-    pub fn run(&self, x: Tensor) -> Result<Tensor> {
+    /// The shape is another one; no batch has set the scale of a quantizer; or a layer computes by itself, without the
+    /// graph's operations.
+    pub fn run(&self, x: Tensor) -> Result<Outputs> {
         let mut store = Store::seeded(0);
         let mut g = Graph::eval(&mut store);
         let x = g.input(x);
-        Ok(self.forward(&mut g, &x)?.tensor())
+        let values = self.apply(&mut g, &x)?;
+        let names = self.outputs.iter().map(|o| o.name.clone());
+        Ok(Outputs(names.zip(values.into_iter().map(|v| v.tensor())).collect()))
     }
-}
 
-/// A layer that is as it is: training moves none of its numbers. It is for evaluation: no gradient passes its
-/// normalizations and quantized products. Its input is that of [`Plan::run`].
-impl Layer for Plan {
-    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> autograd::Result<Var> {
+    /// Records the operations on a graph and returns the outputs in their order.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn apply(&self, g: &mut Graph<'_>, x: &Var) -> autograd::Result<Vec<Var>> {
         if x.shape().is_empty() || x.shape()[1..] != *self.input_shape() {
             let expected = format!("a batch of {:?}", self.input_shape());
             return Err(fixnet_tensor::Error::shape("input", expected, x.shape()).into());
@@ -206,71 +247,53 @@ impl Layer for Plan {
             None => x.clone(),
         };
         let mut values: Vec<Option<Var>> = vec![Some(input)];
-        for (i, node) in self.nodes.iter().enumerate().skip(1) {
-            let inputs: Vec<&Var> = node.inputs.iter().filter_map(|&k| values[k].as_ref()).collect();
-            let y = node.op.compute(g, &inputs, &node.numbers);
-            values.push(Some(y.map_err(|e| if node.name.is_empty() { e } else { e.in_layer(&node.name) })?));
-            for &k in node.inputs.iter().filter(|&&k| last_use[k] == i) {
+        for (i, node) in self.nodes().iter().enumerate().skip(1) {
+            let operand = |o: &Operand| match o {
+                Operand::Node(k) => values[*k].clone().expect("a value is kept until it is last read"),
+                Operand::Constant(t) => g.input(t.clone()),
+            };
+            let operands: Vec<Var> = node.operands().iter().map(operand).collect();
+            let y = g.apply_shared(node.name(), node.op(), &operands.iter().collect::<Vec<_>>());
+            values.push(Some(y.map_err(|e| if node.name().is_empty() { e } else { e.in_layer(node.name()) })?));
+            for k in node.inputs().into_iter().filter(|&k| last_use[k] == i) {
                 values[k] = None;
             }
         }
-        Ok(values.pop().flatten().expect("the last value is kept: none reads it"))
+        Ok(self.outputs.iter().map(|o| values[o.node].clone().expect("an output is kept")).collect())
     }
 }
 
-/// What layers describe themselves to: the plan so far, and the store that has their numbers.
-pub struct Tracer<'a> {
-    store: &'a mut Store,
-    plan: Plan,
+/// The outputs of a plan by name.
+#[derive(Debug, Clone)]
+pub struct Outputs(Vec<(String, Tensor)>);
+
+impl Outputs {
+    /// Returns the output of a name, if there is one.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
+
+    /// Returns the first output, or the only one.
+    pub fn first(&self) -> &Tensor {
+        &self.0[0].1
+    }
+
+    /// Returns the first output, or the only one, and drops the others.
+    pub fn into_first(mut self) -> Tensor {
+        self.0.swap_remove(0).1
+    }
+
+    /// Goes through the outputs and their names in the plan's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.0.iter().map(|(name, t)| (name.as_str(), t))
+    }
 }
 
-impl Tracer<'_> {
-    /// The store of the network.
-    pub fn store(&mut self) -> &mut Store {
-        self.store
-    }
-
-    /// The shape of a value without the axis of the batch.
-    pub fn shape(&self, edge: Edge) -> &[usize] {
-        &self.plan.nodes[edge.0].shape
-    }
-
-    /// As [`Plan::push`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn push(&mut self, name: &str, op: Op, inputs: &[Edge], numbers: Numbers) -> autograd::Result<Edge> {
-        self.plan.push(name, op, inputs, numbers)
-    }
-
-    /// An operation without numbers of one input.
-    ///
-    /// # Errors
-    /// As [`push`](Self::push).
-    pub fn apply(&mut self, op: Op, x: Edge) -> autograd::Result<Edge> {
-        self.push("", op, &[x], Numbers::default())
-    }
-
-    /// `x + y`.
-    ///
-    /// # Errors
-    /// As [`push`](Self::push).
-    pub fn add(&mut self, x: Edge, y: Edge) -> autograd::Result<Edge> {
-        self.push("", Op::Add, &[x, y], Numbers::default())
-    }
-
-    /// A layer of which nothing is known but what it makes of a zero input: it shows in a summary, and that is all.
-    ///
-    /// # Errors
-    /// The input does not fit the layer.
-    pub fn opaque<L: Layer + ?Sized>(&mut self, layer: &L, x: Edge) -> autograd::Result<Edge> {
-        let batch = [&[1], self.shape(x)].concat();
-        let mut g = Graph::eval(self.store);
-        let zero = g.input(Tensor::zeros(&batch));
-        let shape = layer.forward(&mut g, &zero)?.shape()[1..].to_vec();
-        let path = std::any::type_name::<L>();
-        let kind = path.split('<').next().and_then(|p| p.rsplit("::").next()).unwrap_or(path).to_string();
-        self.apply(Op::Opaque { kind, shape }, x)
+/// A layer that is as it is: training moves none of its numbers. It is for evaluation: no gradient passes its
+/// normalizations and quantized products. Its input is that of [`Plan::run`], its output the first of the plan.
+impl Layer for Plan {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> autograd::Result<Var> {
+        Ok(self.apply(g, x)?.swap_remove(0))
     }
 }
 

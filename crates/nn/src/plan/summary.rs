@@ -1,6 +1,6 @@
 //! The table of a network's layers: what each gives, how many parameters it has, in how many bits, and what it costs.
 
-use super::{Node, Op, Plan, Weight};
+use super::{Node, Plan};
 use std::fmt;
 
 /// One line of a [`Summary`].
@@ -29,47 +29,17 @@ pub struct Summary {
     pub packed_bytes: usize,
 }
 
-impl Op {
-    /// The name of the operation, as messages and tables have it.
-    pub fn kind(&self) -> String {
-        match self {
-            Self::Input => "input".into(),
-            Self::Conv2d { .. } => "conv2d".into(),
-            Self::Linear => "linear".into(),
-            Self::BatchNorm => "batch norm".into(),
-            Self::Relu => "relu".into(),
-            Self::Add => "add".into(),
-            Self::MaxPool2d { size, .. } => format!("max pool {size}x{size}"),
-            Self::AvgPool2d { size, .. } => format!("avg pool {size}x{size}"),
-            Self::GlobalAvgPool2d => "global avg pool".into(),
-            Self::Flatten => "flatten".into(),
-            Self::Subsample { .. } => "subsample".into(),
-            Self::PixelShuffle { .. } => "pixel shuffle".into(),
-            Self::Opaque { kind, .. } => kind.clone(),
-        }
-    }
-}
-
 fn row(node: &Node) -> (Row, usize) {
-    let numbers = node.numbers();
-    let weights: usize = numbers.weight.as_ref().map_or(0, |w| w.shape().iter().product());
-    let others = numbers.bias.as_ref().map_or(0, |b| b.len()) + numbers.norm.as_ref().map_or(0, |n| 2 * n.weight.len());
-    let (bits, width) = match &numbers.weight {
-        Some(Weight::Quantized(p)) => (Some(p.precision().to_string()), p.weight().range().bits().into()),
-        Some(Weight::Float(_)) => (Some("32/32/32".into()), 32),
-        None => (None, 32),
-    };
-    // Each pixel of the output is a product with the whole weight.
-    let pixels: usize = node.shape().split_last().map_or(0, |(_, pixels)| pixels.iter().product());
+    let (op, parameters) = (node.op(), node.parameters());
     let row = Row {
         name: node.name().into(),
-        kind: node.op().kind(),
+        kind: op.title(),
         shape: node.shape().to_vec(),
-        parameters: weights + others,
-        bits,
-        macs: (pixels * weights) as u64,
+        parameters: parameters.iter().map(|p| p.count()).sum(),
+        bits: op.precision(),
+        macs: op.macs(&parameters, node.shape()),
     };
-    (row, (weights * width).div_ceil(8) + 4 * others)
+    (row, parameters.iter().map(|p| p.bytes()).sum())
 }
 
 impl Summary {

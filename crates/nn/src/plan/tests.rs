@@ -34,7 +34,7 @@ fn layers_and_plan_agree(net: &Sequential, store: &mut Store, input: &[usize]) {
     let mut g = Graph::eval(store);
     let v = g.input(x.clone());
     let expected = net.forward(&mut g, &v).unwrap().tensor();
-    let found = plan.run(x).unwrap();
+    let found = plan.run(x).unwrap().into_first();
     assert_eq!(found.shape(), expected.shape());
     assert_eq!(found.shape()[1..], *plan.output_shape());
     assert!(found.data().iter().zip(expected.data()).all(|(a, b)| a.to_bits() == b.to_bits()));
@@ -75,11 +75,11 @@ fn a_plan_applies_its_own_normalization_once() {
     let plan = Plan::of(&net, &mut store, &[2, 2, 2]).unwrap();
     let normalize = Normalize::new(vec![0.3, 0.6], vec![0.7, 0.2]).unwrap();
     let raw = Tensor::from_vec(&[2, 2, 2, 2], (0..16).map(|v| v as f32 / 15.0).collect()).unwrap();
-    let expected = plan.run(normalize.apply(&raw).unwrap()).unwrap();
+    let expected = plan.run(normalize.apply(&raw).unwrap()).unwrap().into_first();
     let whole = plan.clone().normalized(normalize);
     let bits = |t: &Tensor| t.data().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&whole.run(raw.clone()).unwrap()), bits(&expected));
-    assert_ne!(bits(&plan.run(raw.clone()).unwrap()), bits(&expected));
+    assert_eq!(bits(whole.run(raw.clone()).unwrap().first()), bits(&expected));
+    assert_ne!(bits(plan.run(raw.clone()).unwrap().first()), bits(&expected));
     // As a layer it takes the same input.
     let mut g = Graph::eval(&mut store);
     let x = g.input(raw);
@@ -105,21 +105,105 @@ fn grouped_convolutions_and_every_pooling_are_described() {
     layers_and_plan_agree(&net, &mut store, &[8, 12, 4]);
 }
 
+/// `(x · 0.5 + shift) · mask`, of the graph's operations and a parameter.
+struct Own {
+    shift: fixnet_autograd::ParamId,
+}
+
+impl Layer for Own {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> fixnet_autograd::Result<Var> {
+        let shift = g.param(self.shift);
+        // What depends on parameters alone is a constant of the plan.
+        let twice = g.scale(&shift, 2.0)?;
+        let half = g.scale(x, 0.5)?;
+        let y = g.add_bias(&half, &shift)?;
+        g.add_bias(&y, &twice)
+    }
+}
+
 #[test]
-fn a_layer_of_ones_own_shows_in_the_table() {
+fn a_layer_of_graph_operations_is_traced_like_any_other() {
+    let mut store = Store::seeded(1);
+    let shift = store.add("own.shift", fixnet_autograd::Group::Offset, sample(&[16], 2)).unwrap();
+    let net = Sequential::new().push(Linear::new(&mut store, "fc1", 8, 16).unwrap()).push(Own { shift });
+    layers_and_plan_agree(&net, &mut store, &[8]);
+    let plan = Plan::of(&net, &mut store, &[8]).unwrap();
+    let names: Vec<(&str, &str)> = plan.nodes().iter().map(|n| (n.name(), n.op().kind())).collect();
+    let expected = [("input", "input"), ("fc1", "linear"), ("", "scale"), ("own", "add_bias"), ("", "add_bias")];
+    assert_eq!(names, expected);
+    assert_eq!(plan.summary().parameters(), 8 * 16 + 16 + 2 * 16);
+}
+
+#[test]
+fn an_operation_with_its_own_derivative_shows_in_the_table_by_its_name() {
+    struct Opaque;
+    impl fixnet_autograd::Backward for Opaque {
+        fn name(&self) -> &'static str {
+            "halve"
+        }
+        fn backward(
+            self: Box<Self>,
+            grad: Tensor,
+            _: &mut fixnet_autograd::Cx<'_>,
+        ) -> fixnet_autograd::Result<fixnet_autograd::Grads> {
+            Ok(vec![Some(grad)])
+        }
+    }
     struct Halve;
     impl Layer for Halve {
         fn forward(&self, g: &mut Graph<'_>, x: &Var) -> fixnet_autograd::Result<Var> {
-            g.scale(x, 0.5)
+            Ok(g.record(x.tensor(), &[x], || Opaque))
+        }
+    }
+    /// Takes numbers off the graph and puts what follows from them back.
+    struct Detached;
+    impl Layer for Detached {
+        fn forward(&self, g: &mut Graph<'_>, x: &Var) -> fixnet_autograd::Result<Var> {
+            let y = g.input(x.tensor());
+            g.relu(&y)
         }
     }
     let mut store = Store::seeded(1);
-    let net = Sequential::new().push(Linear::new(&mut store, "fc1", 8, 16).unwrap()).push(Halve);
+    let fc = Linear::new(&mut store, "fc1", 8, 16).unwrap();
+    let net = Sequential::new().push(fc.clone()).push(Halve);
     let plan = Plan::of(&net, &mut store, &[8]).unwrap();
     let text = plan.summary().to_string();
-    assert!(text.contains("Halve"), "{text}");
+    assert!(text.contains("halve"), "{text}");
     let e = plan.run(Tensor::zeros(&[1, 8])).unwrap_err().to_string();
-    assert_eq!(e, "a layer: expected one that describes itself, found Halve");
+    assert_eq!(e, "an operation: expected one that implements `Operation`, found halve");
+    let plan = Plan::of(&Sequential::new().push(fc).push(Detached), &mut store, &[8]).unwrap();
+    let e = plan.run(Tensor::zeros(&[1, 8])).unwrap_err().to_string();
+    assert!(e.contains("found input of a layer"), "{e}");
+}
+
+#[test]
+fn outputs_have_names() {
+    let mut store = Store::seeded(1);
+    let fc = Linear::new(&mut store, "fc", 8, 4).unwrap();
+    let two = |first: &'static str, second: &'static str| {
+        let fc = fc.clone();
+        move |g: &mut Graph<'_>, x: &Var| {
+            let y = fc.forward(g, x)?;
+            let z = g.relu(&y)?;
+            Ok(vec![(first.into(), y), (second.into(), z)])
+        }
+    };
+    let plan = Plan::trace(&mut store, &[8], two("logits", "positive")).unwrap();
+    let x = sample(&[3, 8], 1);
+    let outputs = plan.run(x.clone()).unwrap();
+    let names: Vec<&str> = outputs.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["logits", "positive"]);
+    let mut g = Graph::eval(&mut store);
+    let x = g.input(x);
+    let y = fc.forward(&mut g, &x).unwrap();
+    assert_eq!(outputs.get("logits").unwrap().data(), y.tensor().data());
+    assert_eq!(outputs.get("positive").unwrap().data(), g.relu(&y).unwrap().tensor().data());
+    assert!(outputs.get("output").is_none());
+    let e = Plan::trace(&mut store, &[8], two("a", "a")).unwrap_err().to_string();
+    assert!(e.starts_with("outputs of a plan: expected at least one, each with a name of its own"), "{e}");
+    let constant = Plan::trace(&mut store, &[8], |g, _| Ok(vec![("a".into(), g.input(Tensor::zeros(&[1, 2])))]));
+    let e = constant.unwrap_err().to_string();
+    assert_eq!(e, "an output of a network: expected a value that depends on its input, found a constant");
 }
 
 #[test]

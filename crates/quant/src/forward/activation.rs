@@ -2,7 +2,9 @@
 
 use super::levels::{Levels, Operand, quantize};
 use crate::{Deviation, QuantConfig, Scales};
-use fixnet_autograd::deferred::{self, Deferred, Through, map_blocks};
+use fixnet_autograd::deferred::{self, Deferred};
+use fixnet_autograd::gradient::{Clip, Through};
+use fixnet_autograd::map_blocks;
 use fixnet_autograd::{Error, Group, ParamId, Result, Store, Value};
 use fixnet_tensor::{Buffer, Codes, Range, Tensor, map};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -162,7 +164,7 @@ impl ActivationQuantizer {
                 Value::Float(scaled)
             }
         };
-        let clip = deferred::Clip { scale: self.learned_scale(), ..self.levels.clip(s) };
+        let clip = Clip { scale: self.learned_scale(), ..self.levels.clip(s) };
         Through { value: x, d, clip: Some(clip), plus: None, positive: false }
     }
 }

@@ -14,7 +14,7 @@
 
 use crate::Scheme;
 use fixnet_autograd::Result;
-use fixnet_autograd::deferred::Clip;
+use fixnet_autograd::gradient::Clip;
 use fixnet_tensor::{Range, map};
 
 /// What is quantized.

@@ -12,7 +12,7 @@ mod tests {
     use super::*;
     use crate::{QuantConfig, Scales, Scheme, WeightScales};
     use fixnet_autograd::check::sample;
-    use fixnet_autograd::deferred::{Gradient, Through};
+    use fixnet_autograd::gradient::{Gradient, Through};
     use fixnet_autograd::{Group, ParamId, Store, Value};
     use fixnet_tensor::{Codes, Tensor, reduce};
 

@@ -2,7 +2,7 @@
 
 use super::levels::{Levels, Operand};
 use crate::{QuantConfig, Scales, WeightScales};
-use fixnet_autograd::deferred::{Clip, Gradient, Through};
+use fixnet_autograd::gradient::{Clip, Gradient, Through};
 use fixnet_autograd::{Array, Error, Group, ParamId, Result, Slot, State, Store, Value};
 use fixnet_tensor::{Buffer, Codes, Tensor, map, reduce};
 

@@ -1,10 +1,16 @@
 //! `FixedProduct`: what a quantized layer computes in evaluation, with no store behind it. Exporters read it, and a network
 //! that was read from a file computes with it.
 
+use super::packing::{pack, unpack};
 use super::{Product, Quantizers};
 use crate::{FixedInput, Precision, QConv2d, QLinear};
-use fixnet_autograd::{Error, Graph, Result, Store, Value, Var};
-use fixnet_tensor::{Codes, Conv2dGeometry, Tensor, Window};
+use fixnet_autograd::ops::{self, Operations};
+use fixnet_autograd::{
+    Array, Error, Graph, Obstacle, Operation, Parameter, Result, Settings, Store, Stored, Value, Var, settings_of,
+};
+use fixnet_tensor::{Codes, Conv2dGeometry, Range, Tensor, Window};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// An integer product whose numbers do not move: `unit · Σ level(x) · level(w)`.
 #[derive(Debug, Clone)]
@@ -64,8 +70,7 @@ impl FixedProduct {
     /// # Errors
     /// The sizes do not fit, or the scale of the input is not known.
     pub fn conv2d(&self, g: &mut Graph<'_>, x: &Var, window: Window) -> Result<Var> {
-        let geometry = Conv2dGeometry::windowed(x.shape(), self.weight.shape(), window)?;
-        self.forward(g, x, Product::Conv2d(geometry))
+        g.apply(FixedConv2d { product: self.clone(), window }, &[x])
     }
 
     /// [`QLinear::forward`] with these numbers: [N, I] to [N, O], as exact sums.
@@ -73,10 +78,11 @@ impl FixedProduct {
     /// # Errors
     /// The sizes do not fit, or the scale of the input is not known.
     pub fn linear(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
-        self.forward(g, x, Product::Linear)
+        g.apply(FixedLinear { product: self.clone() }, &[x])
     }
 
-    fn forward(&self, g: &mut Graph<'_>, x: &Var, product: Product) -> Result<Var> {
+    fn forward(&self, g: &mut Graph<'_>, inputs: &[&Var], product: Product) -> Result<Var> {
+        let &[x, ref bias @ ..] = inputs else { return Err(count(inputs.len())) };
         if !self.is_ready() {
             return Err(Error::setting("scale of an input", "one that a training batch has set", "none"));
         }
@@ -86,8 +92,197 @@ impl FixedProduct {
             [unit] => sums.scaled(*unit),
             units => sums.with_columns(units)?,
         };
-        Ok(g.record_value::<super::QuantizedBackward>(Value::Sums(sums), Vec::new(), || unreachable!("no input")))
+        let y = g.record_value::<super::QuantizedBackward>(Value::Sums(sums), Vec::new(), || unreachable!("no input"));
+        bias.iter().try_fold(y, |y, bias| g.add_bias(&y, bias))
     }
+
+    /// Describes the codes, for a packed network.
+    fn form(&self) -> CodesForm {
+        let (weight, input) = (self.weight.range(), self.input.range);
+        CodesForm {
+            precision: self.precision.to_string(),
+            shape: self.weight.shape().to_vec(),
+            weight: (weight.bits(), weight.min()),
+            input: (input.bits(), input.min()),
+        }
+    }
+
+    fn arrays(&self) -> Vec<(&'static str, Array)> {
+        vec![
+            ("codes", Array::U64(pack(&self.weight))),
+            ("units", Array::F32(self.units.clone())),
+            ("levels_a_unit", Array::F32(Tensor::scalar(self.input.per_unit))),
+        ]
+    }
+
+    fn parameters(&self, constants: &[(String, &Tensor)]) -> Vec<Parameter> {
+        let (shape, bits) = (self.weight.shape().to_vec(), self.weight.range().bits());
+        let weight = Parameter { name: "weight".into(), shape, bits };
+        let others = constants.iter().map(|(name, t)| Parameter::float(name.clone(), t.shape()));
+        std::iter::once(weight).chain(others).collect()
+    }
+
+    fn obstacle(&self) -> Option<Obstacle> {
+        let obstacle = Obstacle { expected: "an input scale that a training batch has set", found: "none".into() };
+        (!self.is_ready()).then_some(obstacle)
+    }
+
+    /// Reads a product from the settings and arrays of a packed network.
+    fn read(stored: &Stored<'_>) -> Result<Self> {
+        let form: Option<CodesForm> = stored.setting("codes")?;
+        let form = form.ok_or_else(|| stored.misfit("codes", "the description of codes", "none"))?;
+        let range = |(bits, min)| Range::from_bits_and_min(bits, min).map_err(|e| stored.misfit("codes", "levels", e));
+        let (weight, input) = (range(form.weight)?, range(form.input)?);
+        let codes = match stored.array("codes") {
+            Some(Array::U64(words)) => unpack(&words, &form.shape, weight),
+            _ => None,
+        };
+        let expected = || format!("codes of {} bits in the shape {:?}", weight.bits(), form.shape);
+        let codes = codes.ok_or_else(|| stored.misfit("codes", expected(), "others or none"))?;
+        let precision = form.precision.parse().map_err(|e: Error| stored.misfit("codes", "a precision", e))?;
+        let input = FixedInput { range: input, per_unit: stored.number("levels_a_unit")? };
+        Self::new(precision, input, &codes, stored.floats("units")?)
+    }
+}
+
+/// What a quantized weight and its input are, but for the numbers.
+#[derive(Serialize, Deserialize)]
+struct CodesForm {
+    precision: String,
+    shape: Vec<usize>,
+    /// Bits and lowest level.
+    weight: (u8, i32),
+    input: (u8, i32),
+}
+
+fn count(found: usize) -> Error {
+    Error::setting("inputs of an operation", "1 or 2", found)
+}
+
+/// Splits the shapes of the inputs into that of the image and perhaps that of the bias.
+fn with_bias<'a>(inputs: &[&'a [usize]]) -> Result<(&'a [usize], Option<&'a [usize]>)> {
+    match *inputs {
+        [x] => Ok((x, None)),
+        [x, bias] => Ok((x, Some(bias))),
+        _ => Err(count(inputs.len())),
+    }
+}
+
+fn operand(index: usize) -> String {
+    ["input", "bias"].get(index).map_or_else(|| format!("operand{index}"), ToString::to_string)
+}
+
+fn codes_setting(product: &FixedProduct) -> (String, serde_json::Value) {
+    ("codes".into(), serde_json::Value::Object(settings_of(&product.form())))
+}
+
+/// A quantized convolution whose numbers do not move, perhaps with a bias [O].
+#[derive(Debug, Clone)]
+pub struct FixedConv2d {
+    /// The numbers.
+    pub product: FixedProduct,
+    /// How the window moves.
+    pub window: Window,
+}
+
+impl Operation for FixedConv2d {
+    fn kind(&self) -> &'static str {
+        "conv2d"
+    }
+    fn operand(&self, index: usize) -> String {
+        operand(index)
+    }
+    fn is_batched(&self, index: usize) -> bool {
+        index == 0
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let (x, bias) = with_bias(inputs)?;
+        ops::Conv2d { window: self.window }.shape(x, self.product.weight.shape(), bias)
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let x = inputs.first().ok_or_else(|| count(0))?;
+        let geometry = Conv2dGeometry::windowed(x.shape(), self.product.weight.shape(), self.window)?;
+        self.product.forward(g, inputs, Product::Conv2d(geometry))
+    }
+    fn settings(&self) -> Settings {
+        let window = settings_of(&ops::Conv2d { window: self.window });
+        window.into_iter().chain([codes_setting(&self.product)]).collect()
+    }
+    fn arrays(&self) -> Vec<(&'static str, Array)> {
+        self.product.arrays()
+    }
+    fn parameters(&self, constants: &[(String, &Tensor)]) -> Vec<Parameter> {
+        self.product.parameters(constants)
+    }
+    fn precision(&self) -> Option<String> {
+        Some(self.product.precision.to_string())
+    }
+    fn macs(&self, parameters: &[Parameter], output: &[usize]) -> u64 {
+        ops::macs(parameters, output)
+    }
+    fn obstacle(&self) -> Option<Obstacle> {
+        self.product.obstacle()
+    }
+}
+
+/// A quantized fully connected operation whose numbers do not move, perhaps with a bias [O].
+#[derive(Debug, Clone)]
+pub struct FixedLinear {
+    /// The numbers.
+    pub product: FixedProduct,
+}
+
+impl Operation for FixedLinear {
+    fn kind(&self) -> &'static str {
+        "linear"
+    }
+    fn operand(&self, index: usize) -> String {
+        operand(index)
+    }
+    fn is_batched(&self, index: usize) -> bool {
+        index == 0
+    }
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let (x, bias) = with_bias(inputs)?;
+        ops::Linear::shape(x, self.product.weight.shape(), bias)
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        self.product.forward(g, inputs, Product::Linear)
+    }
+    fn settings(&self) -> Settings {
+        [codes_setting(&self.product)].into_iter().collect()
+    }
+    fn arrays(&self) -> Vec<(&'static str, Array)> {
+        self.product.arrays()
+    }
+    fn parameters(&self, constants: &[(String, &Tensor)]) -> Vec<Parameter> {
+        self.product.parameters(constants)
+    }
+    fn precision(&self) -> Option<String> {
+        Some(self.product.precision.to_string())
+    }
+    fn macs(&self, parameters: &[Parameter], output: &[usize]) -> u64 {
+        ops::macs(parameters, output)
+    }
+    fn obstacle(&self) -> Option<Obstacle> {
+        self.product.obstacle()
+    }
+}
+
+/// Returns the operations that a packed network may have: those of floats, and the quantized products.
+pub fn operations() -> Operations {
+    Operations::default()
+        .with("conv2d", |stored| match stored.has("codes") {
+            true => {
+                let ops::Conv2d { window } = stored.settings()?;
+                Ok(Arc::new(FixedConv2d { product: FixedProduct::read(stored)?, window }))
+            }
+            false => ops::Conv2d::read(stored),
+        })
+        .with("linear", |stored| match stored.has("codes") {
+            true => Ok(Arc::new(FixedLinear { product: FixedProduct::read(stored)? })),
+            false => Ok(Arc::new(ops::Linear)),
+        })
 }
 
 impl Quantizers {

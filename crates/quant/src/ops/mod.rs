@@ -4,12 +4,14 @@
 
 mod fixed;
 mod output_scale;
+mod packing;
 
-pub use fixed::FixedProduct;
+pub use fixed::{FixedConv2d, FixedLinear, FixedProduct, operations};
 use output_scale::OutputScale;
 
 use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, WeightQuantizer};
-use fixnet_autograd::deferred::{self, Deferred, Gradient};
+use fixnet_autograd::deferred::{self, Deferred};
+use fixnet_autograd::gradient::Gradient;
 use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, Source, Store, Value, Var};
 use fixnet_tensor::profile::{self, Work};
 use fixnet_tensor::{self as tensor, Buffer, Codes, Conv2dGeometry, Sums, Tensor, Window, float, map, reduce};
@@ -133,7 +135,27 @@ impl QConv2d {
         let shape = g.store().param(weight).value.shape();
         let geometry = Conv2dGeometry::windowed(x.shape(), shape, self.window)
             .map_err(|e| Error::from(e).in_layer(&self.quantizers.name))?;
+        if g.is_traced(x) {
+            return self.trace(g, &[x]);
+        }
         self.quantizers.forward(g, x, Product::Conv2d(geometry))
+    }
+
+    /// [`forward`](Self::forward) with a bias [O] added.
+    ///
+    /// # Errors
+    /// As there, or the bias does not fit.
+    pub fn forward_biased(&self, g: &mut Graph<'_>, x: &Var, bias: &Var) -> Result<Var> {
+        if g.is_traced(x) {
+            return self.trace(g, &[x, bias]);
+        }
+        let y = self.forward(g, x)?;
+        g.add_bias(&y, bias).map_err(|e| e.in_layer(&self.quantizers.name))
+    }
+
+    fn trace(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let op = FixedConv2d { product: self.fixed(g.store_mut())?, window: self.window };
+        g.apply_as(&self.quantizers.name, op, inputs)
     }
 }
 
@@ -163,7 +185,27 @@ impl QLinear {
     /// # Errors
     /// The sizes do not fit, or an input that is no layer's output, or the first one of any layer, is not finite.
     pub fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        if g.is_traced(x) {
+            return self.trace(g, &[x]);
+        }
         self.quantizers.forward(g, x, Product::Linear)
+    }
+
+    /// [`forward`](Self::forward) with a bias [O] added.
+    ///
+    /// # Errors
+    /// As there, or the bias does not fit.
+    pub fn forward_biased(&self, g: &mut Graph<'_>, x: &Var, bias: &Var) -> Result<Var> {
+        if g.is_traced(x) {
+            return self.trace(g, &[x, bias]);
+        }
+        let y = self.forward(g, x)?;
+        g.add_bias(&y, bias).map_err(|e| e.in_layer(&self.quantizers.name))
+    }
+
+    fn trace(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let op = FixedLinear { product: self.fixed(g.store_mut())? };
+        g.apply_as(&self.quantizers.name, op, inputs)
     }
 }
 
