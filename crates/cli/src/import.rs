@@ -6,7 +6,7 @@ use crate::usage;
 use anyhow::Result;
 use fixnet::autograd::Array;
 use fixnet::checkpoint::TensorFile;
-use fixnet::export::{self, torch};
+use fixnet::export::{self, class_names, torch};
 use fixnet::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -43,17 +43,21 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         _ => ([32, 32, 3], 10),
     };
     let plan = torch::plan_of(&model, args.input.unwrap_or(size), args.classes.unwrap_or(classes))?;
-    let imported = torch::translate(&TensorFile::weights(&args.file)?, &plan);
+    let file = TensorFile::weights(&args.file)?;
+    let imported = torch::translate(&file, &plan);
     if !imported.misfits.is_empty() {
         let (path, model, misfits) = (args.file, args.model, imported.misfits);
         return Err(export::Error::Misfit { path, model, misfits }.into());
     }
     let count = imported.tensors.len();
     let arrays: Vec<_> = imported.tensors.into_iter().map(|(name, t)| (name, Array::F32(t))).collect();
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         ("fixnet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
         ("model".to_string(), args.model),
     ]);
+    // So that `--init` can tell that these are other classes.
+    let names = class_names::of(&args.file.display().to_string(), &file.header().metadata, plan.output_shape())?;
+    metadata.extend(names.map(|names| (class_names::KEY.to_string(), class_names::to_json(&names))));
     TensorFile::save(&args.out, &arrays, &metadata)?;
     if args.json {
         say!("{}", json!({ "file": text(&args.out), "tensors": count, "identities": imported.identities }));

@@ -70,6 +70,13 @@ fn names_of_classes_are_in_every_file_and_output() {
     for args in [["eval", &place.run, "--json"], ["eval", &packed, "--json"], ["summary", &place.run, "--json"]] {
         assert_eq!(json(&args)["class_names"], names, "{args:?}");
     }
+    // Imported weights keep them, so a start on other classes is told.
+    let imported = text(&place.path("i.safetensors"));
+    let shape = ["--model", "mlp:8", "--input", "8x8x3", "--out", &imported, "--json"];
+    json(&[&["import", &weights, "--classes", "2"], &shape[..]].concat());
+    assert_eq!(json(&["inspect", &imported, "--json"])["class_names"], names);
+    renamed(&place, "renamed", "blue", "yellow");
+    assert!(place.train("renamed", "again", &["--init", &imported]).contains("yellow"));
     let onnx = fs::read(onnx).unwrap();
     let list = br#"["blue","red"]"#;
     assert!(onnx.windows(list.len()).any(|part| part == list));

@@ -301,7 +301,7 @@ fn a_folder_is_a_run_by_what_only_fixnet_writes() {
             fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
             fs::write(folder.join(name), text).unwrap();
         }
-        place.refused(&format!("mine{i}"), &[], &["expected no file that is not of a run", "--overwrite"]);
+        place.refused(&format!("mine{i}"), &[], &["which no run of fixnet wrote", "--overwrite"]);
         for (name, text) in files {
             assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), *text);
         }

@@ -212,9 +212,15 @@ fn runs_are_compared_and_what_is_missing_is_named() {
     // Without a checkpoint the logs are shown.
     fs::remove_file(Path::new(&b).join("checkpoint.safetensors")).unwrap();
     fs::remove_file(Path::new(&b).join("checkpoint.previous.safetensors")).unwrap();
-    fs::remove_file(Path::new(&b).join("processes.json")).unwrap();
+    let processes = Path::new(&b).join("processes.json");
+    fs::remove_file(&processes).unwrap();
     let told = json(&["report", &b, "--json"]);
     assert_eq!(told["notes"].as_array().unwrap().len(), 2, "{told}");
+    assert!(told["notes"][1].as_str().unwrap().contains("There is no processes.json"), "{told}");
+    // What is there and is no file is named as that.
+    fs::create_dir(&processes).unwrap();
+    let told = json(&["report", &b, "--json"]);
+    assert!(told["notes"][1].as_str().unwrap().contains("found a folder"), "{told}");
     let (_, html) = page(&Path::new(&b).join("report.html"));
     assert!(all(&html, ".chart h4").contains(&"Accuracy".to_string()));
 }

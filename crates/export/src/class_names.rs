@@ -42,7 +42,7 @@ pub fn read(place: &str, metadata: &BTreeMap<String, String>) -> Result<Option<V
 ///
 /// # Errors
 /// As there; or there is not one name for each output.
-pub(crate) fn of(place: &str, metadata: &BTreeMap<String, String>, output: &[usize]) -> Result<Option<Vec<String>>> {
+pub fn of(place: &str, metadata: &BTreeMap<String, String>, output: &[usize]) -> Result<Option<Vec<String>>> {
     let names = read(place, metadata)?;
     if let Some(names) = &names {
         let checked = check_class_names(&format!("{place}: {KEY}"), names, output.iter().product());

@@ -81,7 +81,7 @@ impl Subject {
             epochs: history.epochs,
             steps: history.steps,
             diagnostics: history.seen,
-            processes: place::processes(path),
+            processes: Vec::new(),
             state: None,
             evaluated: None,
             notes,
@@ -89,6 +89,7 @@ impl Subject {
         if let Some(checkpoint) = checkpoint {
             subject.evaluate(&checkpoint, data);
         }
+        subject.time(path);
         subject.check();
         Ok(subject)
     }
@@ -124,9 +125,19 @@ impl Subject {
             let step = self.state.as_ref().map_or(String::new(), |s| format!(" (checkpoint of step {})", s.step));
             self.notes.push(format!("The run is not finished: {done} of {all} epochs{step}."));
         }
-        if self.processes.is_empty() {
-            self.notes.push("There is no processes.json, so times, threads and instruction set are not known.".into());
-        }
+    }
+
+    /// Which processes trained it, and how long.
+    fn time(&mut self, path: &Path) {
+        let why = match place::processes(path) {
+            Ok(processes) if !processes.is_empty() => {
+                self.processes = processes;
+                return;
+            }
+            Ok(_) => "There is no processes.json, or nothing in it can be read".to_string(),
+            Err(e) => crate::message(&e.into()),
+        };
+        self.notes.push(format!("{why}. So times, threads and instruction set are not known."));
     }
 
     /// Seconds from loaded data to the last checkpoint, of all processes.

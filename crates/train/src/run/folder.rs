@@ -74,7 +74,8 @@ impl Folder {
             && let Some(file) = files_of(path)?.into_iter().find(|file| fs::symlink_metadata(file).is_ok())
         {
             let advice = "choose another --out, or give --overwrite";
-            let found = format!("expected no file that is not of a run, found {}; {advice}", file.display());
+            let found =
+                format!("expected a new folder, found {}, which no run of fixnet wrote; {advice}", file.display());
             return Err(wrong(path, found));
         }
         let mut claim = Claim::new(path)?;
@@ -134,7 +135,7 @@ impl Folder {
         let mut claim = Claim::new(path)?;
         let mut warnings: Vec<String> = claim.take_warning().into_iter().collect();
         let (checkpoint, problem) = Checkpoint::open_or_previous(&file)?;
-        let earlier = place::read_processes(path)?;
+        let earlier = place::processes(path)?;
         claim.mark()?;
         remove_unfinished(path)?;
         if let Some(problem) = problem {

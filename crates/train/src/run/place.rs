@@ -175,16 +175,11 @@ pub fn digests(run: &Path) -> Result<Vec<DigestEvent>> {
     text.lines().enumerate().map(entry).collect()
 }
 
-/// Returns the processes that trained a run up to its last checkpoint; none if that is not known.
-pub fn processes(run: &Path) -> Vec<Process> {
-    read_processes(run).unwrap_or_default()
-}
-
-/// As [`processes`].
+/// Returns the processes that trained a run up to its last checkpoint; none if there is no such file or it is damaged.
 ///
 /// # Errors
 /// There is a file that cannot be read now: it must not be replaced by one without these processes.
-pub(super) fn read_processes(run: &Path) -> Result<Vec<Process>> {
+pub fn processes(run: &Path) -> Result<Vec<Process>> {
     let path = run.join(PROCESSES);
     match input_file::read(&path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
@@ -194,13 +189,13 @@ pub(super) fn read_processes(run: &Path) -> Result<Vec<Process>> {
 
 /// Returns the seconds that a run took up to its last checkpoint, if that is known.
 pub fn seconds(run: &Path) -> Option<f64> {
-    processes::seconds(&processes(run))
+    processes::seconds(&processes(run).unwrap_or_default())
 }
 
 /// Returns whether a run of so many epochs has come to its end and is saved.
 pub fn is_finished(run: &Path, epochs: u32) -> bool {
     // This file is written after the checkpoint, which is written after the logs.
-    processes(run).last().is_some_and(|p| p.epochs >= epochs) && has_checkpoint(run)
+    processes(run).is_ok_and(|all| all.last().is_some_and(|p| p.epochs >= epochs)) && has_checkpoint(run)
 }
 
 /// Returns where the recipe of a run is.
