@@ -52,7 +52,8 @@ pub mod prelude {
     pub use crate::metrics::{self, Evaluation};
     pub use crate::models::{self, ModelSpec, Task};
     pub use crate::optim::{
-        DecayGroups, Optimizer, OptimizerConfig, Schedule, Scope, StepReport, TransitionConfig, UpdateRule, Warmup,
+        Adagrad, Adam, AdamW, Adamax, DecayGroups, NAdam, Optimizer, OptimizerConfig, RmsProp, Schedule, Scope, Sgd,
+        StepReport, TransitionConfig, UpdateRule, Warmup,
     };
     pub use crate::plan::{Plan, Summary};
     pub use crate::{Error, Result};

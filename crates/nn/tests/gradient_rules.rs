@@ -4,7 +4,7 @@ use fixnet_autograd::{Graph, Store};
 use fixnet_data::{Loader, Normalize, Source};
 use fixnet_nn::layers::Layer;
 use fixnet_nn::models;
-use fixnet_nn::optim::{Optimizer, OptimizerConfig, UpdateRule};
+use fixnet_nn::optim::{Optimizer, OptimizerConfig, Sgd};
 use fixnet_quant::{GradientQuantizer, GradientRule, Lbt, Observed, QuantConfig, Rounding, Rule};
 use fixnet_tensor::Tensor;
 use fixnet_tensor::rng::{Stream, domain};
@@ -147,7 +147,7 @@ fn a_learning_rate_factor_scales_the_step_of_its_layer() {
         let mut store = Store::seeded(3);
         let net = models::mlp(&mut store, 784, &[16], 10, &config).unwrap();
         let before = store.params()[0].value.clone();
-        let rule = UpdateRule::Sgd { momentum: 0.0, nesterov: false };
+        let rule = Sgd { momentum: 0.0, nesterov: false };
         let config = OptimizerConfig { weight_decay: 0.0, total_steps: 1, ..rule.into() };
         let mut sgd = Optimizer::new(config).unwrap();
         let batch = Loader::new(&data.train, 16, Normalize::of(&data.train)).next().unwrap().unwrap();

@@ -15,7 +15,9 @@ pub mod transition;
 
 pub use config::{Deviation, OutputScaleStart, QuantConfig, Rounding, Scales, Scheme, WeightScales};
 pub use forward::{ActivationQuantizer, FixedInput, WeightQuantizer, requantize};
-pub use gradient::{Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, gammas};
+pub use gradient::{
+    Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, RuleKind, gammas, register_rule,
+};
 pub use ops::{FixedConv2d, FixedLinear, FixedProduct, QConv2d, QLinear};
 pub use precision::Precision;
 pub use transition::{TalrRule, TransitionRate, Transitions};

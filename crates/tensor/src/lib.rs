@@ -6,6 +6,7 @@
 //! - [`float`]: the ordered `f32` products of layers that are not quantized.
 //! - [`map`], [`reduce`], [`rng`]: element passes, ordered sums and counter-based noise.
 //! - [`Budget`]: how much memory may be claimed; asked before anything is built.
+//! - [`Registry`]: what can be named in recipes, with what a program adds.
 //! - [`profile`]: where the time of a step goes.
 //! - [`kernel`]: the table of hand-written kernels, one row each; the only place with `unsafe`.
 //!
@@ -23,6 +24,7 @@ pub mod map;
 mod pool;
 pub mod profile;
 pub mod reduce;
+mod registry;
 pub mod rng;
 mod sums;
 mod tensor;
@@ -34,5 +36,6 @@ pub use error::{Error, Result};
 pub use float::float_products;
 pub use geometry::{Conv2dGeometry, Window};
 pub use pool::{Buffer, Element, PoolStats, pool_stats};
+pub use registry::Registry;
 pub use sums::{Integers, Sums};
 pub use tensor::Tensor;

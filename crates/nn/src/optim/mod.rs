@@ -6,6 +6,9 @@ mod schedule;
 mod transition;
 
 pub use optimizer::{DecayGroups, Optimizer, OptimizerConfig, StepReport};
-pub use rule::UpdateRule;
+pub use rule::{
+    Adagrad, Adam, AdamW, Adamax, CloneUpdateRule, NAdam, RmsProp, Scalars, Setting, Sgd, UpdateRule, pass,
+    register_update_rule, update_rules,
+};
 pub use schedule::{Schedule, Warmup};
 pub use transition::{Scope, TransitionConfig, TransitionReport};

@@ -7,7 +7,7 @@
 
 use super::rule::Scalars;
 use super::transition::{self, Scheduler};
-use super::{Schedule, TransitionConfig, TransitionReport, UpdateRule};
+use super::{Schedule, Sgd, TransitionConfig, TransitionReport, UpdateRule, update_rules};
 use fixnet_autograd::{Array, Error, Group, Param, ParamId, Result, Store, StoreId};
 use fixnet_quant::{Transitions, WeightQuantizer, diagnostics, requantize};
 use fixnet_tensor::{Tensor, map};
@@ -20,18 +20,18 @@ use std::str::FromStr;
 /// twin: sgd, adam, adamw, nadam, adamax, rmsprop, adagrad; sgdt, adamt, adamwt, nadamt, adamaxt, rmspropt, adagradt.
 ///
 /// ```
-/// use fixnet_nn::optim::{OptimizerConfig, UpdateRule};
+/// use fixnet_nn::optim::{OptimizerConfig, Sgd};
 /// let config: OptimizerConfig = "adamt".parse()?;
 /// assert_eq!((config.rule.name(), config.lr, config.to_string()), ("adam", 1e-3, "adamt".into()));
 /// // A rule with other settings, and its usual learning rate and decay:
-/// let config = OptimizerConfig::from(UpdateRule::Sgd { momentum: 0.8, nesterov: true });
+/// let config = OptimizerConfig::from(Sgd { momentum: 0.8, nesterov: true });
 /// assert_eq!((config.lr, config.weight_decay, config.transition), (0.1, 1e-4, None));
 /// # Ok::<(), fixnet_autograd::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerConfig {
     /// The update rule.
-    pub rule: UpdateRule,
+    pub rule: Box<dyn UpdateRule>,
     /// The first learning rate.
     pub lr: f64,
     /// Weight decay: L2, but decoupled with AdamW.
@@ -52,13 +52,14 @@ pub struct OptimizerConfig {
     pub transition: Option<TransitionConfig>,
 }
 
-impl From<UpdateRule> for OptimizerConfig {
+impl<T: Into<Box<dyn UpdateRule>>> From<T> for OptimizerConfig {
     /// The usual learning rate and decay of `rule`, a cosine schedule, no twin.
-    fn from(rule: UpdateRule) -> Self {
+    fn from(rule: T) -> Self {
+        let rule = rule.into();
         Self {
-            rule,
             lr: rule.usual_lr(),
             weight_decay: rule.usual_weight_decay(),
+            rule,
             schedule: Schedule::Cosine,
             total_steps: 0,
             latent_lr_factor: 1.0,
@@ -73,7 +74,7 @@ impl From<UpdateRule> for OptimizerConfig {
 impl Default for OptimizerConfig {
     /// SGD with momentum 0.9.
     fn default() -> Self {
-        UpdateRule::all()[0].into()
+        Sgd::default().into()
     }
 }
 
@@ -86,14 +87,15 @@ impl fmt::Display for OptimizerConfig {
 impl FromStr for OptimizerConfig {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self> {
-        // No rule's own name ends in t.
-        let twin = s.strip_suffix('t');
-        let Ok(rule) = twin.unwrap_or(s).parse::<UpdateRule>() else {
-            let names = UpdateRule::all().map(|rule| rule.name());
+        if let Ok(rule) = s.parse::<Box<dyn UpdateRule>>() {
+            return Ok(rule.into());
+        }
+        let Some(rule) = s.strip_suffix('t').and_then(|base| base.parse::<Box<dyn UpdateRule>>().ok()) else {
+            let names: Vec<_> = update_rules().iter().map(|rule| rule.name()).collect();
             let expected = format!("{}, {}t", names.join(", "), names.join("t, "));
             return Err(Error::setting("optimizer", expected, s));
         };
-        Ok(Self { transition: twin.map(|_| TransitionConfig::default()), ..rule.into() })
+        Ok(Self { transition: Some(TransitionConfig::default()), ..rule.into() })
     }
 }
 
@@ -169,8 +171,8 @@ pub struct Optimizer {
     store: Option<StoreId>,
     /// The buffers of each parameter, none before its first gradient.
     buffers: Vec<Vec<Tensor>>,
-    /// P_t of NAdam.
-    mu_product: f64,
+    /// The update rule, with what it keeps between steps.
+    rule: Box<dyn UpdateRule>,
     transition: Option<Scheduler>,
 }
 
@@ -205,7 +207,8 @@ impl Optimizer {
         }
         let first = config.lr * config.latent_lr_factor;
         let transition = config.transition.as_ref().map(|t| Scheduler::new(t, first));
-        Ok(Self { config, store: None, buffers: Vec::new(), mu_product: 1.0, transition })
+        let rule = config.rule.clone();
+        Ok(Self { config, store: None, buffers: Vec::new(), rule, transition })
     }
 
     /// The settings.
@@ -223,7 +226,7 @@ impl Optimizer {
         store.owns(*self.store.get_or_insert(store.id()))?;
         let (step, total) = (store.step(), self.config.total_steps);
         let lr = self.config.schedule.at(self.config.lr, step, total);
-        self.mu_product *= self.config.rule.mu(step + 1);
+        self.rule.advance(step + 1);
         let fixed = self.fixed(store);
         let talr = self.transition.as_ref().map_or_else(Vec::new, |t| t.talr(store));
         self.buffers.resize(store.params().len(), Vec::new());
@@ -281,7 +284,7 @@ impl Optimizer {
         match store.param(id).group() {
             Group::Scale if fixed.contains(&id) => &[],
             Group::Scale => &["first", "second"],
-            _ => self.config.rule.buffers(),
+            _ => self.rule.buffers(),
         }
     }
 
@@ -296,7 +299,7 @@ impl Optimizer {
         }
         let decays = group != Group::Offset || self.config.decay_groups == DecayGroups::All;
         let decay = if decays { self.config.weight_decay as f32 } else { 0.0 };
-        self.config.rule.update(value, grad.data(), buffers, Scalars { rate, decay, t, mu_product: self.mu_product })
+        self.rule.update(value, grad.data(), buffers, Scalars::new(rate, decay, t))
     }
 
     /// Every number that the next step depends on, by name, in a fixed order: for each parameter that moves its
@@ -312,9 +315,7 @@ impl Optimizer {
                 out.push((name(key, p), Array::F32(buffer)));
             }
         }
-        if let UpdateRule::NAdam { .. } = self.config.rule {
-            out.push((MU_PRODUCT.into(), Array::U64(vec![self.mu_product.to_bits()])));
-        }
+        out.extend(self.rule.save().into_iter().map(|(key, array)| (self.of_rule(key), array)));
         out.extend(self.transition.iter().flat_map(|t| t.state_dict(store)));
         out
     }
@@ -333,14 +334,18 @@ impl Optimizer {
             .ids()
             .map(|id| self.keys(store, &fixed, id).iter().map(|key| load(key, store.param(id))).collect())
             .collect::<Result<Vec<Vec<Tensor>>>>()?;
-        let mu_product = match (self.config.rule, get(MU_PRODUCT)) {
-            (UpdateRule::NAdam { .. }, Some(Array::U64(v))) if v.len() == 1 => {
-                let share = |v: f64| (0.0..=1.0).contains(&v);
-                doubles(MU_PRODUCT, &v, "from 0 to 1", share)?[0]
-            }
-            (UpdateRule::NAdam { .. }, other) => return Err(unfit(MU_PRODUCT.into(), "u64 [1]".into(), other)),
-            _ => 1.0,
-        };
+        let mut rule = self.config.rule.clone();
+        let mut last = None;
+        let loaded = rule.load(&mut |key| {
+            let name = self.of_rule(key);
+            let found = get(&name);
+            last = Some((name, found.clone()));
+            found
+        });
+        if let Err(expected) = loaded {
+            let (name, found) = last.unwrap_or_else(|| (self.of_rule(""), None));
+            return Err(unfit(name, expected, found));
+        }
         let transition = match &self.transition {
             Some(t) => Some(t.loaded(store, &mut get)?),
             None => match transition::foreign(store, &mut get) {
@@ -351,13 +356,15 @@ impl Optimizer {
             },
         };
         self.store = Some(store.id());
-        (self.buffers, self.mu_product, self.transition) = (buffers, mu_product, transition);
+        (self.buffers, self.rule, self.transition) = (buffers, rule, transition);
         Ok(())
     }
-}
 
-/// The name of P_t in a state.
-const MU_PRODUCT: &str = "optimizer.nadam.mu_product";
+    /// The name of what the update rule keeps, in a state.
+    fn of_rule(&self, key: &str) -> String {
+        format!("optimizer.{}.{key}", self.rule.name())
+    }
+}
 
 /// The name of a parameter's buffer in a state.
 fn name(key: &str, p: &Param) -> String {

@@ -2,7 +2,7 @@
 
 use super::settings::{OptimizerSettings, ScheduleKind, ScheduleSettings, Settings};
 use crate::{Error, Result};
-use fixnet_nn::optim::{Optimizer, OptimizerConfig, Schedule, TransitionConfig, UpdateRule, Warmup};
+use fixnet_nn::optim::{Optimizer, OptimizerConfig, Schedule, Setting, TransitionConfig, UpdateRule, Warmup};
 
 /// Returns the optimizer with its settings, its number of steps not known yet.
 ///
@@ -13,8 +13,7 @@ pub(super) fn resolve(settings: &mut Settings) -> Result<OptimizerConfig> {
     let mut config: OptimizerConfig = own.name.parse()?;
     set(&mut config.lr, &mut own.lr);
     set(&mut config.weight_decay, &mut own.weight_decay);
-    let allowed = fill(&mut config.rule, own);
-    refuse_others(own, &config.rule, allowed)?;
+    fill(&mut *config.rule, own)?;
     config.decay_groups = own.decay_groups;
     config.scale_lr = own.scale_lr;
     config.latent_lr_factor = own.latent_lr_factor;
@@ -44,41 +43,29 @@ fn set<T: Copy>(to: &mut T, key: &mut Option<T>) {
     *to = *key.get_or_insert(*to);
 }
 
-/// Fills in the settings of an update rule and returns their keys.
-fn fill(rule: &mut UpdateRule, own: &mut OptimizerSettings) -> &'static [&'static str] {
-    match rule {
-        UpdateRule::Sgd { momentum, nesterov } => {
-            set(momentum, &mut own.momentum);
-            set(nesterov, &mut own.nesterov);
-            &["momentum", "nesterov"]
-        }
-        UpdateRule::Adam { betas, eps } | UpdateRule::AdamW { betas, eps } | UpdateRule::Adamax { betas, eps } => {
-            set(betas, &mut own.betas);
-            set(eps, &mut own.eps);
-            &["betas", "eps"]
-        }
-        UpdateRule::NAdam { betas, eps, momentum_decay } => {
-            set(betas, &mut own.betas);
-            set(eps, &mut own.eps);
-            set(momentum_decay, &mut own.momentum_decay);
-            &["betas", "eps", "momentum_decay"]
-        }
-        UpdateRule::RmsProp { alpha, eps, momentum } => {
-            set(alpha, &mut own.alpha);
-            set(eps, &mut own.eps);
-            set(momentum, &mut own.momentum);
-            &["alpha", "eps", "momentum"]
-        }
-        UpdateRule::Adagrad { eps, lr_decay } => {
-            set(eps, &mut own.eps);
-            set(lr_decay, &mut own.lr_decay);
-            &["eps", "lr_decay"]
+/// Gives an update rule the settings of a recipe, and the recipe those that it left out.
+///
+/// # Errors
+/// A setting is given that the update rule does not have, or the rule has one for which recipes have no key.
+fn fill(rule: &mut dyn UpdateRule, own: &mut OptimizerSettings) -> Result<()> {
+    let name = rule.name();
+    let mut allowed = Vec::new();
+    for (key, setting) in rule.settings() {
+        allowed.push(key);
+        match (key, setting) {
+            ("momentum", Setting::Number(v)) => set(v, &mut own.momentum),
+            ("nesterov", Setting::Flag(v)) => set(v, &mut own.nesterov),
+            ("betas", Setting::Pair(v)) => set(v, &mut own.betas),
+            ("eps", Setting::Number(v)) => set(v, &mut own.eps),
+            ("momentum_decay", Setting::Number(v)) => set(v, &mut own.momentum_decay),
+            ("alpha", Setting::Number(v)) => set(v, &mut own.alpha),
+            ("lr_decay", Setting::Number(v)) => set(v, &mut own.lr_decay),
+            (_, setting) => {
+                let reason = format!("expected settings of {name} that a recipe has, found {key} = {setting:?}");
+                return Err(Error::Setting { key: format!("optimizer.{key}"), reason });
+            }
         }
     }
-}
-
-/// Fails if a setting is given that the update rule does not have.
-fn refuse_others(own: &OptimizerSettings, rule: &UpdateRule, allowed: &[&str]) -> Result<()> {
     let given = [
         ("momentum", own.momentum.is_some()),
         ("nesterov", own.nesterov.is_some()),
@@ -92,7 +79,7 @@ fn refuse_others(own: &OptimizerSettings, rule: &UpdateRule, allowed: &[&str]) -
         None => Ok(()),
         Some((key, _)) => Err(Error::Setting {
             key: format!("optimizer.{key}"),
-            reason: format!("expected a setting of {rule} ({}), found one that it does not have", allowed.join(", ")),
+            reason: format!("expected a setting of {name} ({}), found one that it does not have", allowed.join(", ")),
         }),
     }
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use fixnet_fuzz as fuzz;
-use fixnet_nn::optim::{DecayGroups, Schedule, Scope, TransitionConfig, UpdateRule, Warmup};
+use fixnet_nn::optim::{
+    Adagrad, DecayGroups, NAdam, RmsProp, Schedule, Scope, Sgd, TransitionConfig, UpdateRule, Warmup,
+};
 use fixnet_quant::TalrRule;
 use proptest::prelude::*;
 
@@ -105,7 +107,7 @@ fn every_key_of_the_optimizer_arrives() {
     "#;
     let step = Schedule::Step { milestones: vec![0.5, 0.75], gamma: 0.1 };
     let expected = OptimizerConfig {
-        rule: UpdateRule::NAdam { betas: [0.8, 0.99], eps: 1e-6, momentum_decay: 0.01 },
+        rule: NAdam { betas: [0.8, 0.99], eps: 1e-6, momentum_decay: 0.01, ..NAdam::default() }.into(),
         lr: 0.004,
         weight_decay: 0.5,
         schedule: Schedule::Linear.after(Warmup::Steps(50)),
@@ -124,14 +126,15 @@ fn every_key_of_the_optimizer_arrives() {
         }),
     };
     assert_eq!(*config(text).optimizer(), expected);
-    for (text, rule) in [
-        ("name = 'sgd'\nmomentum = 0.5\nnesterov = true", UpdateRule::Sgd { momentum: 0.5, nesterov: true }),
+    let rules: [(&str, Box<dyn UpdateRule>); 3] = [
+        ("name = 'sgd'\nmomentum = 0.5\nnesterov = true", Sgd { momentum: 0.5, nesterov: true }.into()),
         (
             "name = 'rmsprop'\nalpha = 0.9\neps = 1e-3\nmomentum = 0.2",
-            UpdateRule::RmsProp { alpha: 0.9, eps: 1e-3, momentum: 0.2 },
+            RmsProp { alpha: 0.9, eps: 1e-3, momentum: 0.2 }.into(),
         ),
-        ("name = 'adagrad'\neps = 1e-3\nlr_decay = 0.2", UpdateRule::Adagrad { eps: 1e-3, lr_decay: 0.2 }),
-    ] {
+        ("name = 'adagrad'\neps = 1e-3\nlr_decay = 0.2", Adagrad { eps: 1e-3, lr_decay: 0.2 }.into()),
+    ];
+    for (text, rule) in rules {
         assert_eq!(config(&format!("[optimizer]\n{text}")).optimizer().rule, rule);
     }
 }
