@@ -3,31 +3,20 @@
 //! Opening reads the header of every file: shapes, colour and what is no image are known before the first step. Images are
 //! kept in memory if all of them are small together; else each is decoded when it is asked for, and memory holds only the
 //! batches under way.
-//!
-//! JPEG is decoded by zune-jpeg without its SIMD routines, so that every machine sees the same bytes.
 
+use crate::image_file::{Head, MAX_SIDE, decode, unexpected};
 use crate::listed::listed;
 use crate::{
     DataError, Dataset, Result, Split,
     dataset::{IN_MEMORY, OnDemand},
 };
 use fixnet_files::input_file;
-use fixnet_tensor::Budget;
-use image::{DynamicImage, ImageDecoder, codecs::png::PngDecoder, imageops::FilterType};
 use rayon::prelude::*;
 use std::{
-    io::{BufRead, BufReader, Cursor, Read, Seek},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
-use zune_jpeg::{
-    JpegDecoder,
-    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
-};
 
-/// The longest side of an image.
-pub(crate) const MAX_SIDE: usize = 1 << 14;
 /// The share of test images where no folder holds them.
 const TEST_SHARE: f64 = 0.1;
 
@@ -51,7 +40,7 @@ pub(crate) fn folder_test(path: &Path, size: Option<usize>, seed: u64, channels:
     if !holds_classes(&test) {
         return Ok(folder(path, size, seed)?.test);
     }
-    let listing = Listing::of(&test)?;
+    let listing = Listing::of(&test, size)?;
     let colour = listing.colour || channels == 3;
     listing.dataset(test.display().to_string(), size, colour, IN_MEMORY)
 }
@@ -68,7 +57,7 @@ fn read(path: &Path, size: Option<usize>, seed: u64, in_memory: u64) -> Result<S
     let place = path.display();
     let (train, test) = (path.join("train"), path.join("test"));
     if train.is_dir() && test.is_dir() {
-        let (train, test) = (Listing::of(&train)?, Listing::of(&test)?);
+        let (train, test) = (Listing::of(&train, size)?, Listing::of(&test, size)?);
         if train.classes != test.classes {
             return Err(classes_differ(path, &train.classes, &test.classes));
         }
@@ -83,7 +72,7 @@ fn read(path: &Path, size: Option<usize>, seed: u64, in_memory: u64) -> Result<S
             return Err(unexpected(lacks, "a folder of classes beside the other one", "none"));
         }
     }
-    let all = Listing::of(path)?;
+    let all = Listing::of(path, size)?;
     let colour = all.colour;
     let all = all.dataset(place.to_string(), size, colour, in_memory)?;
     let (train, test) = all.apart(TEST_SHARE, seed, &format!("{place}, set apart for testing"))?;
@@ -117,10 +106,6 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn unexpected(path: &Path, expected: &str, found: impl ToString) -> DataError {
-    DataError::Unexpected { place: path.display().to_string(), expected: expected.into(), found: found.to_string() }
-}
-
 /// The classes that one of two sorted lists has and the other lacks.
 fn classes_differ(folder: &Path, train: &[String], test: &[String]) -> DataError {
     let only = |of: &[String], other: &[String]| -> Vec<String> {
@@ -137,7 +122,7 @@ fn classes_differ(folder: &Path, train: &[String], test: &[String]) -> DataError
 }
 
 impl Listing {
-    fn of(folder: &Path) -> Result<Self> {
+    fn of(folder: &Path, size: Option<usize>) -> Result<Self> {
         let (mut classes, mut paths, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         for class in entries(folder)? {
             if !class.is_dir() {
@@ -159,6 +144,9 @@ impl Listing {
         // Each in its place: of several errors it is always the first.
         let heads = paths.par_iter().map(|path| Head::of_file(path)).collect::<Vec<_>>();
         let heads = heads.into_iter().collect::<Result<Vec<_>>>()?;
+        if let Some(side) = size {
+            paths.iter().zip(&heads).try_for_each(|(path, head)| head.claim_scaling(path, side))?;
+        }
         let colour = heads.iter().any(|head| head.colour);
         let (sizes, lengths) = heads.iter().map(|head| (head.size, head.len)).unzip();
         Ok(Self { classes, paths, labels, sizes, lengths, colour })
@@ -207,8 +195,8 @@ impl OnDemand for Files {
 
     fn read(&self, index: usize, out: &mut [u8]) -> Result<()> {
         let path = &self.paths[index];
-        let bytes =
-            input_file::read(path).map_err(|source| DataError::Io { place: path.display().to_string(), source })?;
+        let bytes = input_file::read(path, self.lengths[index])
+            .map_err(|source| DataError::Io { place: path.display().to_string(), source })?;
         out.copy_from_slice(&decode(path, &bytes, self.shape, self.resize)?);
         Ok(())
     }
@@ -218,183 +206,15 @@ impl OnDemand for Files {
     }
 }
 
-/// What a header says.
-struct Head {
-    kind: Kind,
-    /// Height and width.
-    size: [usize; 2],
-    colour: bool,
-    /// The length of the file.
-    len: u64,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Png,
-    Jpeg,
-}
-
-const IMAGE: &str = "a PNG or JPEG image";
-
-impl Head {
-    fn of_file(path: &Path) -> Result<Self> {
-        let io = |source| DataError::Io { place: path.display().to_string(), source };
-        let file = input_file::open(path).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len();
-        Self::read(path, BufReader::new(file), len)
-    }
-
-    /// Reads a header. A file whose size cannot hold the image that its header announces is refused, and so is an image
-    /// beyond [`Budget::IMAGE`]: nothing is allocated for either.
-    fn read<R: BufRead + Seek>(path: &Path, mut from: R, len: u64) -> Result<Self> {
-        let mut start = Vec::new();
-        let io = |source| DataError::Io { place: path.display().to_string(), source };
-        from.by_ref().take(8).read_to_end(&mut start).map_err(io)?;
-        from.rewind().map_err(io)?;
-        let (kind, most) = match start.as_slice() {
-            // Deflate shortens 1032 times at most, and a byte holds eight pixels at most.
-            b"\x89PNG\r\n\x1a\n" => (Kind::Png, 8 * 1032),
-            // A block of 64 pixels takes at least a bit.
-            [0xff, 0xd8, 0xff, ..] => (Kind::Jpeg, 8 * 64),
-            [] => return Err(unexpected(path, IMAGE, "an empty file")),
-            _ => return Err(unexpected(path, IMAGE, "another kind of file")),
-        };
-        let ([height, width], colour, pixel) = guarded(path, || kind.head(from))?;
-        let fits = (height as u64).saturating_mul(width as u64) <= len.saturating_mul(most);
-        if height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE || !fits {
-            let found = format!("{height}x{width} announced in a file of {len} bytes");
-            return Err(unexpected(path, "an image of sides from 1 to 16384 that its file can hold", found));
-        }
-        // A small file may hold a large image, and several are decoded at a time.
-        Budget::IMAGE.clone().claim(&path.display().to_string(), &[height, width], pixel)?;
-        Ok(Self { kind, size: [height, width], colour, len })
-    }
-}
-
-/// Runs a decoder, whose errors and panics are those of a damaged file.
-fn guarded<T>(path: &Path, decode: impl FnOnce() -> std::result::Result<T, String>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(decode)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(reason)) => Err(unexpected(path, IMAGE, format!("a damaged one ({reason})"))),
-        Err(_) => Err(unexpected(path, IMAGE, "a damaged one (its decoder failed)")),
-    }
-}
-
-fn text(e: impl ToString) -> String {
-    e.to_string()
-}
-
-impl Kind {
-    /// Height and width, whether there are colours, and the bytes that a decoder takes for a pixel.
-    fn head<R: BufRead + Seek>(self, from: R) -> std::result::Result<([usize; 2], bool, usize), String> {
-        match self {
-            Self::Png => {
-                let png = PngDecoder::with_limits(from, limits()).map_err(text)?;
-                let (width, height) = png.dimensions();
-                let colour = png.color_type();
-                Ok(([height as usize, width as usize], colour.has_color(), colour.bytes_per_pixel().into()))
-            }
-            Self::Jpeg => {
-                let mut jpeg = JpegDecoder::new_with_options(from, options());
-                jpeg.decode_headers().map_err(text)?;
-                let info = jpeg.info().ok_or("no frame")?;
-                // A progressive file keeps a coefficient of two bytes beside each byte.
-                let number = if info.sof.is_sequential_dct() { 1 } else { 3 };
-                let pixel = number * usize::from(info.components);
-                Ok(([info.height.into(), info.width.into()], info.components > 1, pixel))
-            }
-        }
-    }
-
-    fn decode(
-        self,
-        bytes: &[u8],
-        [height, width]: [usize; 2],
-        colour: bool,
-    ) -> std::result::Result<DynamicImage, String> {
-        match self {
-            Self::Png => {
-                let png = PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(text)?;
-                DynamicImage::from_decoder(png).map_err(text)
-            }
-            Self::Jpeg => {
-                // The decoder fills up what a file that was cut short lacks; its end marker is then not there.
-                if !scans(bytes).windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
-                    return Err("no end marker: truncated".into());
-                }
-                let space = if colour { ColorSpace::RGB } else { ColorSpace::Luma };
-                let options = options().jpeg_set_out_colorspace(space);
-                let pixels = JpegDecoder::new_with_options(ZCursor::new(bytes), options).decode().map_err(text)?;
-                let (width, height) = (width as u32, height as u32);
-                let image = match colour {
-                    true => image::RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
-                    false => image::GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
-                };
-                image.ok_or_else(|| "not all pixels".into())
-            }
-        }
-    }
-}
-
-/// The part of a JPEG from its first scan on. Before it are segments, and what they hold (a thumbnail, say) may look like
-/// an end marker; in a scan nothing else does.
-fn scans(mut jpeg: &[u8]) -> &[u8] {
-    const SCAN: u8 = 0xda;
-    loop {
-        jpeg = match jpeg {
-            [0xff, SCAN, scans @ ..] => return scans,
-            // Filler before a marker, and the markers without a length: start of image, restarts.
-            [0xff, 0xff, ..] => &jpeg[1..],
-            [0xff, 0x01 | 0xd0..=0xd8, rest @ ..] => rest,
-            [0xff, _, high, low, ..] => {
-                let length = usize::from(u16::from_be_bytes([*high, *low]));
-                jpeg.get(2 + length..).unwrap_or_default()
-            }
-            _ => return &[],
-        };
-    }
-}
-
-fn options() -> DecoderOptions {
-    DecoderOptions::default().set_strict_mode(true).set_max_width(MAX_SIDE).set_max_height(MAX_SIDE)
-}
-
-fn limits() -> image::Limits {
-    let mut limits = image::Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE as u32), Some(MAX_SIDE as u32));
-    limits
-}
-
-/// The bytes H, W, C of a file's image in the shape of its set.
-fn decode(path: &Path, bytes: &[u8], shape: [usize; 3], resize: bool) -> Result<Vec<u8>> {
-    let [height, width, channels] = shape;
-    let head = Head::read(path, Cursor::new(bytes), bytes.len() as u64)?;
-    if !resize && head.size != [height, width] {
-        let [h, w] = head.size;
-        return Err(unexpected(path, &format!("{height}x{width} (height, width) as before"), format!("{h}x{w}")));
-    }
-    guarded(path, || {
-        let mut image = head.kind.decode(bytes, head.size, channels == 3)?;
-        if resize && head.size != [height, width] {
-            // The middle first, so that no image on the way is larger than the one in the file.
-            let [h, w] = head.size.map(|side| side as u32);
-            let side = h.min(w);
-            let middle = image.crop_imm((w - side) / 2, (h - side) / 2, side, side);
-            image = middle.resize_exact(width as u32, height as u32, FilterType::Triangle);
-        }
-        let bytes = if channels == 3 { image.into_rgb8().into_raw() } else { image.into_luma8().into_raw() };
-        if bytes.len() == height * width * channels { Ok(bytes) } else { Err("not all pixels".into()) }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Augment, Loader, Normalize};
     use fixnet_fuzz as fuzz;
-    use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+    use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
     use proptest::prelude::*;
     use std::fs;
+    use std::io::Cursor;
 
     const COLOUR: &[u8] = include_bytes!("../tests/data/colour.jpg");
     const GREY: &[u8] = include_bytes!("../tests/data/grey.jpg");
@@ -491,6 +311,17 @@ mod tests {
         let e = folder(dir.path(), None, 1).unwrap_err().to_string();
         assert!(e.contains("train/a/2.jpg: expected 4x8 (height, width) as of") && e.ends_with("found 12x17"), "{e}");
         assert!(folder(dir.path(), Some(0), 1).unwrap_err().to_string().starts_with("image_size: "));
+    }
+
+    /// A file may not be much longer than its pixels, and scaling may not take more than an image.
+    #[test]
+    fn long_files_and_large_scalings_are_refused() {
+        let mut long = png(RgbImage::new(4, 4));
+        long.resize((16 << 20) + 1000, 0);
+        assert!(message(&[("a/0.png", &long)], None).contains("expected an image file of at most 16777"));
+        let large = png(GrayImage::new(12_000, 12_000));
+        let e = message(&[("a/0.png", &large)], Some(8000));
+        assert!(e.contains("a/0.png, scaled to 8000x8000") && e.contains("images with fewer pixels"), "{e}");
     }
 
     /// An image of one row of 16384 pixels must not become 16384 rows on the way.

@@ -32,7 +32,7 @@ impl Idx {
     ///
     /// # Errors
     /// The file cannot be read, is not an IDX file of bytes in `axes` axes, ends early, goes on after its data, holds no
-    /// data, or is gzip and corrupt or more than 512 MiB when unpacked.
+    /// data, has more than 512 MiB of data, or is gzip and corrupt.
     pub fn open(path: &Path, axes: usize) -> Result<Self> {
         let place = path.display().to_string();
         match input_file::open(path) {
@@ -52,10 +52,9 @@ impl Idx {
         let zipped = head == [0x1f, 0x8b];
         let whole = head.as_slice().chain(from);
         if !zipped {
-            // What a plain file announces it has to hold.
-            return Self::read_plain(place, whole, axes, None, |_, e| plain(e));
+            return Self::read_plain(place, whole, axes, false, |_, e| plain(e));
         }
-        Self::read_plain(place, MultiGzDecoder::new(whole), axes, Some(Budget::DATA), |read, e| match e.kind() {
+        Self::read_plain(place, MultiGzDecoder::new(whole), axes, true, |read, e| match e.kind() {
             // The decoder reports a stream that stops midway so; the header may not be known yet.
             ErrorKind::UnexpectedEof => DataError::Compression {
                 place: place.into(),
@@ -97,19 +96,24 @@ impl Idx {
         place: &str,
         mut from: impl Read,
         axes: usize,
-        unpacked: Option<Budget>,
+        zipped: bool,
         error: impl Fn(usize, std::io::Error) -> DataError,
     ) -> Result<Self> {
         let (shape, size) = Self::header(place, from.by_ref(), axes, &error)?;
         let (place, header) = (|| place.to_string(), 4 + 4 * axes);
-        if let Some(mut budget) = unpacked {
-            budget.claim(&place(), &shape, 1)?;
+        let claim = || Budget::DATA.clone().claim(&place(), &shape, 1);
+        if zipped {
+            claim()?;
         }
         // One byte more than announced tells whether there is more; nothing is allocated on the header's word alone.
         let mut data = Vec::new();
-        let limit = u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1);
+        let limit = u64::try_from(size).unwrap_or(u64::MAX).min(Budget::DATA.limit()).saturating_add(1);
         if let Err(e) = from.take(limit).read_to_end(&mut data) {
             return Err(error(header + data.len(), e));
+        }
+        // A plain file that holds more than the budget is refused for that, one that holds less than it announces is short.
+        if data.len() as u64 > Budget::DATA.limit() {
+            claim()?;
         }
         let expected = size.saturating_add(header as u128);
         match (data.len() as u128).cmp(&size) {

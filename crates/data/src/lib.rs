@@ -14,6 +14,7 @@ mod digits;
 mod error;
 mod folder;
 mod idx;
+mod image_file;
 mod listed;
 mod loader;
 mod normalize;

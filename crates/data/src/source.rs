@@ -1,8 +1,9 @@
 //! Data sets by name.
 
 use crate::cifar::{cifar10_test, cifar100_part};
-use crate::folder::{MAX_SIDE, folder, folder_test};
+use crate::folder::{folder, folder_test};
 use crate::idx::mnist_test;
+use crate::image_file::MAX_SIDE;
 use crate::npz::npz_test;
 use crate::{
     DataDescription, DataError, Dataset, Result, Split, cifar10, cifar100, digits, mnist, npz, photo_digits,

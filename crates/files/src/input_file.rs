@@ -43,24 +43,50 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads a whole regular file.
-///
-/// # Errors
-/// As [`open`], or the file cannot be read.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// The most bytes of a file that is read whole: recipes, grids and what else is written by hand or is one record of a run.
+pub const SETTINGS: u64 = 16 << 20;
+/// The most bytes of a log.
+pub const LOG: u64 = 512 << 20;
+
+/// A file that is longer than its reader takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a file of at most {most} bytes, found a longer one")]
+pub struct TooLong {
+    /// The most bytes that are read.
+    pub most: u64,
 }
 
-/// Reads a whole regular file as text.
+/// Reads a whole regular file of at most `most` bytes.
 ///
 /// # Errors
-/// As [`open`], or the file cannot be read or is not UTF-8.
-pub fn read_to_string(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    open(path)?.read_to_string(&mut text)?;
-    Ok(text)
+/// As [`open`], or the file cannot be read, or it is longer: then the error holds a [`TooLong`].
+///
+/// ```
+/// use fixnet_files::input_file;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("x");
+/// std::fs::write(&path, "text")?;
+/// assert_eq!(input_file::read(&path, 4)?, b"text");
+/// let e = input_file::read(&path, 3).unwrap_err();
+/// assert_eq!(e.to_string(), "expected a file of at most 3 bytes, found a longer one");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        false => Ok(bytes),
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, TooLong { most })),
+    }
+}
+
+/// Reads a whole regular file of at most `most` bytes as text.
+///
+/// # Errors
+/// As [`read`], or the file is not UTF-8.
+pub fn read_to_string(path: &Path, most: u64) -> io::Result<String> {
+    String::from_utf8(read(path, most)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
 /// Describes what a path names, for messages: `a file`, `a folder`, `a named pipe`, ….
@@ -117,7 +143,7 @@ mod tests {
             std::os::unix::fs::symlink(at(target), at(name)).unwrap();
         }
         assert_eq!(
-            (read_to_string(&at("file")).unwrap(), read(&at("to file")).unwrap()),
+            (read_to_string(&at("file"), 4).unwrap(), read(&at("to file"), 4).unwrap()),
             ("text".into(), b"text".to_vec())
         );
         for (path, found) in [

@@ -58,7 +58,7 @@ fn refuse(reason: String) -> Error {
 pub fn read(path: &Path) -> Result<(Vec<String>, Vec<Axis>)> {
     let place = format!("grid {}", path.display());
     let wrong = |reason: String| Error::Recipe { place: place.clone(), reason };
-    let text = input_file::read_to_string(path).map_err(crate::error::io(path))?;
+    let text = input_file::read_to_string(path, input_file::SETTINGS).map_err(crate::error::io(path))?;
     let table: toml::Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
     let (mut recipes, mut axes): (Vec<String>, Vec<Axis>) = (Vec::new(), Vec::new());
     let mut entries = Vec::new();

@@ -35,7 +35,7 @@ impl Settings {
                 }
                 let io = |source| Error::Io { path: path.into(), source };
                 let stem = path.file_stem().map_or_else(|| name.into(), |s| s.to_string_lossy().into_owned());
-                (input_file::read_to_string(path).map_err(io)?, stem)
+                (input_file::read_to_string(path, input_file::SETTINGS).map_err(io)?, stem)
             }
         };
         let place = format!("recipe {name}");

@@ -19,7 +19,7 @@ fn refused(text: &str) -> String {
 #[test]
 fn the_reference_page_is_that_of_the_table() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/recipe.md");
-    let page = fixnet_files::input_file::read_to_string(path.as_ref()).unwrap();
+    let page = std::fs::read_to_string(path).unwrap();
     assert!(page == keys::reference(), "run: fixnet recipes --keys > docs/reference/recipe.md");
 }
 

@@ -32,7 +32,7 @@ struct Writer {
 impl Writer {
     /// This process, with a new token.
     fn new() -> Self {
-        let host = input_file::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok();
+        let host = input_file::read_to_string(Path::new("/proc/sys/kernel/hostname"), input_file::SETTINGS).ok();
         let host = host.or_else(|| std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok());
         // Each has keys of its own, which the system draws.
         let random = || RandomState::new().build_hasher().finish();
@@ -47,7 +47,7 @@ impl Writer {
     /// The writer that a folder is marked with; none if there is no mark.
     fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(WRITER);
-        match input_file::read(&path) {
+        match input_file::read(&path, input_file::SETTINGS) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             other => {
                 let bytes = other.map_err(io(&path))?;

@@ -18,7 +18,7 @@ pub(crate) fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    match input_file::read(path) {
+    match input_file::read(path, input_file::LOG) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         other => other.map_err(io(path)),
     }

@@ -104,7 +104,7 @@ pub(super) fn has_begun(run: &Path) -> bool {
 /// The file cannot be read; or there is neither a recipe nor a checkpoint.
 pub(super) fn config_text(run: &Path) -> Result<Option<String>> {
     let path = config_path(run);
-    let text = match input_file::read(&path) {
+    let text = match input_file::read(&path, input_file::SETTINGS) {
         Err(e) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&e.kind()) => None,
         other => Some(String::from_utf8(other.map_err(io(&path))?).map_err(|e| wrong(&path, e.to_string()))?),
     };
@@ -167,7 +167,7 @@ pub fn diagnostics(run: &Path) -> Result<Vec<Diagnostic>> {
 /// The log cannot be read, or a line is damaged.
 pub fn digests(run: &Path) -> Result<Vec<DigestEvent>> {
     let path = run.join(DIGESTS);
-    let text = input_file::read_to_string(&path).map_err(io(&path))?;
+    let text = input_file::read_to_string(&path, input_file::LOG).map_err(io(&path))?;
     let entry = |(i, line): (usize, &str)| {
         let expected = || format!("line {}: expected a step and a digest, found {line}", i + 1);
         serde_json::from_str(line).map_err(|_| wrong(&path, expected()))
@@ -181,7 +181,7 @@ pub fn digests(run: &Path) -> Result<Vec<DigestEvent>> {
 /// There is a file that cannot be read now: it must not be replaced by one without these processes.
 pub fn processes(run: &Path) -> Result<Vec<Process>> {
     let path = run.join(PROCESSES);
-    match input_file::read(&path) {
+    match input_file::read(&path, input_file::SETTINGS) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         other => Ok(serde_json::from_slice(&other.map_err(io(&path))?).unwrap_or_default()),
     }
