@@ -3,6 +3,7 @@
 //! The left bits are 0 and 1, the right ones stand for -1 and +1. With a the left word and b the right one, the sum of the
 //! 32 products is `|a & b| - |a & !b| = 2·|a & b| - |a|`, and |a| is counted once for all columns.
 
+use super::scalar::arrays;
 use super::tile::Dot;
 
 /// Load and store of vectors of i32 sums.
@@ -32,45 +33,8 @@ macro_rules! vectors {
 pub(super) struct Scalar;
 
 impl Dot for Scalar {
-    type L = u32;
-    type R = u32;
-    type S = i32;
-    type Sum = [i32; 16];
-    type Part = [i32; 16];
-    type Lhs = u32;
-    type Rhs = [u32; 16];
-    const LANES: usize = 16;
-    const KR: usize = 1;
-    const FLUSH: usize = usize::MAX;
+    arrays!(u32, u32, i32, u32, [u32; 16], 1);
 
-    #[inline(always)]
-    unsafe fn load(from: *const i32) -> [i32; 16] {
-        // SAFETY: the caller's pointer reaches 16 sums.
-        unsafe { from.cast::<[i32; 16]>().read() }
-    }
-    #[inline(always)]
-    unsafe fn store(to: *mut i32, sum: [i32; 16]) {
-        // SAFETY: as above.
-        unsafe { to.cast::<[i32; 16]>().write(sum) }
-    }
-    #[inline(always)]
-    unsafe fn begin(sum: [i32; 16]) -> [i32; 16] {
-        sum
-    }
-    #[inline(always)]
-    unsafe fn flush(_: [i32; 16], part: [i32; 16]) -> [i32; 16] {
-        part
-    }
-    #[inline(always)]
-    unsafe fn lhs(from: *const u32) -> u32 {
-        // SAFETY: the caller's pointer reaches one word.
-        unsafe { from.read() }
-    }
-    #[inline(always)]
-    unsafe fn rhs(from: *const u32) -> [u32; 16] {
-        // SAFETY: the caller's pointer reaches one step of a panel.
-        unsafe { from.cast::<[u32; 16]>().read() }
-    }
     #[inline(always)]
     unsafe fn step(mut part: [i32; 16], lhs: u32, rhs: [u32; 16]) -> [i32; 16] {
         for (sum, b) in part.iter_mut().zip(rhs) {
