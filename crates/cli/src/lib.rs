@@ -15,10 +15,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod chart;
 mod compare;
 mod eval;
 mod export;
-mod figure;
 mod flags;
 mod import;
 mod info;

@@ -1,6 +1,7 @@
 //! `fixnet plot`: what runs have logged, in the form of the papers' figures; and the curves that every run draws.
 
-use crate::figure::{self, Figure, Line, Panel};
+use crate::chart::figure::Figure;
+use crate::chart::{Chart, Ink, Line, Scale};
 use crate::out::{say, text};
 use crate::outputs;
 use anyhow::{Context, Result, ensure};
@@ -38,8 +39,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         paths.extend(runs_in(path)?);
     }
     let histories = paths.iter().map(|path| Ok(History::read(path)?)).collect::<Result<Vec<_>>>()?;
-    let labels = labels(&histories);
-    let runs: Vec<_> = labels.into_iter().zip(histories).map(|(label, run)| Named { label, run }).collect();
+    let names = names(&histories);
+    let runs: Vec<_> = names.into_iter().zip(histories).map(|(label, run)| Named { label, run }).collect();
     let out = match (&args.out, &args.runs[..]) {
         (Some(out), _) => out.clone(),
         (None, [only]) => place::plots_path(only)?,
@@ -82,7 +83,7 @@ fn runs_in(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Runs by the settings in which they differ, or by their folders where that is not enough.
-fn labels(runs: &[History]) -> Vec<String> {
+fn names(runs: &[History]) -> Vec<String> {
     let settings = |run: &History| {
         let (s, q) = (run.config.settings(), &run.config.settings().quantization);
         [
@@ -132,7 +133,7 @@ pub(crate) fn curves(runs: &[(&str, &[EpochEvent])], metric: Option<Metric>) -> 
         let lines = runs.iter().enumerate().flat_map(|(i, (run, epochs))| {
             let line = |part: Part, color: usize, dashed| Line {
                 label: if one { part.name().into() } else { format!("{run}, {}", part.name()) },
-                color: figure::color(color),
+                ink: Ink::Run(color),
                 dashed,
                 points: epochs.iter().filter_map(|e| Some((e.epoch as f64, e.score(part, name)?))).collect(),
                 ..Line::default()
@@ -144,7 +145,7 @@ pub(crate) fn curves(runs: &[(&str, &[EpochEvent])], metric: Option<Metric>) -> 
         });
         let title = if *metric == LOSS { name.to_string() } else { format!("test {name}") };
         let y = if metric.unit == Unit::Share { format!("{name}, 0 to 1") } else { name.into() };
-        Panel { title, x: "epoch", y, lines: lines.collect(), ..Panel::default() }
+        Chart { title, x: "epoch", y, lines: lines.collect(), ..Chart::default() }
     };
     Figure { rows: vec![shown.iter().map(panel).collect()] }
 }
@@ -159,7 +160,7 @@ fn gamma(runs: &[Named]) -> Figure {
         };
         let line = |(i, layer): (usize, &&str)| Line {
             label: layer.to_string(),
-            color: figure::shade(i, layers.len()),
+            ink: Ink::of(i, layers.len()),
             points: match run.seen.is_empty() {
                 true => run.steps.iter().filter_map(|s| Some((s.step as f64, *s.gamma.get(*layer)?))).collect(),
                 false => seen(run, layer, |layer| layer.gradient.as_ref()?.errors.gamma),
@@ -167,13 +168,13 @@ fn gamma(runs: &[Named]) -> Figure {
             ..Line::default()
         };
         let lines = layers.iter().enumerate().map(line).collect();
-        Panel {
+        Chart {
             title: label.clone(),
             x: "step",
             y: "clipping factor γ".into(),
-            range: Some((0.0, 1.05)),
+            scale: Scale::Between(0.0, 1.05),
             lines,
-            ..Panel::default()
+            ..Chart::default()
         }
     };
     let panels: Vec<_> = runs.iter().map(panel).collect();
@@ -212,13 +213,13 @@ fn rates(run: &History) -> Vec<Rates<'_>> {
 
 /// R_t, K_t and U_t; without scheduling, the transition rate k_t itself.
 fn transitions(runs: &[Named]) -> Figure {
-    let panel = |title: &str, y: &str| Panel { title: title.into(), x: "step", y: y.into(), ..Panel::default() };
+    let panel = |title: &str, y: &str| Chart { title: title.into(), x: "step", y: y.into(), ..Chart::default() };
     // Of the model, then of the layers that have a rate of their own.
     let mut rows = vec![[panel("transition rate", "share of weights"), panel("transition-adaptive rate", "U")]];
     for (i, Named { label, run }) in runs.iter().enumerate() {
         let lines = rates(run);
         let twin = lines.iter().any(|(_, model, _)| model.talr.is_some());
-        let draw = |row: &mut [Panel; 2], layer: Option<&str>| {
+        let draw = |row: &mut [Chart; 2], layer: Option<&str>| {
             let mut add = |panel: usize, words: &str, of: fn(&TransitionRates) -> Option<f64>, dashed| {
                 let rates = |(_, model, layers): &Rates<'_>| match layer {
                     None => of(model),
@@ -226,7 +227,7 @@ fn transitions(runs: &[Named]) -> Figure {
                 };
                 let points = lines.iter().filter_map(|line| Some((line.0 as f64, rates(line)?))).collect();
                 let label = if runs.len() == 1 { words.into() } else { format!("{label}: {words}") };
-                let line = Line { label, color: figure::color(i), dashed, points, ..Line::default() };
+                let line = Line { label, ink: Ink::Run(i), dashed, points, ..Line::default() };
                 row[panel].lines.push(line);
             };
             if twin {
@@ -255,8 +256,8 @@ fn transitions(runs: &[Named]) -> Figure {
 fn errors(runs: &[Named]) -> Figure {
     Figure {
         rows: vec![
-            by_place(runs, "E(G_L) / max |g|", true, |layer| layer.gradient.as_ref()?.errors.large_error),
-            by_place(runs, "E(G) / max |g|", true, |layer| layer.gradient.as_ref()?.errors.error),
+            by_place(runs, "E(G_L) / max |g|", Scale::Log, |layer| layer.gradient.as_ref()?.errors.large_error),
+            by_place(runs, "E(G) / max |g|", Scale::Log, |layer| layer.gradient.as_ref()?.errors.error),
         ],
     }
 }
@@ -277,7 +278,7 @@ fn rivals(runs: &[Named]) -> Figure {
                 let layer = layers[i];
                 let line = |(i, rule): (usize, &&str)| Line {
                     label: rule.to_string(),
-                    color: figure::color(i),
+                    ink: Ink::Run(i),
                     points: seen(run, layer, |layer| {
                         let rival = layer.gradient.as_ref()?.rivals.get(*rule)?;
                         if large { rival.large_error } else { rival.error }
@@ -286,7 +287,7 @@ fn rivals(runs: &[Named]) -> Figure {
                 };
                 let title = if runs.len() == 1 { layer.to_string() } else { format!("{label}: {layer}") };
                 let lines = rules.iter().enumerate().map(line).collect();
-                Panel { title, x: "step", y: y.into(), log: true, lines, ..Panel::default() }
+                Chart { title, x: "step", y: y.into(), scale: Scale::Log, lines, ..Chart::default() }
             };
             rows.push(places(layers.len()).into_iter().map(panel).collect());
         }
@@ -298,31 +299,31 @@ fn rivals(runs: &[Named]) -> Figure {
 fn steps(runs: &[Named]) -> Figure {
     Figure {
         rows: vec![
-            by_place(runs, "mean step of latents / s", false, |layer| layer.weight.as_ref()?.latent_step),
-            by_place(runs, "mean step of quantized / s", false, |layer| layer.weight.as_ref()?.quantized_step),
-            by_place(runs, "distance to transition / levels", false, |layer| layer.weight.as_ref()?.distance),
+            by_place(runs, "mean step of latents / s", Scale::Linear, |layer| layer.weight.as_ref()?.latent_step),
+            by_place(runs, "mean step of quantized / s", Scale::Linear, |layer| layer.weight.as_ref()?.quantized_step),
+            by_place(runs, "distance to transition / levels", Scale::Linear, |layer| layer.weight.as_ref()?.distance),
         ],
     }
 }
 
 /// A row of panels of an early, a middle and a late layer, each with a line per run.
-fn by_place(runs: &[Named], y: &str, log: bool, of: impl Fn(&DiagnosticLayer) -> Option<f64>) -> Vec<Panel> {
-    let mut panels: Vec<(Vec<&str>, Panel)> = Vec::new();
+fn by_place(runs: &[Named], y: &str, scale: Scale, of: impl Fn(&DiagnosticLayer) -> Option<f64>) -> Vec<Chart> {
+    let mut panels: Vec<(Vec<&str>, Chart)> = Vec::new();
     for (i, Named { label, run }) in runs.iter().enumerate() {
         let layers = layers_with(run, |layer| of(layer).is_some());
         for (k, at) in places(layers.len()).into_iter().enumerate() {
             let points = seen(run, layers[at], &of);
-            let line = Line { label: label.clone(), color: figure::color(i), points, ..Line::default() };
+            let line = Line { label: label.clone(), ink: Ink::Run(i), points, ..Line::default() };
             if panels.len() <= k {
-                panels.push((Vec::new(), Panel { x: "step", y: y.into(), log, ..Panel::default() }));
+                panels.push((Vec::new(), Chart { x: "step", y: y.into(), scale, ..Chart::default() }));
             }
             panels[k].0.push(layers[at]);
             panels[k].1.lines.push(line);
         }
     }
-    let titled = |(mut names, panel): (Vec<&str>, Panel)| {
+    let titled = |(mut names, panel): (Vec<&str>, Chart)| {
         names.dedup();
-        Panel { title: names.join(" / "), ..panel }
+        Chart { title: names.join(" / "), ..panel }
     };
     panels.into_iter().map(titled).collect()
 }
@@ -354,11 +355,12 @@ fn histograms(runs: &[Named], what: &str) -> Figure {
                     [(left, share), (left + width, share)]
                 });
                 let label = format!("step {step}");
-                Line { label, color: figure::color(k), points: edges.collect(), ..Line::default() }
+                Line { label, ink: Ink::Run(k), points: edges.collect(), ..Line::default() }
             });
+            let scale = if gradient { Scale::Log } else { Scale::FromZero };
             let x = if gradient { "gradient / max |g|" } else { "latent weight / scale" };
             let title = if runs.len() == 1 { layer.to_string() } else { format!("{label}: {layer}") };
-            Panel { title, x, y: "share in a bin".into(), log: gradient, lines: lines.collect(), ..Panel::default() }
+            Chart { title, x, y: "share in a bin".into(), scale, lines: lines.collect(), ..Chart::default() }
         };
         rows.push(places(layers.len()).into_iter().map(panel).collect());
     }

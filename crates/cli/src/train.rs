@@ -221,9 +221,7 @@ pub(crate) fn draw(session: &Session<'_>, folder: &Folder) -> fixnet::train::Res
     let title = session.config().name();
     let metric = session.task().metrics().first().copied();
     let svg = crate::plot::curves(&[(title, folder.epochs())], metric).svg();
-    let path = folder.path().join(place::CURVES);
-    let svg = svg.map_err(|e| fixnet::train::Error::Run { path: path.clone(), reason: e.to_string() })?;
-    fixnet::train::run::write(&path, svg.as_bytes())
+    fixnet::train::run::write(&folder.path().join(place::CURVES), svg.as_bytes())
 }
 
 /// What the command shows of a run while it trains.

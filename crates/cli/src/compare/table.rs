@@ -1,6 +1,7 @@
 //! What a grid came to, as text, CSV, JSON and curves.
 
-use crate::figure::{self, Figure, Line, Panel};
+use crate::chart::figure::Figure;
+use crate::chart::{Chart, Ink, Line, Scale};
 use crate::spreadsheet::Sheet;
 use anyhow::{Context, Result};
 use fixnet::train::compare::grid::{Cell, Grid, heading};
@@ -211,9 +212,10 @@ fn curves(grid: &Grid, rows: &[Row<'_>], numbers: &[Number]) -> Figure {
                 // On a logarithmic axis the lower border must stay above 0.
                 band.push((if log { (s.mean - std).max(s.min) } else { s.mean - std }, s.mean + std));
             }
-            Line { label: label(row), color: figure::shade(i, rows.len()), points, band, ..Line::default() }
+            Line { label: label(row), ink: Ink::of(i, rows.len()), points, band, ..Line::default() }
         });
-        Panel { title: title.into(), x: "epoch", y: title.into(), log, lines: lines.collect(), ..Panel::default() }
+        let scale = if log { Scale::Log } else { Scale::Linear };
+        Chart { title: title.into(), x: "epoch", y: title.into(), scale, lines: lines.collect(), ..Chart::default() }
     };
     let mut panels =
         vec![panel("train loss", true, Part::Train, LOSS.name), panel("test loss", true, Part::Test, LOSS.name)];

@@ -1,8 +1,9 @@
 //! The page: its sections, from what was gathered. All text goes through `maud`, which escapes it.
 
-use super::chart::{Chart, Ink, Line, Unit, matrix};
+use super::chart::{self, matrix};
 use super::gather::{Evaluated, Subject};
 use super::picture::address;
+use crate::chart::{Chart, Ink, Line, Scale, Unit};
 use fixnet::plan::Summary;
 use fixnet::train::run::event::{DiagnosticLayer, StepEvent, TransitionRates, score_name};
 use fixnet::train::task::{self, Element, LOSS, Metric, Part, Pictures, Table, joined_metrics};
@@ -154,7 +155,7 @@ fn tiles(run: &Subject) -> Markup {
 }
 
 fn swatch(ink: Ink) -> Markup {
-    html! { span.swatch.(ink.class()) style=[ink.style()] aria-hidden="true" {} }
+    html! { span.swatch.(chart::class(ink)) style=[chart::style(ink)] aria-hidden="true" {} }
 }
 
 /// The metrics of all runs, each once, the loss last.
@@ -241,9 +242,9 @@ fn differences(runs: &[Subject]) -> Markup {
     }
 }
 
-fn chart(title: &str, about: &str, x: &'static str, unit: Unit, lines: Vec<Line>) -> Chart {
+fn plain(title: &str, about: &str, x: &'static str, unit: Unit, lines: Vec<Line>) -> Chart {
     let (title, about) = (title.into(), about.into());
-    Chart { title, about, x, unit, from_zero: true, orders: false, lines }
+    Chart { title, about, x, unit, scale: Scale::FromZero, lines, ..Chart::default() }
 }
 
 /// Loss, accuracy and learning rate, of all runs on one another.
@@ -256,7 +257,7 @@ fn curves(runs: &[Subject]) -> Markup {
             (_, "training") => Ink::Quiet,
             _ => Ink::Main,
         };
-        Line { label: if many { format!("{run}, {of}") } else { of.into() }, ink, dashed, points }
+        Line { label: if many { format!("{run}, {of}") } else { of.into() }, ink, dashed, points, ..Line::default() }
     };
     let of_epochs = |metric: &Metric| {
         let name = metric.name;
@@ -282,19 +283,20 @@ fn curves(runs: &[Subject]) -> Markup {
         true => "Solid: test data. Dashed: training data; in colour: validation.",
         false => "Solid: test data. Dashed: training data.",
     };
-    let mut charts = vec![Chart { orders: true, ..chart("Loss", sets, "epoch", Unit::Number, of_epochs(&LOSS)) }];
+    let mut charts =
+        vec![Chart { scale: Scale::Orders, ..plain("Loss", sets, "epoch", Unit::Number, of_epochs(&LOSS)) }];
     for metric in metrics_of(runs).iter().filter(|metric| **metric != LOSS) {
         let unit = if metric.unit == task::Unit::Share { Unit::Share } else { Unit::Number };
         let title = capitalized(metric.name);
-        charts.push(Chart { from_zero: false, ..chart(&title, sets, "epoch", unit, of_epochs(metric)) });
+        charts.push(Chart { scale: Scale::Linear, ..plain(&title, sets, "epoch", unit, of_epochs(metric)) });
     }
     let every = "Every 50 steps.";
     charts.push(Chart {
-        orders: true,
-        ..chart("Loss of a batch", every, "step", Unit::Number, of_steps("loss", |step| step.loss))
+        scale: Scale::Orders,
+        ..plain("Loss of a batch", every, "step", Unit::Number, of_steps("loss", |step| step.loss))
     });
     let about = if twins { "Twins move latent weights by U instead." } else { every };
-    charts.push(chart("Learning rate", about, "step", Unit::Number, of_steps("rate", |step| step.lr)));
+    charts.push(plain("Learning rate", about, "step", Unit::Number, of_steps("rate", |step| step.lr)));
     let entries: Vec<_> =
         if many { runs.iter().enumerate().map(|(i, r)| (Ink::Run(i), r.name.clone())).collect() } else { vec![] };
     html! {
@@ -350,7 +352,7 @@ fn epochs(runs: &[Subject]) -> Markup {
 
 /// Charts side by side; those without numbers are left out.
 fn grid(charts: &[Chart]) -> Markup {
-    let drawn: Vec<Markup> = charts.iter().filter_map(Chart::draw).collect();
+    let drawn: Vec<Markup> = charts.iter().filter_map(chart::draw).collect();
     // Rows of two for what would leave one alone in a row of three.
     let even = matches!(drawn.len(), 2 | 4);
     html! { div.grid.even[even] { @for chart in drawn { (chart) } } }
@@ -372,6 +374,7 @@ fn layer_lines(names: &[String], points: impl Fn(&str) -> Vec<(f64, f64)>) -> Ve
         ink: Ink::Depth(depth(i)),
         dashed: false,
         points: points(name),
+        ..Line::default()
     };
     names.iter().enumerate().map(line).collect()
 }
@@ -407,6 +410,7 @@ fn quantization(run: &Subject) -> Markup {
         ink,
         dashed,
         points: over(&number),
+        ..Line::default()
     };
     let twin = steps.iter().any(|step| step.rates.talr.is_some());
     let mut model = vec![of(|step| step.rates.transition_rate, "k, this step", Ink::Quiet, false)];
@@ -423,14 +427,14 @@ fn quantization(run: &Subject) -> Markup {
     if !gammas.is_empty() {
         let lines = layer_lines(&gammas, |name| over(&|step| step.gamma.get(name).copied()));
         charts.push(Chart {
-            from_zero: false,
-            ..chart("Gamma", "The clipping factor of each layer's gradients.", "step", Unit::Number, lines)
+            scale: Scale::Linear,
+            ..plain("Gamma", "The clipping factor of each layer's gradients.", "step", Unit::Number, lines)
         });
     }
     if !rates.is_empty() {
-        charts.push(chart("Transition rate", about, "step", Unit::Share, model));
+        charts.push(plain("Transition rate", about, "step", Unit::Share, model));
         let lines = layer_lines(&rates, |name| over(&|step| step.layer_transition_rate.get(name).copied()));
-        charts.push(chart(
+        charts.push(plain(
             "Transition rate of each layer",
             "The share of its integer weights that a step changes.",
             "step",
@@ -440,7 +444,7 @@ fn quantization(run: &Subject) -> Markup {
     }
     if twin {
         let lines = vec![of(|step| step.rates.talr, "U", Ink::Main, false)];
-        charts.push(chart(
+        charts.push(plain(
             "Transition-adaptive learning rate",
             "U, the learning rate of latent weights.",
             "step",
@@ -450,14 +454,14 @@ fn quantization(run: &Subject) -> Markup {
         let per_layer = |number: fn(&TransitionRates) -> Option<f64>| {
             layer_lines(&scopes, |name| over(&|step| step.layers.get(name).and_then(number)))
         };
-        charts.push(chart(
+        charts.push(plain(
             "K of each layer",
             "Running transition rates, each with a target of its own.",
             "step",
             Unit::Share,
             per_layer(|t| t.running_transition_rate),
         ));
-        charts.push(chart(
+        charts.push(plain(
             "U of each layer",
             "Learning rates of latent weights.",
             "step",
@@ -490,7 +494,8 @@ fn diagnostics(run: &Subject) -> Markup {
             lines.iter().filter_map(|s| Some((s.step as f64, number(s.layers.get(name)?)?))).collect()
         })
     };
-    let orders = |title, about, lines| Chart { orders: true, ..chart(title, about, "step", Unit::Number, lines) };
+    let orders =
+        |title, about, lines| Chart { scale: Scale::Orders, ..plain(title, about, "step", Unit::Number, lines) };
     let charts = [
         orders(
             "E(G)",
