@@ -16,6 +16,7 @@ pub(super) fn resolve(settings: &mut Settings) -> Result<OptimizerConfig> {
     let allowed = fill(&mut config.rule, own);
     refuse_others(own, &config.rule, allowed)?;
     config.decay_groups = own.decay_groups;
+    config.clip_norm = own.clip_norm;
     config.scale_lr = own.scale_lr;
     config.latent_lr_factor = own.latent_lr_factor;
     let of = &settings.schedule;
