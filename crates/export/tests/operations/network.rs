@@ -8,12 +8,12 @@ use fixnet_nn::layers::{Dropout, LayerNorm};
 use fixnet_tensor::{Tensor, Window};
 
 /// The shape of an image.
-pub const INPUT: [usize; 3] = [4, 6, 3];
+pub(crate) const INPUT: [usize; 3] = [4, 6, 3];
 /// The number of outputs.
-pub const CLASSES: usize = 7;
+pub(crate) const CLASSES: usize = 7;
 
 /// Operations on images, then attention over their pixels, then a dense layer.
-pub struct Composed {
+pub(crate) struct Composed {
     conv: ParamId,
     columns: ParamId,
     mix: ParamId,
@@ -26,7 +26,7 @@ pub struct Composed {
 
 impl Composed {
     /// Adds the parameters to a store.
-    pub fn new(store: &mut Store) -> Result<Self> {
+    pub(crate) fn new(store: &mut Store) -> Result<Self> {
         let mut columns = sample(&[6, 1], 5);
         columns.data_mut().iter_mut().for_each(|v| *v += 2.0);
         Ok(Self {
@@ -94,7 +94,7 @@ impl Layer for Composed {
 }
 
 /// Returns `count` images with values from 0 to 1.
-pub fn images(count: usize) -> Tensor {
+pub(crate) fn images(count: usize) -> Tensor {
     let mut x = sample(&[&[count], &INPUT[..]].concat(), 3);
     x.data_mut().iter_mut().for_each(|v| *v = (*v + 1.0) / 2.0);
     x
