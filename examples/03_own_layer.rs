@@ -43,7 +43,7 @@ fn main() -> Result<()> {
         .push(Flatten)
         .push(Linear::new(&mut store, "fc1", 784, 64)?)
         .push(LeakyRelu { slope: 0.1 })
-        .push(Linear::quantized(&mut store, "fc2", [64, 64], &q, true)?) // signed: its input may be negative
+        .push(Linear::quantized(&mut store, "fc2", [64, 64], &q)?)
         .push(Relu)
         .push(Linear::new(&mut store, "fc3", 64, 10)?);
     let normalize = Normalize::of(&data.train);

@@ -37,9 +37,46 @@ pub trait Deferred: Send + Sync {
         false
     }
 
-    /// These numbers behind a ReLU, where computing them takes it along.
-    fn relu(&self) -> Option<Arc<dyn Deferred>> {
+    /// These numbers held to an interval, where computing them takes it along.
+    fn clamp(&self, _: Bounds) -> Option<Arc<dyn Deferred>> {
         None
+    }
+}
+
+/// The interval of a clamp. A ReLU has no upper end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// What smaller numbers become.
+    pub low: f32,
+    /// What larger numbers become.
+    pub high: f32,
+}
+
+impl Bounds {
+    /// From 0 on: a ReLU.
+    pub const RELU: Self = Self { low: 0.0, high: f32::INFINITY };
+
+    /// Whether numbers are held from below alone.
+    pub(crate) fn is_open(self) -> bool {
+        self.high == f32::INFINITY
+    }
+
+    /// `x` held to the interval, or from below alone without `TOP`. A NaN stays a NaN, so that it is found.
+    #[inline(always)]
+    pub(crate) fn hold<const TOP: bool>(self, x: f32) -> f32 {
+        let x = if x <= self.low { self.low } else { x };
+        if TOP && x >= self.high { self.high } else { x }
+    }
+
+    /// Holds each number of a block.
+    pub(crate) fn hold_block(self, x: &mut [f32]) {
+        map::dispatch(
+            #[inline(always)]
+            || match self.is_open() {
+                true => x.iter_mut().for_each(|x| *x = self.hold::<false>(*x)),
+                false => x.iter_mut().for_each(|x| *x = self.hold::<true>(*x)),
+            },
+        );
     }
 }
 
@@ -214,7 +251,7 @@ impl Deferred for Lazy {
     fn keep(&self) -> bool {
         self.inner.keep()
     }
-    fn relu(&self) -> Option<Arc<dyn Deferred>> {
-        self.inner.relu()
+    fn clamp(&self, bounds: Bounds) -> Option<Arc<dyn Deferred>> {
+        self.inner.clamp(bounds)
     }
 }

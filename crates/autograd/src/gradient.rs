@@ -1,7 +1,7 @@
 //! Gradients that are not written out: on its way back a gradient passes clipping, ReLU and normalization as a note of how to
 //! compute it ([`Gradient`]), and the pass that needs the numbers computes them.
 
-use crate::deferred::{BLOCK, Deferred, Real, Scratch, block, len, write};
+use crate::deferred::{BLOCK, Bounds, Deferred, Real, Scratch, block, len, write};
 use crate::value::Value;
 use crate::{ParamId, Store};
 use fixnet_tensor::profile::{self, Work};
@@ -27,10 +27,10 @@ pub struct Clip {
     pub scale: Option<ParamId>,
 }
 
-/// A gradient on its way through a quantizer and a ReLU: `d` where `value` lies inside, else 0, and what else comes in.
+/// A gradient on its way through a quantizer and a clamp, such as a ReLU: `d` where `value` lies inside, else 0, and what else comes in.
 #[derive(Clone)]
 pub struct Through {
-    /// The value that was quantized, or came out of the ReLU.
+    /// The value that was quantized, or came out of the clamp.
     pub value: Value,
     /// The gradient of what was made of the value.
     pub d: Value,
@@ -38,28 +38,39 @@ pub struct Through {
     pub clip: Option<Clip>,
     /// What the value received from elsewhere.
     pub plus: Option<Arc<dyn Deferred>>,
-    /// Whether only positive values pass anything: the value came out of a ReLU.
-    pub positive: bool,
+    /// The interval inside of which anything passes, without its ends: the value came out of this clamp.
+    pub gate: Option<Bounds>,
 }
 
-/// `d` where y lies inside, else 0; `plus` added if `PLUS`; 0 where y is not positive if `POSITIVE`.
+/// Kinds of gates: none, one that is open above, one with both ends.
+const NO_GATE: u8 = 0;
+const FROM_BELOW: u8 = 1;
+const BOTH_ENDS: u8 = 2;
+
+/// Whether y lies inside of a gate.
 #[inline(always)]
-fn mask<T: Real, const POSITIVE: bool, const PLUS: bool>(
+fn passes<const GATE: u8>(y: f32, gate: Bounds) -> bool {
+    GATE == NO_GATE || ((y > gate.low) & (GATE == FROM_BELOW || y < gate.high))
+}
+
+/// `d` where y lies inside, else 0; `plus` added if `PLUS`; 0 where y does not pass the gate.
+#[inline(always)]
+fn mask<T: Real, const GATE: u8, const PLUS: bool>(
     [y, plus]: [&[f32]; 2],
     d: &[T],
     scale: f32,
-    clip: &Clip,
+    (clip, gate): (&Clip, Bounds),
     out: &mut [f32],
 ) {
     let Clip { per_unit, low, top, .. } = *clip;
     for (((out, &y), &d), &plus) in out.iter_mut().zip(y).zip(d).zip(plus) {
         let level = y * per_unit;
-        let inside = (level >= low) & (level <= top) & (PLUS | !POSITIVE | (y > 0.0));
+        let inside = (level >= low) & (level <= top) & (PLUS || passes::<GATE>(y, gate));
         let d = d.real() * scale;
         let d = if inside { d } else { 0.0 };
         *out = if !PLUS {
             d
-        } else if !POSITIVE | (y > 0.0) {
+        } else if passes::<GATE>(y, gate) {
             d + plus
         } else {
             0.0
@@ -69,11 +80,11 @@ fn mask<T: Real, const POSITIVE: bool, const PLUS: bool>(
 
 /// [`mask`], adding to `slopes` (repeating) what the scale needs.
 #[inline(always)]
-fn mask_sloped<T: Real, const POSITIVE: bool, const PLUS: bool>(
+fn mask_sloped<T: Real, const GATE: u8, const PLUS: bool>(
     [y, plus]: [&[f32]; 2],
     d: &[T],
     scale: f32,
-    clip: &Clip,
+    (clip, gate): (&Clip, Bounds),
     out: &mut [f32],
     slopes: &mut [f32],
 ) {
@@ -88,10 +99,10 @@ fn mask_sloped<T: Real, const POSITIVE: bool, const PLUS: bool>(
             let within = (level >= low) & (level <= top);
             let d = d.real() * scale;
             *slope += d * (post * map::round_even(held) - if within { level } else { 0.0 });
-            let d = if within & (PLUS | !POSITIVE | (y > 0.0)) { d } else { 0.0 };
+            let d = if within & (PLUS || passes::<GATE>(y, gate)) { d } else { 0.0 };
             *out = if !PLUS {
                 d
-            } else if !POSITIVE | (y > 0.0) {
+            } else if passes::<GATE>(y, gate) {
                 d + plus
             } else {
                 0.0
@@ -113,17 +124,30 @@ impl Through {
     ) {
         let none = Clip { per_unit: 1.0, low: f32::MIN, top: f32::MAX, post: 0.0, factor: 0.0, scale: None };
         let (clip, both) = (self.clip.unwrap_or(none), [y, plus.unwrap_or(y)]);
+        let gate = self.gate.unwrap_or(Bounds::RELU);
+        let kind = match self.gate {
+            None => NO_GATE,
+            Some(gate) if gate.is_open() => FROM_BELOW,
+            Some(_) => BOTH_ENDS,
+        };
+        let with = (&clip, gate);
+        macro_rules! masked {
+            ($gate:ident, $plus:literal) => {
+                match slopes {
+                    None => mask::<T, $gate, $plus>(both, d, scale, with, out),
+                    Some(slopes) => mask_sloped::<T, $gate, $plus>(both, d, scale, with, out, slopes),
+                }
+            };
+        }
         map::dispatch(
             #[inline(always)]
-            || match (slopes, self.positive, plus.is_some()) {
-                (None, false, false) => mask::<T, false, false>(both, d, scale, &clip, out),
-                (None, true, false) => mask::<T, true, false>(both, d, scale, &clip, out),
-                (None, false, true) => mask::<T, false, true>(both, d, scale, &clip, out),
-                (None, true, true) => mask::<T, true, true>(both, d, scale, &clip, out),
-                (Some(slopes), false, false) => mask_sloped::<T, false, false>(both, d, scale, &clip, out, slopes),
-                (Some(slopes), true, false) => mask_sloped::<T, true, false>(both, d, scale, &clip, out, slopes),
-                (Some(slopes), false, true) => mask_sloped::<T, false, true>(both, d, scale, &clip, out, slopes),
-                (Some(slopes), true, true) => mask_sloped::<T, true, true>(both, d, scale, &clip, out, slopes),
+            || match (kind, plus.is_some()) {
+                (NO_GATE, false) => masked!(NO_GATE, false),
+                (FROM_BELOW, false) => masked!(FROM_BELOW, false),
+                (_, false) => masked!(BOTH_ENDS, false),
+                (NO_GATE, true) => masked!(NO_GATE, true),
+                (FROM_BELOW, true) => masked!(FROM_BELOW, true),
+                (_, true) => masked!(BOTH_ENDS, true),
             },
         );
     }
@@ -284,7 +308,7 @@ impl Source {
 pub enum Gradient {
     /// A tensor.
     Float(Tensor),
-    /// What passes a quantizer or a ReLU.
+    /// What passes a quantizer or a clamp.
     Through(Through),
     /// Anything else that can be computed.
     Deferred(Arc<dyn Deferred>),
@@ -328,7 +352,7 @@ impl Gradient {
     /// Adds another gradient of the same value: what passes a quantizer takes it along, anything else is written.
     pub(crate) fn plus(self, other: Self, store: &mut Store) -> Self {
         match (self, other) {
-            (Self::Through(t), other) | (other, Self::Through(t)) if t.plus.is_none() && !t.positive => {
+            (Self::Through(t), other) | (other, Self::Through(t)) if t.plus.is_none() && t.gate.is_none() => {
                 let plus: Arc<dyn Deferred> = match other {
                     Self::Deferred(d) => d,
                     other => Arc::new(other.into_tensor(store)),

@@ -1,264 +1,50 @@
-//! `Graph`: the values and operations of one step. `Operation`: what every operation says of itself. `Trace`: the operations of
-//! a network, noted without computing anything.
+//! `Graph`: the values and operations of one step.
 //!
 //! A graph either computes each operation as it is applied, or, made by [`Graph::trace`], notes it with the shape of its output.
 //! Values that do not depend on the traced input are computed in both cases, so that they are constants of the trace.
 
+mod trace;
 mod tracing;
 
-use crate::stored::{Obstacle, Parameter, Settings};
+pub use trace::{Node, Operand, Trace};
+
 use crate::tape::{Backward, Node as TapeNode, Tape, walk};
 use crate::value::{Source, Value, Var};
-use crate::{Array, Error, ParamId, Result, Store};
-use fixnet_tensor::{Budget, Tensor, profile};
-use std::any::Any;
+use crate::{Error, ParamId, Result, Store};
+use fixnet_tensor::{Tensor, profile};
 use std::cell::{OnceCell, RefCell};
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// An operation with its settings: its output shape, its value, and how it is written down.
+/// What a graph does beside computing values. [`TRAIN`](Self::TRAIN) and [`EVAL`](Self::EVAL) are the usual settings; each
+/// switch also works by itself.
 ///
-/// The axis of the batch is the first of each value. A trace has a batch of one image.
-pub trait Operation: Any + fmt::Debug + Send + Sync {
-    /// Returns the name of the operation in packed networks, such as `max_pool2d`.
-    fn kind(&self) -> &'static str;
-
-    /// Returns the name of the operation in summaries, such as `max pool 2x2`.
-    fn title(&self) -> String {
-        self.kind().replace('_', " ")
-    }
-
-    /// Returns the name of an operand, such as `weight`, under which a packed network stores a constant.
-    fn operand(&self, index: usize) -> String {
-        format!("operand{index}")
-    }
-
-    /// Returns whether an operand has the axis of the batch. Those of the others are constants in a trace.
-    fn is_batched(&self, index: usize) -> bool {
-        let _ = index;
-        true
-    }
-
-    /// Infers the shape of the output from those of the inputs, all with the axis of the batch.
-    ///
-    /// # Errors
-    /// The number of inputs or their shapes do not fit.
-    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>>;
-
-    /// Computes the output and records the derivative.
-    ///
-    /// # Errors
-    /// The number of inputs or their shapes do not fit.
-    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var>;
-
-    /// Returns the settings for a packed network.
-    fn settings(&self) -> Settings {
-        Settings::new()
-    }
-
-    /// Returns the numbers that the operation itself holds, for a packed network.
-    fn arrays(&self) -> Vec<(&'static str, Array)> {
-        Vec::new()
-    }
-
-    /// Lists the parameters for a summary; `constants` are the constant operands with their names.
-    fn parameters(&self, constants: &[(String, &Tensor)]) -> Vec<Parameter> {
-        constants.iter().map(|(name, t)| Parameter::float(name.clone(), t.shape())).collect()
-    }
-
-    /// Returns the bits of weights/activations/gradients, if the operation has a weight.
-    fn precision(&self) -> Option<String> {
-        None
-    }
-
-    /// Returns the multiply-adds for one image of a product with these `parameters` and an output of this shape without the
-    /// axis of the batch.
-    fn macs(&self, parameters: &[Parameter], output: &[usize]) -> u64 {
-        let _ = (parameters, output);
-        0
-    }
-
-    /// Says why the operation cannot be exported, if it cannot.
-    fn obstacle(&self) -> Option<Obstacle> {
-        None
-    }
+/// ```
+/// use fixnet_autograd::{Graph, Modes, Store};
+/// let mut store = Store::seeded(1);
+/// // Training with frozen batch normalizations: their running statistics are used and stay as they are.
+/// let g = Graph::with_modes(&mut store, Modes { batch_statistics: false, ..Modes::TRAIN });
+/// assert!(g.modes().record);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modes {
+    /// Operations are recorded, so that [`Graph::backward`] gives gradients.
+    pub record: bool,
+    /// Batch normalizations use mean and variance of the batch, and move their running statistics. Without it they use the
+    /// running ones.
+    pub batch_statistics: bool,
+    /// Quantizers keep the scales that they take from a batch because none had set them, and the rules of gradient quantizers
+    /// move.
+    pub calibrate: bool,
+    /// Dropouts set elements to zero.
+    pub dropout: bool,
 }
 
-impl dyn Operation {
-    /// Returns the operation as a type, if it is of that type.
-    pub fn get<O: Operation>(&self) -> Option<&O> {
-        (self as &dyn Any).downcast_ref()
-    }
-}
-
-/// Returns exactly N inputs.
-///
-/// # Errors
-/// There are more or fewer.
-pub fn exactly<T: Copy, const N: usize>(inputs: &[T]) -> Result<[T; N]> {
-    inputs.try_into().map_err(|_| Error::setting("inputs of an operation", N, inputs.len()))
-}
-
-/// The input of a trace.
-#[derive(Debug)]
-struct Input;
-
-impl Operation for Input {
-    fn kind(&self) -> &'static str {
-        "input"
-    }
-    fn output_shape(&self, _: &[&[usize]]) -> Result<Vec<usize>> {
-        Err(Error::setting("an operation", "any but a second input", "input"))
-    }
-    fn compute(&self, _: &mut Graph<'_>, _: &[&Var]) -> Result<Var> {
-        Err(Error::setting("an operation", "any but a second input", "input"))
-    }
-}
-
-/// An operand of an operation in a trace.
-#[derive(Debug, Clone)]
-pub enum Operand {
-    /// The output of the node of this index.
-    Node(usize),
-    /// Numbers that do not depend on the input.
-    Constant(Tensor),
-}
-
-/// One operation of a trace.
-#[derive(Debug, Clone)]
-pub struct Node {
-    name: String,
-    op: Arc<dyn Operation>,
-    operands: Vec<Operand>,
-    shape: Vec<usize>,
-}
-
-impl Node {
-    /// Returns the name of the layer; empty if it has none.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns the name for messages: that of the layer, or of the operation.
-    pub fn label(&self) -> String {
-        if self.name.is_empty() { self.op.title() } else { self.name.clone() }
-    }
-
-    /// Returns the operation.
-    pub fn op(&self) -> &Arc<dyn Operation> {
-        &self.op
-    }
-
-    /// Returns the operation as a type, if it is of that type.
-    pub fn get<O: Operation>(&self) -> Option<&O> {
-        self.op.get()
-    }
-
-    /// Returns the operands in their order.
-    pub fn operands(&self) -> &[Operand] {
-        &self.operands
-    }
-
-    /// Returns the indices of the nodes whose outputs it reads.
-    pub fn inputs(&self) -> Vec<usize> {
-        let node = |o: &Operand| if let Operand::Node(i) = o { Some(*i) } else { None };
-        self.operands.iter().filter_map(node).collect()
-    }
-
-    /// Returns the constant operands with their names.
-    pub fn constants(&self) -> Vec<(String, &Tensor)> {
-        let named = self.operands.iter().enumerate().map(|(i, operand)| (self.op.operand(i), operand));
-        named.filter_map(|(name, o)| if let Operand::Constant(t) = o { Some((name, t)) } else { None }).collect()
-    }
-
-    /// Returns the constant operand of a name, if there is one.
-    pub fn constant(&self, name: &str) -> Option<&Tensor> {
-        self.constants().into_iter().find(|(n, _)| n == name).map(|(_, t)| t)
-    }
-
-    /// Lists the parameters.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        self.op.parameters(&self.constants())
-    }
-
-    /// Returns the lengths of the output's axes without that of the batch.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-}
-
-/// The operations of a network in an order in which each comes after those that it reads; the first is the input.
-#[derive(Debug, Clone)]
-pub struct Trace {
-    nodes: Vec<Node>,
-}
-
-impl Trace {
-    /// Returns a trace that has only its input, for values of `shape` without the axis of the batch.
-    pub fn new(shape: &[usize]) -> Self {
-        let input = Node { name: "input".into(), op: Arc::new(Input), operands: Vec::new(), shape: shape.to_vec() };
-        Self { nodes: vec![input] }
-    }
-
-    /// Returns the operations.
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
-    /// Adds an operation on values that are there; returns the index of its node.
-    ///
-    /// # Errors
-    /// An operand is not there, or shapes do not fit each other or memory; the error names the layer.
-    pub fn push(&mut self, name: &str, op: Arc<dyn Operation>, operands: Vec<Operand>) -> Result<usize> {
-        let named = |e: Error| if name.is_empty() { e } else { e.in_layer(name) };
-        let shape = self.infer(&*op, &operands).map_err(named)?;
-        self.nodes.push(Node { name: name.to_string(), op, operands, shape });
-        Ok(self.nodes.len() - 1)
-    }
-
-    fn infer(&self, op: &dyn Operation, operands: &[Operand]) -> Result<Vec<usize>> {
-        // No product of lengths wraps, in shapes that follow from these either.
-        let claim = |shape: &[usize]| Budget::ARRAY.clone().claim("a value of the network", shape, size_of::<f32>());
-        let mut shapes = Vec::new();
-        for (index, operand) in operands.iter().enumerate() {
-            shapes.push(match operand {
-                Operand::Constant(t) => t.shape().to_vec(),
-                Operand::Node(i) => {
-                    let Some(node) = self.nodes.get(*i) else {
-                        return Err(Error::setting("inputs of an operation", format!("below {}", self.nodes.len()), i));
-                    };
-                    if !op.is_batched(index) {
-                        let found = format!("`{}` that depends on the input", op.operand(index));
-                        return Err(Error::setting("an operand without the axis of the batch", "a constant", found));
-                    }
-                    claim(&node.shape)?;
-                    [&[1], &node.shape[..]].concat()
-                }
-            });
-        }
-        let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
-        match op.output_shape(&shapes)?.split_first() {
-            Some((1, rest)) => {
-                claim(rest)?;
-                Ok(rest.to_vec())
-            }
-            _ => {
-                let found = format!("`{}`, which mixes images", op.kind());
-                Err(Error::setting("an operation of a traced network", "one that keeps the axis of the batch", found))
-            }
-        }
-    }
-
-    /// Returns `name` if no node has it, else a longer one.
-    fn unique(&self, name: &str, kind: &str) -> String {
-        let free = |name: &str| name.is_empty() || self.nodes.iter().all(|n| n.name != name);
-        if free(name) {
-            return name.to_string();
-        }
-        let longer = (1..).map(|i| if i == 1 { format!("{name}.{kind}") } else { format!("{name}.{kind}_{i}") });
-        longer.into_iter().find(|n| free(n)).unwrap_or_default()
-    }
+impl Modes {
+    /// All of it: training.
+    pub const TRAIN: Self = Self { record: true, batch_statistics: true, calibrate: true, dropout: true };
+    /// None of it: evaluation.
+    pub const EVAL: Self = Self { record: false, batch_statistics: false, calibrate: false, dropout: false };
 }
 
 /// The operations noted so far, and whether a layer has looked at numbers that are not there.
@@ -272,7 +58,8 @@ pub struct Graph<'s> {
     /// What tells its values from those of other graphs.
     id: u64,
     store: &'s mut Store,
-    tape: Option<Tape>,
+    modes: Modes,
+    tape: Tape,
     notes: Option<RefCell<Notes>>,
     eager: bool,
     /// The first use of something from elsewhere. [`backward`](Self::backward) gives it: until then no gradient is wrong.
@@ -282,18 +69,19 @@ pub struct Graph<'s> {
 impl<'s> Graph<'s> {
     /// A graph that records operations for [`backward`](Self::backward); layers behave as in training.
     pub fn train(store: &'s mut Store) -> Self {
-        Self::new(store, Some(Vec::new()))
+        Self::with_modes(store, Modes::TRAIN)
     }
 
     /// A graph that records nothing; layers behave as in evaluation and change no state.
     pub fn eval(store: &'s mut Store) -> Self {
-        Self::new(store, None)
+        Self::with_modes(store, Modes::EVAL)
     }
 
-    fn new(store: &'s mut Store, tape: Option<Tape>) -> Self {
+    /// A graph of any modes: for frozen batch normalizations, or gradients through a network in evaluation.
+    pub fn with_modes(store: &'s mut Store, modes: Modes) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, store, tape, notes: None, eager: false, fault: OnceCell::new() }
+        Self { id, store, modes, tape: Vec::new(), notes: None, eager: false, fault: OnceCell::new() }
     }
 
     /// Writes every value and every gradient out as soon as it is known. The bits are the same; it takes more time and
@@ -303,9 +91,9 @@ impl<'s> Graph<'s> {
         Self { eager: true, ..self }
     }
 
-    /// Whether this is a training step.
-    pub fn training(&self) -> bool {
-        self.tape.is_some()
+    /// Returns what the graph does beside computing values.
+    pub fn modes(&self) -> Modes {
+        self.modes
     }
 
     /// The store.
@@ -327,7 +115,7 @@ impl<'s> Graph<'s> {
         if follows && let Some(var) = self.note_opaque("input of a layer", value.shape(), &[]) {
             return var;
         }
-        Var { value: Value::Float(value), source: Source::Const, graph: self.id }
+        Var { value: Value::Float(value), source: Source::Const, graph: self.id, non_negative: false }
     }
 
     /// The value of a parameter.
@@ -336,10 +124,10 @@ impl<'s> Graph<'s> {
     /// It is of another store: see [`Store::owns`].
     pub fn param(&self, id: ParamId) -> Var {
         let value = Value::Float(self.store.param(id).value.clone());
-        Var { value, source: Source::Param(id), graph: self.id }
+        Var { value, source: Source::Param(id), graph: self.id, non_negative: false }
     }
 
-    /// The output of an operation: records it if this is training and some input needs a gradient. `op` is a closure,
+    /// The output of an operation: records it if the graph records and some input needs a gradient. `op` is a closure,
     /// so that nothing is saved otherwise.
     pub fn record<B: Backward + 'static>(&mut self, value: Tensor, inputs: &[&Var], op: impl FnOnce() -> B) -> Var {
         self.record_value(Value::Float(value), inputs.iter().map(|v| self.source(v)).collect(), op)
@@ -355,22 +143,28 @@ impl<'s> Graph<'s> {
         let traced = inputs.iter().any(|s| matches!(s, Source::Traced(_)));
         if self.notes.is_some() && traced {
             let var = self.note_opaque(op().name(), value.inner().shape(), &inputs);
-            return var.unwrap_or(Var { value, source: Source::Const, graph: self.id });
+            return var.unwrap_or(Var { value, source: Source::Const, graph: self.id, non_negative: false });
         }
         let value = match value {
             Value::Deferred(lazy) if self.eager => Value::Float(lazy.tensor()),
             value => value,
         };
-        let source = match &mut self.tape {
-            Some(tape) if inputs.iter().any(|s| *s != Source::Const) => {
+        // A frozen parameter is a constant, and so is what follows from those alone.
+        let live = |source| match source {
+            Source::Param(id) if self.store.owns(id).is_ok() && self.store.param(id).is_frozen() => Source::Const,
+            source => source,
+        };
+        let inputs: Vec<Source> = inputs.into_iter().map(live).collect();
+        let source = match self.modes.record && inputs.iter().any(|s| *s != Source::Const) {
+            true => {
                 let op = op();
                 profile::mark(op.name());
-                tape.push(Box::new(TapeNode { op: Box::new(op), inputs, grad: None }));
-                Source::Node(tape.len() - 1)
+                self.tape.push(Box::new(TapeNode { op: Box::new(op), inputs, grad: None }));
+                Source::Node(self.tape.len() - 1)
             }
-            _ => Source::Const,
+            false => Source::Const,
         };
-        Var { value, source, graph: self.id }
+        Var { value, source, graph: self.id, non_negative: false }
     }
 
     /// The source of a value, for [`record_value`](Self::record_value). A value of another graph that needs a gradient there
@@ -400,7 +194,7 @@ impl<'s> Graph<'s> {
         let store = self.store;
         let result = match self.fault.into_inner() {
             Some(fault) => Err(fault),
-            None => walk(store, self.tape.unwrap_or_default(), &loss, self.eager),
+            None => walk(store, self.tape, &loss, self.eager),
         };
         if result.is_err() {
             store.zero_grad();

@@ -26,6 +26,7 @@ pub mod deferred;
 mod error;
 pub mod gradient;
 mod graph;
+mod operation;
 pub mod ops;
 mod store;
 mod stored;
@@ -33,7 +34,8 @@ mod tape;
 mod value;
 
 pub use error::{Error, Result};
-pub use graph::{Graph, Node, Operand, Operation, Trace, exactly};
+pub use graph::{Graph, Modes, Node, Operand, Trace};
+pub use operation::{Operation, exactly};
 pub use store::{Array, Group, Param, ParamId, Slot, State, Store, StoreId};
 pub use stored::{Obstacle, Parameter, Settings, Stored, settings_of};
 pub use tape::{Backward, Cx, Grads};

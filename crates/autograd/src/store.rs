@@ -1,6 +1,7 @@
 //! `Store`: everything that outlives a step. Layers hold ids into it and nothing else, so a checkpoint of the store
 //! forgets nothing.
 
+mod gradients;
 mod param;
 mod streams;
 
@@ -8,7 +9,7 @@ pub use param::{Array, Group, Param, ParamId, Slot, State};
 
 use crate::{Error, Result};
 use fixnet_tensor::rng::{Stream, domain};
-use fixnet_tensor::{Budget, Codes, Tensor, map};
+use fixnet_tensor::{Budget, Codes, Tensor};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -136,9 +137,14 @@ impl Store {
     /// `name` drew in it before. So the second pass of a step that accumulates gradients, or the second use of a layer in
     /// one pass, has other noise than the first.
     pub(crate) fn noise(&mut self, name: &str) -> Stream {
-        let (number, draw) = (self.streams.number(domain::ROUNDING, name), self.streams.draw(domain::ROUNDING, name));
+        self.draw(domain::ROUNDING, name)
+    }
+
+    /// As [`noise`](Self::noise), of any domain of random numbers. Each domain counts draws of its own.
+    pub(crate) fn draw(&mut self, domain: u32, name: &str) -> Stream {
+        let (number, draw) = (self.streams.number(domain, name), self.streams.draw(domain, name));
         let (low, high) = (self.step as u32, (self.step >> 32) as u32);
-        Stream::new(self.seed, domain::ROUNDING, streams::name_hash(name), low).within([high, draw, number, 0])
+        Stream::new(self.seed, domain, streams::name_hash(name), low).within([high, draw, number, 0])
     }
 
     /// Whether a parameter of this name and shape may be added: asked before there is memory for it.
@@ -179,7 +185,17 @@ impl Store {
             _ => value,
         };
         let name = name.to_string();
-        self.params.push(Param { name, group, value, grad: None, codes: None, changed: 0, coded: 0, lr_factor: 1.0 });
+        self.params.push(Param {
+            name,
+            group,
+            value,
+            grad: None,
+            codes: None,
+            changed: 0,
+            coded: 0,
+            lr_factor: 1.0,
+            frozen: false,
+        });
         ParamId { store: self.id, index: self.params.len() - 1 }
     }
 
@@ -253,13 +269,14 @@ impl Store {
         self.params[index].lr_factor = factor;
     }
 
-    /// Takes the gradient of a parameter, if there is one: what an optimizer does.
+    /// Freezes a parameter, or lets it go. A frozen one counts as a constant: graphs give it no gradient, and what depends on
+    /// frozen parameters and inputs alone is not recorded. It is a setting of the model, which checkpoints do not have.
     ///
     /// # Panics
     /// As [`param`](Self::param).
-    pub fn take_grad(&mut self, id: ParamId) -> Option<Tensor> {
+    pub fn set_frozen(&mut self, id: ParamId, frozen: bool) {
         let index = self.at(id);
-        self.params[index].grad.take()
+        self.params[index].frozen = frozen;
     }
 
     /// The address of the parameter called `name`.
@@ -302,14 +319,6 @@ impl Store {
         self.param_mut(id).replace(value)
     }
 
-    /// The gradient of a parameter, if the last backward pass reached it.
-    ///
-    /// # Panics
-    /// As [`param`](Self::param).
-    pub fn grad(&self, id: ParamId) -> Option<&Tensor> {
-        self.param(id).grad.as_ref()
-    }
-
     /// All parameters in the order in which they were added.
     pub fn params(&self) -> &[Param] {
         &self.params
@@ -319,31 +328,6 @@ impl Store {
     pub fn ids(&self) -> impl Iterator<Item = ParamId> + use<> {
         let store = self.id;
         (0..self.params.len()).map(move |index| ParamId { store, index })
-    }
-
-    /// Adds to the gradient of a parameter.
-    ///
-    /// # Errors
-    /// The parameter is of another store, or `grad` has another shape than it.
-    pub fn accumulate(&mut self, id: ParamId, grad: Tensor) -> Result<()> {
-        self.owns(id)?;
-        let param = &mut self.params[id.index];
-        let odd = [Some(&grad), param.grad.as_ref()].into_iter().flatten().find(|g| g.shape() != param.value.shape());
-        if let Some(odd) = odd {
-            let expected = format!("a gradient of {:?} for `{}`", param.value.shape(), param.name);
-            return Err(fixnet_tensor::Error::shape("accumulate", expected, odd.shape()).into());
-        }
-        match &mut param.grad {
-            Some(sum) => map::update1(sum.data_mut(), grad.data(), |s, g| *s += g),
-            none => *none = Some(grad),
-        }
-        Ok(())
-    }
-
-    /// Forgets all gradients, and so the passes that gave them: noise is drawn anew as in the first pass of a step.
-    pub fn zero_grad(&mut self) {
-        self.params.iter_mut().for_each(|p| p.grad = None);
-        self.streams.restart();
     }
 
     /// Adds state of any type.

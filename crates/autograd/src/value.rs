@@ -56,6 +56,8 @@ pub struct Var {
     pub(crate) source: Source,
     /// The graph that gave it.
     pub(crate) graph: u64,
+    /// Whether no element is below 0, as far as the operations tell.
+    pub(crate) non_negative: bool,
 }
 
 impl Var {
@@ -72,6 +74,21 @@ impl Var {
     /// The lengths of the axes.
     pub fn shape(&self) -> &[usize] {
         self.value.inner().shape()
+    }
+
+    /// Returns whether no element is below 0, as far as the operations tell from which it comes: a ReLU, a softmax and the
+    /// like give such values, and poolings, reshapes and sums of such values keep them. An input is of either sign.
+    ///
+    /// A quantized layer gives such a value levels from 0 on, and any other one levels of both signs.
+    pub fn is_non_negative(&self) -> bool {
+        self.non_negative
+    }
+
+    /// Promises that no element is below 0, where the operations do not tell: of an input, or the output of an operation that
+    /// a layer records by itself. A quantizer turns elements below 0 of such a value into 0.
+    #[must_use]
+    pub fn non_negative(self) -> Self {
+        Self { non_negative: true, ..self }
     }
 }
 

@@ -15,7 +15,6 @@ pub mod class_names;
 mod error;
 pub mod onnx;
 pub mod packed;
-mod proto;
 pub mod tensorboard;
 pub mod torch;
 

@@ -19,14 +19,56 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::proto::Message;
 use crate::{Error, Result};
 use crc::{CRC_32_ISCSI, Crc, Table};
 use fixnet_files as files;
+use prost::Message;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A record of an event file: when, after how many steps, and one of the rest.
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    /// Seconds since 1970.
+    #[prost(double, optional, tag = "1")]
+    wall_time: Option<f64>,
+    #[prost(int64, optional, tag = "2")]
+    step: Option<i64>,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+    #[prost(message, optional, tag = "7")]
+    session_log: Option<SessionLog>,
+}
+
+/// Values by their tags.
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Scalar>,
+}
+
+/// A value.
+#[derive(Clone, PartialEq, Message)]
+struct Scalar {
+    #[prost(string, optional, tag = "1")]
+    tag: Option<String>,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+}
+
+/// The start or end of a run.
+#[derive(Clone, PartialEq, Message)]
+struct SessionLog {
+    #[prost(int32, optional, tag = "1")]
+    status: Option<i32>,
+}
+
+/// The status of a session that starts.
+const START: i32 = 1;
 
 /// What the name of every event file begins with.
 const PREFIX: &str = "events.out.tfevents.";
@@ -59,10 +101,10 @@ impl EventFile {
         let path = folder.join(format!("{PREFIX}{seconds:010}.fixnet.{:06}", earlier.len()));
         let file = files::create_log(&path).map_err(at(&path))?;
         let mut events = Self { path, file };
-        events.write(event(0).text(3, "brain.Event:2"))?;
+        events.write(&Event { file_version: Some("brain.Event:2".into()), ..event(0) })?;
         if let Some(step) = restart {
-            // SessionLog: its status is START.
-            events.write(event(step).message(7, &Message::default().int(1, 1)))?;
+            let start = SessionLog { status: Some(START) };
+            events.write(&Event { session_log: Some(start), ..event(step) })?;
         }
         Ok(events)
     }
@@ -93,17 +135,17 @@ impl EventFile {
     /// # Errors
     /// The file cannot be written.
     pub fn scalars<S: AsRef<str>>(&mut self, step: u64, values: &[(S, f64)]) -> Result<()> {
-        let summary = Message::default().each(values, |m, (tag, value)| {
-            m.message(1, &Message::default().text(1, tag.as_ref()).float(2, *value as f32))
-        });
-        self.write(event(step).message(5, &summary))
+        let value =
+            |(tag, value): &(S, f64)| Scalar { tag: Some(tag.as_ref().into()), simple_value: Some(*value as f32) };
+        let summary = Summary { value: values.iter().map(value).collect() };
+        self.write(&Event { summary: Some(summary), ..event(step) })
     }
 
     /// One call a record, so that a killed process tears none in two, as far as the system goes; readers stop at one that is
     /// torn.
-    fn write(&mut self, event: Message) -> Result<()> {
+    fn write(&mut self, event: &Event) -> Result<()> {
         let path = || self.path.clone();
-        self.file.write_all(&record(&event.into_bytes())).map_err(|source| Error::Write { path: path(), source })
+        self.file.write_all(&record(&event.encode_to_vec())).map_err(|source| Error::Write { path: path(), source })
     }
 }
 
@@ -118,8 +160,8 @@ fn seconds_of(path: &Path) -> Option<u64> {
 }
 
 /// An event of this moment without content.
-fn event(step: u64) -> Message {
-    Message::default().double(1, now()).int(2, step as i64)
+fn event(step: u64) -> Event {
+    Event { wall_time: Some(now()), step: Some(step as i64), ..Event::default() }
 }
 
 /// A CRC-32C, turned and moved, so that data which hold checks have checks that look different.
@@ -136,7 +178,27 @@ fn record(data: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::wire::{fields, take};
+
+    /// Splits the first bytes off.
+    fn take<'a>(data: &mut &'a [u8], count: usize) -> &'a [u8] {
+        let (head, tail) = data.split_at(count);
+        *data = tail;
+        head
+    }
+
+    /// Worked by hand from the published field numbers: key = number · 8 + type of the encoding.
+    #[test]
+    fn events_have_the_published_encoding() {
+        let summary = Summary { value: vec![Scalar { tag: Some("l".into()), simple_value: Some(-2.0) }] };
+        let event = Event { wall_time: Some(1.5), step: Some(0), summary: Some(summary), ..Event::default() };
+        let scalar = b"\x0a\x01l\x15\x00\x00\x00\xc0";
+        let expected = [&b"\x09\x00\x00\x00\x00\x00\x00\xf8\x3f\x10\x00\x2a\x0a\x0a\x08"[..], scalar].concat();
+        assert_eq!(event.encode_to_vec(), expected);
+        let start = Event { session_log: Some(SessionLog { status: Some(START) }), ..Event::default() };
+        assert_eq!(start.encode_to_vec(), b"\x3a\x02\x08\x01");
+        let version = Event { file_version: Some("v".into()), ..Event::default() };
+        assert_eq!(version.encode_to_vec(), b"\x1a\x01v");
+    }
 
     /// CRC-32C by its definition: a bit at a time, the polynomial 0x1EDC6F41 from the low end.
     fn crc_bit_by_bit(data: &[u8]) -> u32 {
@@ -163,9 +225,9 @@ mod tests {
     }
 
     /// An event of a file: step, version, session status, scalars.
-    type Event = (i64, String, Option<u64>, Vec<(String, f32)>);
+    type Found = (i64, String, Option<i32>, Vec<(String, f32)>);
 
-    fn read(path: &Path) -> Vec<Event> {
+    fn read(path: &Path) -> Vec<Found> {
         let bytes = fs::read(path).unwrap();
         let (mut data, mut events) = (&bytes[..], Vec::new());
         let checked = |data: &mut &[u8], of: &[u8]| {
@@ -177,27 +239,15 @@ mod tests {
             checked(&mut data, length);
             let body = take(&mut data, u64::from_le_bytes(length.try_into().unwrap()) as usize);
             checked(&mut data, body);
-            let mut event: Event = (0, String::new(), None, Vec::new());
-            let mut time = 0.0;
-            for (number, value, bytes) in fields(body) {
-                match number {
-                    1 => time = f64::from_bits(value),
-                    2 => event.0 = value as i64,
-                    3 => event.1 = String::from_utf8(bytes.to_vec()).unwrap(),
-                    5 => {
-                        for (_, _, scalar) in fields(bytes) {
-                            let parts = fields(scalar);
-                            assert_eq!([parts[0].0, parts[1].0], [1, 2]);
-                            let tag = String::from_utf8(parts[0].2.to_vec()).unwrap();
-                            event.3.push((tag, f32::from_bits(parts[1].1 as u32)));
-                        }
-                    }
-                    7 => event.2 = fields(bytes).first().map(|f| f.1),
-                    other => panic!("field {other}"),
-                }
-            }
-            assert!(time > 1e9, "{time}");
-            events.push(event);
+            let event = Event::decode(body).unwrap();
+            assert!(event.wall_time.unwrap() > 1e9);
+            let scalars = event.summary.unwrap_or_default().value;
+            events.push((
+                event.step.unwrap(),
+                event.file_version.unwrap_or_default(),
+                event.session_log.and_then(|log| log.status),
+                scalars.into_iter().map(|s| (s.tag.unwrap(), s.simple_value.unwrap())).collect(),
+            ));
         }
         events
     }

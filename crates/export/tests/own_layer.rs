@@ -46,7 +46,7 @@ impl Layer for Head {
 
 fn network(store: &mut Store) -> Sequential {
     let q = QuantConfig::new("4/4/4".parse().unwrap());
-    let conv = Conv2d::quantized(store, "conv", [2, 3], 3, 1, &q, true).unwrap();
+    let conv = Conv2d::quantized(store, "conv", [2, 3], 3, 1, &q).unwrap();
     let net = Sequential::new().push(conv).push(Head::new(store));
     let mut g = Graph::train(store);
     let x = g.input(sample(&[2, 4, 4, 2], 1));

@@ -46,18 +46,18 @@ pub mod prelude {
     pub use crate::checkpoint;
     pub use crate::data::{Augment, Batch, DataConfig, Dataset, Loader, Normalize, Source, Split};
     pub use crate::layers::{
-        AvgPool2d, BasicBlock, BatchNorm2d, Bottleneck, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d,
-        PixelShuffle, Relu, Residual, Sequential,
+        AvgPool2d, BasicBlock, BatchNorm2d, Bottleneck, Clamp, Conv2d, Dropout, Flatten, Gelu, GlobalAvgPool2d, Layer,
+        LayerNorm, LeakyRelu, Linear, MaxPool2d, PixelShuffle, Relu, Residual, Sequential, Sigmoid, Softmax, Tanh,
     };
     pub use crate::metrics::{self, Evaluation};
     pub use crate::models::{self, ModelSpec, Task};
     pub use crate::optim::{
-        Adagrad, Adam, AdamW, Adamax, DecayGroups, NAdam, Optimizer, OptimizerConfig, RmsProp, Schedule, Scope, Sgd,
-        StepReport, TransitionConfig, UpdateRule, Warmup,
+        Adagrad, Adam, AdamW, Adamax, DecayGroups, NAdam, Optimizer, OptimizerConfig, ParamGroup, RmsProp, Schedule,
+        Scope, Sgd, StepReport, TransitionConfig, UpdateRule, Warmup,
     };
     pub use crate::plan::{Plan, Summary};
     pub use crate::{Error, Result};
-    pub use fixnet_autograd::{Graph, Store, Var};
+    pub use fixnet_autograd::{Graph, Modes, Store, Var};
     pub use fixnet_quant::{
         Deviation, GradientRule, OutputScaleStart, Precision, QuantConfig, Rounding, Rule, Scales, Scheme, TalrRule,
         WeightScales,

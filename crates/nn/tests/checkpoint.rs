@@ -24,9 +24,9 @@ fn model(seed: u64, bits: &str, outputs: usize) -> (Store, Optimizer) {
 
 fn fill(mut store: Store, bits: &str, outputs: usize) -> (Store, Optimizer) {
     let q = QuantConfig::new(bits.parse().unwrap());
-    Linear::quantized(&mut store, "a", [6, 5], &q, true).unwrap();
+    Linear::quantized(&mut store, "a", [6, 5], &q).unwrap();
     BatchNorm2d::new(&mut store, "bn", 5).unwrap();
-    Linear::quantized(&mut store, "b", [5, outputs], &q, false).unwrap();
+    Linear::quantized(&mut store, "b", [5, outputs], &q).unwrap();
     (store, Optimizer::new(OptimizerConfig { total_steps: 9, ..OptimizerConfig::default() }).unwrap())
 }
 
@@ -405,7 +405,7 @@ fn a_model_that_a_checkpoint_does_not_hold_is_refused_before_it_is_made() {
     fill(checkpoint.expected_in(Store::seeded(1)), "4/4/4", 3);
     let q = QuantConfig::new("4/4/4".parse().unwrap());
     let mut store = checkpoint.expected_in(Store::seeded(1));
-    let built = fuzz::within(fuzz::MOST, || Linear::quantized(&mut store, "a", [30_000, 30_000], &q, true));
+    let built = fuzz::within(fuzz::MOST, || Linear::quantized(&mut store, "a", [30_000, 30_000], &q));
     let e = built.unwrap_err().to_string();
     assert!(e.starts_with("state `a.weight`: expected f32 [30000, 30000], found f32 [5, 6] in "), "{e}");
     assert!(e.ends_with("c.safetensors"), "{e}");

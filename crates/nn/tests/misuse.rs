@@ -15,10 +15,10 @@ fn layers_refuse_another_store() {
     // The other store has parameters at the same places, so that a wrong one would be found.
     let build = |store: &mut Store| -> Vec<(Box<dyn Layer>, Vec<usize>)> {
         vec![
-            (Box::new(Linear::quantized(store, "a", [4, 4], &float, true).unwrap()), vec![4]),
-            (Box::new(Linear::quantized(store, "b", [4, 4], &four, true).unwrap()), vec![4]),
-            (Box::new(Conv2d::quantized(store, "c", [4, 4], 3, 1, &float, true).unwrap()), vec![4, 4, 4]),
-            (Box::new(Conv2d::quantized(store, "d", [4, 4], 3, 1, &four, true).unwrap()), vec![4, 4, 4]),
+            (Box::new(Linear::quantized(store, "a", [4, 4], &float).unwrap()), vec![4]),
+            (Box::new(Linear::quantized(store, "b", [4, 4], &four).unwrap()), vec![4]),
+            (Box::new(Conv2d::quantized(store, "c", [4, 4], 3, 1, &float).unwrap()), vec![4, 4, 4]),
+            (Box::new(Conv2d::quantized(store, "d", [4, 4], 3, 1, &four).unwrap()), vec![4, 4, 4]),
             (Box::new(BatchNorm2d::new(store, "e", 4).unwrap()), vec![4]),
         ]
     };

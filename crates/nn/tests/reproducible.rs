@@ -77,14 +77,13 @@ fn resumed_run(bits: &str, file: &Path) -> String {
 fn float_products_of_a_step(bits: &str) -> u64 {
     let mut store = Store::seeded(1);
     let quantized = config(bits, None);
-    let layer = |store: &mut Store, name: &str, channels, signed| {
-        Conv2d::quantized(store, name, channels, 3, 1, &quantized, signed).unwrap()
-    };
+    let layer =
+        |store: &mut Store, name: &str, channels| Conv2d::quantized(store, name, channels, 3, 1, &quantized).unwrap();
     let net = Sequential::new()
-        .push(layer(&mut store, "a", [1, 8], true))
+        .push(layer(&mut store, "a", [1, 8]))
         .push(BatchNorm2d::new(&mut store, "bn", 8).unwrap())
         .push(Relu)
-        .push(layer(&mut store, "b", [8, 10], false))
+        .push(layer(&mut store, "b", [8, 10]))
         .push(GlobalAvgPool2d);
     let mut sgd = Optimizer::new(OptimizerConfig { total_steps: 1, ..OptimizerConfig::default() }).unwrap();
     let before = float_products();

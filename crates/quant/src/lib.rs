@@ -14,7 +14,7 @@ mod precision;
 pub mod transition;
 
 pub use config::{Deviation, OutputScaleStart, QuantConfig, Rounding, Scales, Scheme, WeightScales};
-pub use forward::{ActivationQuantizer, FixedInput, WeightQuantizer, requantize};
+pub use forward::{ActivationQuantizer, FixedInput, SidedQuantizer, WeightQuantizer, requantize};
 pub use gradient::{
     Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, RuleKind, gammas, register_rule,
 };

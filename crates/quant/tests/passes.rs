@@ -10,7 +10,7 @@ fn layer(bits: &str, rule: &str) -> (Store, QLinear, ParamId) {
     let mut store = Store::seeded(3);
     let w = store.add("l.weight", Group::Latent, sample(&[12, 24], 1)).unwrap();
     let config = QuantConfig { rule: rule.parse().unwrap(), ..QuantConfig::new(bits.parse().unwrap()) };
-    let layer = QLinear::new(&mut store, "l", w, &config, true).unwrap();
+    let layer = QLinear::new(&mut store, "l", w, &config).unwrap();
     (store, layer, w)
 }
 

@@ -20,6 +20,8 @@ pub mod domain {
     pub const DATA: u32 = 5;
     /// Which images are set apart for validation or testing.
     pub const SPLIT: u32 = 6;
+    /// Elements that a dropout sets to zero.
+    pub const DROPOUT: u32 = 7;
 }
 
 const M0: u64 = 0xD251_1F53;

@@ -1,10 +1,10 @@
 //! How a graph notes operations instead of computing them.
 
-use super::{Graph, Notes, Operand, Operation, Trace};
+use super::{Graph, Modes, Notes, Operand, Trace};
 use crate::deferred::{Deferred, Lazy};
 use crate::stored::Obstacle;
 use crate::value::{Source, Value, Var};
-use crate::{Error, ParamId, Result, Store};
+use crate::{Error, Operation, ParamId, Result, Store};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +20,9 @@ impl Operation for Opaque {
     fn kind(&self) -> &'static str {
         self.name
     }
-    fn output_shape(&self, _: &[&[usize]]) -> Result<Vec<usize>> {
-        Ok(std::iter::once(1).chain(self.shape.iter().skip(1).copied()).collect())
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let batch = inputs.first().and_then(|shape| shape.first()).copied().unwrap_or(1);
+        Ok(std::iter::once(batch).chain(self.shape.iter().skip(1).copied()).collect())
     }
     fn compute(&self, _: &mut Graph<'_>, _: &[&Var]) -> Result<Var> {
         Err(Error::setting("an operation", "one that implements `Operation`", self.name))
@@ -52,7 +53,7 @@ impl<'s> Graph<'s> {
     /// batch. Returns it with the value of the input, whose batch is one image. Layers behave as in evaluation.
     pub fn trace(store: &'s mut Store, shape: &[usize]) -> (Self, Var) {
         let notes = Notes { trace: Trace::new(shape), read: Arc::default() };
-        let g = Self { notes: Some(RefCell::new(notes)), ..Self::new(store, None) };
+        let g = Self { notes: Some(RefCell::new(notes)), ..Self::with_modes(store, Modes::EVAL) };
         let input = g.unknown(0, &[&[1], shape].concat());
         (g, input)
     }
@@ -82,7 +83,7 @@ impl<'s> Graph<'s> {
     fn unknown(&self, node: usize, shape: &[usize]) -> Var {
         let read = self.notes.as_ref().map(|n| n.borrow().read.clone()).unwrap_or_default();
         let value = Value::Deferred(Lazy::new(Unknown { shape: shape.to_vec(), read }));
-        Var { value, source: Source::Traced(node), graph: self.id }
+        Var { value, source: Source::Traced(node), graph: self.id, non_negative: false }
     }
 
     /// Applies an operation: computes it, or notes it if a value is traced. Its name in a trace is that of the first parameter
@@ -102,7 +103,7 @@ impl<'s> Graph<'s> {
     /// As there.
     pub fn apply_as(&mut self, name: &str, op: impl Operation, inputs: &[&Var]) -> Result<Var> {
         if !self.traces(inputs)? {
-            let out = op.compute(self, inputs)?;
+            let out = self.computed(&op, inputs)?;
             debug_assert_eq!(
                 op.output_shape(&inputs.iter().map(|v| v.shape()).collect::<Vec<_>>()).as_deref(),
                 Ok(out.shape()),
@@ -113,13 +114,20 @@ impl<'s> Graph<'s> {
         self.note(name, Arc::new(op), inputs)
     }
 
+    /// Computes an operation; its output knows whether it may be negative.
+    fn computed(&mut self, op: &dyn Operation, inputs: &[&Var]) -> Result<Var> {
+        let non_negative = op.is_non_negative(&signs(inputs));
+        let out = op.compute(self, inputs)?;
+        Ok(Var { non_negative, ..out })
+    }
+
     /// As [`apply_as`](Self::apply_as), for an operation of a trace.
     ///
     /// # Errors
     /// As there.
     pub fn apply_shared(&mut self, name: &str, op: &Arc<dyn Operation>, inputs: &[&Var]) -> Result<Var> {
         match self.traces(inputs)? {
-            false => op.compute(self, inputs),
+            false => self.computed(&**op, inputs),
             true => self.note(name, op.clone(), inputs),
         }
     }
@@ -153,10 +161,11 @@ impl<'s> Graph<'s> {
         };
         let mut notes = notes.borrow_mut();
         let name = notes.trace.unique(name, op.kind());
+        let non_negative = op.is_non_negative(&signs(inputs));
         let node = notes.trace.push(&name, op, operands)?;
         let shape = [&[1], notes.trace.nodes()[node].shape()].concat();
         drop(notes);
-        Ok(self.unknown(node, &shape))
+        Ok(Var { non_negative, ..self.unknown(node, &shape) })
     }
 
     /// Notes an operation of which nothing is known but its name and the shape of its output.
@@ -173,4 +182,9 @@ impl<'s> Graph<'s> {
             }
         }
     }
+}
+
+/// Whether each value is known to have no element below 0.
+fn signs(inputs: &[&Var]) -> Vec<bool> {
+    inputs.iter().map(|v| v.is_non_negative()).collect()
 }

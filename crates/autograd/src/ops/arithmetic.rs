@@ -1,23 +1,10 @@
-//! Sums and products: `add`, `mul`, `add_bias`, `matmul`, `linear`.
+//! Sums, differences, products and quotients, element by element, of values whose shapes broadcast: `add`, `sub`, `mul`,
+//! `div`.
 
-use super::batch_norm::Affine;
-use super::check_bias;
+use super::axes::{broadcast, expand, reduce_to};
 use crate::deferred::{BLOCK, Deferred, Lazy, Scratch, block};
-use crate::gradient::Gradient;
-use crate::stored::Parameter;
 use crate::{Backward, Cx, Grads, Graph, Operation, Result, Value, Var, exactly};
-use fixnet_tensor::{Error, Tensor, float, map, reduce};
-
-struct AddBackward;
-
-impl Backward for AddBackward {
-    fn name(&self) -> &'static str {
-        "add"
-    }
-    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        Ok(vec![cx.needs(0).then(|| grad.clone()), cx.needs(1).then_some(grad)])
-    }
-}
+use fixnet_tensor::{Tensor, map};
 
 /// The sum of two values of which one is not written out. Both are read for it, so it is kept once it is written.
 struct DeferredSum(Value, Value);
@@ -43,322 +30,196 @@ impl Deferred for DeferredSum {
     }
 }
 
-struct MulBackward {
-    x: Tensor,
-    y: Tensor,
-}
+/// The derivative of a sum of values of one shape.
+struct AddBackward;
 
-impl Backward for MulBackward {
+impl Backward for AddBackward {
     fn name(&self) -> &'static str {
-        "mul"
-    }
-    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        let times = |other: &Tensor| {
-            let mut d = Tensor::take(grad.shape());
-            map::map2(grad.data(), other.data(), d.data_mut(), |g, o| g * o);
-            d
-        };
-        Ok(vec![cx.needs(0).then(|| times(&self.y)), cx.needs(1).then(|| times(&self.x))])
-    }
-}
-
-struct AddBiasBackward;
-
-impl Backward for AddBiasBackward {
-    fn name(&self) -> &'static str {
-        "add_bias"
-    }
-    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        let grads = self.backward_deferred(grad.into(), cx)?;
-        Ok(grads.into_iter().map(|g| g.map(|g| g.into_tensor(cx.store))).collect())
-    }
-    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
-        let dy = grad.source(cx.store);
-        let columns = *dy.grad.shape().last().expect("checked when recorded");
-        let span = reduce::span(columns);
-        let sums = dy.sums(span, 0, cx.store, |dy, _, sums| {
-            map::dispatch(
-                #[inline(always)]
-                || {
-                    for dy in dy.chunks(span) {
-                        sums.iter_mut().zip(dy).for_each(|(s, dy)| *s += dy);
-                    }
-                },
-            );
-        });
-        let sums = reduce::fold_span(&sums[..span], columns).iter().map(|&s| s as f32).collect();
-        let sums = Tensor::from_vec(&[columns], sums).expect("one sum a column");
-        Ok(vec![Some(Gradient::Deferred(dy.grad)), Some(sums.into())])
-    }
-}
-
-struct MatmulBackward {
-    a: Tensor,
-    b: Tensor,
-}
-
-impl Backward for MatmulBackward {
-    fn name(&self) -> &'static str {
-        "matmul"
-    }
-    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        // dA = G B^T is the product that `linear` takes; dB = A^T G is its weight gradient the other way round.
-        let da = if cx.needs(0) { Some(float::linear(&grad, &self.b)?) } else { None };
-        let db = if cx.needs(1) { Some(float::linear_weight_grad(&grad, &self.a)?) } else { None };
-        Ok(vec![da, db])
-    }
-}
-
-struct LinearBackward {
-    x: Tensor,
-    w: Tensor,
-}
-
-impl Backward for LinearBackward {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        let dx = if cx.needs(0) { Some(float::linear_input_grad(&grad, &self.w)?) } else { None };
-        let dw = if cx.needs(1) { Some(float::linear_weight_grad(&self.x, &grad)?) } else { None };
-        Ok(vec![dx, dw])
-    }
-}
-
-fn same_shape(op: &'static str, x: &[usize], y: &[usize]) -> Result<()> {
-    if x == y { Ok(()) } else { Err(Error::shape(op, format!("{x:?}"), y).into()) }
-}
-
-/// `x + y`.
-#[derive(Debug, Clone, Copy)]
-pub struct Add;
-
-impl Operation for Add {
-    fn kind(&self) -> &'static str {
         "add"
     }
-    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
-        let [x, y] = exactly(inputs)?;
-        same_shape("add", x, y)?;
-        Ok(x.to_vec())
-    }
-    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        let [x, y] = exactly(inputs)?;
-        same_shape("add", x.shape(), y.shape())?;
-        if let (Value::Deferred(_), _) | (_, Value::Deferred(_)) = (x.value(), y.value()) {
-            let sum = Lazy::new(DeferredSum(x.value().clone(), y.value().clone()));
-            let inputs = vec![g.source(x), g.source(y)];
-            return Ok(g.record_value(Value::Deferred(sum), inputs, || AddBackward));
-        }
-        let mut out = Tensor::take(x.shape());
-        map::map2(x.tensor().data(), y.tensor().data(), out.data_mut(), |x, y| x + y);
-        Ok(g.record(out, &[x, y], || AddBackward))
+    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
+        Ok(vec![cx.needs(0).then(|| grad.clone()), cx.needs(1).then_some(grad)])
     }
 }
 
-/// `x · y`, element by element.
-#[derive(Debug, Clone, Copy)]
-pub struct Mul;
-
-impl Operation for Mul {
-    fn kind(&self) -> &'static str {
-        "mul"
-    }
-    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
-        let [x, y] = exactly(inputs)?;
-        same_shape("mul", x, y)?;
-        Ok(x.to_vec())
-    }
-    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        let [x, y] = exactly(inputs)?;
-        same_shape("mul", x.shape(), y.shape())?;
-        let (xt, yt) = (x.tensor(), y.tensor());
-        let mut out = Tensor::take(x.shape());
-        map::map2(xt.data(), yt.data(), out.data_mut(), |x, y| x * y);
-        Ok(g.record(out, &[x, y], || MulBackward { x: xt, y: yt }))
-    }
+/// The derivative of every operation here. The operands of sums and differences are kept as shapes alone.
+struct ArithmeticBackward {
+    op: Arithmetic,
+    shapes: [Vec<usize>; 2],
+    /// Both operands, of `mul` and `div`.
+    operands: Option<[Tensor; 2]>,
 }
 
-/// `x + bias`, the bias added to every row of the last axis.
-#[derive(Debug, Clone, Copy)]
-pub struct AddBias;
-
-impl Operation for AddBias {
-    fn kind(&self) -> &'static str {
-        "add_bias"
+impl Backward for ArithmeticBackward {
+    fn name(&self) -> &'static str {
+        self.op.kind()
     }
-    fn operand(&self, index: usize) -> String {
-        if index == 1 { "bias".into() } else { "input".into() }
-    }
-    fn is_batched(&self, index: usize) -> bool {
-        index == 0
-    }
-    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
-        let [x, bias] = exactly(inputs)?;
-        if bias.len() != 1 || x.last() != bias.first() {
-            return Err(Error::shape("add_bias", format!("a last axis of {bias:?}"), x).into());
-        }
-        Ok(x.to_vec())
-    }
-    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        let [x, bias] = exactly(inputs)?;
-        self.output_shape(&[x.shape(), bias.shape()])?;
-        let out = Value::Deferred(Lazy::new(Affine::offset(x, bias.tensor().data())));
-        let inputs = vec![g.source(x), g.source(bias)];
-        Ok(g.record_value(out, inputs, || AddBiasBackward))
-    }
-}
-
-/// The matrix product [M, K] x [K, N] in floats. In a trace the rows of the first operand are the batch.
-#[derive(Debug, Clone, Copy)]
-pub struct Matmul;
-
-impl Operation for Matmul {
-    fn kind(&self) -> &'static str {
-        "matmul"
-    }
-    fn operand(&self, index: usize) -> String {
-        if index == 1 { "weight".into() } else { "input".into() }
-    }
-    fn is_batched(&self, index: usize) -> bool {
-        index == 0
-    }
-    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
-        match exactly(inputs)? {
-            [&[m, k], &[inner, n]] if k == inner => Ok(vec![m, n]),
-            [a, b] => Err(Error::shape("matmul", format!("[M, K] for the second operand {b:?}, [K, N]"), a).into()),
-        }
-    }
-    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        let [a, b] = exactly(inputs)?;
-        let (at, bt) = (a.tensor(), b.tensor());
-        let out = float::matmul(&at, &bt)?;
-        Ok(g.record(out, &[a, b], || MatmulBackward { a: at, b: bt }))
-    }
-    fn precision(&self) -> Option<String> {
-        Some("32/32/32".into())
-    }
-    fn macs(&self, parameters: &[Parameter], output: &[usize]) -> u64 {
-        super::macs(parameters, output)
-    }
-}
-
-/// `x · w^T`, and perhaps a bias: x [N, I], w [O, I] and bias [O] to [N, O].
-#[derive(Debug, Clone, Copy)]
-pub struct Linear;
-
-impl Linear {
-    /// Infers the output shape for a weight of the shape `weight`.
-    ///
-    /// # Errors
-    /// The sizes do not fit.
-    pub fn shape(x: &[usize], weight: &[usize], bias: Option<&[usize]>) -> Result<Vec<usize>> {
-        match (x, weight) {
-            (&[n, found], &[o, i]) if i == found => {
-                check_bias(bias, o)?;
-                Ok(vec![n, o])
-            }
-            _ => Err(Error::shape("linear", format!("the columns of {weight:?}"), x).into()),
-        }
-    }
-}
-
-impl Operation for Linear {
-    fn kind(&self) -> &'static str {
-        "linear"
-    }
-    fn operand(&self, index: usize) -> String {
-        ["input", "weight", "bias"].get(index).map_or_else(|| format!("operand{index}"), ToString::to_string)
-    }
-    fn is_batched(&self, index: usize) -> bool {
-        index == 0
-    }
-    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
-        match *inputs {
-            [x, w] => Self::shape(x, w, None),
-            [x, w, b] => Self::shape(x, w, Some(b)),
-            _ => Err(crate::Error::setting("inputs of an operation", "2 or 3", inputs.len())),
-        }
-    }
-    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        let &[x, w, ref bias @ ..] = inputs else {
-            return Err(crate::Error::setting("inputs of an operation", "2 or 3", inputs.len()));
+    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
+        let Self { op, shapes, operands } = *self;
+        let shape = grad.shape().to_vec();
+        let wide = |which: usize| operands.as_ref().map(|both| expand(&both[which], &shape));
+        let with = |other: Option<Tensor>, f: fn(f32, f32) -> f32| match other {
+            Some(other) => zip(&grad, &other, f),
+            None => grad.clone(),
         };
-        let (xt, wt) = (x.tensor(), w.tensor());
-        let out = float::linear(&xt, &wt)?;
-        let y = g.record(out, &[x, w], || LinearBackward { x: xt, w: wt });
-        bias.iter().try_fold(y, |y, bias| g.add_bias(&y, bias))
+        let dx = || match op {
+            Arithmetic::Add | Arithmetic::Sub => grad.clone(),
+            Arithmetic::Mul => with(wide(1), |g, y| g * y),
+            Arithmetic::Div => with(wide(1), |g, y| g / y),
+        };
+        let dy = || match op {
+            Arithmetic::Add => grad.clone(),
+            Arithmetic::Sub => {
+                let mut d = Tensor::take(&shape);
+                map::map1(grad.data(), d.data_mut(), |g| -g);
+                d
+            }
+            Arithmetic::Mul => with(wide(0), |g, x| g * x),
+            // -g · x / y², as two quotients: y² leaves the range of floats before the result does.
+            Arithmetic::Div => match (wide(0), wide(1)) {
+                (Some(x), Some(y)) => zip(&zip(&grad, &y, |g, y| -g / y), &zip(&x, &y, |x, y| x / y), |a, b| a * b),
+                _ => grad.clone(),
+            },
+        };
+        Ok(vec![cx.needs(0).then(|| reduce_to(dx(), &shapes[0])), cx.needs(1).then(|| reduce_to(dy(), &shapes[1]))])
     }
-    fn precision(&self) -> Option<String> {
-        Some("32/32/32".into())
+}
+
+fn zip(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Tensor {
+    let mut out = Tensor::take(x.shape());
+    map::map2(x.data(), y.data(), out.data_mut(), |&x, &y| f(x, y));
+    out
+}
+
+/// An operation on two values, element by element. Shapes broadcast by the rules of NumPy; the gradient of what was repeated
+/// is the sum over the repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// `x + y`.
+    Add,
+    /// `x - y`.
+    Sub,
+    /// `x · y`.
+    Mul,
+    /// `x / y`.
+    Div,
+}
+
+impl Operation for Arithmetic {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Sub => "sub",
+            Self::Mul => "mul",
+            Self::Div => "div",
+        }
     }
-    fn macs(&self, parameters: &[Parameter], output: &[usize]) -> u64 {
-        super::macs(parameters, output)
+    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let [x, y] = exactly(inputs)?;
+        broadcast(self.kind(), x, y)
     }
+    fn is_non_negative(&self, inputs: &[bool]) -> bool {
+        *self != Self::Sub && inputs.iter().all(|&input| input)
+    }
+    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let [x, y] = exactly(inputs)?;
+        let shape = broadcast(self.kind(), x.shape(), y.shape())?;
+        let equal = x.shape() == y.shape();
+        if *self == Self::Add && equal {
+            return Ok(add_equal(g, x, y));
+        }
+        let [xt, yt] = [x.tensor(), y.tensor()];
+        let (a, b) = (expand(&xt, &shape), expand(&yt, &shape));
+        let out = match self {
+            Self::Add => zip(&a, &b, |x, y| x + y),
+            Self::Sub => zip(&a, &b, |x, y| x - y),
+            Self::Mul => zip(&a, &b, |x, y| x * y),
+            Self::Div => zip(&a, &b, |x, y| x / y),
+        };
+        let (op, shapes) = (*self, [x.shape().to_vec(), y.shape().to_vec()]);
+        let keeps = matches!(self, Self::Mul | Self::Div);
+        Ok(g.record(out, &[x, y], || ArithmeticBackward { op, shapes, operands: keeps.then_some([xt, yt]) }))
+    }
+}
+
+/// The sum of values of one shape, which stays deferred if one of them is.
+fn add_equal(g: &mut Graph<'_>, x: &Var, y: &Var) -> Var {
+    if let (Value::Deferred(_), _) | (_, Value::Deferred(_)) = (x.value(), y.value()) {
+        let sum = Lazy::new(DeferredSum(x.value().clone(), y.value().clone()));
+        let inputs = vec![g.source(x), g.source(y)];
+        return g.record_value(Value::Deferred(sum), inputs, || AddBackward);
+    }
+    let out = zip(&x.tensor(), &y.tensor(), |x, y| x + y);
+    g.record(out, &[x, y], || AddBackward)
 }
 
 impl Graph<'_> {
-    /// `x + y` for equal shapes.
+    /// Computes `x + y`, element by element. Shapes broadcast by the rules of NumPy.
     ///
     /// # Errors
-    /// The shapes differ.
+    /// The shapes do not broadcast; or a value is traced and the result would not have the axis of the batch first, as with
+    /// a constant that has one number per image.
     pub fn add(&mut self, x: &Var, y: &Var) -> Result<Var> {
-        self.apply(Add, &[x, y])
+        self.apply(Arithmetic::Add, &[x, y])
     }
 
-    /// `x · y`, element by element, for equal shapes.
+    /// Computes `x - y`, element by element. Shapes broadcast by the rules of NumPy.
     ///
     /// # Errors
-    /// The shapes differ.
+    /// As [`add`](Self::add).
+    pub fn sub(&mut self, x: &Var, y: &Var) -> Result<Var> {
+        self.apply(Arithmetic::Sub, &[x, y])
+    }
+
+    /// Computes `x · y`, element by element. Shapes broadcast by the rules of NumPy.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
     pub fn mul(&mut self, x: &Var, y: &Var) -> Result<Var> {
-        self.apply(Mul, &[x, y])
+        self.apply(Arithmetic::Mul, &[x, y])
     }
 
-    /// `x + bias`, the bias added to every row of the last axis. Shapes: x `[.., C]`, bias `[C]`.
+    /// Computes `x / y`, element by element, by the rules of IEEE 754: a quotient by zero is infinite or not a number. Shapes
+    /// broadcast by the rules of NumPy.
     ///
     /// # Errors
-    /// The last axis of x is not the length of the bias.
-    pub fn add_bias(&mut self, x: &Var, bias: &Var) -> Result<Var> {
-        self.apply(AddBias, &[x, bias])
-    }
-
-    /// The matrix product [M, K] x [K, N] in floats.
-    ///
-    /// # Errors
-    /// The operands are not matrices or the inner lengths differ.
-    pub fn matmul(&mut self, a: &Var, b: &Var) -> Result<Var> {
-        self.apply(Matmul, &[a, b])
-    }
-
-    /// `x · w^T` in floats. Shapes: x [N, I], w [O, I] to [N, O].
-    ///
-    /// # Errors
-    /// The operands are not matrices or I differs.
-    pub fn linear(&mut self, x: &Var, w: &Var) -> Result<Var> {
-        self.apply(Linear, &[x, w])
-    }
-
-    /// [`linear`](Self::linear) with a bias [O].
-    ///
-    /// # Errors
-    /// The sizes do not fit.
-    pub fn linear_biased(&mut self, x: &Var, w: &Var, bias: &Var) -> Result<Var> {
-        self.apply(Linear, &[x, w, bias])
+    /// As [`add`](Self::add).
+    pub fn div(&mut self, x: &Var, y: &Var) -> Result<Var> {
+        self.apply(Arithmetic::Div, &[x, y])
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Arithmetic;
     use crate::check::{gradient_error, sample};
+    use crate::{Graph, Store};
+    use fixnet_tensor::Tensor;
+
+    /// Values of 1 to 3: quotients by them are tame.
+    fn divisor(shape: &[usize]) -> Tensor {
+        let mut t = sample(shape, 2);
+        t.data_mut().iter_mut().for_each(|v| *v += 2.0);
+        t
+    }
 
     #[test]
     fn gradients_match_finite_differences() {
-        let (x, y) = (sample(&[3, 4], 1), sample(&[3, 4], 2));
-        assert!(gradient_error(&[x.clone(), y.clone()], 0.05, |g, v| g.add(&v[0], &v[1])).unwrap() < 1e-3);
-        assert!(gradient_error(&[x.clone(), y.clone()], 0.05, |g, v| g.mul(&v[0], &v[1])).unwrap() < 1e-3);
-        assert!(gradient_error(&[x.clone(), sample(&[4], 3)], 0.05, |g, v| g.add_bias(&v[0], &v[1])).unwrap() < 1e-3);
-        assert!(gradient_error(&[x.clone(), sample(&[4, 5], 3)], 0.05, |g, v| g.matmul(&v[0], &v[1])).unwrap() < 1e-3);
-        assert!(gradient_error(&[x, sample(&[5, 4], 3)], 0.05, |g, v| g.linear(&v[0], &v[1])).unwrap() < 1e-3);
+        for (a, b) in [
+            (&[3, 4][..], &[3, 4][..]),
+            (&[3, 4], &[4]),
+            (&[3, 4], &[3, 1]),
+            (&[2, 3, 4], &[2, 1, 4]),
+            (&[4], &[2, 3, 4]),
+            (&[2, 1], &[1, 3]),
+            (&[3, 2], &[]),
+        ] {
+            for op in [Arithmetic::Add, Arithmetic::Sub, Arithmetic::Mul, Arithmetic::Div] {
+                let error =
+                    gradient_error(&[sample(a, 1), divisor(b)], 0.02, |g, v| g.apply(op, &[&v[0], &v[1]])).unwrap();
+                assert!(error < 1e-3, "{op:?} {a:?} {b:?}: {error}");
+            }
+        }
     }
 
     #[test]
@@ -369,5 +230,18 @@ mod tests {
             g.add(&cube, &square)
         });
         assert!(error.unwrap() < 2e-3);
+    }
+
+    #[test]
+    fn values_by_hand() {
+        let mut store = Store::seeded(0);
+        let mut g = Graph::eval(&mut store);
+        let x = g.input(Tensor::from_vec(&[2, 2], vec![1.0, 2.0, 3.0, 4.0]).unwrap());
+        let y = g.input(Tensor::from_vec(&[2], vec![2.0, 8.0]).unwrap());
+        assert_eq!(g.sub(&x, &y).unwrap().tensor().data(), [-1.0, -6.0, 1.0, -4.0]);
+        assert_eq!(g.div(&x, &y).unwrap().tensor().data(), [0.5, 0.25, 1.5, 0.5]);
+        let odd = g.input(Tensor::zeros(&[3]));
+        let e = g.mul(&x, &odd).unwrap_err().to_string();
+        assert_eq!(e, "mul: expected shape that broadcasts with [2, 2], found [3]");
     }
 }

@@ -5,13 +5,10 @@
 //! the float or the integer as f32; one rounding of the product and one of the sum. Neither the output nor the gradient
 //! of the input is written out: whoever needs them computes them from v.
 
-use super::relu::relu;
-use crate::deferred::{self, BLOCK, Deferred, Lazy, Real, Scratch};
+use super::fixed_norm::{ColumnGradient, FixedNorm};
+use crate::deferred::{self, BLOCK, Bounds, Deferred, Lazy, Real, Scratch};
 use crate::gradient::Gradient;
-use crate::stored::{Parameter, Stored};
-use crate::{
-    Array, Backward, Cx, Error, Grads, Graph, Operation, ParamId, Result, Slot, State, Store, Value, Var, exactly,
-};
+use crate::{Array, Backward, Cx, Error, Grads, Graph, Operation, ParamId, Result, Slot, State, Store, Value, Var};
 use fixnet_tensor::reduce::{self, LANES, lane, lane_mut, lanes, no_lanes};
 use fixnet_tensor::{Error as TensorError, Integers, Sums, Tensor, map};
 use std::sync::Arc;
@@ -71,36 +68,9 @@ impl BatchNorm {
     }
 }
 
-/// The numbers of a batch normalization in evaluation, one for each channel.
-#[derive(Debug, Clone)]
-pub struct FixedNorm {
-    /// The factor of each channel.
-    pub weight: Tensor,
-    /// The offset of each channel.
-    pub bias: Tensor,
-    /// The mean of each channel.
-    pub mean: Tensor,
-    /// The variance of each channel.
-    pub var: Tensor,
-    /// Added to the variance.
-    pub eps: f32,
-}
-
-impl FixedNorm {
-    /// The factor and offset, `v · a + b`, of each channel of numbers `v` that count as `v · unit(channel)`.
-    pub fn factors(&self, unit: impl Fn(usize) -> f32) -> (Vec<f32>, Vec<f32>) {
-        let wide = |t: &Tensor, k: usize| f64::from(t.data()[k]);
-        let slope = |k| wide(&self.weight, k) * (1.0 / (wide(&self.var, k) + f64::from(self.eps)).sqrt());
-        let a = |k| (slope(k) * f64::from(unit(k))) as f32;
-        let b = |k| (wide(&self.bias, k) - slope(k) * wide(&self.mean, k)) as f32;
-        let channels = 0..self.weight.len();
-        (channels.clone().map(a).collect(), channels.map(b).collect())
-    }
-}
-
 /// The input of a normalization.
 #[derive(Clone)]
-enum Input {
+pub(super) enum Input {
     Float(Tensor),
     Sums(Sums),
 }
@@ -122,7 +92,7 @@ macro_rules! numbers {
 }
 
 impl Input {
-    fn of(x: &Var) -> Self {
+    pub(super) fn of(x: &Var) -> Self {
         match x.value() {
             Value::Sums(s) => Self::Sums(s.clone()),
             other => Self::Float(other.tensor()),
@@ -164,23 +134,24 @@ impl Columns {
     }
 }
 
-/// `v · a + b`, behind a ReLU if `relu`.
+/// `v · a + b`, held to an interval if there is one.
 #[derive(Clone)]
 pub(super) struct Affine {
     input: Input,
     a: Columns,
     b: Columns,
-    relu: bool,
+    clamp: Option<Bounds>,
 }
 
-fn affine<T: Real, const RELU: bool>(v: &[T], a: &[f32], b: &[f32], out: &mut [f32]) {
+/// `v · a + b`; held from below if `LOW`, and from above too if `HIGH`.
+fn affine<T: Real, const LOW: bool, const HIGH: bool>(v: &[T], a: &[f32], b: &[f32], held: Bounds, out: &mut [f32]) {
     map::dispatch(
         #[inline(always)]
         || {
             for (out, v) in out.chunks_mut(a.len()).zip(v.chunks(a.len())) {
                 for (((o, &v), &a), &b) in out.iter_mut().zip(v).zip(a).zip(b) {
                     let y = v.real() * a + b;
-                    *o = if RELU { relu(y) } else { y };
+                    *o = if LOW { held.hold::<HIGH>(y) } else { y };
                 }
             }
         },
@@ -188,8 +159,8 @@ fn affine<T: Real, const RELU: bool>(v: &[T], a: &[f32], b: &[f32], out: &mut [f
 }
 
 impl Affine {
-    fn new(input: Input, a: &[f32], b: &[f32]) -> Self {
-        Self { input, a: Columns::new(a), b: Columns::new(b), relu: false }
+    pub(super) fn new(input: Input, a: &[f32], b: &[f32]) -> Self {
+        Self { input, a: Columns::new(a), b: Columns::new(b), clamp: None }
     }
 
     /// Each column of `x` plus its own number.
@@ -210,16 +181,20 @@ impl Deferred for Affine {
     }
     fn fill(&self, first: usize, out: &mut [f32]) {
         let (a, b) = (self.a.from(first), self.b.from(first));
-        numbers!(&self.input, first..first + out.len(), v => match self.relu {
-            true => affine::<_, true>(v, a, b, out),
-            false => affine::<_, false>(v, a, b, out),
+        numbers!(&self.input, first..first + out.len(), v => match self.clamp {
+            None => affine::<_, false, false>(v, a, b, Bounds::RELU, out),
+            Some(held) if held.is_open() => affine::<_, true, false>(v, a, b, held, out),
+            Some(held) => affine::<_, true, true>(v, a, b, held, out),
         });
     }
     fn size(&self) -> usize {
         self.input.size()
     }
-    fn relu(&self) -> Option<Arc<dyn Deferred>> {
-        Some(Arc::new(Self { relu: true, ..self.clone() }))
+    fn clamp(&self, bounds: Bounds) -> Option<Arc<dyn Deferred>> {
+        match self.clamp {
+            Some(held) if held != bounds => None,
+            _ => Some(Arc::new(Self { clamp: Some(bounds), ..self.clone() })),
+        }
     }
 }
 
@@ -304,6 +279,8 @@ struct BatchNormBackward {
     b: Vec<f32>,
     /// The learned factor over the standard deviation.
     slope: Vec<f32>,
+    /// Whether mean and variance are constants, not those of the batch.
+    frozen: bool,
 }
 
 impl Backward for BatchNormBackward {
@@ -315,7 +292,7 @@ impl Backward for BatchNormBackward {
         Ok(grads.into_iter().map(|g| g.map(|g| g.into_tensor(cx.store))).collect())
     }
     fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
-        let Self { input, a, b, slope } = *self;
+        let Self { input, a, b, slope, frozen } = *self;
         let c = a.len();
         let span = reduce::span(c);
         let rows = input.shape().iter().product::<usize>() / c;
@@ -327,6 +304,9 @@ impl Backward for BatchNormBackward {
         });
         let (s1, s2) = (reduce::fold_span(&sums[..span], c), reduce::fold_span(&sums[span..2 * span], c));
         let dx = cx.needs(0).then(|| {
+            if frozen {
+                return Gradient::Deferred(Arc::new(ColumnGradient::new(dy.grad, &slope)));
+            }
             let rows = rows as f64;
             let k2: Vec<f32> = (0..c).map(|k| (-f64::from(slope[k]) * s2[k] / rows * f64::from(a[k])) as f32).collect();
             let k3: Vec<f32> =
@@ -378,10 +358,27 @@ fn statistics(x: &Input, c: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 impl Graph<'_> {
+    /// A normalization with the running statistics, whose factor and offset still learn.
+    fn batch_norm_frozen(&mut self, x: &Var, bn: &BatchNorm, norm: &FixedNorm) -> Result<Var> {
+        norm.output_shape(&[x.shape()])?;
+        let (input, slope) = (Input::of(x), norm.factors(|_| 1.0).0);
+        let inv = |k: usize| 1.0 / (f64::from(norm.var.data()[k]) + f64::from(norm.eps)).sqrt();
+        let unit = |k: usize| match &input {
+            Input::Float(_) => 1.0,
+            Input::Sums(s) => f64::from(s.unit(k)),
+        };
+        let channels = 0..slope.len();
+        let a = channels.clone().map(|k| (inv(k) * unit(k)) as f32).collect();
+        let b = channels.map(|k| (-inv(k) * f64::from(norm.mean.data()[k])) as f32).collect();
+        let (weight, bias) = (self.param(bn.weight), self.param(bn.bias));
+        let inputs = [x, &weight, &bias].map(|v| self.source(v)).to_vec();
+        Ok(self.record_value(norm.value(x), inputs, || BatchNormBackward { input, a, b, slope, frozen: true }))
+    }
+
     /// `(x - mean) / sqrt(var + eps) · weight + bias` for each channel, the last axis.
     ///
-    /// In training with the batch's mean and variance, which also move the running statistics; in evaluation with the
-    /// running ones. Shapes: x [N, H, W, C] or [N, C].
+    /// With [`Modes::batch_statistics`](crate::Modes), as in training, with the batch's mean and variance, which also move
+    /// the running statistics; else, as in evaluation, with the running ones. Shapes: x [N, H, W, C] or [N, C].
     ///
     /// # Errors
     /// The last axis is not as long as the parameters and statistics; a training batch has fewer than two rows, or a mean or
@@ -396,9 +393,13 @@ impl Graph<'_> {
         if x.shape().len() < 2 || x.shape().last() != Some(&c) {
             return Err(TensorError::shape(OP, format!("[.., {c}]"), x.shape()).into());
         }
-        if !self.training() {
+        let modes = self.modes();
+        if !modes.batch_statistics {
             let (name, norm) = (self.layer(bn.weight), bn.fixed(self.store()));
-            return self.apply_as(&name, norm, &[x]);
+            return match modes.record && !self.is_traced(x) {
+                true => self.batch_norm_frozen(x, bn, &norm),
+                false => self.apply_as(&name, norm, &[x]),
+            };
         }
         if rows < 2 {
             return Err(Error::setting("rows of a batch to normalize", "at least 2 in training", rows));
@@ -443,137 +444,10 @@ impl Graph<'_> {
             a: inv.iter().zip(&units).map(|(i, unit)| (i * unit) as f32).collect(),
             b: inv.iter().zip(&mean).map(|(i, m)| (-i * m) as f32).collect(),
             slope: (0..c).map(|k| (wide(&wt, k) * inv[k]) as f32).collect(),
+            frozen: false,
         }))
-    }
-
-    /// [`batch_norm`](Self::batch_norm) with numbers that do not move. No gradient passes it: it is for evaluation.
-    ///
-    /// # Errors
-    /// The last axis is not as long as the parameters.
-    pub fn batch_norm_fixed(&mut self, x: &Var, norm: &FixedNorm) -> Result<Var> {
-        self.apply(norm.clone(), &[x])
-    }
-}
-
-impl FixedNorm {
-    /// Reads the numbers back.
-    ///
-    /// # Errors
-    /// An array is missing or has another form.
-    pub fn read(stored: &Stored<'_>) -> Result<Arc<dyn Operation>> {
-        let [mean, var] = [stored.floats("running_mean")?, stored.floats("running_var")?];
-        let [weight, bias] = [stored.floats("weight")?, stored.floats("bias")?];
-        Ok(Arc::new(Self { weight, bias, mean, var, eps: stored.number("eps")? }))
-    }
-}
-
-impl Operation for FixedNorm {
-    fn kind(&self) -> &'static str {
-        "batch_norm"
-    }
-    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
-        let [x] = exactly(inputs)?;
-        let c = self.weight.len();
-        if x.len() < 2 || x.last() != Some(&c) {
-            return Err(TensorError::shape("batch_norm", format!("[.., {c}]"), x).into());
-        }
-        match [&self.weight, &self.bias, &self.mean, &self.var].into_iter().find(|t| t.shape() != [c]) {
-            Some(odd) => Err(TensorError::shape("batch_norm", format!("[{c}]"), odd.shape()).into()),
-            None => Ok(x.to_vec()),
-        }
-    }
-    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        let [x] = exactly(inputs)?;
-        self.output_shape(&[x.shape()])?;
-        let input = Input::of(x);
-        let (a, b) = self.factors(|k| match &input {
-            Input::Float(_) => 1.0,
-            Input::Sums(s) => s.unit(k),
-        });
-        let out = Lazy::new(Affine::new(input, &a, &b));
-        Ok(g.record_value::<BatchNormBackward>(Value::Deferred(out), Vec::new(), || unreachable!("no input")))
-    }
-    fn arrays(&self) -> Vec<(&'static str, Array)> {
-        let parts =
-            [("weight", &self.weight), ("bias", &self.bias), ("running_mean", &self.mean), ("running_var", &self.var)];
-        let eps = ("eps", Array::F32(Tensor::scalar(self.eps)));
-        parts.map(|(name, t)| (name, Array::F32(t.clone()))).into_iter().chain([eps]).collect()
-    }
-    fn parameters(&self, _: &[(String, &Tensor)]) -> Vec<Parameter> {
-        [("weight", &self.weight), ("bias", &self.bias)].map(|(name, t)| Parameter::float(name, t.shape())).into()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Group;
-    use crate::check::{gradient_error, sample};
-    use fixnet_tensor::Sums;
-
-    fn layer(store: &mut Store, c: usize) -> BatchNorm {
-        BatchNorm {
-            weight: store.add("weight", Group::Offset, sample(&[c], 8)).unwrap(),
-            bias: store.add("bias", Group::Offset, sample(&[c], 9)).unwrap(),
-            stats: store.add_state("stats", RunningStats::new(c)).unwrap(),
-            eps: 1e-5,
-            momentum: 0.1,
-        }
-    }
-
-    #[test]
-    fn gradients_match_finite_differences() {
-        let error = gradient_error(&[sample(&[6, 3], 1), sample(&[3], 2), sample(&[3], 3)], 0.01, |g, v| {
-            let ids: Vec<_> = g.store().ids().collect();
-            let name = format!("stats{}", g.store().states::<RunningStats>().count());
-            let stats = g.store_mut().add_state(&name, RunningStats::new(3))?;
-            g.batch_norm(&v[0], &BatchNorm { weight: ids[1], bias: ids[2], stats, eps: 1e-5, momentum: 0.1 })
-        });
-        assert!(error.unwrap() < 5e-3);
-    }
-
-    #[test]
-    fn sums_and_floats_agree_and_running_statistics_move() {
-        let integers: Vec<i32> = (0..24).map(|i| (i * 37) % 101 - 50).collect();
-        let sums = Sums::new(&[2, 2, 2, 3], 0.125, integers.into()).unwrap();
-        agree(sums.clone(), 0.125);
-        agree(sums.with_columns(&[1.0, 2.0, 0.5]).unwrap(), 0.125);
-    }
-
-    fn agree(sums: Sums, first_unit: f32) {
-        let run = |value: Value| {
-            let mut store = Store::seeded(0);
-            let bn = layer(&mut store, 3);
-            let x = store.add("x", Group::Weight, sums.to_tensor()).unwrap();
-            let mut g = Graph::train(&mut store);
-            let input = g.record_value(value, vec![Source::Param(x)], || Identity);
-            let y = g.batch_norm(&input, &bn).unwrap();
-            let target = g.input(Tensor::full(y.shape(), 0.3));
-            let loss = g.mse_loss(&y, &target).unwrap();
-            g.backward(loss).unwrap();
-            let stats = store.state(bn.stats).clone();
-            (y.tensor(), store.grad(x).unwrap().clone(), store.grad(bn.weight).unwrap().clone(), stats)
-        };
-        let (y, dx, dw, stats) = run(Value::Sums(sums.clone()));
-        let (y2, dx2, dw2, stats2) = run(Value::Float(sums.to_tensor()));
-        for (a, b) in [(&y, &y2), (&dx, &dx2), (&dw, &dw2), (&stats.mean, &stats2.mean), (&stats.var, &stats2.var)] {
-            for (a, b) in a.data().iter().zip(b.data()) {
-                approx::assert_relative_eq!(a, b, epsilon = 1e-5, max_relative = 1e-4);
-            }
-        }
-        // Running mean: a tenth of the batch's.
-        let mean: f32 = (0..8).map(|i| sums.to_vec()[3 * i] as f32 * first_unit).sum::<f32>() / 8.0;
-        approx::assert_relative_eq!(stats.mean.data()[0], 0.1 * mean, epsilon = 1e-6);
-    }
-
-    struct Identity;
-    impl Backward for Identity {
-        fn name(&self) -> &'static str {
-            "identity"
-        }
-        fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
-            Ok(vec![Some(grad)])
-        }
-    }
-    use crate::Source;
-}
+mod tests;

@@ -3,23 +3,39 @@
 //! [`Operation`](crate::Operation).
 
 mod arithmetic;
+mod arrange;
+mod axes;
 mod batch_norm;
+mod clamp;
 mod conv;
+mod dropout;
+mod elementwise;
+mod fixed_norm;
+mod layer_norm;
 mod loss;
 mod pad;
 mod pixel_shuffle;
 mod pool;
-mod relu;
+mod product;
+mod reduce;
 mod shape;
+mod softmax;
 
-pub use arithmetic::{Add, AddBias, Linear, Matmul, Mul};
-pub use batch_norm::{BatchNorm, FixedNorm, RunningStats};
+pub use arithmetic::Arithmetic;
+pub use arrange::{Concat, Permute, Slice};
+pub use batch_norm::{BatchNorm, RunningStats};
+pub use clamp::{Clamp, Relu};
 pub use conv::Conv2d;
+pub use elementwise::Elementwise;
+pub use fixed_norm::FixedNorm;
+pub use layer_norm::LayerNorm;
 pub use pad::Pad2d;
 pub use pixel_shuffle::PixelShuffle;
 pub use pool::{AvgPool2d, GlobalAvgPool2d, MaxPool2d};
-pub use relu::Relu;
+pub use product::{AddBias, Linear, Matmul};
+pub use reduce::{Mean, Sum};
 pub use shape::{Flatten, Reshape, Scale, Subsample};
+pub use softmax::Softmax;
 
 use crate::stored::{Parameter, Stored};
 use crate::{Error, Operation, Result};
@@ -46,23 +62,40 @@ impl Default for Operations {
     /// The operations of this crate.
     fn default() -> Self {
         let readers: [(&str, Reader); _] = [
-            ("add", |_| Ok(Arc::new(Add))),
+            ("add", |_| Ok(Arc::new(Arithmetic::Add))),
             ("add_bias", |_| Ok(Arc::new(AddBias))),
             ("avg_pool2d", plain::<AvgPool2d>),
             ("batch_norm", FixedNorm::read),
+            ("clamp", Clamp::read),
+            ("concat", plain::<Concat>),
             ("conv2d", Conv2d::read),
+            ("div", |_| Ok(Arc::new(Arithmetic::Div))),
+            ("exp", |_| Ok(Arc::new(Elementwise::Exp))),
             ("flatten", |_| Ok(Arc::new(Flatten))),
+            ("gelu", |_| Ok(Arc::new(Elementwise::Gelu))),
             ("global_avg_pool2d", |_| Ok(Arc::new(GlobalAvgPool2d))),
+            ("layer_norm", plain::<LayerNorm>),
+            ("leaky_relu", Elementwise::read_leaky_relu),
             ("linear", |_| Ok(Arc::new(Linear))),
+            ("log", |_| Ok(Arc::new(Elementwise::Log))),
             ("matmul", |_| Ok(Arc::new(Matmul))),
             ("max_pool2d", plain::<MaxPool2d>),
-            ("mul", |_| Ok(Arc::new(Mul))),
+            ("mean", plain::<Mean>),
+            ("mul", |_| Ok(Arc::new(Arithmetic::Mul))),
             ("pad2d", plain::<Pad2d>),
+            ("permute", plain::<Permute>),
             ("pixel_shuffle", plain::<PixelShuffle>),
             ("relu", |_| Ok(Arc::new(Relu))),
             ("reshape", plain::<Reshape>),
             ("scale", plain::<Scale>),
+            ("sigmoid", |_| Ok(Arc::new(Elementwise::Sigmoid))),
+            ("slice", plain::<Slice>),
+            ("softmax", plain::<Softmax>),
+            ("sqrt", |_| Ok(Arc::new(Elementwise::Sqrt))),
+            ("sub", |_| Ok(Arc::new(Arithmetic::Sub))),
             ("subsample", plain::<Subsample>),
+            ("sum", plain::<Sum>),
+            ("tanh", |_| Ok(Arc::new(Elementwise::Tanh))),
         ];
         Self { readers: readers.into() }
     }

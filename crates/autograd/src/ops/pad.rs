@@ -66,6 +66,9 @@ impl Operation for Pad2d {
         let [x] = exactly(inputs)?;
         Ok(self.shapes(x)?.1.to_vec())
     }
+    fn is_non_negative(&self, inputs: &[bool]) -> bool {
+        self.value >= 0.0 && inputs == [true]
+    }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
         let (shape, padded) = self.shapes(x.shape())?;

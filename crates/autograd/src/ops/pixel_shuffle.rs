@@ -68,6 +68,9 @@ impl Operation for PixelShuffle {
         let [x] = exactly(inputs)?;
         Ok(self.shapes(x)?.1.to_vec())
     }
+    fn is_non_negative(&self, inputs: &[bool]) -> bool {
+        inputs.iter().all(|&input| input)
+    }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
         let (shape, pixels) = self.shapes(x.shape())?;

@@ -235,6 +235,9 @@ impl Operation for MaxPool2d {
         };
         Ok(self.windows(&padded)?.out.to_vec())
     }
+    fn is_non_negative(&self, inputs: &[bool]) -> bool {
+        inputs.iter().all(|&input| input)
+    }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
         let Self { size, stride, padding } = *self;
@@ -314,6 +317,9 @@ impl Operation for AvgPool2d {
         let [x] = exactly(inputs)?;
         Ok(Windows::new("avg_pool2d", x, [self.size; 2], self.stride)?.out.to_vec())
     }
+    fn is_non_negative(&self, inputs: &[bool]) -> bool {
+        inputs.iter().all(|&input| input)
+    }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
         average(g, x, Windows::new("avg_pool2d", x.shape(), [self.size; 2], self.stride)?)
@@ -346,6 +352,9 @@ impl Operation for GlobalAvgPool2d {
         let [x] = exactly(inputs)?;
         let [n, _, _, c] = Self::windows(x)?.out;
         Ok(vec![n, c])
+    }
+    fn is_non_negative(&self, inputs: &[bool]) -> bool {
+        inputs.iter().all(|&input| input)
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;

@@ -95,6 +95,9 @@ impl Operation for Reshape {
             _ => Err(Error::shape("reshape", format!("as many elements per image as {:?}", self.shape), x).into()),
         }
     }
+    fn is_non_negative(&self, inputs: &[bool]) -> bool {
+        inputs.iter().all(|&input| input)
+    }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
         let shape = self.output_shape(&[x.shape()])?;
@@ -108,7 +111,8 @@ impl Operation for Reshape {
 fn reshape(g: &mut Graph<'_>, x: &Var, shape: &[usize]) -> Result<Var> {
     let from = x.shape().to_vec();
     let out = x.tensor().reshape(shape)?;
-    Ok(g.record(out, &[x], || ReshapeBackward { shape: from }))
+    let y = g.record(out, &[x], || ReshapeBackward { shape: from });
+    Ok(if x.is_non_negative() { y.non_negative() } else { y })
 }
 
 /// [N, ...] to [N, product of the rest].
@@ -125,6 +129,9 @@ impl Operation for Flatten {
             return Err(Error::shape("flatten", "at least one axis", x).into());
         };
         Ok(vec![n, rest.iter().product()])
+    }
+    fn is_non_negative(&self, inputs: &[bool]) -> bool {
+        inputs.iter().all(|&input| input)
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
@@ -165,6 +172,9 @@ impl Operation for Subsample {
     fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
         let [x] = exactly(inputs)?;
         Ok(self.shapes(x)?.1.to_vec())
+    }
+    fn is_non_negative(&self, inputs: &[bool]) -> bool {
+        inputs.iter().all(|&input| input)
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
@@ -216,6 +226,9 @@ impl Operation for Scale {
     fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
         let [x] = exactly(inputs)?;
         Ok(x.to_vec())
+    }
+    fn is_non_negative(&self, inputs: &[bool]) -> bool {
+        self.factor >= 0.0 && inputs == [true]
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;

@@ -36,6 +36,7 @@ pub struct Param {
     /// What an optimizer multiplies this parameter's learning rate by. Set anew in each backward pass, by an operation
     /// that has reason to (the DSGC rule for gradients); 1 otherwise.
     pub lr_factor: f32,
+    pub(super) frozen: bool,
 }
 
 impl Param {
@@ -47,6 +48,11 @@ impl Param {
     /// What kind of parameter this is.
     pub fn group(&self) -> Group {
         self.group
+    }
+
+    /// Returns whether it is frozen: see [`Store::set_frozen`](super::Store::set_frozen).
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
     }
 
     /// The codes of the last quantization, if there was one: those of transitions. The value may have moved since; a

@@ -1,5 +1,6 @@
 //! How each operation of a plan is written in ONNX: one entry per kind.
 
+use super::axes;
 use super::graph::Attribute;
 use super::writer::{Misfit, Value, Writer, oihw};
 use fixnet_autograd::ops;
@@ -7,31 +8,48 @@ use fixnet_nn::plan::{Node, Operand, Plan};
 use fixnet_quant::{FixedConv2d, FixedLinear, FixedProduct};
 use fixnet_tensor::Tensor;
 
-type Result<T> = std::result::Result<T, Misfit>;
+pub(super) type Result<T> = std::result::Result<T, Misfit>;
 
 /// Writes an operation; `plan` has the nodes that it reads.
 type Entry = fn(&mut Writer, &Node, &Plan) -> Result<Value>;
 
 /// The operations that can be written.
 const ENTRIES: &[(&str, Entry)] = &[
-    ("add", |w, node, plan| binary(w, node, plan, "Add")),
+    ("add", |w, node, _| axes::broadcast(w, node, "Add")),
     ("add_bias", add_bias),
     ("avg_pool2d", avg_pool2d),
     ("batch_norm", batch_norm),
+    ("clamp", clamp),
+    ("concat", axes::concat),
     ("conv2d", conv2d),
+    ("div", |w, node, _| axes::broadcast(w, node, "Div")),
+    ("exp", |w, node, plan| unary(w, node, plan, "Exp")),
     ("flatten", flatten),
+    ("gelu", gelu),
     ("global_avg_pool2d", global_avg_pool2d),
     ("input", input),
+    ("layer_norm", axes::layer_norm),
+    ("leaky_relu", leaky_relu),
     ("linear", linear),
-    ("matmul", |w, node, plan| binary(w, node, plan, "MatMul")),
+    ("log", |w, node, plan| unary(w, node, plan, "Log")),
+    ("matmul", axes::matmul),
     ("max_pool2d", max_pool2d),
-    ("mul", |w, node, plan| binary(w, node, plan, "Mul")),
+    ("mean", axes::mean),
+    ("mul", |w, node, _| axes::broadcast(w, node, "Mul")),
     ("pad2d", pad2d),
+    ("permute", axes::permute),
     ("pixel_shuffle", pixel_shuffle),
     ("relu", |w, node, plan| unary(w, node, plan, "Relu")),
     ("reshape", reshape),
     ("scale", scale),
+    ("sigmoid", |w, node, plan| unary(w, node, plan, "Sigmoid")),
+    ("slice", axes::slice),
+    ("softmax", axes::softmax),
+    ("sqrt", |w, node, plan| unary(w, node, plan, "Sqrt")),
+    ("sub", |w, node, _| axes::broadcast(w, node, "Sub")),
     ("subsample", subsample),
+    ("sum", axes::sum),
+    ("tanh", |w, node, plan| unary(w, node, plan, "Tanh")),
 ];
 
 /// Writes the operation of a node.
@@ -46,12 +64,12 @@ pub(super) fn write(w: &mut Writer, node: &Node, plan: &Plan) -> Result<Value> {
 }
 
 /// Returns the settings of an operation as the type that its kind stands for.
-fn settings<O: fixnet_autograd::Operation>(node: &Node) -> Result<&O> {
+pub(super) fn settings<O: fixnet_autograd::Operation>(node: &Node) -> Result<&O> {
     node.get().ok_or(("an operation of fixnet", format!("another one of the kind {}", node.op().kind())))
 }
 
 /// Returns the name of the real value of an operand. A constant is written in the order of axes that values have.
-fn operand(w: &mut Writer, node: &Node, index: usize) -> Result<String> {
+pub(super) fn operand(w: &mut Writer, node: &Node, index: usize) -> Result<String> {
     match node.operands().get(index) {
         Some(Operand::Node(i)) => Ok(w.real(*i)),
         Some(Operand::Constant(t)) => {
@@ -68,11 +86,11 @@ fn operand(w: &mut Writer, node: &Node, index: usize) -> Result<String> {
 }
 
 /// Returns the shape of the value that a node reads first, without the axis of the batch.
-fn shape_of_input<'a>(node: &Node, plan: &'a Plan) -> &'a [usize] {
+pub(super) fn shape_of_input<'a>(node: &Node, plan: &'a Plan) -> &'a [usize] {
     node.inputs().first().map_or(&[], |&i| plan.nodes()[i].shape())
 }
 
-fn is_image(shape: &[usize]) -> bool {
+pub(super) fn is_image(shape: &[usize]) -> bool {
     shape.len() == 3
 }
 
@@ -85,9 +103,36 @@ fn unary(w: &mut Writer, node: &Node, _: &Plan, op: &str) -> Result<Value> {
     Ok(Value::Real(w.graph.node(node.name(), op, &[&x], &[])))
 }
 
-fn binary(w: &mut Writer, node: &Node, _: &Plan, op: &str) -> Result<Value> {
-    let (x, y) = (operand(w, node, 0)?, operand(w, node, 1)?);
-    Ok(Value::Real(w.graph.node(node.name(), op, &[&x, &y], &[])))
+// An end that holds nothing is left out: a missing operand in between has an empty name.
+fn clamp(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
+    let bounds = settings::<ops::Clamp>(node)?.bounds();
+    let x = operand(w, node, 0)?;
+    let [low, high] = [("lowest", bounds.low), ("highest", bounds.high)]
+        .map(|(name, v)| if v.is_finite() { w.scalar(name, v) } else { String::new() });
+    Ok(Value::Real(match high.is_empty() {
+        true => w.graph.node(node.name(), "Clip", &[&x, &low], &[]),
+        false => w.graph.node(node.name(), "Clip", &[&x, &low, &high], &[]),
+    }))
+}
+
+fn leaky_relu(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
+    let &ops::Elementwise::LeakyRelu { slope } = settings(node)? else {
+        return Err(("a leaky ReLU", format!("{:?}", node.op())));
+    };
+    let x = operand(w, node, 0)?;
+    Ok(Value::Real(w.graph.node(node.name(), "LeakyRelu", &[&x], &[Attribute::Float("alpha", slope)])))
+}
+
+// `Gelu` itself came with opset 20; the error function is in every one since 9.
+fn gelu(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
+    let x = operand(w, node, 0)?;
+    let [root, one, half] = [("root_of_half", std::f32::consts::FRAC_1_SQRT_2), ("one", 1.0), ("half", 0.5)]
+        .map(|(name, v)| w.scalar(name, v));
+    let scaled = w.times(node.name(), &root, &x);
+    let erf = w.graph.node(node.name(), "Erf", &[&scaled], &[]);
+    let shifted = w.graph.node(node.name(), "Add", &[&erf, &one], &[]);
+    let share = w.times(node.name(), &half, &shifted);
+    Ok(Value::Real(w.graph.node(node.name(), "Mul", &[&x, &share], &[])))
 }
 
 fn input(w: &mut Writer, node: &Node, plan: &Plan) -> Result<Value> {

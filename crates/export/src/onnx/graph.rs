@@ -1,8 +1,8 @@
-//! The messages of an ONNX graph: nodes, constants and values, with names that are unique. Field numbers are those of the
-//! published `onnx.proto`.
+//! An ONNX graph that grows node by node: nodes, constants and values, with names that are unique.
 
-use crate::proto::Message;
+use super::messages::{self, Dimension, Entry, Model, Node, OperatorSet, Shape, Tensor, TensorType, ValueInfo};
 use fixnet_tensor::Range;
+use prost::Message;
 use std::collections::BTreeMap;
 
 /// Types of numbers.
@@ -16,7 +16,7 @@ pub(super) enum Type {
 }
 
 impl Type {
-    fn code(self) -> i64 {
+    fn code(self) -> i32 {
         match self {
             Self::Float => 1,
             Self::Uint8 => 2,
@@ -45,19 +45,23 @@ impl Type {
 
 /// A setting of a node.
 pub(super) enum Attribute<'a> {
+    Float(&'a str, f32),
     Int(&'a str, i64),
     Ints(&'a str, Vec<i64>),
     Text(&'a str, &'a str),
 }
 
 impl Attribute<'_> {
-    fn encode(&self) -> Message {
-        let m = Message::default();
+    fn message(&self) -> messages::Attribute {
+        let (Self::Float(name, _) | Self::Int(name, _) | Self::Ints(name, _) | Self::Text(name, _)) = self;
+        let mut message = messages::Attribute { name: Some((*name).into()), ..messages::Attribute::default() };
         match self {
-            Self::Int(name, v) => m.text(1, name).int(3, *v).int(20, 2),
-            Self::Ints(name, v) => m.text(1, name).each(v, |m, &v| m.int(8, v)).int(20, 7),
-            Self::Text(name, v) => m.text(1, name).text(4, v).int(20, 3),
+            Self::Float(_, v) => (message.f, message.kind) = (Some(*v), Some(1)),
+            Self::Int(_, v) => (message.i, message.kind) = (Some(*v), Some(2)),
+            Self::Text(_, v) => (message.s, message.kind) = (Some(v.as_bytes().to_vec()), Some(3)),
+            Self::Ints(_, v) => (message.ints, message.kind) = (v.clone(), Some(7)),
         }
+        message
     }
 }
 
@@ -70,8 +74,8 @@ pub(super) enum Axis {
 /// A graph that grows node by node.
 #[derive(Default)]
 pub(super) struct Graph {
-    nodes: Vec<Message>,
-    constants: Vec<Message>,
+    nodes: Vec<Node>,
+    constants: Vec<Tensor>,
     taken: BTreeMap<String, usize>,
 }
 
@@ -93,78 +97,84 @@ impl Graph {
     /// Adds a node called `name`, with a number behind it if that is taken, and returns the name of its output.
     pub(super) fn named(&mut self, name: String, op: &str, inputs: &[&str], attributes: &[Attribute<'_>]) -> String {
         let name = self.unique(name);
-        let node = Message::default()
-            .each(inputs, |m, i| m.text(1, i))
-            .text(2, &name)
-            .text(3, &name)
-            .text(4, op)
-            .each(attributes, |m, a| m.message(5, &a.encode()));
+        let node = Node {
+            input: inputs.iter().map(ToString::to_string).collect(),
+            output: vec![name.clone()],
+            name: Some(name.clone()),
+            op_type: Some(op.into()),
+            attribute: attributes.iter().map(Attribute::message).collect(),
+        };
         self.nodes.push(node);
         name
     }
 
-    fn constant(&mut self, name: &str, shape: &[usize], ty: Type, raw: &[u8]) -> String {
+    fn constant(&mut self, name: &str, shape: &[usize], ty: Type, raw: Vec<u8>) -> String {
         let name = self.unique(name.to_string());
-        let dims = Message::default().each(shape, |m, &d| m.int(1, d as i64));
-        self.constants.push(dims.int(2, ty.code()).text(8, &name).bytes(9, raw));
+        let dims = shape.iter().map(|&length| length as i64).collect();
+        let data_type = Some(ty.code());
+        self.constants.push(Tensor { dims, data_type, name: Some(name.clone()), raw_data: Some(raw) });
         name
     }
 
     /// A constant of floats.
     pub(super) fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
         let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(name, shape, Type::Float, &raw)
+        self.constant(name, shape, Type::Float, raw)
     }
 
     /// A constant of whole numbers on one axis.
     pub(super) fn ints(&mut self, name: &str, values: &[i64]) -> String {
         let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(name, &[values.len()], Type::Int64, &raw)
+        self.constant(name, &[values.len()], Type::Int64, raw)
     }
 
     /// A constant of levels.
     pub(super) fn levels(&mut self, name: &str, shape: &[usize], ty: Type, levels: &[i32]) -> String {
         let raw = ty.pack(levels);
-        self.constant(name, shape, ty, &raw)
+        self.constant(name, shape, ty, raw)
     }
 
-    /// The encoded graph with one input and its outputs.
-    pub(super) fn finish(self, name: &str, input: (&str, &[Axis]), outputs: &[(String, Vec<Axis>)]) -> Message {
-        Message::default()
-            .each(&self.nodes, |m, n| m.message(1, n))
-            .text(2, name)
-            .each(&self.constants, |m, c| m.message(5, c))
-            .message(11, &value(input))
-            .each(outputs, |m, (name, axes)| m.message(12, &value((name, axes))))
+    /// The graph with one input and its outputs.
+    pub(super) fn finish(self, name: &str, input: (&str, &[Axis]), outputs: &[(String, Vec<Axis>)]) -> messages::Graph {
+        messages::Graph {
+            node: self.nodes,
+            name: Some(name.into()),
+            initializer: self.constants,
+            input: vec![value(input)],
+            output: outputs.iter().map(|(name, axes)| value((name, axes))).collect(),
+        }
     }
 }
 
 /// The description of an input or output of floats.
-fn value((name, axes): (&str, &[Axis])) -> Message {
-    let axis = |a: &Axis| match a {
-        Axis::Batch => Message::default().text(2, "batch"),
-        Axis::Length(n) => Message::default().int(1, *n as i64),
+fn value((name, axes): (&str, &[Axis])) -> ValueInfo {
+    let dimension = |axis: &Axis| match axis {
+        Axis::Batch => Dimension { dim_value: None, dim_param: Some("batch".into()) },
+        Axis::Length(n) => Dimension { dim_value: Some(*n as i64), dim_param: None },
     };
-    let shape = Message::default().each(axes, |m, a| m.message(1, &axis(a)));
-    let tensor = Message::default().int(1, Type::Float.code()).message(2, &shape);
-    Message::default().text(1, name).message(2, &Message::default().message(1, &tensor))
+    let shape = Shape { dim: axes.iter().map(dimension).collect() };
+    let tensor_type = TensorType { elem_type: Some(Type::Float.code()), shape: Some(shape) };
+    let r#type = Some(messages::Type { tensor_type: Some(tensor_type) });
+    ValueInfo { name: Some(name.into()), r#type }
 }
 
 /// Returns a whole file. `ir` and `opset` are the versions of the intermediate representation and of the operator set.
 pub(super) fn model(
-    graph: &Message,
+    graph: messages::Graph,
     (ir, opset): (i64, i64),
     version: &str,
-    metadata: &BTreeMap<String, String>,
+    metadata: BTreeMap<String, String>,
 ) -> Vec<u8> {
-    Message::default()
-        .int(1, ir)
-        .text(2, "fixnet")
-        .text(3, version)
-        .message(7, graph)
-        .message(8, &Message::default().text(1, "").int(2, opset))
-        .each(metadata, |m, (k, v)| m.message(14, &Message::default().text(1, k).text(2, v)))
-        .into_bytes()
+    let entry = |(key, value)| Entry { key: Some(key), value: Some(value) };
+    let model = Model {
+        ir_version: Some(ir),
+        producer_name: Some("fixnet".into()),
+        producer_version: Some(version.into()),
+        graph: Some(graph),
+        opset_import: vec![OperatorSet { domain: Some(String::new()), version: Some(opset) }],
+        metadata_props: metadata.into_iter().map(entry).collect(),
+    };
+    model.encode_to_vec()
 }
 
 #[cfg(test)]

@@ -20,9 +20,11 @@
 //! The levels of an input are UINT8 or INT8, whatever their bits: `Clip` keeps them in their range. Four-bit types would do
 //! without it, but several runtimes have none for activations. [`Form`] says how weights are stored.
 
+mod axes;
 mod entries;
 mod form;
 mod graph;
+mod messages;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -79,7 +81,7 @@ pub fn encode(plan: &Plan, options: &Options) -> Result<Vec<u8>> {
         metadata.insert("mean".into(), format!("{:?}", normalize.mean()));
         metadata.insert("std".into(), format!("{:?}", normalize.std()));
     }
-    Ok(graph::model(&graph, (form.ir(), form.opset()), env!("CARGO_PKG_VERSION"), &metadata))
+    Ok(graph::model(graph, (form.ir(), form.opset()), env!("CARGO_PKG_VERSION"), metadata))
 }
 
 /// Writes an ONNX file, atomically; returns its length.

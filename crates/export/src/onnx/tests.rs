@@ -1,15 +1,15 @@
-//! What an ONNX file says, read back by its field numbers and held to the plan: types, levels, ranges. What a runtime makes
+//! What an ONNX file says, read back and held to the plan: types, levels, ranges. What a runtime makes
 //! of it is checked by `scripts/onnx/run`.
 
 use super::writer::oihw;
 use super::*;
-use crate::proto::wire::fields;
 use fixnet_autograd::Store;
 use fixnet_nn::Layer;
 use fixnet_nn::models::{ModelSpec, build};
 use fixnet_nn::plan::Node;
 use fixnet_quant::{FixedConv2d, FixedLinear, FixedProduct, QuantConfig, Scheme};
 use fixnet_tensor::Range;
+use prost::Message;
 
 #[test]
 fn weights_change_their_order() {
@@ -47,13 +47,13 @@ fn product_of(node: &Node) -> Option<&FixedProduct> {
 }
 
 /// A constant of a file: its type and its numbers.
-type Constant = (u64, Vec<f64>);
+type Constant = (i32, Vec<f64>);
 
-/// What a file says, read by its field numbers.
+/// What a file says.
 #[derive(Debug, Default, PartialEq)]
 struct File {
-    ir: u64,
-    opset: u64,
+    ir: i64,
+    opset: i64,
     /// Operation, output, inputs.
     nodes: Vec<(String, String, Vec<String>)>,
     constants: BTreeMap<String, Constant>,
@@ -61,38 +61,26 @@ struct File {
 
 impl File {
     fn read(bytes: &[u8]) -> Self {
-        let mut file = Self::default();
-        let mut graph: &[u8] = &[];
-        for (number, value, bytes) in fields(bytes) {
-            match number {
-                1 => file.ir = value,
-                7 => graph = bytes,
-                8 => file.opset = fields(bytes)[1].1,
-                _ => {}
-            }
+        let model = messages::Model::decode(bytes).unwrap();
+        let graph = model.graph.unwrap();
+        let mut file =
+            Self { ir: model.ir_version.unwrap(), opset: model.opset_import[0].version.unwrap(), ..Self::default() };
+        for node in graph.node {
+            file.nodes.push((node.op_type.unwrap(), node.output[0].clone(), node.input));
         }
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        for (number, _, bytes) in fields(graph).into_iter().filter(|f| [1, 5].contains(&f.0)) {
-            let parts = fields(bytes);
-            let texts = |n: u64| parts.iter().filter(move |f| f.0 == n).map(|f| text(f.2));
-            match number {
-                1 => file.nodes.push((texts(4).next().unwrap(), texts(2).next().unwrap(), texts(1).collect())),
-                _ => {
-                    let len = parts.iter().filter(|f| f.0 == 1).map(|f| f.1 as usize).product();
-                    let number = |n: u64| parts.iter().find(|f| f.0 == n).unwrap();
-                    let (ty, raw) = (number(2).1, number(9).2);
-                    let values: Vec<f64> = match ty {
-                        1 => raw.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
-                        2 => raw.iter().map(|&b| b.into()).collect(),
-                        3 => raw.iter().map(|&b| f64::from(b as i8)).collect(),
-                        7 => raw.chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
-                        22 => raw.iter().flat_map(|&b| [b << 4, b]).map(|b| (b as i8 >> 4).into()).take(len).collect(),
-                        _ => panic!("type {ty}"),
-                    };
-                    assert_eq!(values.len(), len);
-                    file.constants.insert(texts(8).next().unwrap(), (ty, values));
-                }
-            }
+        for constant in graph.initializer {
+            let len = constant.dims.iter().map(|&d| d as usize).product();
+            let (ty, raw) = (constant.data_type.unwrap(), constant.raw_data.unwrap());
+            let values: Vec<f64> = match ty {
+                1 => raw.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
+                2 => raw.iter().map(|&b| b.into()).collect(),
+                3 => raw.iter().map(|&b| f64::from(b as i8)).collect(),
+                7 => raw.chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
+                22 => raw.iter().flat_map(|&b| [b << 4, b]).map(|b| (b as i8 >> 4).into()).take(len).collect(),
+                _ => panic!("type {ty}"),
+            };
+            assert_eq!(values.len(), len);
+            file.constants.insert(constant.name.unwrap(), (ty, values));
         }
         file
     }

@@ -26,11 +26,11 @@ impl Conv2d {
     /// # Errors
     /// The name is taken.
     pub fn new(store: &mut Store, name: &str, channels: [usize; 2], kernel: usize, stride: usize) -> Result<Self> {
-        Self::quantized(store, name, channels, kernel, stride, &QuantConfig::float(), false)
+        Self::quantized(store, name, channels, kernel, stride, &QuantConfig::float())
     }
 
-    /// A convolution at the precision of `config`, float if that is 32/32/32. `signed` says that its input may be
-    /// negative, as a first layer's is.
+    /// A convolution at the precision of `config`, float if that is 32/32/32. Whether its input has levels of both signs
+    /// follows from the input itself ([`Var::is_non_negative`]).
     ///
     /// # Errors
     /// The name is taken or the precision makes no sense.
@@ -41,11 +41,10 @@ impl Conv2d {
         kernel: usize,
         stride: usize,
         config: &QuantConfig,
-        signed: bool,
     ) -> Result<Self> {
         let padding = [kernel / 2; 2];
         let window = Window { stride: [stride; 2], padding, ..Window::default() };
-        Self::windowed(store, name, [c_in, c_out], [kernel; 2], window, config, signed)
+        Self::windowed(store, name, [c_in, c_out], [kernel; 2], window, config)
     }
 
     /// A convolution with any [`Window`]: dilated, in groups, depthwise. Weights start as those of [`new`](Self::new).
@@ -59,7 +58,6 @@ impl Conv2d {
         kernel: [usize; 2],
         window: Window,
         config: &QuantConfig,
-        signed: bool,
     ) -> Result<Self> {
         let groups = window.groups;
         if groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
@@ -73,7 +71,7 @@ impl Conv2d {
         let weight = store.add_normal(&format!("{name}.weight"), group, &shape, std)?;
         let quantized = match float {
             true => None,
-            false => Some(QConv2d::new(store, name, weight, config, signed, window)?),
+            false => Some(QConv2d::new(store, name, weight, config, window)?),
         };
         Ok(Self { name: name.to_string(), weight, window, quantized, bias: None })
     }
@@ -136,7 +134,7 @@ mod tests {
             for groups in [2, 8] {
                 let mut store = Store::seeded(1);
                 let window = Window { padding: [2, 2], dilation: [2, 2], groups, ..Window::default() };
-                let layer = Conv2d::windowed(&mut store, "c", [8, 8], [3, 3], window, &config, true).unwrap();
+                let layer = Conv2d::windowed(&mut store, "c", [8, 8], [3, 3], window, &config).unwrap();
                 let mut g = Graph::train(&mut store);
                 let x = g
                     .input(Tensor::from_vec(&[2, 5, 5, 8], (0..400).map(|i| (i % 17) as f32 - 8.0).collect()).unwrap());
@@ -152,7 +150,7 @@ mod tests {
         }
         let mut store = Store::seeded(1);
         let window = Window { groups: 3, ..Window::default() };
-        let e = Conv2d::windowed(&mut store, "c", [8, 8], [3, 3], window, &QuantConfig::float(), true).unwrap_err();
+        let e = Conv2d::windowed(&mut store, "c", [8, 8], [3, 3], window, &QuantConfig::float()).unwrap_err();
         assert_eq!(
             e.to_string(),
             "layer `c`: groups of a convolution: expected a divisor of 8 and 8 channels, found 3"

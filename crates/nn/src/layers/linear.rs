@@ -21,26 +21,21 @@ impl Linear {
     /// # Errors
     /// The name is taken.
     pub fn new(store: &mut Store, name: &str, c_in: usize, c_out: usize) -> Result<Self> {
-        Self::quantized(store, name, [c_in, c_out], &QuantConfig::float(), false)
+        Self::quantized(store, name, [c_in, c_out], &QuantConfig::float())
     }
 
-    /// A layer at the precision of `config`, float if that is 32/32/32. `signed` says that its input may be negative.
+    /// A layer at the precision of `config`, float if that is 32/32/32. Whether its input has levels of both signs follows
+    /// from the input itself ([`Var::is_non_negative`]).
     ///
     /// # Errors
     /// The name is taken or the precision makes no sense.
-    pub fn quantized(
-        store: &mut Store,
-        name: &str,
-        [c_in, c_out]: [usize; 2],
-        config: &QuantConfig,
-        signed: bool,
-    ) -> Result<Self> {
+    pub fn quantized(store: &mut Store, name: &str, [c_in, c_out]: [usize; 2], config: &QuantConfig) -> Result<Self> {
         let float = config.precision == Precision::FLOAT;
         let group = if float { Group::Weight } else { Group::Latent };
         let std = libm::sqrtf(2.0 / c_in.saturating_add(c_out) as f32);
         let weight = store.add_normal(&format!("{name}.weight"), group, &[c_out, c_in], std)?;
         let bias = store.add(&format!("{name}.bias"), Group::Offset, Tensor::zeros(&[c_out]))?;
-        let quantized = if float { None } else { Some(QLinear::new(store, name, weight, config, signed)?) };
+        let quantized = if float { None } else { Some(QLinear::new(store, name, weight, config)?) };
         Ok(Self { name: name.to_string(), weight, bias, quantized })
     }
 

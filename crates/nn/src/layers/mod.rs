@@ -3,15 +3,20 @@
 
 mod batch_norm;
 mod conv;
+mod layer_norm;
 mod linear;
 mod residual;
 mod simple;
 
 pub use batch_norm::BatchNorm2d;
 pub use conv::Conv2d;
+pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use residual::{BasicBlock, Bottleneck, Residual};
-pub use simple::{AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d, PixelShuffle, Relu};
+pub use simple::{
+    AvgPool2d, Clamp, Dropout, Flatten, Gelu, GlobalAvgPool2d, LeakyRelu, MaxPool2d, PixelShuffle, Relu, Sigmoid,
+    Softmax, Tanh,
+};
 
 use fixnet_autograd::{Graph, Result, Var};
 

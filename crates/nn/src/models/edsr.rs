@@ -21,22 +21,23 @@ const BLOCKS: usize = 4;
 /// Names in the store are taken.
 pub fn edsr(store: &mut Store, channels: usize, config: &QuantConfig) -> Result<Sequential> {
     let edge = config.edge()?;
-    let mut conv = |name: &str, channels: [usize; 2], config: &QuantConfig, signed: bool| {
-        Conv2d::quantized(store, name, channels, 3, 1, config, signed)?.output_scaled(store, config)?.biased(store)
+    let mut conv = |name: &str, channels: [usize; 2], config: &QuantConfig| {
+        Conv2d::quantized(store, name, channels, 3, 1, config)?.output_scaled(store, config)?.biased(store)
     };
     let square = [WIDTH; 2];
-    let head = conv("head", [channels, WIDTH], &edge, true)?;
+    let head = conv("head", [channels, WIDTH], &edge)?;
     let mut body = Sequential::new();
     for i in 0..BLOCKS {
-        let block = Sequential::new()
-            .push(conv(&format!("body.{i}.conv1"), square, config, true)?)
-            .push(Relu)
-            .push(conv(&format!("body.{i}.conv2"), square, config, false)?);
+        let block = Sequential::new().push(conv(&format!("body.{i}.conv1"), square, config)?).push(Relu).push(conv(
+            &format!("body.{i}.conv2"),
+            square,
+            config,
+        )?);
         body = body.push(Residual(block));
     }
-    let body = body.push(conv("body.conv", square, config, true)?);
-    let upsample = conv("upsample", [WIDTH, WIDTH * EDSR_SCALE * EDSR_SCALE], config, true)?;
-    let tail = conv("tail", [WIDTH, channels], &edge, true)?;
+    let body = body.push(conv("body.conv", square, config)?);
+    let upsample = conv("upsample", [WIDTH, WIDTH * EDSR_SCALE * EDSR_SCALE], config)?;
+    let tail = conv("tail", [WIDTH, channels], &edge)?;
     Ok(Sequential::new()
         .push(head)
         .push(Residual(body))

@@ -133,11 +133,11 @@ pub fn mlp(
     let mut from = c_in;
     for (i, &width) in widths.iter().enumerate() {
         // The first layer sees normalized pixels of either sign.
-        net = net.push(Linear::quantized(store, &format!("fc{}", i + 1), [from, width], config, i == 0)?);
+        net = net.push(Linear::quantized(store, &format!("fc{}", i + 1), [from, width], config)?);
         net = net.push(BatchNorm2d::new(store, &format!("bn{}", i + 1), width)?).push(Relu);
         from = width;
     }
-    Ok(net.push(classifier(store, [from, classes], &config.edge()?, false)?))
+    Ok(net.push(classifier(store, [from, classes], &config.edge()?)?))
 }
 
 /// A LeNet-like network: conv 5x5 32, pool, conv 5x5 64, pool, 128 features, classifier; batch norm and ReLU after each.
@@ -152,24 +152,24 @@ pub fn lenet(store: &mut Store, [h, w, c]: [usize; 3], classes: usize, config: &
     let features = Budget::ARRAY.clone().claim("features of lenet", &[h / 4, w / 4, 64], size_of::<f32>())?;
     let pool = MaxPool2d { size: 2, stride: 2, padding: 0 };
     Ok(Sequential::new()
-        .push(Conv2d::quantized(store, "conv1", [c, 32], 5, 1, &edge, true)?)
+        .push(Conv2d::quantized(store, "conv1", [c, 32], 5, 1, &edge)?)
         .push(BatchNorm2d::new(store, "bn1", 32)?)
         .push(Relu)
         .push(pool)
-        .push(Conv2d::quantized(store, "conv2", [32, 64], 5, 1, config, false)?)
+        .push(Conv2d::quantized(store, "conv2", [32, 64], 5, 1, config)?)
         .push(BatchNorm2d::new(store, "bn2", 64)?)
         .push(Relu)
         .push(pool)
         .push(Flatten)
-        .push(Linear::quantized(store, "fc1", [features, 128], config, false)?)
+        .push(Linear::quantized(store, "fc1", [features, 128], config)?)
         .push(BatchNorm2d::new(store, "bn3", 128)?)
         .push(Relu)
-        .push(classifier(store, [128, classes], &edge, false)?))
+        .push(classifier(store, [128, classes], &edge)?))
 }
 
 /// The last layer of a classifier, which no normalization follows.
-fn classifier(store: &mut Store, channels: [usize; 2], edge: &QuantConfig, signed: bool) -> Result<Linear> {
-    Linear::quantized(store, "classifier", channels, edge, signed)?.output_scaled(store, edge)
+fn classifier(store: &mut Store, channels: [usize; 2], edge: &QuantConfig) -> Result<Linear> {
+    Linear::quantized(store, "classifier", channels, edge)?.output_scaled(store, edge)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub fn resnet_cifar(
     let net = stem(store, [channels, 16], 3, 1, config)?;
     let net = stages(store, net, &[16, 32, 64], &[(depth - 2) / 6; 3], config, BasicBlock::new)?;
     let net = net.push(GlobalAvgPool2d).push(BatchNorm2d::new(store, "bn2", 64)?);
-    Ok(net.push(super::classifier(store, [64, classes], &config.edge()?, true)?))
+    Ok(net.push(super::classifier(store, [64, classes], &config.edge()?)?))
 }
 
 /// ResNet-18 (He et al., CVPR 2016) in its form for small images: the first convolution is 3x3 with stride 1 and no
@@ -35,7 +35,7 @@ pub fn resnet_cifar(
 pub fn resnet18(store: &mut Store, channels: usize, classes: usize, config: &QuantConfig) -> Result<Sequential> {
     let net = stem(store, [channels, 64], 3, 1, config)?;
     let net = stages(store, net, &[64, 128, 256, 512], &[2; 4], config, projected)?;
-    Ok(net.push(GlobalAvgPool2d).push(super::classifier(store, [512, classes], &config.edge()?, false)?))
+    Ok(net.push(GlobalAvgPool2d).push(super::classifier(store, [512, classes], &config.edge()?)?))
 }
 
 /// ResNet-18, 34 or 50 (He et al., CVPR 2016) for large images: the first convolution is 7x7 with stride 2, and a max
@@ -59,7 +59,7 @@ pub fn resnet_imagenet(
         50 => (stages(store, net, &narrow.map(|w| 4 * w), &[3, 4, 6, 3], config, Bottleneck::new)?, 2048),
         _ => return Err(Error::setting("depth of an ImageNet residual network", "18, 34 or 50", depth)),
     };
-    Ok(net.push(GlobalAvgPool2d).push(super::classifier(store, [width, classes], &config.edge()?, false)?))
+    Ok(net.push(GlobalAvgPool2d).push(super::classifier(store, [width, classes], &config.edge()?)?))
 }
 
 /// A block with an option-B shortcut.
@@ -82,7 +82,7 @@ fn stem(
     config: &QuantConfig,
 ) -> Result<Sequential> {
     Ok(Sequential::new()
-        .push(Conv2d::quantized(store, "conv1", [channels, width], kernel, stride, &config.edge()?, true)?)
+        .push(Conv2d::quantized(store, "conv1", [channels, width], kernel, stride, &config.edge()?)?)
         .push(BatchNorm2d::new(store, "bn1", width)?)
         .push(Relu))
 }

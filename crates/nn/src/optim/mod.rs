@@ -1,10 +1,12 @@
 //! Optimizers, their transition-rate twins, and schedules.
 
+mod groups;
 mod optimizer;
 mod rule;
 mod schedule;
 mod transition;
 
+pub use groups::ParamGroup;
 pub use optimizer::{DecayGroups, Optimizer, OptimizerConfig, StepReport};
 pub use rule::{
     Adagrad, Adam, AdamW, Adamax, CloneUpdateRule, NAdam, RmsProp, Scalars, Setting, Sgd, UpdateRule, pass,

@@ -5,6 +5,7 @@
 //! Adam of their own (METHOD 1); those of weights stay fixed in a twin, where a moving scale would cause transitions
 //! without an update. All else moves by the rule and the learning rate.
 
+use super::groups::{self, ParamGroup};
 use super::rule::Scalars;
 use super::transition::{self, Scheduler};
 use super::{Schedule, Sgd, TransitionConfig, TransitionReport, UpdateRule, update_rules};
@@ -48,6 +49,11 @@ pub struct OptimizerConfig {
     pub scale_schedule: Schedule,
     /// Which parameters decay.
     pub decay_groups: DecayGroups,
+    /// Settings of parameters by their names. They are no part of a text.
+    pub groups: Vec<ParamGroup>,
+    /// The largest norm of all gradients together; larger ones are scaled down to it. Scales of quantizers, and groups with a
+    /// norm of their own, are apart.
+    pub clip_norm: Option<f64>,
     /// Makes this the transition-rate twin: latent weights move by U_t, and weight scales stay fixed.
     pub transition: Option<TransitionConfig>,
 }
@@ -66,6 +72,8 @@ impl<T: Into<Box<dyn UpdateRule>>> From<T> for OptimizerConfig {
             scale_lr: 1e-5,
             scale_schedule: Schedule::Constant,
             decay_groups: DecayGroups::default(),
+            groups: Vec::new(),
+            clip_norm: None,
             transition: None,
         }
     }
@@ -132,6 +140,8 @@ impl FromStr for DecayGroups {
 pub struct StepReport {
     /// The learning rate.
     pub lr: f64,
+    /// The norm of the gradients before they were clipped, where [`OptimizerConfig::clip_norm`] clips them.
+    pub gradient_norm: Option<f64>,
     /// The share of integer weights that changed, k_t.
     pub transition_rate: f64,
     /// k_t of each quantized layer, by its name.
@@ -174,6 +184,10 @@ pub struct Optimizer {
     /// The update rule, with what it keeps between steps.
     rule: Box<dyn UpdateRule>,
     transition: Option<Scheduler>,
+    /// The learning rate in place of that of the schedule.
+    lr: Option<f64>,
+    /// The group of each parameter.
+    assigned: Vec<Option<usize>>,
 }
 
 impl Optimizer {
@@ -205,10 +219,12 @@ impl Optimizer {
                 check("momentum of the damped TALR rule", momentum, 1.0)?;
             }
         }
+        config.groups.iter().try_for_each(ParamGroup::check)?;
+        config.clip_norm.map_or(Ok(()), groups::check_norm)?;
         let first = config.lr * config.latent_lr_factor;
         let transition = config.transition.as_ref().map(|t| Scheduler::new(t, first));
         let rule = config.rule.clone();
-        Ok(Self { config, store: None, buffers: Vec::new(), rule, transition })
+        Ok(Self { config, store: None, buffers: Vec::new(), rule, transition, lr: None, assigned: Vec::new() })
     }
 
     /// The settings.
@@ -216,16 +232,69 @@ impl Optimizer {
         &self.config
     }
 
+    /// Sets the learning rate of the next steps, in place of that of the schedule; `None` goes back to the schedule. It is no
+    /// part of the [state](Self::state_dict): whoever sets it sets it anew after a restart. The rate of scales, and U_t of a
+    /// twin, are not touched.
+    ///
+    /// # Errors
+    /// It is below 0 or not finite.
+    pub fn set_lr(&mut self, lr: Option<f64>) -> Result<()> {
+        match lr.filter(|lr| !(0.0..f64::INFINITY).contains(lr)) {
+            Some(odd) => Err(Error::setting("learning rate", "at least 0 and finite", odd)),
+            None => {
+                self.lr = lr;
+                Ok(())
+            }
+        }
+    }
+
+    /// The group of a parameter, if it is in one.
+    fn group(&self, i: usize) -> Option<&ParamGroup> {
+        self.assigned.get(i).copied().flatten().map(|group| &self.config.groups[group])
+    }
+
+    /// Assigns parameters to groups, once for each number of parameters.
+    fn assign(&mut self, store: &Store) -> Result<()> {
+        if self.assigned.len() != store.params().len() {
+            self.assigned = groups::assign(&self.config.groups, store)?;
+        }
+        Ok(())
+    }
+
+    /// Clips gradients by the norms of groups, and all others by the common one, which it returns.
+    fn clip(&self, store: &mut Store) -> Option<f64> {
+        let members = |store: &Store, group: Option<usize>| -> Vec<ParamId> {
+            let own = |i: usize| self.assigned[i].filter(|&g| self.config.groups[g].clip_norm.is_some());
+            let moves = |i: usize| self.group(i).is_none_or(|g| !g.frozen);
+            let ids = store.ids().enumerate();
+            ids.filter(|&(i, id)| own(i) == group && moves(i) && store.param(id).group() != Group::Scale)
+                .map(|(_, id)| id)
+                .collect()
+        };
+        for (g, group) in self.config.groups.iter().enumerate() {
+            if let Some(limit) = group.clip_norm {
+                let ids = members(store, Some(g));
+                groups::clip(store, &ids, limit);
+            }
+        }
+        self.config.clip_norm.map(|limit| {
+            let ids = members(store, None);
+            groups::clip(store, &ids, limit)
+        })
+    }
+
     /// Moves every parameter that has a gradient, takes the gradients, quantizes the latent weights anew, counts their
     /// transitions and advances the store's step, which is the clock of schedules and of Adam's bias correction.
     ///
     /// # Errors
-    /// The store is not that of the steps before; a gradient has another shape than its parameter, or this one another than
+    /// The store is not that of the steps before; the pattern of a group matches no parameter; a gradient has another shape than its parameter, or this one another than
     /// before; or a parameter, or what the optimizer keeps of it, is not finite after the step.
     pub fn step(&mut self, store: &mut Store) -> Result<StepReport> {
         store.owns(*self.store.get_or_insert(store.id()))?;
         let (step, total) = (store.step(), self.config.total_steps);
-        let lr = self.config.schedule.at(self.config.lr, step, total);
+        let lr = self.lr.unwrap_or_else(|| self.config.schedule.at(self.config.lr, step, total));
+        self.assign(store)?;
+        let gradient_norm = self.clip(store);
         self.rule.advance(step + 1);
         let fixed = self.fixed(store);
         let talr = self.transition.as_ref().map_or_else(Vec::new, |t| t.talr(store));
@@ -239,7 +308,7 @@ impl Optimizer {
                     return Err(fixnet_tensor::Error::shape("optimizer", expected, found).into());
                 }
             }
-            let keys = self.keys(store, &fixed, id);
+            let keys = self.keys(store, &fixed, i, id);
             if keys.is_empty() {
                 continue;
             }
@@ -251,6 +320,7 @@ impl Optimizer {
                 }
                 _ => lr,
             };
+            let rate = rate * self.group(i).map_or(1.0, |group| group.lr_factor);
             let top = self.move_parameter(store, id, i, &grad, rate as f32 * store.param(id).lr_factor);
             if !top.is_finite() {
                 return Err(Error::NonFinite {
@@ -268,7 +338,7 @@ impl Optimizer {
         let layer_rates = names.iter().cloned().zip(transitions.iter().map(|t| t.rate())).collect();
         let layers = names.into_iter().zip(layers).collect();
         store.advance();
-        Ok(StepReport { lr, transition_rate, layer_rates, transition, layers })
+        Ok(StepReport { lr, gradient_norm, transition_rate, layer_rates, transition, layers })
     }
 
     /// The scales that do not move: those of weights, in a twin.
@@ -280,8 +350,9 @@ impl Optimizer {
     }
 
     /// The keys of a parameter's buffers. Every parameter that moves has some.
-    fn keys(&self, store: &Store, fixed: &[ParamId], id: ParamId) -> &'static [&'static str] {
+    fn keys(&self, store: &Store, fixed: &[ParamId], i: usize, id: ParamId) -> &'static [&'static str] {
         match store.param(id).group() {
+            _ if self.group(i).is_some_and(|group| group.frozen) => &[],
             Group::Scale if fixed.contains(&id) => &[],
             Group::Scale => &["first", "second"],
             _ => self.rule.buffers(),
@@ -292,13 +363,16 @@ impl Optimizer {
     fn move_parameter(&mut self, store: &mut Store, id: ParamId, i: usize, grad: &Tensor, rate: f32) -> f32 {
         let t = store.step() + 1;
         let group = store.param(id).group();
+        let (factor, own_decay) = self.group(i).map_or((1.0, None), |g| (g.lr_factor, g.weight_decay));
         let (value, buffers) = (store.param_mut(id).value.data_mut(), &mut self.buffers[i]);
         if group == Group::Scale {
             let lr = self.config.scale_schedule.at(self.config.scale_lr, t - 1, self.config.total_steps);
+            let lr = lr * factor;
             return scale_step(value, grad.data(), buffers, lr, t);
         }
         let decays = group != Group::Offset || self.config.decay_groups == DecayGroups::All;
-        let decay = if decays { self.config.weight_decay as f32 } else { 0.0 };
+        let decay = if decays { self.config.weight_decay } else { 0.0 };
+        let decay = own_decay.unwrap_or(decay) as f32;
         self.rule.update(value, grad.data(), buffers, Scalars::new(rate, decay, t))
     }
 
@@ -306,10 +380,15 @@ impl Optimizer {
     /// buffers, zeros before its first gradient; then the scalars of the rule and of transition-rate scheduling.
     pub fn state_dict(&self, store: &Store) -> Vec<(String, Array)> {
         let fixed = self.fixed(store);
+        let frozen = |p: &Param| self.config.groups.iter().find(|g| g.matches(p.name())).is_some_and(|g| g.frozen);
         let mut out = Vec::new();
         for (i, id) in store.ids().enumerate() {
             let p = store.param(id);
-            for (k, key) in self.keys(store, &fixed, id).iter().enumerate() {
+            // Before the first step, parameters have no groups yet.
+            if frozen(p) {
+                continue;
+            }
+            for (k, key) in self.keys(store, &fixed, i, id).iter().enumerate() {
                 let buffer = self.buffers.get(i).and_then(|b| b.get(k)).cloned();
                 let buffer = buffer.unwrap_or_else(|| Tensor::zeros(p.value.shape()));
                 out.push((name(key, p), Array::F32(buffer)));
@@ -325,6 +404,7 @@ impl Optimizer {
     /// # Errors
     /// An array is missing or has another form, as in the state of another optimizer; this one is then unchanged.
     pub fn load_state_dict(&mut self, store: &Store, mut get: impl FnMut(&str) -> Option<Array>) -> Result<()> {
+        self.assign(store)?;
         let fixed = self.fixed(store);
         let mut load = |key: &str, p: &Param| match get(&name(key, p)) {
             Some(Array::F32(t)) if t.shape() == p.value.shape() => Ok(t),
@@ -332,7 +412,8 @@ impl Optimizer {
         };
         let buffers = store
             .ids()
-            .map(|id| self.keys(store, &fixed, id).iter().map(|key| load(key, store.param(id))).collect())
+            .enumerate()
+            .map(|(i, id)| self.keys(store, &fixed, i, id).iter().map(|key| load(key, store.param(id))).collect())
             .collect::<Result<Vec<Vec<Tensor>>>>()?;
         let mut rule = self.config.rule.clone();
         let mut last = None;

@@ -94,7 +94,7 @@ fn grouped_convolutions_and_every_pooling_are_described() {
     let mut store = Store::seeded(2);
     let window = Window { padding: [2, 1], dilation: [2, 1], stride: [1, 2], groups: 2 };
     let net = Sequential::new()
-        .push(Conv2d::windowed(&mut store, "a", [4, 6], [3, 3], window, &q, true).unwrap().biased(&mut store).unwrap())
+        .push(Conv2d::windowed(&mut store, "a", [4, 6], [3, 3], window, &q).unwrap().biased(&mut store).unwrap())
         .push(AvgPool2d { size: 2, stride: 2 })
         .push(Relu)
         .push(MaxPool2d { size: 3, stride: 2, padding: 1 })
@@ -223,4 +223,48 @@ fn the_table_of_lenet() {
     // Before a batch has set the scales, shapes are known and values are not.
     let e = plan.run(Tensor::zeros(&[1, 28, 28, 1])).unwrap_err().to_string();
     assert_eq!(e, "layer `conv2`: scale of an input: expected one that a training batch has set, found none");
+}
+
+/// Makes a value from the input of a trace.
+type Make<'a> = &'a dyn Fn(&mut Graph<'_>, &Var) -> fixnet_autograd::Result<Var>;
+
+/// What has one row per image, or mixes images, is refused when it is traced: such a plan would fit a batch of one alone.
+#[test]
+fn a_plan_keeps_the_axis_of_the_batch() {
+    let trace = |f: Make<'_>| {
+        let mut store = Store::seeded(1);
+        Plan::trace(&mut store, &[3, 4], |g, x| Ok(vec![(OUTPUT.into(), f(g, x)?)]))
+            .map(|plan| plan.output_shape().to_vec())
+    };
+    let constant = |g: &Graph<'_>, shape: &[usize]| g.input(sample(shape, 2));
+    for shape in [&[4][..], &[3, 1], &[1, 3, 4], &[]] {
+        assert_eq!(trace(&|g, x| g.add(x, &constant(g, shape))).unwrap(), [3, 4], "{shape:?}");
+    }
+    let odd: [Make<'_>; 7] = [
+        &|g, x| g.add(x, &constant(g, &[2, 3, 4])),
+        &|g, x| g.mul(x, &constant(g, &[1, 1, 3, 4])),
+        &|g, x| g.permute(x, &[1, 0, 2]),
+        &|g, x| g.sum(x, &[0], false),
+        &|g, x| g.mean(x, &[0], true),
+        &|g, x| g.slice(x, 0, 0..1),
+        &|g, x| g.concat(&[x, x], 0),
+    ];
+    for (i, f) in odd.into_iter().enumerate() {
+        let e = trace(f).unwrap_err().to_string();
+        assert!(
+            e.starts_with("an operation of a traced network: expected one that keeps the axis of the batch"),
+            "{i}: {e}"
+        );
+    }
+    // A constant of one row is the same for all images.
+    let mut store = Store::seeded(1);
+    let plan =
+        Plan::trace(&mut store, &[4], |g, x| Ok(vec![(OUTPUT.into(), g.mul(x, &constant(g, &[1, 4]))?)])).unwrap();
+    assert_eq!(plan.run(sample(&[5, 4], 1)).unwrap().first().shape(), [5, 4]);
+    // Products of pairs of matrices, one pair per image.
+    let plan = Plan::trace(&mut store, &[3, 4], |g, x| {
+        let y = g.permute(x, &[0, 2, 1])?;
+        Ok(vec![(OUTPUT.into(), g.matmul(x, &y)?)])
+    });
+    assert_eq!(plan.unwrap().run(sample(&[2, 3, 4], 1)).unwrap().first().shape(), [2, 3, 3]);
 }

@@ -7,22 +7,22 @@ use fixnet_autograd::gradient::{Clip, Through};
 use fixnet_autograd::map_blocks;
 use fixnet_autograd::{Error, Group, ParamId, Result, Store, Value};
 use fixnet_tensor::{Buffer, Codes, Range, Tensor, map};
-use std::sync::atomic::{AtomicU32, Ordering};
 
-/// In so many training steps an input that was declared non-negative is held to that.
-const CHECKED_STEPS: u64 = 10;
-
-/// The quantizer of a layer's input.
+/// The quantizer of a layer's input: where its scale is.
+///
+/// Its levels follow from the value that it quantizes: [`sided`](Self::sided) gives those from 0 on to one that has no element
+/// below 0 ([`Var::is_non_negative`](fixnet_autograd::Var::is_non_negative)), and levels of both signs to any other.
 #[derive(Debug, Clone, Copy)]
 pub struct ActivationQuantizer {
-    levels: Levels,
+    non_negative: Levels,
+    two_sided: Levels,
     scale: Option<ParamId>,
     learned: bool,
     deviation: Deviation,
 }
 
 impl ActivationQuantizer {
-    /// A quantizer called `name` for inputs >= 0, or of either sign if `signed`.
+    /// Makes a quantizer called `name`.
     ///
     /// Its scale is set by the first training batch; until then it is 0. It is `3·sigma`, with sigma the deviation of the
     /// normal distribution that the inputs, or for inputs >= 0 their positive half, come from: `std(x)` and
@@ -31,16 +31,25 @@ impl ActivationQuantizer {
     ///
     /// # Errors
     /// The configuration has no activation bits, or the name `name.scale` is taken.
-    pub fn new(store: &mut Store, name: &str, config: &QuantConfig, signed: bool) -> Result<Self> {
+    pub fn new(store: &mut Store, name: &str, config: &QuantConfig) -> Result<Self> {
         let Some(bits) = config.precision.activation() else {
             return Err(Error::setting("bits of a quantized activation", "1 to 8", config.precision));
         };
-        let levels = Levels::new(config.scheme, if signed { Operand::TwoSided } else { Operand::Positive }, bits)?;
-        let scale = match levels.scaled {
+        let non_negative = Levels::new(config.scheme, Operand::Positive, bits)?;
+        let two_sided = Levels::new(config.scheme, Operand::TwoSided, bits)?;
+        // Whether there is a scale depends on scheme and bits alone.
+        let scale = match two_sided.scaled {
             true => Some(store.add(&format!("{name}.scale"), Group::Scale, Tensor::scalar(0.0))?),
             false => None,
         };
-        Ok(Self { levels, scale, learned: config.scales == Scales::Learned, deviation: config.scale_deviation })
+        let learned = config.scales == Scales::Learned;
+        Ok(Self { non_negative, two_sided, scale, learned, deviation: config.scale_deviation })
+    }
+
+    /// Returns the quantizer with the levels of values that have no element below 0, or of values of either sign.
+    pub fn sided(&self, non_negative: bool) -> SidedQuantizer {
+        let levels = if non_negative { self.non_negative } else { self.two_sided };
+        SidedQuantizer { levels, scale: self.scale, learned: self.learned, deviation: self.deviation }
     }
 
     /// The scale, if there is one.
@@ -51,6 +60,37 @@ impl ActivationQuantizer {
     /// The scale, if it is learned.
     pub fn learned_scale(&self) -> Option<ParamId> {
         self.scale.filter(|_| self.learned)
+    }
+
+    /// Whether quantized values leave out a scale.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.two_sided.scaled && !self.two_sided.post_scaled
+    }
+}
+
+/// An [`ActivationQuantizer`] with the levels of the values that it quantizes.
+#[derive(Debug, Clone, Copy)]
+pub struct SidedQuantizer {
+    levels: Levels,
+    scale: Option<ParamId>,
+    learned: bool,
+    deviation: Deviation,
+}
+
+impl SidedQuantizer {
+    /// The scale, if there is one.
+    pub fn scale(&self) -> Option<ParamId> {
+        self.scale
+    }
+
+    /// The scale, if it is learned.
+    pub fn learned_scale(&self) -> Option<ParamId> {
+        self.scale.filter(|_| self.learned)
+    }
+
+    /// Whether its scale was set, or it has none.
+    pub(crate) fn is_set(&self, store: &Store) -> bool {
+        self.s(store) > 0.0
     }
 
     /// What it does with its scale as it is now, and the value of a level. Where the scale was never set, both are 0.
@@ -77,64 +117,39 @@ impl ActivationQuantizer {
         }
     }
 
-    /// Whether quantized values leave out a scale.
-    pub(crate) fn leaves_out(&self) -> bool {
-        self.levels.scaled && !self.levels.post_scaled
-    }
-
-    /// The scale for the input of a layer. One that was never set is taken from this batch, and kept if `training`.
+    /// The scale for the input of a layer. One that was never set is taken from this batch, and kept if `calibrate`.
     ///
     /// # Errors
     /// The input is not finite where the scale is to be set from it.
-    pub(crate) fn prepare(&self, store: &mut Store, x: &Value, training: bool) -> Result<f32> {
+    pub(crate) fn prepare(&self, store: &mut Store, x: &Value, calibrate: bool) -> Result<f32> {
         let mut s = self.s(store);
         if s <= 0.0 {
             s = self.first_scale(&deferred::write(x), store.step())?;
-            if let (true, Some(scale)) = (training, self.scale) {
+            if let (true, Some(scale)) = (calibrate, self.scale) {
                 store.param_mut(scale).value = Tensor::scalar(s);
             }
         }
         Ok(s)
     }
 
-    /// Whether this step looks for negative values of an input that was declared to have none.
-    pub(crate) fn is_checked(&self, store: &Store, training: bool) -> bool {
-        training && !self.is_signed() && store.step() < CHECKED_STEPS
-    }
-
     fn is_signed(&self) -> bool {
         self.levels.range.zero() != 0
     }
 
-    /// The codes of the input with the scale `s`. With `checked`, a negative value is an error, not a level 0.
-    pub(crate) fn codes(&self, x: &Value, s: f32, checked: bool) -> Result<Codes> {
+    /// The codes of the input with the scale `s`.
+    pub(crate) fn codes(&self, x: &Value, s: f32) -> Result<Codes> {
         let mut bytes = Buffer::take(x.shape().iter().product());
-        // The bits of the farthest below 0: without their sign, floats are in the order of their bits.
-        let lowest = AtomicU32::new(0);
-        map_blocks(x, &mut bytes, |x, out| {
-            if checked {
-                let low = x.iter().copied().fold(0.0, f32::min);
-                lowest.fetch_max((-low).max(0.0).to_bits(), Ordering::Relaxed);
-            }
-            self.levels.quantize(x, s, out);
-        });
-        match f32::from_bits(lowest.into_inner()) {
-            low if low > 0.0 => {
-                let expected = format!("true, since the input of this layer has negative values, such as {}", -low);
-                Err(Error::setting("signed", expected, "false, which would turn them into 0"))
-            }
-            _ => Ok(Codes::new(x.shape(), self.levels.range, self.levels.value(s), bytes)?),
-        }
+        map_blocks(x, &mut bytes, |x, out| self.levels.quantize(x, s, out));
+        Ok(Codes::new(x.shape(), self.levels.range, self.levels.value(s), bytes)?)
     }
 
-    /// Quantizes the input of a layer. A scale that was never set is taken from this batch, and kept if `training`.
+    /// Quantizes the input of a layer. A scale that was never set is taken from this batch, and kept if `calibrate`.
     ///
     /// # Errors
-    /// The input is not finite where the scale is to be set from it; or in the first ten training steps it has a negative
-    /// value, and was declared to have none.
-    pub fn quantize(&self, store: &mut Store, x: &Value, training: bool) -> Result<Codes> {
-        let s = self.prepare(store, x, training)?;
-        self.codes(x, s, self.is_checked(store, training))
+    /// The input is not finite where the scale is to be set from it.
+    pub fn quantize(&self, store: &mut Store, x: &Value, calibrate: bool) -> Result<Codes> {
+        let s = self.prepare(store, x, calibrate)?;
+        self.codes(x, s)
     }
 
     fn first_scale(&self, x: &Tensor, step: u64) -> Result<f32> {
@@ -165,7 +180,7 @@ impl ActivationQuantizer {
             }
         };
         let clip = Clip { scale: self.learned_scale(), ..self.levels.clip(s) };
-        Through { value: x, d, clip: Some(clip), plus: None, positive: false }
+        Through { value: x, d, clip: Some(clip), plus: None, gate: None }
     }
 }
 

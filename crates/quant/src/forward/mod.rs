@@ -4,7 +4,7 @@ mod activation;
 mod levels;
 mod weight;
 
-pub use activation::{ActivationQuantizer, FixedInput};
+pub use activation::{ActivationQuantizer, FixedInput, SidedQuantizer};
 pub use weight::{WeightQuantizer, requantize};
 
 #[cfg(test)]
@@ -29,8 +29,9 @@ mod tests {
         *store.state(slot)
     }
 
-    fn activation(store: &mut Store, bits: u8, signed: bool, scheme: Scheme) -> ActivationQuantizer {
-        ActivationQuantizer::new(store, "a", &QuantConfig { scheme, ..config(bits) }, signed).unwrap()
+    fn activation(store: &mut Store, bits: u8, signed: bool, scheme: Scheme) -> SidedQuantizer {
+        let quantizer = ActivationQuantizer::new(store, "a", &QuantConfig { scheme, ..config(bits) });
+        quantizer.unwrap().sided(!signed)
     }
 
     fn levels(c: &Codes) -> Vec<i32> {
@@ -87,28 +88,6 @@ mod tests {
         assert_eq!(store.param(a.scale().unwrap()).value.item(), expected as f32);
         a.quantize(&mut store, &Value::Float(tensor(&[9.0, 0.0])), true).unwrap();
         assert_eq!(store.param(a.scale().unwrap()).value.item(), expected as f32);
-    }
-
-    #[test]
-    fn negative_values_of_an_input_declared_without_are_refused_at_the_beginning() {
-        for (scheme, bits) in [(Scheme::Lbt, 1), (Scheme::Lbt, 4), (Scheme::Trs, 2)] {
-            let mut store = Store::seeded(0);
-            let a = activation(&mut store, bits, false, scheme);
-            let (good, bad) = (Value::Float(tensor(&[-0.0, 1.0])), Value::Float(tensor(&[0.5, -0.25, -1.5, 3.0])));
-            a.quantize(&mut store, &good, true).unwrap();
-            a.quantize(&mut store, &bad, false).unwrap();
-            for step in [0, 9] {
-                store.set_step(step);
-                let e = a.quantize(&mut store, &bad, true).unwrap_err().to_string();
-                let words = "signed: expected true, since the input of this layer has negative values, such as -1.5, found false";
-                assert!(e.starts_with(words), "{e}");
-            }
-            store.set_step(10);
-            a.quantize(&mut store, &bad, true).unwrap();
-            store.set_step(0);
-            let b = ActivationQuantizer::new(&mut store, "b", &QuantConfig { scheme, ..config(bits) }, true).unwrap();
-            b.quantize(&mut store, &bad, true).unwrap();
-        }
     }
 
     #[test]
@@ -303,7 +282,7 @@ mod tests {
         let w = store.add("w", Group::Latent, sample(&[4, 5], 1)).unwrap();
         let fixed = QuantConfig { scales: Scales::Fixed, ..config(4) };
         let q = quantizer(&mut store, w, &fixed);
-        let a = ActivationQuantizer::new(&mut store, "a", &fixed, true).unwrap();
+        let a = ActivationQuantizer::new(&mut store, "a", &fixed).unwrap().sided(false);
         let x = Value::Float(sample(&[4, 5], 2));
         a.quantize(&mut store, &x, true).unwrap();
         assert!(store.param(a.scale().unwrap()).value.item() > 0.0);

@@ -170,7 +170,7 @@ impl WeightQuantizer {
         }
         let value = Value::Float(store.param(self.weight).value.clone());
         let clip = Clip { scale: self.learned_scale(), ..self.levels.clip(scales[0]) };
-        Through { value, d: Value::Float(d), clip: Some(clip), plus: None, positive: false }.into()
+        Through { value, d: Value::Float(d), clip: Some(clip), plus: None, gate: None }.into()
     }
 
     /// Each row with its own scale. Both schemes divide by it: LBT because `d` has the factor of its column, TRS because

@@ -4,11 +4,13 @@
 use super::packing::{pack, unpack};
 use super::{Product, Quantizers};
 use crate::{FixedInput, Precision, QConv2d, QLinear};
+use fixnet_autograd::gradient::{Clip, Gradient, Through};
 use fixnet_autograd::ops::{self, Operations};
 use fixnet_autograd::{
-    Array, Error, Graph, Obstacle, Operation, Parameter, Result, Settings, Store, Stored, Value, Var, settings_of,
+    Array, Backward, Cx, Error, Grads, Graph, Obstacle, Operation, Parameter, Result, Settings, Store, Stored, Value,
+    Var, settings_of,
 };
-use fixnet_tensor::{Codes, Conv2dGeometry, Range, Tensor, Window};
+use fixnet_tensor::{Codes, Conv2dGeometry, Range, Tensor, Window, map, reduce};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -92,7 +94,12 @@ impl FixedProduct {
             [unit] => sums.scaled(*unit),
             units => sums.with_columns(units)?,
         };
-        let y = g.record_value::<super::QuantizedBackward>(Value::Sums(sums), Vec::new(), || unreachable!("no input"));
+        let source = g.source(x);
+        let y = g.record_value(Value::Sums(sums), vec![source], || FixedBackward {
+            fixed: self.clone(),
+            product,
+            value: x.value().clone(),
+        });
         bias.iter().try_fold(y, |y, bias| g.add_bias(&y, bias))
     }
 
@@ -142,6 +149,34 @@ impl FixedProduct {
         let precision = form.precision.parse().map_err(|e: Error| stored.misfit("codes", "a precision", e))?;
         let input = FixedInput { range: input, per_unit: stored.number("levels_a_unit")? };
         Self::new(precision, input, &codes, stored.floats("units")?)
+    }
+}
+
+/// The derivative of a fixed product with respect to its input: a float product, which passes where no level was clipped.
+struct FixedBackward {
+    fixed: FixedProduct,
+    product: Product,
+    value: Value,
+}
+
+impl Backward for FixedBackward {
+    fn name(&self) -> &'static str {
+        match self.product {
+            Product::Conv2d(_) => "fixed conv2d",
+            Product::Linear => "fixed linear",
+        }
+    }
+    fn backward(self: Box<Self>, mut grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
+        let Self { fixed, product, value } = *self;
+        let FixedInput { range, per_unit } = fixed.input;
+        // A level counts as a unit of its channel, and the input has so many levels per unit.
+        let factors: Vec<f32> = fixed.units.data().iter().map(|unit| unit * per_unit).collect();
+        map::scale_columns(grad.data_mut(), 0, &reduce::spread(&factors));
+        let d = product.float_input_grad(&grad, &fixed.weight.dequantize())?;
+        let [low, top] = [range.min(), range.max()].map(|level| level as f32);
+        let clip = Clip { per_unit, low, top, post: 0.0, factor: 0.0, scale: None };
+        let through = Through { value, d: Value::Float(d), clip: Some(clip), plus: None, gate: None };
+        Ok(vec![Some(Gradient::from(through).into_tensor(cx.store))])
     }
 }
 
@@ -286,11 +321,12 @@ pub fn operations() -> Operations {
 }
 
 impl Quantizers {
-    fn fixed(&self, store: &mut Store) -> Result<FixedProduct> {
+    fn fixed(&self, store: &mut Store, non_negative: bool) -> Result<FixedProduct> {
+        let sided = self.input.sided(non_negative);
         store.owns(self.weight).map_err(|e| e.in_layer(&self.name))?;
         let weight = *store.state(self.weight);
         let codes = weight.codes(store)?;
-        let (input, value) = self.input.fixed(store);
+        let (input, value) = sided.fixed(store);
         // The same products in the same order as in `forward`.
         let mut units = Tensor::scalar(value * codes.scale());
         let mut times = |factors: &[f32]| -> Result<()> {
@@ -305,7 +341,7 @@ impl Quantizers {
             times(&columns)?;
         }
         if let Some(output) = &self.output {
-            let missing = self.input.missing(self.input.s(store));
+            let missing = sided.missing(sided.s(store));
             let factors = output.kept(store).unwrap_or_else(|| output.of_operands(store, &weight, missing));
             times(factors.data())?;
         }
@@ -314,21 +350,23 @@ impl Quantizers {
 }
 
 impl QConv2d {
-    /// What evaluation computes, with the numbers as they are now. Weights are quantized if they are not yet.
+    /// What evaluation computes, with the numbers as they are now, of an input that has no element below 0 or one of either
+    /// sign. Weights are quantized if they are not yet.
     ///
     /// # Errors
     /// The layer was made in another store.
-    pub fn fixed(&self, store: &mut Store) -> Result<FixedProduct> {
-        self.quantizers.fixed(store)
+    pub fn fixed(&self, store: &mut Store, non_negative: bool) -> Result<FixedProduct> {
+        self.quantizers.fixed(store, non_negative)
     }
 }
 
 impl QLinear {
-    /// What evaluation computes, with the numbers as they are now. Weights are quantized if they are not yet.
+    /// What evaluation computes, with the numbers as they are now, of an input that has no element below 0 or one of either
+    /// sign. Weights are quantized if they are not yet.
     ///
     /// # Errors
     /// The layer was made in another store.
-    pub fn fixed(&self, store: &mut Store) -> Result<FixedProduct> {
-        self.quantizers.fixed(store)
+    pub fn fixed(&self, store: &mut Store, non_negative: bool) -> Result<FixedProduct> {
+        self.quantizers.fixed(store, non_negative)
     }
 }

@@ -33,7 +33,7 @@ impl OutputScale {
     }
 
     /// Returns the factors of an output whose quantized form is `sums`. Those that were never set are computed, and kept if
-    /// `training`. `omitted` is the scale that the input omits, and `float` computes the output without quantizers.
+    /// `calibrate`. `omitted` is the scale that the input omits, and `float` computes the output without quantizers.
     pub(super) fn factors(
         &self,
         store: &mut Store,
@@ -41,7 +41,7 @@ impl OutputScale {
         omitted: f32,
         sums: &Sums,
         float: impl FnOnce(&Store) -> Result<Tensor>,
-        training: bool,
+        calibrate: bool,
     ) -> Result<Tensor> {
         if let Some(kept) = self.kept(store) {
             return Ok(kept);
@@ -50,7 +50,7 @@ impl OutputScale {
             OutputScaleStart::Operands => self.of_operands(store, weight, omitted),
             OutputScaleStart::Output => self.of_output(&float(store)?, &sums.to_tensor())?,
         };
-        if training {
+        if calibrate {
             store.param_mut(self.scale).value = first.clone();
         }
         Ok(first)

@@ -226,6 +226,12 @@ pub const KEYS: &[Key] = &[
         "Whether biases and normalizations decay too.",
     )
     .without("weight_decay is 0", |c| c.optimizer().weight_decay == 0.0),
+    key(
+        "optimizer.clip_norm",
+        "",
+        "a number above 0",
+        "The largest norm of all gradients together, those of scales apart; larger ones are scaled down to it.",
+    ),
     key("optimizer.momentum", "momentum", "0 to below 1", "The momentum of sgd and rmsprop."),
     key("optimizer.nesterov", "nesterov", "true or false", "Nesterov's momentum in sgd."),
     key("optimizer.betas", "betas", "two numbers from 0 to below 1", "beta1 and beta2 of adam, adamw, nadam and adamax."),
@@ -360,7 +366,7 @@ pub fn reference() -> String {
         let default = match defaults.get(key.name) {
             Some(Value::String(text)) if text.is_empty() => "none".into(),
             Some(value) => format!("`{value}`"),
-            None if outer == "optimizer" => OMITTED.into(),
+            None if outer == "optimizer" && inner != "clip_norm" => OMITTED.into(),
             None => "none".into(),
         };
         let flag = key.flag.map_or(String::new(), |flag| format!("`--{}`", flag.name));

@@ -15,6 +15,7 @@ pub(super) fn resolve(settings: &mut Settings) -> Result<OptimizerConfig> {
     set(&mut config.weight_decay, &mut own.weight_decay);
     fill(&mut *config.rule, own)?;
     config.decay_groups = own.decay_groups;
+    config.clip_norm = own.clip_norm;
     config.scale_lr = own.scale_lr;
     config.latent_lr_factor = own.latent_lr_factor;
     let of = &settings.schedule;

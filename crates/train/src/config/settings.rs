@@ -110,6 +110,8 @@ pub struct OptimizerSettings {
     #[serde(with = "text")]
     pub decay_groups: DecayGroups,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub momentum: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nesterov: Option<bool>,
@@ -247,6 +249,7 @@ impl Default for OptimizerSettings {
             lr: None,
             weight_decay: None,
             decay_groups: DecayGroups::default(),
+            clip_norm: None,
             momentum: None,
             nesterov: None,
             betas: None,

@@ -34,6 +34,7 @@ fn the_table_has_every_key() {
         ("quantization.first_last_gradient_rule", "mse".into()),
         ("optimizer.lr", 0.1.into()),
         ("optimizer.weight_decay", 0.1.into()),
+        ("optimizer.clip_norm", 0.1.into()),
         ("optimizer.momentum", 0.1.into()),
         ("optimizer.nesterov", false.into()),
         ("optimizer.betas", vec![0.1, 0.2].into()),

@@ -1,0 +1,35 @@
+//! `LayerNorm`: normalization of each row of the last axis, alike in training and evaluation.
+
+use super::Layer;
+use fixnet_autograd::{Graph, Group, ParamId, Result, Store, Var};
+use fixnet_tensor::Tensor;
+
+/// Layer normalization with a learned factor and offset per channel; eps 1e-5. Shapes: [.., C] to [.., C].
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    name: String,
+    weight: ParamId,
+    bias: ParamId,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// Makes a layer for `channels` channels, the last axis; keys `name.weight` and `name.bias`.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn new(store: &mut Store, name: &str, channels: usize) -> Result<Self> {
+        let weight = store.add(&format!("{name}.weight"), Group::Offset, Tensor::full(&[channels], 1.0))?;
+        let bias = store.add(&format!("{name}.bias"), Group::Offset, Tensor::zeros(&[channels]))?;
+        Ok(Self { name: name.to_string(), weight, bias, eps: 1e-5 })
+    }
+}
+
+impl Layer for LayerNorm {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        let named = |e: fixnet_autograd::Error| e.in_layer(&self.name);
+        g.store().owns(self.weight).map_err(named)?;
+        let (weight, bias) = (g.param(self.weight), g.param(self.bias));
+        g.layer_norm(x, &weight, &bias, self.eps).map_err(named)
+    }
+}
