@@ -111,6 +111,8 @@ fn every_key_of_the_optimizer_arrives() {
         rule: NAdam { betas: [0.8, 0.99], eps: 1e-6, momentum_decay: 0.01, ..NAdam::default() }.into(),
         lr: 0.004,
         weight_decay: 0.5,
+        groups: Vec::new(),
+        clip_norm: None,
         schedule: Schedule::Linear.after(Warmup::Steps(50)),
         total_steps: 0,
         latent_lr_factor: 2.0,
