@@ -1,6 +1,7 @@
 //! Figures: panels of lines with bands, drawn as SVG. A PNG is the same SVG, rendered with a font that the program
 //! carries, so that it looks the same on every machine.
 
+use crate::out::name;
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
@@ -239,10 +240,22 @@ impl Figure {
         seen
     }
 
+    /// The figure with texts that an SVG may hold: names of runs and layers may have control characters.
+    fn plain(&self) -> Self {
+        let mut plain = self.clone();
+        for panel in plain.rows.iter_mut().flatten() {
+            for text in [&mut panel.title, &mut panel.y].into_iter().chain(panel.lines.iter_mut().map(|l| &mut l.label))
+            {
+                *text = name(text);
+            }
+        }
+        plain
+    }
+
     /// The figure as SVG.
     pub(crate) fn svg(&self) -> Result<String> {
         let mut svg = String::new();
-        self.draw(&mut svg).map_err(|e| anyhow!("drawing: {e}"))?;
+        self.plain().draw(&mut svg).map_err(|e| anyhow!("drawing: {e}"))?;
         Ok(svg)
     }
 
@@ -294,9 +307,11 @@ impl Figure {
 
     /// Writes `stem.svg` and `stem.png`.
     pub(crate) fn write(&self, stem: &Path) -> Result<[PathBuf; 2]> {
-        let svg = self.svg()?;
         let paths = Self::paths(stem);
-        for (path, data) in paths.iter().zip([svg.as_bytes(), &png(&svg)?]) {
+        let of = |path: &Path| path.display().to_string();
+        let svg = self.svg().with_context(|| of(&paths[0]))?;
+        let png = png(&svg).with_context(|| of(&paths[1]))?;
+        for (path, data) in paths.iter().zip([svg.as_bytes(), &png]) {
             fixnet::train::run::write(path, data)?;
         }
         Ok(paths)
@@ -353,6 +368,17 @@ mod tests {
         };
         assert_eq!(told(0.015, 0.3), ["0.02", "0.05", "0.1", "0.2"]);
         assert_eq!(told(0.03, 0.06), ["0.03", "0.04", "0.05", "0.06"]);
+    }
+
+    #[test]
+    fn names_with_control_characters_are_drawn() {
+        let odd = "a\u{1b}[31m\u{9b}\u{202e}\u{0}\n\u{ffff}<";
+        let line = Line { label: odd.into(), points: vec![(1.0, 2.0), (2.0, 3.0)], ..Line::default() };
+        let panel = Panel { title: odd.into(), x: "step", y: odd.into(), lines: vec![line], ..Panel::default() };
+        let svg = Figure { rows: vec![vec![panel]] }.svg().unwrap();
+        assert_eq!(svg.matches("\\u001b[31m\\u009b\\u202e\\u0000\\u000a\\uffff&lt;").count(), 3, "{svg}");
+        assert!(!svg.contains(fixnet::train::text::commands));
+        png(&svg).unwrap();
     }
 
     #[test]

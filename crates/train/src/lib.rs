@@ -33,6 +33,7 @@ pub mod init;
 pub mod run;
 pub mod session;
 pub mod task;
+pub mod text;
 pub mod trained;
 pub mod trainer;
 
