@@ -28,6 +28,7 @@
 
 pub mod compare;
 pub mod config;
+mod earlier;
 mod error;
 pub mod init;
 pub mod run;
