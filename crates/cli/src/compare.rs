@@ -149,7 +149,7 @@ fn compare(args: &Args, grid: &Grid) -> Result<ExitCode> {
     outcomes.sort_by_key(|(i, _)| *i);
     let outcomes: Vec<Outcome> = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
     bar.finish_and_clear();
-    report(args, grid, outcomes)
+    report(args, grid, outcomes, &cache)
 }
 
 /// What a run adds to the position of the bar.
@@ -227,16 +227,16 @@ fn metrics(cell: &Cell) -> &'static [Metric] {
 }
 
 /// Prints and writes how the runs of the folder compare, and how to go on with those that are open.
-fn report(args: &Args, grid: &Grid, outcomes: Vec<Outcome>) -> Result<ExitCode> {
+fn report(args: &Args, grid: &Grid, outcomes: Vec<Outcome>, cache: &Cache) -> Result<ExitCode> {
     let asked = grid.cells.len();
     // From what is read to what is written, no other process may write.
     let turn = whole::wait_for_turn(&args.out)?;
     let mut warnings = Vec::new();
-    let (grid, outcomes) = whole::of_folder(grid, outcomes, &args.out, &mut warnings)?;
-    warnings.iter().for_each(|warning| note!("warning: {warning}"));
+    let (grid, outcomes) = whole::of_folder(grid, outcomes, &args.out, cache, &mut warnings)?;
     let (grid, outcomes) = (&grid, &outcomes[..]);
     let (rows, numbers) = (rows(grid, outcomes), table::numbers(&joined_metrics(grid.cells.iter().map(metrics))));
-    let files = table::write(&args.out, grid, outcomes, &rows, &numbers)?;
+    let files = table::write(&args.out, grid, outcomes, &rows, &numbers, &mut warnings)?;
+    warnings.iter().for_each(|warning| note!("warning: {}", warning.trim_start_matches("warning: ")));
     drop(turn);
     let open = outcomes.iter().filter(|o| matches!(o, Outcome::Open)).count();
     let failed: Vec<_> = grid

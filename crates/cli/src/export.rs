@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use fixnet::autograd::Array;
 use fixnet::checkpoint::{Checkpoint, Header, Pretrained, TensorFile};
 use fixnet::export::{class_names, onnx, packed};
+use fixnet::metrics;
 use fixnet::plan::Plan;
 use fixnet::tensor::Tensor;
 use fixnet::train::run::place::{RECIPE, checkpoint_path, config_of, existing_checkpoint};
@@ -144,9 +145,12 @@ fn samples(path: &Path, plan: &Plan, data: &dyn Data) -> Result<()> {
     let mut arrays = data.arrays(Part::Test)?;
     // The data normalize, as for a network with layers.
     let plan = plan.clone().without_normalization();
-    let mut logits = Vec::new();
+    let (mut logits, mut done) = (Vec::new(), 0);
     for batch in data.batches(Part::Test, plan.batch(EVALUATED))? {
-        logits.extend_from_slice(plan.run(batch?.inputs)?.first().data());
+        let outputs = plan.run(batch?.inputs)?;
+        metrics::check_finite(outputs.first(), 0.0, done).with_context(|| data.name(Part::Test))?;
+        done += outputs.first().shape().first().copied().unwrap_or(0);
+        logits.extend_from_slice(outputs.first().data());
     }
     let count = data.len(Part::Test);
     let logits = Tensor::from_vec(&[count, logits.len() / count.max(1)], logits)?;
@@ -183,6 +187,7 @@ impl Packed {
         // The data normalize, as for a network with layers. No file has an evaluation take more memory than a batch is given.
         let plan = self.plan.clone().without_normalization();
         let batches = data.batches(Part::Test, plan.batch(EVALUATED))?;
-        Ok(evaluate(&*self.task, &plan, &mut fixnet::autograd::Store::seeded(0), batches)?)
+        let scores = evaluate(&*self.task, &plan, &mut fixnet::autograd::Store::seeded(0), batches);
+        Ok(scores.map_err(|e| e.within(data.name(Part::Test)))?)
     }
 }

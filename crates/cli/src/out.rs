@@ -3,8 +3,10 @@
 //! that of the work.
 //!
 //! Names of files, of tensors and of whatever a file holds may carry characters that command a terminal: they move its
-//! cursor, change its title or hide text. Whatever is printed goes through [`escaped`].
+//! cursor, change its title or hide text. Whatever is printed goes through [`escaped`], and so does what is written to text
+//! files for people: pages, figures and tables.
 
+use fixnet::train::text::commands;
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
@@ -22,13 +24,7 @@ impl fmt::Display for OutputError {
 
 impl std::error::Error for OutputError {}
 
-/// Whether a character commands a terminal, or the direction or lines of a text, instead of being shown.
-fn commands(c: char) -> bool {
-    let directs = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    directs || (c.is_control() && c != '\n' && c != '\t')
-}
-
-/// Whether a text has no such character, nor a line break.
+/// Whether a text has no character that commands a terminal, nor a line break.
 pub(crate) fn is_plain(text: &str) -> bool {
     !text.contains(|c| commands(c) || c == '\n')
 }

@@ -2,10 +2,11 @@
 
 use crate::chart::figure::Figure;
 use crate::chart::{Chart, Ink, Line, Scale};
-use crate::out::{say, text};
+use crate::out::{note, say, text};
 use crate::outputs;
 use anyhow::{Context, Result, ensure};
 use fixnet::train::compare::names::short;
+use fixnet::train::compare::{Recorded, notes_on_data};
 use fixnet::train::run::event::{DiagnosticLayer, DiagnosticStep, EpochEvent, StepEvent, TransitionRates};
 use fixnet::train::run::{History, place};
 use fixnet::train::task::{self, LOSS, Metric, Part, Unit};
@@ -41,6 +42,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let histories = paths.iter().map(|path| Ok(History::read(path)?)).collect::<Result<Vec<_>>>()?;
     let names = names(&histories);
     let runs: Vec<_> = names.into_iter().zip(histories).map(|(label, run)| Named { label, run }).collect();
+    let recorded: Vec<_> =
+        runs.iter().filter_map(|n| Recorded::of_run(&n.run.name(), &n.run.config, &n.run.path)).collect();
+    let notes = notes_on_data(&recorded);
     let out = match (&args.out, &args.runs[..]) {
         (Some(out), _) => out.clone(),
         (None, [only]) => place::plots_path(only)?,
@@ -57,8 +61,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     if args.json {
         let all = |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Vec<_>>();
-        say!("{}", json!({ "runs": all(&paths), "files": all(&files) }));
+        say!("{}", json!({ "runs": all(&paths), "files": all(&files), "notes": notes }));
     } else {
+        notes.iter().for_each(|text| note!("note: {text}"));
         for file in &files {
             say!("{}", file.display());
         }

@@ -6,7 +6,7 @@ use fixnet::autograd::Store;
 use fixnet::checkpoint::Checkpoint;
 use fixnet::plan::Plan;
 use fixnet::train::run::place::{config_of, existing_checkpoint};
-use fixnet::train::task;
+use fixnet::train::{Trained, task};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,7 +85,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     // Of a checkpoint as it is, the model is the one that it holds: a larger one is not even built.
     let as_it_is = args.bits.is_none() && args.model.is_none() && args.input.is_none() && args.classes.is_none();
     let mut store = match &checkpoint {
-        Some(checkpoint) if as_it_is => checkpoint.expected_in(Store::seeded(0)),
+        Some(checkpoint) if as_it_is => Trained::expected(&config, checkpoint, Store::seeded(0)),
         _ => Store::seeded(0),
     };
     let net = task.build(&mut store, &config)?;

@@ -216,7 +216,7 @@ pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
     })
 }
 
-/// Draws the curves of the epochs so far.
+/// Draws the curves of the epochs so far. Curves that cannot be drawn are a warning and not the end of a run.
 pub(crate) fn draw(session: &Session<'_>, folder: &Folder) -> fixnet::train::Result<()> {
     let title = session.config().name();
     let metric = session.task().metrics().first().copied();
@@ -326,7 +326,12 @@ pub(crate) fn progress(steps: u64, hidden: bool) -> ProgressBar {
 fn summarize(session: &Session<'_>, folder: &Folder, options: &Options, isa: Isa, clock: &Clock) -> Result<()> {
     let settings = session.config().settings();
     let last = folder.epochs().last().with_context(|| {
-        format!("{}: expected the numbers of its epochs in metrics.jsonl, found none", folder.path().display())
+        let (path, run) = (folder.path().join(place::METRICS), quoted(folder.path()));
+        format!(
+            "{}: expected a line per epoch of this finished run, found none that can be read; the checkpoint is whole: \
+             fixnet eval {run} computes its numbers on the test data anew",
+            path.display()
+        )
     })?;
     let (seconds, rate, peak) = (clock.seconds(), clock.training_rate(), crate::memory::peak_bytes());
     let digest = session.digest();

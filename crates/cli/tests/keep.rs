@@ -427,7 +427,7 @@ fn files_that_are_not_of_a_run_are_not_lost() {
         let mine = run.join(name);
         fs::create_dir_all(mine.parent().unwrap()).unwrap();
         fs::write(&mine, "mine").unwrap();
-        refused(1, &place.train(&run, &["--epochs", "1"]), &["not of a run", name, "--overwrite"]);
+        refused(1, &place.train(&run, &["--epochs", "1"]), &["which no run of fixnet wrote", name, "--overwrite"]);
         assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
         json(&place.train(&run, &["--epochs", "1", "--overwrite"]));
     }

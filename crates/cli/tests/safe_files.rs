@@ -380,6 +380,20 @@ fn a_request_that_arrives_twice_saves() {
     }
 }
 
+/// The text files in a folder and those below.
+fn texts(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(texts(&path));
+        } else if fs::read_to_string(&path).is_ok() {
+            found.push(path);
+        }
+    }
+    found
+}
+
 #[test]
 fn no_name_commands_the_terminal() {
     let place = Place::new();
@@ -397,7 +411,10 @@ fn no_name_commands_the_terminal() {
     }
     let (data, odd) = (format!("folder:{}", place.text("d")), place.text("odd\u{9b}31m"));
     let (recipe, new, packed) = (recipe.to_str().unwrap(), place.text("new"), place.text("p\u{1b}.onnx"));
-    let calls: [&[&str]; 11] = [
+    let (grid, plots, page) = (place.text("grid"), place.text("plots\u{1b}"), place.text("\u{1b}.html"));
+    let compare = ["compare", recipe, "--seeds", "1,2", "--out", &grid];
+    assert!(fixnet(&compare).status.success());
+    let calls: [&[&str]; 13] = [
         &["inspect", &path],
         &["eval", &path],
         &["train", recipe, "--out", &odd],
@@ -406,6 +423,8 @@ fn no_name_commands_the_terminal() {
         &["export", &odd, "--onnx", &packed],
         &["report", &odd],
         &["plot", &odd],
+        &["report", &odd, &odd, "--out", &page],
+        &["plot", &odd, &grid, "--out", &plots],
         &["eval", "nowhere\u{1b}[2J"],
         &["train", "digits", "--epochs", "\u{1b}[2J"],
         &["summary", "digits", "--bits", "\u{1b}[2J"],
@@ -418,6 +437,15 @@ fn no_name_commands_the_terminal() {
     }
     let text = String::from_utf8(fixnet(&["inspect", &path]).stdout).unwrap();
     assert!(text.contains(r"x\u001b]0;title\u0007\u000ahidden") && text.contains(r"k\u001b[2J\u000a: v"), "{text}");
+    // Nor does a name in a text file that somebody looks at there.
+    let mut written = texts(place.folder.path());
+    for end in ["toml", "jsonl", "json", "svg", "html", "csv"] {
+        assert!(written.iter().any(|file| file.extension().is_some_and(|e| e == end)), "{end}");
+    }
+    written.retain(|file| fs::read_to_string(file).unwrap().contains(fixnet::train::text::commands));
+    // A data set of bytes that are text by chance.
+    written.retain(|file| !file.to_string_lossy().ends_with("ubyte"));
+    assert!(written.is_empty(), "{written:?}");
     // JSON has the same values.
     let found = json(&["inspect", &path, "--json"]);
     assert_eq!(found["tensors"][0]["name"], "x\u{1b}]0;title\u{7}\nhidden");

@@ -14,6 +14,7 @@ use crate::{Error, Result, class_names};
 use fixnet_autograd::ops::Operations;
 use fixnet_autograd::{Array, Operation, Settings, Stored};
 use fixnet_data::Normalize;
+use fixnet_nn::Problem;
 use fixnet_nn::checkpoint::TensorFile;
 use fixnet_nn::plan::{OUTPUT, Operand, Output, Plan};
 use fixnet_quant::ops::operations;
@@ -111,7 +112,7 @@ pub fn save(path: &Path, plan: &Plan, metadata: &BTreeMap<String, String>) -> Re
 /// Reads a packed network and the metadata that were saved with it.
 ///
 /// # Errors
-/// The file cannot be read, is damaged, holds a number that no network has ([`TensorFile::weights`]), or is no packed network;
+/// The file cannot be read, is damaged, has no checksum, holds a number that no network has ([`TensorFile::weights`]), or is no packed network;
 /// or one image would take more than [`Budget::VALUES`]. The message names the layer.
 pub fn load(path: &Path) -> Result<(Plan, BTreeMap<String, String>)> {
     load_within(path, Budget::VALUES)
@@ -131,6 +132,9 @@ pub fn load_within(path: &Path, values: Budget) -> Result<(Plan, BTreeMap<String
 /// As there.
 pub fn load_with(path: &Path, operations: &Operations, mut values: Budget) -> Result<(Plan, BTreeMap<String, String>)> {
     let file = TensorFile::weights(path)?;
+    if file.header().checksum().is_none() {
+        return Err(Error::Packed { path: path.to_path_buf(), reason: Problem::NoChecksum.to_string() });
+    }
     let plan = read(&file, operations).and_then(|plan| {
         values.claim_bytes("evaluating one image", plan.memory()).map(|()| plan).map_err(|e| e.to_string())
     });

@@ -220,6 +220,31 @@ fn numbers_that_no_network_has_are_refused() {
     }
 }
 
+/// Whoever writes such a file by hand could leave out the checksum, and with it the checks of fixnet's own numbers.
+#[test]
+fn a_packed_network_without_a_checksum_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    let (mut store, net) = network("lenet", [8, 8, 1], &with("4/4/4"));
+    let plan = Plan::of(&net, &mut store, &[8, 8, 1]).unwrap();
+    packed::save(&path, &plan, &BTreeMap::new()).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(8).position(|part| part == b"\"blake3\"").unwrap();
+    bytes[at + 1..at + 7].copy_from_slice(b"nohash");
+    std::fs::write(&path, &bytes).unwrap();
+    let text = || packed::load(&path).unwrap_err().to_string();
+    let e = text();
+    assert!(e.contains("net.safetensors") && e.contains("expected a checksum (blake3)"), "{e}");
+    // Its numbers are held to their ranges nevertheless.
+    let header = TensorFile::read(&path).unwrap().header().clone();
+    let units = header.tensors.iter().find(|t| t.name == "conv2.units").unwrap();
+    let first = bytes.len() - header.tensors.iter().map(|t| t.bytes.len()).sum::<usize>() + units.bytes.start;
+    bytes[first..first + 4].copy_from_slice(&(-1f32).to_le_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    let e = text();
+    assert!(e.contains("`conv2.units`: expected a finite number of at least 0"), "{e}");
+}
+
 /// Packed networks of both kinds of forward quantizer and of floats, with each kind of operation.
 static NETWORKS: LazyLock<[Vec<u8>; 3]> = LazyLock::new(|| {
     let trs = QuantConfig { scheme: Scheme::Trs, weight_scales: WeightScales::Channel, ..with("2/3/4") };

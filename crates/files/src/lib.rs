@@ -93,11 +93,21 @@ pub fn begin_log(path: &Path, data: &[u8]) -> io::Result<File> {
     Unfinished::new(path, |file| file.write_all(data))?.take_place()
 }
 
-/// Makes a log under a name that is free.
+/// Makes a log under a name that is free, and flushes its folder, so that the name outlives a power cut.
 ///
 /// # Errors
-/// The name is taken, be it by a link that leads nowhere, or the file cannot be made.
+/// The name is taken, be it by a link that leads nowhere, or the file cannot be made; or the folder cannot be flushed, in
+/// which case the file is there.
 pub fn create_log(path: &Path) -> io::Result<File> {
+    let folder = Directory::of(path)?;
+    begin(Operation::Create, path)?;
+    let file = create_new(path)?;
+    folder.sync()?;
+    Ok(file)
+}
+
+/// Makes a file whose name was free.
+fn create_new(path: &Path) -> io::Result<File> {
     File::options().append(true).create_new(true).open(path)
 }
 
@@ -265,7 +275,7 @@ impl Unfinished {
             .rand_bytes(DRAWN)
             .make_in(folder_of(path), |random| {
                 begin(Operation::Create, random)?;
-                create_log(random)
+                create_new(random)
             })?;
         let new = Self { file, path: path.to_path_buf(), folder };
         begin(Operation::Write, new.file.path())?;

@@ -107,6 +107,23 @@ fn a_power_cut_leaves_a_whole_file_under_every_name() {
     assert_eq!(names(folder.path()), ["file", "file.previous"]);
 }
 
+/// Event files and locks begin empty under a free name, which has to be on the disk when the function returns.
+#[test]
+fn a_new_log_and_a_new_lock_have_their_names_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let ways: [fn(&Path) -> io::Result<File>; 2] = [create_log, open_lock];
+    for (i, way) in ways.into_iter().enumerate() {
+        let path = folder.path().join(i.to_string());
+        let (file, done) = recorded(None, || way(&path));
+        file.unwrap();
+        let expected = [(Operation::Create, path.clone()), (Operation::SyncFolder, folder.path().to_path_buf())];
+        assert_eq!(done, expected);
+        let failing = folder.path().join(format!("{i} fails"));
+        let (result, _) = recorded(Some((1, ErrorKind::StorageFull)), || way(&failing));
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::StorageFull);
+    }
+}
+
 #[test]
 fn an_unflushed_rename_would_be_found() {
     let path = Path::new("file");

@@ -201,9 +201,28 @@ impl Checkpoint {
     /// for the model that it is to be [restored](Self::restore) into.
     #[must_use]
     pub fn expected_in(&self, store: Store) -> Store {
+        self.expected_with(store, &BTreeMap::new())
+    }
+
+    /// [`expected_in`](Self::expected_in) with tensors that the file does not hold.
+    #[must_use]
+    pub fn expected_with(&self, store: Store, added: &BTreeMap<String, Array>) -> Store {
         let floats = self.file.header().tensors.iter().filter(|t| t.dtype == "F32");
-        let shapes = floats.map(|t| (t.name.clone(), t.shape.clone())).collect();
+        let mut shapes: BTreeMap<_, _> = floats.map(|t| (t.name.clone(), t.shape.clone())).collect();
+        for (name, array) in added {
+            shapes.entry(name.clone()).or_insert_with(|| file::form(array).1);
+        }
         store.expecting(shapes, self.path().display().to_string())
+    }
+
+    /// The file that it was read from.
+    pub fn file(&self) -> &TensorFile {
+        &self.file
+    }
+
+    /// Returns the file that it was read from, for its weights alone.
+    pub fn into_file(self) -> TensorFile {
+        self.file
     }
 
     /// Puts its numbers into a model of the same form, and into the optimizer if one is given.
@@ -217,11 +236,25 @@ impl Checkpoint {
     /// parameter. The store may then hold a part of the new values. Or there is an optimizer, and the store has another
     /// seed.
     pub fn restore(&self, store: &mut Store, optimizer: Option<&mut Optimizer>) -> Result<()> {
+        self.restore_with(store, optimizer, &BTreeMap::new())
+    }
+
+    /// [`restore`](Self::restore) with tensors that the file does not hold, because the version that wrote it had no such
+    /// state. What the file holds comes first.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore_with(
+        &self,
+        store: &mut Store,
+        optimizer: Option<&mut Optimizer>,
+        added: &BTreeMap<String, Array>,
+    ) -> Result<()> {
         if optimizer.is_some() && self.seed != store.seed() {
             return Err(self.file.damaged(Problem::Seed { expected: store.seed(), found: self.seed }));
         }
         let misfit = |source| self.file.damaged(Problem::Misfit(Box::new(source)));
-        let arrays = |name: &str| self.file.array(name);
+        let arrays = |name: &str| self.file.array(name).or_else(|| added.get(name).cloned());
         store.load_state_dict(arrays).map_err(misfit)?;
         let mut known: BTreeSet<String> = store.state_dict().into_iter().map(|(name, _)| name).collect();
         match optimizer {

@@ -50,6 +50,19 @@ pub enum Error {
         /// The first of the names that are there.
         holds: String,
     },
+    /// A network gave a number that is not finite in evaluation, so that it has no loss and its classes mean nothing.
+    #[error(
+        "{what} of sample {sample}: expected a finite number, found {found}; the numbers of this network are too large to \
+         evaluate (a run that diverged, or a damaged file)"
+    )]
+    NotFinite {
+        /// The loss or the output.
+        what: &'static str,
+        /// The sample, counted from 0 in the order of the data; of a loss the first one of its batch.
+        sample: usize,
+        /// What was found.
+        found: f64,
+    },
     /// A checkpoint could not be written.
     #[error("{path}: the checkpoint could not be written ({source}); the last one that was is untouched")]
     Save {

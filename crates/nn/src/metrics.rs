@@ -4,7 +4,7 @@ mod predict;
 
 pub use predict::{Confusion, Prediction, predict};
 
-use crate::{Layer, Result};
+use crate::{Error, Layer, Result};
 use fixnet_autograd::{Graph, Store, Var};
 use fixnet_data::{self as data, Batch};
 use fixnet_tensor::Tensor;
@@ -42,10 +42,27 @@ pub fn loss(g: &mut Graph<'_>, logits: &Var, batch: &Batch) -> fixnet_autograd::
     }
 }
 
+/// Checks what a network gave in evaluation: the outputs of a batch, whose first axis is that of the samples, and its loss.
+/// `first` is the number of its first sample.
+///
+/// # Errors
+/// [`Error::NotFinite`]: a NaN or an infinity would count as a loss, and any class could win.
+pub fn check_finite(output: &Tensor, loss: f64, first: usize) -> Result<()> {
+    let row = output.shape().iter().skip(1).product::<usize>().max(1);
+    if let Some(at) = output.data().iter().position(|v| !v.is_finite()) {
+        let found = f64::from(output.data()[at]);
+        return Err(Error::NotFinite { what: "the output", sample: first + at / row, found });
+    }
+    match loss.is_finite() {
+        true => Ok(()),
+        false => Err(Error::NotFinite { what: "the loss", sample: first, found: loss }),
+    }
+}
+
 /// Runs the model over all batches in evaluation.
 ///
 /// # Errors
-/// A batch could not be read, or does not fit the model.
+/// A batch could not be read, or does not fit the model; or an output or a loss is not finite.
 pub fn evaluate(
     net: &dyn Layer,
     store: &mut Store,
@@ -57,8 +74,9 @@ pub fn evaluate(
         let mut g = Graph::eval(store);
         let x = g.input(batch.images);
         let logits = net.forward(&mut g, &x)?;
-        let batch_loss = g.cross_entropy(&logits, &batch.labels)?;
-        loss += f64::from(batch_loss.tensor().item()) * batch.labels.len() as f64;
+        let batch_loss = f64::from(g.cross_entropy(&logits, &batch.labels)?.tensor().item());
+        check_finite(&logits.tensor(), batch_loss, count)?;
+        loss += batch_loss * batch.labels.len() as f64;
         hits += correct(&logits.tensor(), &batch.labels);
         count += batch.labels.len();
     }
@@ -69,6 +87,16 @@ pub fn evaluate(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_finite_is_no_result() {
+        let output = |v: f32| Tensor::from_vec(&[2, 2], vec![1.0, 2.0, v, 3.0]).unwrap();
+        check_finite(&output(3e38), 0.5, 7).unwrap();
+        let text = |result: Result<()>| result.unwrap_err().to_string();
+        let e = text(check_finite(&output(f32::NAN), 0.5, 7));
+        assert!(e.starts_with("the output of sample 8: expected a finite number, found NaN"), "{e}");
+        assert!(text(check_finite(&output(1.0), f64::INFINITY, 7)).starts_with("the loss of sample 7: "));
+    }
 
     #[test]
     fn the_first_largest_logit_counts() {

@@ -157,8 +157,7 @@ fn parts_of_a_batch_accumulate() {
 fn the_state_has_what_moves() {
     let (mut s, ..) = store();
     let groups = vec![ParamGroup { frozen: true, ..ParamGroup::of("a.*") }];
-    let config =
-        OptimizerConfig { groups, ..OptimizerConfig::from(Sgd { momentum: 0.9, nesterov: false }) };
+    let config = OptimizerConfig { groups, ..OptimizerConfig::from(Sgd { momentum: 0.9, nesterov: false }) };
     let mut optimizer = Optimizer::new(config.clone()).unwrap();
     let names = |o: &Optimizer, s: &Store| o.state_dict(s).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     let fresh = names(&optimizer, &s);

@@ -66,6 +66,31 @@ pub enum Error {
         /// What was expected and found, and what to do.
         reason: String,
     },
+    /// A run that an earlier version computed in another way.
+    #[error(
+        "{}: fixnet {version} trained this run {what}; this version computes other numbers (CHANGELOG 0.2.0, Methods), so the \
+         run cannot go on or be replayed: train it anew in another folder, or use fixnet 0.1 (`eval`, `export` and `report` \
+         still read it)", .path.display()
+    )]
+    Earlier {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The version that wrote it.
+        version: String,
+        /// What was computed in another way.
+        what: String,
+    },
+    /// A finished run that was trained on other inputs than a comparison would use now.
+    #[error(
+        "{}: the finished run in this folder was trained on other inputs than those that are there now, so it is not \
+         compared: {source}; choose another --out, or delete the folder", .path.display()
+    )]
+    OtherInputs {
+        /// The folder of the run.
+        path: PathBuf,
+        /// What differs.
+        source: Box<Error>,
+    },
     /// An error, with where it arose.
     #[error("{place}: {source}")]
     Within {

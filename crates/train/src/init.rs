@@ -4,22 +4,35 @@ use crate::run::place::existing_checkpoint;
 use crate::task::Task;
 use crate::{Config, Error, Result};
 use fixnet_export::{packed, torch};
-use fixnet_nn::checkpoint::{Pretrained, TensorFile};
+use fixnet_nn::checkpoint::{Checkpoint, Pretrained, TensorFile, previous_path};
 use std::path::Path;
 
-/// A file of weights that was read.
+/// A file of weights that was read, with warnings for the user.
 #[derive(Debug)]
-pub struct Weights(TensorFile);
+pub struct Weights(TensorFile, Vec<String>);
 
 impl Weights {
-    /// Reads the file that `run.init` names: the folder of a run, a checkpoint or any safetensors file.
+    /// Reads the file that `run.init` names: the folder of a run, a checkpoint or any safetensors file. Where a checkpoint is
+    /// damaged or missing, it is the previous one, with a warning among the notes.
     ///
     /// # Errors
-    /// It is missing or damaged, or a packed network.
+    /// It is missing or damaged, and so is the checkpoint before; or it is a packed network.
     pub fn open(init: &str) -> Result<Self> {
-        let file = TensorFile::weights(&existing_checkpoint(Path::new(init))?)?;
+        let path = existing_checkpoint(Path::new(init))?;
+        let mut warnings = Vec::new();
+        let file = match TensorFile::weights(&path) {
+            Err(_) if previous_path(&path).exists() => {
+                let (checkpoint, problem) = Checkpoint::open_or_previous(&path)?;
+                warnings.extend(problem.map(|problem| format!("warning: init: {problem}")));
+                let step = checkpoint.step();
+                warnings
+                    .push(format!("warning: init: the weights are those of the previous checkpoint, of step {step}"));
+                checkpoint.into_file()
+            }
+            other => other?,
+        };
         match file.header().metadata.contains_key(packed::PLAN) {
-            false => Ok(Self(file)),
+            false => Ok(Self(file, warnings)),
             true => Err(Error::Run {
                 path: file.path().into(),
                 reason:
@@ -50,11 +63,12 @@ impl Weights {
         Ok((Pretrained::new(imported.tensors).read_from(file), notes))
     }
 
-    /// Returns notes of the task on where the weights come from.
+    /// Returns warnings, and notes of the task on where the weights come from.
     ///
     /// # Errors
     /// The metadata are damaged.
     pub(crate) fn notes(&self, task: &dyn Task) -> Result<Vec<String>> {
-        task.notes_on_weights(&self.0.path().display().to_string(), &self.0.header().metadata)
+        let of_task = task.notes_on_weights(&self.0.path().display().to_string(), &self.0.header().metadata)?;
+        Ok(self.1.iter().cloned().chain(of_task).collect())
     }
 }

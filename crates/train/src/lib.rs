@@ -28,11 +28,13 @@
 
 pub mod compare;
 pub mod config;
+mod earlier;
 mod error;
 pub mod init;
 pub mod run;
 pub mod session;
 pub mod task;
+pub mod text;
 pub mod trained;
 pub mod trainer;
 

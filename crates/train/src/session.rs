@@ -1,6 +1,8 @@
 //! A run in memory: its state, and the steps that it takes. It knows no folder, no log and no command, so that training, resuming
 //! and verifying take the same steps; a program may take them in a loop of its own.
 
+use crate::earlier;
+use crate::error::run;
 use crate::init::Weights;
 use crate::run::place::RECIPE;
 use crate::task::{Batch, Batches, Data, Part, Task, all_metrics};
@@ -8,6 +10,7 @@ use crate::{Config, Error, Result};
 use fixnet_autograd::{Graph, Store};
 use fixnet_nn::Layer;
 use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
+use fixnet_nn::metrics;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, StepReport};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::diagnostics::{LayerReport, Watch};
@@ -106,7 +109,8 @@ impl<'a> Session<'a> {
     /// Makes a run as it was when the checkpoint was saved. Notes for the user are added to `notes`.
     ///
     /// # Errors
-    /// The checkpoint does not fit the model, or the data are not those that the run began with.
+    /// The checkpoint does not fit the model, or the data are not those that the run began with; its step is not that of its
+    /// place in the data; or an earlier version computed other numbers ([`Error::Earlier`]).
     pub fn resumed(
         config: Config,
         task: Arc<dyn Task>,
@@ -114,10 +118,13 @@ impl<'a> Session<'a> {
         checkpoint: &Checkpoint,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
+        let place = checkpoint.path().display().to_string();
+        // Of other data the place in them means nothing.
+        notes.extend(task.check_recorded(&config, &place, checkpoint.metadata())?);
+        check_place(&config, data.len(Part::Train), checkpoint)?;
+        earlier::check(&config, &*task, checkpoint)?;
         let store = checkpoint.expected_in(Store::seeded(config.seed()));
         let mut session = Self::build(config, task, data, store, checkpoint.progress().clone())?;
-        let place = checkpoint.path().display().to_string();
-        notes.extend(session.task.check_recorded(&session.config, &place, checkpoint.metadata())?);
         checkpoint.restore(&mut session.store, Some(&mut session.optimizer))?;
         Ok(session)
     }
@@ -183,7 +190,7 @@ impl<'a> Session<'a> {
     /// Evaluates on a part of the data, until `stop` says so: then there is no result, nor if the part has no samples.
     ///
     /// # Errors
-    /// The data cannot be read.
+    /// The data cannot be read; or a loss, an output or a metric is not finite. The message names the part.
     pub fn evaluate(&mut self, part: Part, stop: impl Fn() -> bool) -> Result<Option<Scores>> {
         if self.data.is_empty(part) {
             return Ok(None);
@@ -193,7 +200,8 @@ impl<'a> Session<'a> {
             stopped = stop();
             !stopped
         });
-        let scores = evaluate(&*self.task, &*self.net, &mut self.store, batches)?;
+        let scores = evaluate(&*self.task, &*self.net, &mut self.store, batches);
+        let scores = scores.map_err(|e| e.within(self.data.name(part)))?;
         Ok((!stopped).then_some(scores))
     }
 
@@ -284,6 +292,34 @@ fn epoch(data: &dyn Data, config: &Config, progress: &Progress) -> Result<Batche
     data.epoch(config, progress.epoch, usize::try_from(progress.batches).unwrap_or(usize::MAX))
 }
 
+/// Checks that the step of a checkpoint and its place in the data say the same.
+fn check_place(config: &Config, samples: usize, checkpoint: &Checkpoint) -> Result<()> {
+    let Progress { epoch, batches, seen, .. } = checkpoint.progress();
+    let (step, all) = (checkpoint.step(), samples.div_ceil(config.batch_size()) as u64);
+    let wrong = |what: &str, found: String| {
+        let reason =
+            format!("not a usable checkpoint: expected {what}, found {found}; its parts contradict each other");
+        Err(run(checkpoint.path(), reason))
+    };
+    if *epoch > config.epochs() || (*epoch == config.epochs() && *batches > 0) {
+        let found = format!("{batches} batches after epoch {epoch}");
+        return wrong(&format!("a place within {} epochs", config.epochs()), found);
+    }
+    if *batches > all {
+        return wrong(&format!("at most {all} batches of the running epoch"), batches.to_string());
+    }
+    if *seen > samples as u64 {
+        return wrong(&format!("at most {samples} samples of the running epoch"), seen.to_string());
+    }
+    // Both factors are below 2^32 or the number of samples, so the product does not overflow 128 bits.
+    let expected = u128::from(*epoch) * u128::from(all) + u128::from(*batches);
+    if u128::from(step) != expected {
+        let place = format!("after {epoch} epochs of {all} batches and {batches} more");
+        return wrong(&format!("step {expected} {place}"), format!("step {step}"));
+    }
+    Ok(())
+}
+
 /// Checks that no batch is a single sample where a normalization needs several: better known now than after an epoch.
 fn check_last_batch(plan: &Plan, samples: usize, size: usize) -> Result<()> {
     let last = samples.checked_rem(size).filter(|rest| *rest > 0).unwrap_or(size.min(samples));
@@ -310,7 +346,7 @@ fn check_last_batch(plan: &Plan, samples: usize, size: usize) -> Result<()> {
 /// Runs a network over batches in evaluation and returns the means of loss and metrics.
 ///
 /// # Errors
-/// A batch cannot be read, or does not fit the network.
+/// A batch cannot be read, or does not fit the network; or a loss, an output or a metric is not finite.
 pub fn evaluate(
     task: &dyn Task,
     net: &dyn Layer,
@@ -323,9 +359,16 @@ pub fn evaluate(
         let mut g = Graph::eval(store);
         let x = g.input(batch.inputs.clone());
         let output = net.forward(&mut g, &x)?;
-        let batch_loss = task.loss(&mut g, &output, &batch)?;
-        loss += f64::from(batch_loss.tensor().item()) * batch.samples as f64;
-        sums.iter_mut().zip(task.score(&output.tensor(), &batch)?).for_each(|(total, sum)| *total += sum);
+        let batch_loss = f64::from(task.loss(&mut g, &output, &batch)?.tensor().item());
+        let output = output.tensor();
+        metrics::check_finite(&output, batch_loss, samples)?;
+        loss += batch_loss * batch.samples as f64;
+        for ((total, sum), metric) in sums.iter_mut().zip(task.score(&output, &batch)?).zip(task.metrics()) {
+            if !sum.is_finite() {
+                return Err(fixnet_nn::Error::NotFinite { what: metric.name, sample: samples, found: sum }.into());
+            }
+            *total += sum;
+        }
         samples += batch.samples;
     }
     Ok(Scores::mean(task, loss, &sums, samples))

@@ -1,6 +1,7 @@
 //! A trained network as its checkpoint has it: for evaluation, export and reports. The data that it was trained on are not
 //! needed: what it depends on of them is in the checkpoint.
 
+use crate::earlier;
 use crate::session::{EVALUATED, Scores, evaluate};
 use crate::task::{self, Data, Part, Task};
 use crate::{Config, Result};
@@ -27,12 +28,19 @@ impl Trained {
     pub fn open(config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
         let task = task::recorded(config, &checkpoint.path().display().to_string(), checkpoint.metadata())?;
         // A checkpoint that names a larger model than it holds is refused before there is memory for it.
-        let mut store = checkpoint.expected_in(Store::seeded(config.seed()));
+        let added = earlier::added(config, checkpoint);
+        let mut store = checkpoint.expected_with(Store::seeded(config.seed()), &added);
         let net = task.build(&mut store, config)?;
         let mut optimizer = Optimizer::new(config.optimizer().clone())?;
-        checkpoint.restore(&mut store, Some(&mut optimizer))?;
+        checkpoint.restore_with(&mut store, Some(&mut optimizer), &added)?;
         let digest = checkpoint::digest(&store, &optimizer);
         Ok(Self { task, store, net, digest })
+    }
+
+    /// Returns a store that accepts the parameters that a checkpoint of this configuration may have, and no others, before there
+    /// is memory for them.
+    pub fn expected(config: &Config, checkpoint: &Checkpoint, store: Store) -> Store {
+        checkpoint.expected_with(store, &earlier::added(config, checkpoint))
     }
 
     /// What was learned.
@@ -69,7 +77,8 @@ impl Trained {
     /// The data cannot be read, or do not fit the network.
     pub fn evaluate(&mut self, data: &dyn Data) -> Result<Scores> {
         let batches = data.batches(Part::Test, self.batch_size()?)?;
-        evaluate(&*self.task, &*self.net, &mut self.store, batches)
+        let scores = evaluate(&*self.task, &*self.net, &mut self.store, batches);
+        scores.map_err(|e| e.within(data.name(Part::Test)))
     }
 
     /// Returns the operations of the network, with the normalization of its input and the names of its classes.

@@ -2,6 +2,7 @@
 //! carries, so that it looks the same on every machine.
 
 use super::{Chart, Ink, Laid, fixed, path};
+use crate::out::name;
 use anyhow::{Context, Result};
 use maud::{Markup, html};
 use resvg::{tiny_skia, usvg};
@@ -46,11 +47,6 @@ fn color(ink: Ink) -> String {
         }
     };
     format!("#{r:02x}{g:02x}{b:02x}")
-}
-
-/// Text without characters that command a terminal, which SVG does not take either.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Rows of charts with one legend below.
@@ -108,7 +104,7 @@ impl Figure {
                     @let y = charts + y;
                     path d=(format!("M{x} {y}h24")) stroke=(color) stroke-width="2" fill="none"
                         stroke-dasharray=[dashed.then_some("6 3")] {}
-                    text x=(x + 30.0) y=(y + 4.5) font-size="13" { (plain(label)) }
+                    text x=(x + 30.0) y=(y + 4.5) font-size="13" { (name(label)) }
                 }
             }
         };
@@ -142,11 +138,11 @@ fn panel(chart: &Chart, wide: f64) -> Markup {
     let (width, height) = (wide - LEFT - RIGHT, PANEL.1 - TOP - BELOW);
     let middle = fixed(LEFT + width / 2.0);
     html! {
-        text x=(middle) y="20" font-size="15" text-anchor="middle" { (plain(&chart.title)) }
+        text x=(middle) y="20" font-size="15" text-anchor="middle" { (name(&chart.title)) }
         rect x=(LEFT) y=(TOP) width=(width) height=(height) fill="none" stroke="#999999" {}
         text x=(middle) y=(PANEL.1 - 8.0) font-size="12" text-anchor="middle" { (chart.x) }
         text transform=(format!("translate(14 {}) rotate(-90)", fixed(TOP + height / 2.0))) font-size="12" text-anchor="middle" {
-            (plain(&chart.y))
+            (name(&chart.y))
         }
         @if let Some(laid) = chart.laid() { (lines(&laid, (width, height))) }
     }
@@ -205,20 +201,28 @@ mod tests {
     use super::*;
     use crate::chart::{Line, Scale};
 
+    /// Names of runs and layers may have characters that an SVG does not take, or that command a terminal.
+    #[test]
+    fn names_with_control_characters_are_drawn() {
+        let odd = "a\u{1b}[31m\u{9b}\u{202e}\u{0}\n\u{ffff}<";
+        let line = Line { label: odd.into(), points: vec![(1.0, 2.0), (2.0, 3.0)], ..Line::default() };
+        let chart = Chart { title: odd.into(), x: "step", y: odd.into(), lines: vec![line], ..Chart::default() };
+        let svg = Figure { rows: vec![vec![chart]] }.svg();
+        assert_eq!(svg.matches("\\u001b[31m\\u009b\\u202e\\u0000\\u000a\\uffff&lt;").count(), 3, "{svg}");
+        assert!(!svg.contains(fixnet::train::text::commands));
+        png(&svg).unwrap();
+    }
+
     #[test]
     fn a_figure_of_odd_lines_is_drawn() {
-        let line = |points: &[(f64, f64)]| Line {
-            label: "a < b & c\u{1}\u{1b}[31m".into(),
-            points: points.to_vec(),
-            ..Line::default()
-        };
+        let line =
+            |points: &[(f64, f64)]| Line { label: "a < b & c".into(), points: points.to_vec(), ..Line::default() };
         let lines = vec![line(&[]), line(&[(1.0, 0.0)]), line(&[(1.0, f64::NAN), (2.0, 3.0), (3.0, 3.0)])];
         for scale in [Scale::Linear, Scale::Log] {
-            let chart = Chart { title: "γ\0".into(), x: "step", scale, lines: lines.clone(), ..Chart::default() };
+            let chart = Chart { title: "γ".into(), x: "step", scale, lines: lines.clone(), ..Chart::default() };
             let figure = Figure { rows: vec![vec![chart.clone(), Chart::default()], vec![chart]] };
             let svg = figure.svg();
-            assert!(svg.starts_with("<svg") && svg.contains("a &lt; b &amp; c\u{fffd}") && svg.ends_with("</svg>"));
-            assert!(!svg.contains(|c: char| c.is_control() && c != '\n'));
+            assert!(svg.starts_with("<svg") && svg.contains("a &lt; b &amp; c") && svg.ends_with("</svg>"));
             let png = png(&svg).unwrap();
             let image = tiny_skia::Pixmap::decode_png(&png).unwrap();
             assert_eq!(image.width(), 2 * 2 * PANEL.0 as u32);

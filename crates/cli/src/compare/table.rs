@@ -133,13 +133,15 @@ pub(crate) fn runs_json(grid: &Grid, outcomes: &[Outcome], asked: usize, numbers
     grid.cells.iter().zip(outcomes).enumerate().map(run).collect()
 }
 
-/// Writes the table, the runs and the curves into the folder of the grid; gives their paths.
+/// Writes the table, the runs and the curves into the folder of the grid; gives their paths. Curves that cannot be drawn are a
+/// warning: the numbers are what the runs were trained for.
 pub(crate) fn write(
     out: &Path,
     grid: &Grid,
     outcomes: &[Outcome],
     rows: &[Row<'_>],
     numbers: &[Number],
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<PathBuf>> {
     fixnet::files::create_folder(out).with_context(|| out.display().to_string())?;
     let mut files = vec![out.join("compare.csv"), out.join("runs.csv")];
@@ -147,7 +149,10 @@ pub(crate) fn write(
     run::write(&files[1], &runs_csv(grid, outcomes, numbers)?)?;
     let curves = curves(grid, rows, numbers);
     if !curves.is_empty() {
-        files.extend(curves.write(&out.join("compare"))?);
+        match curves.write(&out.join("compare")) {
+            Ok(paths) => files.extend(paths),
+            Err(e) => warnings.push(format!("the curves are not drawn: {}", crate::message(&e))),
+        }
     }
     Ok(files)
 }

@@ -13,6 +13,7 @@ use crate::out::{note, say, text};
 use crate::outputs;
 use crate::usage;
 use anyhow::{Context, Result};
+use fixnet::train::compare::{Recorded, notes_on_data};
 use fixnet::train::run::{self, place};
 use gather::Subject;
 use serde_json::json;
@@ -53,9 +54,13 @@ fn report(args: &Args) -> Result<ExitCode> {
     };
     outputs::check(&[&out], &[], Some(place::REPORT))?;
     let subjects = args.runs.iter().map(|run| Subject::read(run, args.data.as_deref())).collect::<Result<Vec<_>>>()?;
-    let page = page::page(&subjects);
+    let runs = subjects.iter().zip(&args.runs);
+    let recorded: Vec<_> = runs.filter_map(|(s, path)| Recorded::of_run(&s.name, &s.config, path)).collect();
+    let of_all = notes_on_data(&recorded);
+    let page = page::page(&subjects, &of_all);
     run::write(&out, page.as_bytes()).context("report")?;
-    let missing: Vec<_> = subjects.iter().flat_map(|s| s.notes.iter().map(|n| format!("{}: {n}", s.name))).collect();
+    let of_one = subjects.iter().flat_map(|s| s.notes.iter().map(|n| format!("{}: {n}", s.name)));
+    let missing: Vec<_> = of_one.chain(of_all).collect();
     if args.json {
         say!("{}", json!({ "report": text(&out), "bytes": page.len(), "runs": subjects.len(), "notes": missing }));
     } else {

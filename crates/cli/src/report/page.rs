@@ -4,6 +4,7 @@ use super::chart::{self, matrix};
 use super::gather::{Evaluated, Subject};
 use super::picture::address;
 use crate::chart::{Chart, Ink, Line, Scale, Unit};
+use crate::out::escaped;
 use fixnet::plan::Summary;
 use fixnet::train::run::event::{DiagnosticLayer, StepEvent, TransitionRates, score_name};
 use fixnet::train::task::{self, Element, LOSS, Metric, Part, Pictures, Table, joined_metrics};
@@ -14,8 +15,9 @@ const SCRIPT: &str = include_str!("script.js");
 /// The page asks for nothing from anywhere, and a browser holds it to that.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
-/// The page about one run, or about several in comparison.
-pub(super) fn page(runs: &[Subject]) -> String {
+/// The page about one run, or about several in comparison, with notes on all of them. Names in it may hold characters that
+/// command a terminal, or the direction of a text; they are escaped here, at the end, wherever they came from.
+pub(super) fn page(runs: &[Subject], of_all: &[String]) -> String {
     let title = match runs {
         [run] => run.name.clone(),
         _ => format!("{} runs compared", runs.len()),
@@ -40,7 +42,7 @@ pub(super) fn page(runs: &[Subject]) -> String {
                     @if let [run] = runs { p.lead { (lead(run)) } }
                 }
                 main {
-                    @if let [run] = runs { (notes(run)) (tiles(run)) } @else { (table_of_runs(runs)) (differences(runs)) }
+                    @if let [run] = runs { (notes(&run.notes)) (tiles(run)) } @else { (notes(of_all)) (table_of_runs(runs)) (differences(runs)) }
                     (curves(runs))
                     @for (i, run) in runs.iter().enumerate() { (about(run, i, runs.len() > 1)) }
                 }
@@ -49,7 +51,7 @@ pub(super) fn page(runs: &[Subject]) -> String {
             }
         }
     };
-    page.into_string()
+    escaped(&page.into_string()).into_owned()
 }
 
 /// What a run is, in a line.
@@ -60,10 +62,10 @@ fn lead(run: &Subject) -> String {
     format!("{model} on {source} at {bits} · {} · {} {epochs} · seed {}", s.optimizer.name, s.run.epochs, s.run.seed)
 }
 
-fn notes(run: &Subject) -> Markup {
+fn notes(notes: &[String]) -> Markup {
     html! {
-        @if !run.notes.is_empty() {
-            aside.notes aria-label="Notes" { @for note in &run.notes { p { (note) } } }
+        @if !notes.is_empty() {
+            aside.notes aria-label="Notes" { @for note in notes { p { (note) } } }
         }
     }
 }
@@ -386,7 +388,7 @@ fn about(run: &Subject, index: usize, many: bool) -> Markup {
         @if many {
             h2.run id=(id("run")) { (swatch(Ink::Run(index))) (run.name) }
             p.lead { (lead(run)) }
-            (notes(run))
+            (notes(&run.notes))
         }
         (quantization(run))
         (diagnostics(run))

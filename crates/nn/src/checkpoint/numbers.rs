@@ -15,8 +15,11 @@ const SHARE: Demand = ("a number above 0 and up to 1", |v| v > 0.0 && v <= 1.0);
 /// Keys of buffers that are sums or means of squares, or largest magnitudes.
 const SQUARES: [&str; 5] = ["second", "exp_avg_sq", "exp_inf", "square_avg", "adagrad.sum"];
 
-/// What the tensor called `name` has to hold. `own` says that fixnet wrote the file: other programs give other meanings to
-/// names.
+/// The key of the metadata by which a file is a packed network.
+const PLAN: &str = "plan";
+
+/// What the tensor called `name` has to hold. `own` says that fixnet wrote the file, or that it says to be a packed network:
+/// other programs give other meanings to names.
 fn demand(name: &str, own: bool) -> Demand {
     let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     match name.strip_prefix("optimizer.") {
@@ -35,7 +38,7 @@ fn demand(name: &str, own: bool) -> Demand {
 impl TensorFile {
     /// Looks at every float of the file.
     pub(super) fn check_numbers(&self) -> Result<()> {
-        let own = self.header().checksum().is_some();
+        let own = self.header().checksum().is_some() || self.header().metadata.contains_key(PLAN);
         self.header().tensors.iter().try_for_each(|entry| self.check_tensor(entry, demand(&entry.name, own)))
     }
 

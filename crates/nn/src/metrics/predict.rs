@@ -36,7 +36,7 @@ impl Prediction {
 /// Runs the model over all batches in evaluation; one prediction an image, in their order.
 ///
 /// # Errors
-/// A batch could not be read, does not fit the model, or has a label that is no class.
+/// A batch could not be read, does not fit the model, or has a label that is no class; or an output or a loss is not finite.
 pub fn predict(
     net: &dyn Layer,
     store: &mut Store,
@@ -49,8 +49,9 @@ pub fn predict(
         let x = g.input(batch.images);
         let logits = net.forward(&mut g, &x)?;
         // What does not fit is its error.
-        g.cross_entropy(&logits, &batch.labels)?;
+        let loss = f64::from(g.cross_entropy(&logits, &batch.labels)?.tensor().item());
         let logits = logits.tensor();
+        super::check_finite(&logits, loss, out.len())?;
         let classes = logits.len() / batch.labels.len();
         let rows = logits.data().chunks_exact(classes);
         out.extend(rows.zip(&batch.labels).map(|(row, &label)| Prediction::new(row, label)));

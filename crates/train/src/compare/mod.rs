@@ -5,12 +5,14 @@
 
 mod cell;
 pub mod grid;
+mod inputs;
 pub mod names;
 mod spread;
 pub mod whole;
 
 pub use cell::{Cache, train_cell};
 pub use grid::{Axis, Cell, Grid, Shown};
+pub use inputs::{Recorded, notes_on_data};
 pub use spread::{Row, Spread, rows};
 
 use crate::run::Ended;

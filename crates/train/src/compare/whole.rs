@@ -2,9 +2,11 @@
 //! tables are of the folder, and no command takes from them what another one has trained.
 
 use super::Outcome;
+use super::cell::Cache;
 use super::grid::{Cell, Grid, Shown};
+use super::inputs::{Recorded, check_finished};
 use crate::Result;
-use crate::error::io;
+use crate::error::{io, run as wrong};
 use crate::run::Ended;
 use crate::run::place::{self, config_path};
 use fixnet_files as files;
@@ -31,18 +33,27 @@ pub fn wait_for_turn(out: &Path) -> Result<File> {
 /// The runs of a grid and behind them all others that are finished in its folder, with columns that tell them apart.
 ///
 /// # Errors
-/// The folder cannot be read. A run in it that cannot be read is left out; `warnings` gets a line about it.
+/// The folder cannot be read. A run in it that cannot be read, or that had other inputs than the runs that `cache` has loaded
+/// data for, is left out; `warnings` gets a line about it.
 pub fn of_folder(
     grid: &Grid,
     mut outcomes: Vec<Outcome>,
     out: &Path,
+    cache: &Cache,
     warnings: &mut Vec<String>,
 ) -> Result<(Grid, Vec<Outcome>)> {
     let mut cells = grid.cells.clone();
     // What another process has finished meanwhile is finished.
     for (cell, outcome) in cells.iter().zip(&mut outcomes) {
-        if !matches!(outcome, Outcome::Finished(_)) && place::is_finished(&cell.path, cell.config.epochs()) {
-            *outcome = Outcome::Finished(Ended::read(&cell.path)?);
+        if matches!(outcome, Outcome::Finished(_)) {
+            continue;
+        }
+        // What cannot be read has failed for that reason already.
+        if let Ok(Some(checkpoint)) = place::finished(&cell.path, cell.config.epochs()) {
+            *outcome = match check_finished(cell, &checkpoint, cache, &mut |line| warnings.push(line)) {
+                Ok(()) => Outcome::Finished(Ended::read(&cell.path)?),
+                Err(e) => Outcome::Failed(e.to_string()),
+            };
         }
     }
     let own: BTreeSet<PathBuf> = cells.iter().map(|cell| cell.path.clone()).collect();
@@ -50,8 +61,14 @@ pub fn of_folder(
     let mut others: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     others.retain(|path| !own.contains(path) && config_path(path).exists());
     others.sort();
+    let mut seen: Vec<Recorded> = cells
+        .iter()
+        .zip(&outcomes)
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Finished(_)))
+        .filter_map(|(cell, _)| Recorded::of_run(&cell.name, &cell.config, &cell.path))
+        .collect();
     for path in others {
-        match finished(&path) {
+        match finished(&path, cache, &mut seen, warnings) {
             Ok(Some((cell, ended))) => {
                 cells.push(cell);
                 outcomes.push(Outcome::Finished(ended));
@@ -68,14 +85,25 @@ pub fn of_folder(
     Ok((Grid { columns, cells }, outcomes))
 }
 
-/// The run in a folder, if it is finished.
-fn finished(path: &Path) -> Result<Option<(Cell, Ended)>> {
+/// The run in a folder, if it is finished. Where this command has loaded data of its source, it is held to these; else to what
+/// the other runs of the folder recorded, since no data are loaded for a run that nobody asked for.
+fn finished(
+    path: &Path,
+    cache: &Cache,
+    seen: &mut Vec<Recorded>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<(Cell, Ended)>> {
     let config = place::config(path)?.canonical()?;
-    if !place::is_finished(path, config.epochs()) {
-        return Ok(None);
-    }
+    let Some(checkpoint) = place::finished(path, config.epochs())? else { return Ok(None) };
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Some((Cell { config, columns: Vec::new(), name, path: path.into() }, Ended::read(path)?)))
+    let cell = Cell { config, columns: Vec::new(), name, path: path.into() };
+    if cache.has_source(&cell.config) {
+        check_finished(&cell, &checkpoint, cache, &mut |line| warnings.push(line))?;
+    } else if let Some(recorded) = Recorded::of_run(&cell.name, &cell.config, path) {
+        recorded.check_among(seen).map_err(|difference| wrong(path, difference))?;
+        seen.push(recorded);
+    }
+    Ok(Some((cell, Ended::read(path)?)))
 }
 
 /// These columns and as many more as it takes that no two runs with equal ones differ in more than their seed.

@@ -2,6 +2,7 @@
 
 use super::keys::{self, KEYS};
 use super::text;
+use crate::text::commands;
 use crate::{Error, Result};
 use fixnet_data::{Augment, Source};
 use fixnet_nn::models::ModelSpec;
@@ -338,7 +339,15 @@ impl Settings {
     /// # Errors
     /// None for settings that were read or checked.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| Error::Recipe { place: self.name.clone(), reason: e.to_string() })
+        let wrong = |e: toml::ser::Error| Error::Recipe { place: self.name.clone(), reason: e.to_string() };
+        let text = toml::to_string(self).map_err(wrong)?;
+        if !text.contains(commands) {
+            return Ok(text);
+        }
+        // TOML escapes some of these characters, and others only where it is told to.
+        let mut table = Table::try_from(self).map_err(wrong)?;
+        table.iter_mut().for_each(|(_, value)| text::mark(value));
+        Ok(text::unmark(&toml::to_string(&table).map_err(wrong)?))
     }
 
     /// Returns all values by their keys, such as `run.epochs`. Settings that were omitted are not in it.

@@ -293,3 +293,14 @@ proptest! {
         check(&format!("{text}{}", "[".repeat(depth)))?;
     }
 }
+
+#[test]
+fn texts_of_a_recipe_command_no_terminal_and_come_back() {
+    for name in ["a\u{9b}31m", "\u{202e}\\u0001\u{1}009b\u{1}\u{1b}", "'\"\\\u{85}\n", "\u{ffff}'''", "plain"] {
+        let mut settings = Settings::find("digits").unwrap();
+        settings.set("name", name.into()).unwrap();
+        let text = settings.to_toml().unwrap();
+        assert!(!text.contains(crate::text::commands), "{text:?}");
+        assert_eq!(Settings::from_toml(&text, "test").unwrap(), settings, "{text}");
+    }
+}

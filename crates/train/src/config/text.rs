@@ -1,8 +1,11 @@
-//! Settings that are texts in a recipe and types in the program: read by `FromStr`, written by `Display`.
+//! Settings that are texts in a recipe and types in the program: read by `FromStr`, written by `Display`. And how a recipe is
+//! written whose texts have characters that command a terminal.
 
+use crate::text::commands;
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 use std::fmt::Display;
 use std::str::FromStr;
+use toml::Value;
 
 pub(super) fn serialize<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(value)
@@ -10,6 +13,31 @@ pub(super) fn serialize<T: Display, S: Serializer>(value: &T, to: S) -> Result<S
 
 pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     String::deserialize(from)?.parse().map_err(D::Error::custom)
+}
+
+/// A control character that every form of TOML texts has to escape, in this way.
+const MARK: char = '\u{1}';
+const MARKED: &str = "\\u0001";
+
+/// Puts the number of each character that commands a terminal between two marks, in its place. And so of each backslash, so
+/// that all that are in the TOML belong to escapes.
+pub(super) fn mark(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            let odd =
+                |c: char| if commands(c) || c == '\\' { format!("{MARK}{:04x}{MARK}", u32::from(c)) } else { c.into() };
+            *text = text.chars().map(odd).collect();
+        }
+        Value::Array(values) => values.iter_mut().for_each(mark),
+        Value::Table(table) => table.iter_mut().for_each(|(_, value)| mark(value)),
+        _ => {}
+    }
+}
+
+/// Makes an escape of what stands between two marks in TOML.
+pub(super) fn unmark(toml: &str) -> String {
+    let parts = toml.split(MARKED).enumerate();
+    parts.map(|(i, part)| if i % 2 == 1 { format!("\\u{part}") } else { part.into() }).collect()
 }
 
 /// The same for settings that may be omitted.

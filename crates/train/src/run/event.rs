@@ -36,6 +36,30 @@ impl Event {
         Self::Header { version: VERSION, step: 0 }
     }
 
+    /// Returns the name and the value of a number that is not finite, if there is one. JSON has no such numbers: they would be
+    /// written as `null`, and no reader would take the line.
+    pub fn not_finite(&self) -> Option<(String, f64)> {
+        let layers = |key: &str, all: &BTreeMap<String, f64>| {
+            all.iter().map(|(layer, v)| (format!("{key} of {layer}"), *v)).collect::<Vec<_>>()
+        };
+        let all = match self {
+            Self::Header { .. } => Vec::new(),
+            Self::Epoch(e) => e.scores.iter().map(|(name, v)| (name.clone(), *v)).collect(),
+            Self::Step(e) => {
+                let mut all = vec![("loss".to_string(), e.loss), ("lr".to_string(), e.lr)];
+                all.extend(layers("gamma", &e.gamma));
+                all.extend(layers("layer_transition_rate", &e.layer_transition_rate));
+                for (of, rates) in
+                    e.layers.iter().map(|(of, rates)| (of.as_str(), rates)).chain([("the model", &e.rates)])
+                {
+                    all.extend(rates.all().map(|(key, v)| (format!("{key} of {of}"), v)));
+                }
+                all
+            }
+        };
+        all.into_iter().find(|(_, v)| !v.is_finite())
+    }
+
     /// Returns the step that the event belongs to.
     pub fn step(&self) -> u64 {
         match self {
@@ -100,6 +124,17 @@ impl From<&TransitionReport> for TransitionRates {
 }
 
 impl TransitionRates {
+    /// Those that there are, with their keys.
+    fn all(&self) -> impl Iterator<Item = (&'static str, f64)> + use<> {
+        let all = [
+            ("transition_rate", self.transition_rate),
+            ("target_transition_rate", self.target_transition_rate),
+            ("running_transition_rate", self.running_transition_rate),
+            ("talr", self.talr),
+        ];
+        all.into_iter().filter_map(|(key, v)| Some((key, v?)))
+    }
+
     /// Returns those of the model in a step.
     pub(crate) fn of_model(report: &StepReport) -> Self {
         let scheduled = report.transition.as_ref().map(Self::from).unwrap_or_default();
@@ -280,6 +315,25 @@ mod tests {
         let line = r#"{"epoch":0,"gamma":{"conv2":0.9},"kind":"step","layer_transition_rate":{"conv2":0.1},"loss":0.3,"lr":0.05,"step":50,"transition_rate":0.1}"#;
         let Event::Step(step) = serde_json::from_str(line).unwrap() else { panic!("a step") };
         assert_eq!((step.gamma["conv2"], step.rates.talr, step.layers.len()), (0.9, None, 0));
+    }
+
+    #[test]
+    fn a_number_that_json_has_not_is_found() {
+        let step = |change: fn(&mut StepEvent)| {
+            let mut step = StepEvent::default();
+            change(&mut step);
+            Event::Step(Box::new(step)).not_finite().map(|(name, _)| name)
+        };
+        assert_eq!(step(|_| {}), None);
+        assert_eq!(step(|e| e.loss = f64::NAN).unwrap(), "loss");
+        assert_eq!(step(|e| drop(e.gamma.insert("c1".into(), f64::INFINITY))).unwrap(), "gamma of c1");
+        assert_eq!(step(|e| e.rates.talr = Some(f64::NAN)).unwrap(), "talr of the model");
+        let rates = TransitionRates { talr: Some(f64::NAN), ..TransitionRates::default() };
+        let mut layers = StepEvent::default();
+        layers.layers.insert("c1".into(), rates);
+        assert_eq!(Event::Step(Box::new(layers)).not_finite().unwrap().0, "talr of c1");
+        let scores = BTreeMap::from([("test_loss".to_string(), f64::NEG_INFINITY)]);
+        assert_eq!(Event::Epoch(EpochEvent { epoch: 1, step: 9, scores }).not_finite().unwrap().0, "test_loss");
     }
 
     #[test]

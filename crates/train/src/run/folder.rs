@@ -136,6 +136,12 @@ impl Folder {
         let mut warnings: Vec<String> = claim.take_warning().into_iter().collect();
         let (checkpoint, problem) = Checkpoint::open_or_previous(&file)?;
         let earlier = place::processes(path)?;
+        let times = path.join(PROCESSES);
+        if earlier.is_empty() && times.exists() {
+            let words =
+                "damaged, or with times that no process took; a new one takes its place, without earlier processes";
+            warnings.push(format!("{}: {words}", times.display()));
+        }
         claim.mark()?;
         remove_unfinished(path)?;
         if let Some(problem) = problem {
@@ -257,6 +263,10 @@ impl Folder {
 
     /// Adds an event to the metrics.
     pub(crate) fn log(&mut self, event: &Event) -> Result<()> {
+        if let Some((name, found)) = event.not_finite() {
+            let reason = format!("{name} at step {}: expected a finite number, found {found}", event.step());
+            return Err(wrong(&self.path.join(METRICS), reason));
+        }
         self.metrics.write(event)?;
         if let Event::Epoch(epoch) = event {
             self.epochs.push(epoch.clone());

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 /// The last checkpoint.
 pub(super) const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(super) const DAMAGED: &str = "checkpoint.damaged.safetensors";
-pub(super) const METRICS: &str = "metrics.jsonl";
+/// The log of steps and epochs.
+pub const METRICS: &str = "metrics.jsonl";
 pub(super) const DIGESTS: &str = "digests.jsonl";
 pub(super) const DIAGNOSTICS: &str = "diagnostics.jsonl";
 pub(super) const PROCESSES: &str = "processes.json";
@@ -175,7 +176,8 @@ pub fn digests(run: &Path) -> Result<Vec<DigestEvent>> {
     text.lines().enumerate().map(entry).collect()
 }
 
-/// Returns the processes that trained a run up to its last checkpoint; none if there is no such file or it is damaged.
+/// Returns the processes that trained a run up to its last checkpoint; none if there is no such file or it is damaged, which
+/// it also is with times that no process took.
 ///
 /// # Errors
 /// There is a file that cannot be read now: it must not be replaced by one without these processes.
@@ -183,7 +185,10 @@ pub fn processes(run: &Path) -> Result<Vec<Process>> {
     let path = run.join(PROCESSES);
     match input_file::read(&path, input_file::SETTINGS) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        other => Ok(serde_json::from_slice(&other.map_err(io(&path))?).unwrap_or_default()),
+        other => {
+            let all: Vec<Process> = serde_json::from_slice(&other.map_err(io(&path))?).unwrap_or_default();
+            Ok(if all.iter().all(Process::is_plausible) { all } else { Vec::new() })
+        }
     }
 }
 
@@ -192,10 +197,17 @@ pub fn seconds(run: &Path) -> Option<f64> {
     processes::seconds(&processes(run).unwrap_or_default())
 }
 
-/// Returns whether a run of so many epochs has come to its end and is saved.
-pub fn is_finished(run: &Path, epochs: u32) -> bool {
-    // This file is written after the checkpoint, which is written after the logs.
-    processes(run).is_ok_and(|all| all.last().is_some_and(|p| p.epochs >= epochs)) && has_checkpoint(run)
+/// Returns the checkpoint of a run of so many epochs that has come to its end; none if it has not, or if there is no run.
+///
+/// # Errors
+/// There are checkpoints of which none can be read.
+pub fn finished(run: &Path, epochs: u32) -> Result<Option<Checkpoint>> {
+    if !has_checkpoint(run) {
+        return Ok(None);
+    }
+    // Logs are on the disk before the checkpoint that follows them. No other file has a word in this.
+    let (checkpoint, _) = Checkpoint::open_or_previous(&checkpoint_path(run))?;
+    Ok((checkpoint.progress().epoch >= epochs).then_some(checkpoint))
 }
 
 /// Returns where the recipe of a run is.

@@ -27,6 +27,20 @@ pub struct Process {
     pub seconds: f64,
 }
 
+/// The longest time that a process is believed to have run, in seconds: some three hundred years.
+const LONGEST: f64 = 1e10;
+/// The largest number of samples, likewise: so many that sums of them do not overflow.
+const MOST: u64 = 1 << 48;
+
+impl Process {
+    /// Whether a process may have left these numbers. The file may come from a stranger, and tables and reports compute with
+    /// its times.
+    pub(crate) fn is_plausible(&self) -> bool {
+        let times = [self.training_seconds, self.seconds];
+        times.iter().all(|time| (0.0..=LONGEST).contains(time)) && self.images <= MOST
+    }
+}
+
 /// Returns the seconds that processes took together, if there are any.
 pub fn seconds(processes: &[Process]) -> Option<f64> {
     (!processes.is_empty()).then(|| processes.iter().map(|p| p.seconds).sum())
@@ -83,6 +97,18 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_that_no_process_took_are_not_believed() {
+        let watch = Watch::new(Vec::new(), 0);
+        let good = watch.processes(1, 1).remove(0);
+        assert!(good.is_plausible());
+        for time in [1e308, 1.1e10, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(!Process { seconds: time, ..good.clone() }.is_plausible(), "{time}");
+            assert!(!Process { training_seconds: time, ..good.clone() }.is_plausible(), "{time}");
+        }
+        assert!(!Process { images: u64::MAX, ..good }.is_plausible());
+    }
 
     #[test]
     fn a_lap_counts_from_the_last_one() {

@@ -283,7 +283,8 @@ impl Task for Classification {
         let size = trained.batch_size()?;
         let (net, store) = trained.parts();
         let batches = Loader::new(test, size, self.description.normalize.clone());
-        let predictions = metrics::predict(net, store, batches)?;
+        let predictions = metrics::predict(net, store, batches);
+        let predictions = predictions.map_err(|e| Error::from(e).within(test.name.clone()))?;
         let mean = |sum: f64| sum / predictions.len().max(1) as f64;
         let right = predictions.iter().filter(|p| p.is_right()).count();
         let values =
