@@ -104,7 +104,7 @@ struct Listing {
 }
 
 /// What is in a folder, in the order of the names, without names that begin with a dot.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let io = |source| DataError::Io { place: folder.display().to_string(), source };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {
@@ -117,7 +117,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn unexpected(path: &Path, expected: &str, found: impl ToString) -> DataError {
+pub(crate) fn unexpected(path: &Path, expected: &str, found: impl ToString) -> DataError {
     DataError::Unexpected { place: path.display().to_string(), expected: expected.into(), found: found.to_string() }
 }
 
@@ -219,10 +219,10 @@ impl OnDemand for Files {
 }
 
 /// What a header says.
-struct Head {
+pub(crate) struct Head {
     kind: Kind,
     /// Height and width.
-    size: [usize; 2],
+    pub(crate) size: [usize; 2],
     colour: bool,
     /// The length of the file.
     len: u64,
@@ -237,7 +237,7 @@ enum Kind {
 const IMAGE: &str = "a PNG or JPEG image";
 
 impl Head {
-    fn of_file(path: &Path) -> Result<Self> {
+    pub(crate) fn of_file(path: &Path) -> Result<Self> {
         let io = |source| DataError::Io { place: path.display().to_string(), source };
         let file = input_file::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
@@ -246,7 +246,7 @@ impl Head {
 
     /// Reads a header. A file whose size cannot hold the image that its header announces is refused, and so is an image
     /// beyond [`Budget::IMAGE`]: nothing is allocated for either.
-    fn read<R: BufRead + Seek>(path: &Path, mut from: R, len: u64) -> Result<Self> {
+    pub(crate) fn read<R: BufRead + Seek>(path: &Path, mut from: R, len: u64) -> Result<Self> {
         let mut start = Vec::new();
         let io = |source| DataError::Io { place: path.display().to_string(), source };
         from.by_ref().take(8).read_to_end(&mut start).map_err(io)?;
@@ -366,7 +366,7 @@ fn limits() -> image::Limits {
 }
 
 /// The bytes H, W, C of a file's image in the shape of its set.
-fn decode(path: &Path, bytes: &[u8], shape: [usize; 3], resize: bool) -> Result<Vec<u8>> {
+pub(crate) fn decode(path: &Path, bytes: &[u8], shape: [usize; 3], resize: bool) -> Result<Vec<u8>> {
     let [height, width, channels] = shape;
     let head = Head::read(path, Cursor::new(bytes), bytes.len() as u64)?;
     if !resize && head.size != [height, width] {

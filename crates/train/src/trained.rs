@@ -2,7 +2,7 @@
 //! needed: what it depends on of them is in the checkpoint.
 
 use crate::session::{EVALUATED, Scores, evaluate};
-use crate::task::{self, Data, Part, Task};
+use crate::task::{self, Answer, Data, Part, Task};
 use crate::{Config, Result};
 use fixnet_autograd::Store;
 use fixnet_nn::Layer;
@@ -70,6 +70,14 @@ impl Trained {
     pub fn evaluate(&mut self, data: &dyn Data) -> Result<Scores> {
         let batches = data.batches(Part::Test, self.batch_size()?)?;
         evaluate(&*self.task, &*self.net, &mut self.store, batches)
+    }
+
+    /// Returns what the network says of one picture, of any size where the task allows that.
+    ///
+    /// # Errors
+    /// The picture does not fit, or the task has no answer about single pictures.
+    pub fn predict(&mut self, picture: &fixnet_data::Picture) -> Result<Answer> {
+        self.task.predict(&*self.net, &mut self.store, picture)
     }
 
     /// Returns the operations of the network, with the normalization of its input and the names of its classes.
