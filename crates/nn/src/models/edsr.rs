@@ -265,7 +265,7 @@ mod tests {
             // Nine convolutions of 64x64, the one to 256, and the edges.
             assert_eq!(weights(&store), 9 * 9 * 64 * 64 + 9 * 64 * 256 + 2 * 9 * 3 * 64);
             let mut optimizer =
-                Optimizer::new(OptimizerConfig { lr: 1e-3, total_steps: 30, ..OptimizerConfig::default() }).unwrap();
+                Optimizer::new(OptimizerConfig { lr: 2e-3, total_steps: 30, .."adam".parse().unwrap() }).unwrap();
             let mut losses = Vec::new();
             for _ in 0..30 {
                 let mut g = Graph::train(&mut store);
