@@ -23,22 +23,26 @@ impl Picture {
     /// A picture of `height` rows and `width` columns; three bytes a pixel.
     ///
     /// # Errors
-    /// A side is 0 or more than 16384, the bytes are not three a pixel, or the picture is beyond [`Budget::IMAGE`].
+    /// As [`bytes_of`](Self::bytes_of); or the bytes are not three a pixel.
     pub fn new(height: usize, width: usize, pixels: Vec<u8>) -> Result<Self> {
-        let shape = [height, width, COLOURS];
-        let wrong =
-            |expected: String, found: String| Err(DataError::Unexpected { place: "picture".into(), expected, found });
-        if shape[..2].iter().any(|side| !(1..=MAX_SIDE).contains(side)) {
-            return wrong(format!("sides from 1 to {MAX_SIDE}"), format!("{height}x{width}"));
-        }
-        let bytes = Budget::IMAGE.clone().claim("a picture", &shape, 1)?;
+        let bytes = Self::bytes_of(height, width)?;
         if pixels.len() != bytes {
-            return wrong(
-                format!("{bytes} bytes, three for each of {height}x{width} pixels"),
-                pixels.len().to_string(),
-            );
+            let expected = format!("{bytes} bytes, three for each of {height}x{width} pixels");
+            return Err(DataError::setting("picture", &expected, pixels.len()));
         }
         Ok(Self { height, width, pixels: pixels.into() })
+    }
+
+    /// The bytes of a picture of this size, before there is memory for it.
+    ///
+    /// # Errors
+    /// A side is 0 or more than 16384, or the picture is beyond [`Budget::IMAGE`].
+    pub fn bytes_of(height: usize, width: usize) -> Result<usize> {
+        if [height, width].iter().any(|side| !(1..=MAX_SIDE).contains(side)) {
+            let expected = format!("sides from 1 to {MAX_SIDE}");
+            return Err(DataError::setting("picture", &expected, format!("{height}x{width}")));
+        }
+        Ok(Budget::IMAGE.clone().claim("a picture", &[height, width, COLOURS], 1)?)
     }
 
     /// Height and width of the picture in a PNG or JPEG file, of which only the head is read.

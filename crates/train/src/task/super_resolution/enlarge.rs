@@ -34,8 +34,7 @@ impl Enlarger {
         let (scale, [height, width, channels]) = (self.scale, picture.shape());
         let (large_height, large_width) = (height.saturating_mul(scale), width.saturating_mul(scale));
         // The size is checked before the first tile.
-        let mut out =
-            Picture::new(large_height, large_width, blank(large_height, large_width, channels)?)?.pixels().to_vec();
+        let mut out = vec![0; Picture::bytes_of(large_height, large_width)?];
         for top in (0..height).step_by(tile) {
             for left in (0..width).step_by(tile) {
                 let rows = around(top, tile, self.reach, height);
@@ -64,12 +63,6 @@ impl Enlarger {
         }
         Ok(pictures_of(&y)?.swap_remove(0))
     }
-}
-
-/// Black pixels; the budget of a picture is asked first.
-fn blank(height: usize, width: usize, channels: usize) -> Result<Vec<u8>> {
-    let bytes = fixnet_tensor::Budget::IMAGE.clone().claim("an enlarged picture", &[height, width, channels], 1)?;
-    Ok(vec![0; bytes])
 }
 
 /// A tile along an axis with what is around it, as far as there is something.
