@@ -3,13 +3,13 @@
 use crate::export::Packed;
 use crate::machine::Machine;
 use crate::out::{note, say, text};
-use crate::train::moved;
+use crate::train::tested_on;
 use anyhow::Result;
 use fixnet::checkpoint::Checkpoint;
-use fixnet::train::Trained;
 use fixnet::train::run::place::{config_of, existing_checkpoint};
 use fixnet::train::session::Scores;
 use fixnet::train::task::{Task, all_metrics};
+use fixnet::train::{Config, Trained};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,10 +36,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 fn eval(args: &Args) -> Result<ExitCode> {
     let path = existing_checkpoint(&args.run)?;
     if let Some(packed) = Packed::open(&path)? {
-        let config = moved(packed.config.clone(), args.data.as_deref())?;
+        let config = tested_on(packed.config.clone(), args.data.as_deref())?;
         let data = packed.task.load_test(&config)?;
         let result = packed.evaluate(&*data)?;
-        let of = json!({ "packed": text(&path), "data": config.data().source.to_string() });
+        let of = json!({ "packed": text(&path), "data": test_source(&config) });
         return print(args, of, &*packed.task, &result);
     }
     let (checkpoint, problem) = Checkpoint::open_or_previous(&path)?;
@@ -49,13 +49,19 @@ fn eval(args: &Args) -> Result<ExitCode> {
     }
     let config = config_of(&checkpoint)?;
     let mut trained = Trained::open(&config, &checkpoint)?;
-    let evaluated = moved(config, args.data.as_deref())?;
+    let evaluated = tested_on(config, args.data.as_deref())?;
     let task = trained.task().clone();
     let data = task.load_test(&evaluated)?;
     let result = trained.evaluate(&*data)?;
-    let source = evaluated.data().source.to_string();
+    let source = test_source(&evaluated);
     let of = json!({ "checkpoint": text(checkpoint.path()), "step": checkpoint.step(), "data": source });
     print(args, of, &*task, &result)
+}
+
+/// Where the test data come from.
+fn test_source(config: &Config) -> String {
+    let data = config.data();
+    data.test.as_ref().unwrap_or(&data.source).to_string()
 }
 
 /// Prints a result; `of` says in JSON of what it is.
@@ -65,7 +71,9 @@ fn print(args: &Args, mut of: Value, task: &dyn Task, result: &Scores) -> Result
         for (name, value) in &result.values {
             of[*name] = json!(value);
         }
-        of["class_names"] = json!(task.class_names());
+        if let Some(names) = task.class_names() {
+            of["class_names"] = json!(names);
+        }
         say!("{of}");
         return Ok(ExitCode::SUCCESS);
     }

@@ -4,18 +4,20 @@
 use crate::machine::Machine;
 use crate::out::{note, say, text};
 use crate::outputs;
-use crate::train::moved;
+use crate::train::tested_on;
 use crate::usage;
 use anyhow::{Context, Result, anyhow};
 use fixnet::autograd::Array;
 use fixnet::checkpoint::{Checkpoint, Header, Pretrained, TensorFile};
+use fixnet::data::Picture;
 use fixnet::export::{class_names, onnx, packed};
+use fixnet::layers::Layer;
 use fixnet::metrics;
-use fixnet::plan::Plan;
+use fixnet::plan::{AnySize, Plan};
 use fixnet::tensor::Tensor;
 use fixnet::train::run::place::{RECIPE, checkpoint_path, config_of, existing_checkpoint};
 use fixnet::train::session::{EVALUATED, Scores, evaluate};
-use fixnet::train::task::{self, Data, Part, Task};
+use fixnet::train::task::{self, Answer, Data, Part, Task};
 use fixnet::train::{Config, Trained};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -92,7 +94,7 @@ fn export(args: &Args) -> Result<ExitCode> {
         note!("warning: {problem}");
         note!("warning: the previous checkpoint is exported, of step {}", checkpoint.step());
     }
-    let config = moved(config_of(&checkpoint)?, args.data.as_deref())?;
+    let config = tested_on(config_of(&checkpoint)?, args.data.as_deref())?;
     let mut trained = Trained::open(&config, &checkpoint)?;
     let plan = trained.plan()?;
     let metadata = BTreeMap::from([
@@ -182,12 +184,24 @@ impl Packed {
         Ok(Some(Self { plan, task, config }))
     }
 
+    /// The plan for inputs as the task has them.
+    fn layer(&self, plan: Plan) -> Box<dyn Layer> {
+        if self.task.any_size() { Box::new(AnySize(plan)) } else { Box::new(plan) }
+    }
+
+    /// What it says of one picture.
+    pub(crate) fn predict(&self, picture: &Picture) -> Result<Answer> {
+        // The task normalizes, as for a network with layers.
+        let net = self.layer(self.plan.clone().without_normalization());
+        Ok(self.task.predict(&*net, &mut fixnet::autograd::Store::seeded(0), picture)?)
+    }
+
     /// Evaluates it on the test part of `data`.
     pub(crate) fn evaluate(&self, data: &dyn Data) -> Result<Scores> {
         // The data normalize, as for a network with layers. No file has an evaluation take more memory than a batch is given.
         let plan = self.plan.clone().without_normalization();
         let batches = data.batches(Part::Test, plan.batch(EVALUATED))?;
-        let scores = evaluate(&*self.task, &plan, &mut fixnet::autograd::Store::seeded(0), batches);
+        let scores = evaluate(&*self.task, &*self.layer(plan), &mut fixnet::autograd::Store::seeded(0), batches);
         Ok(scores.map_err(|e| e.within(data.name(Part::Test)))?)
     }
 }

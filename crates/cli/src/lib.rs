@@ -30,6 +30,7 @@ mod memory;
 mod out;
 mod outputs;
 mod plot;
+mod predict;
 mod profile;
 mod recipes;
 mod report;
@@ -158,6 +159,15 @@ Examples:
   fixnet eval runs/digits-4-4-4-s1
   fixnet eval runs/mnist-4-4-4-s1 --data mnist:OTHER --json")]
     Eval(eval::Args),
+    /// Ask a trained network about one image: its class, or the image enlarged
+    #[command(after_help = "\
+Examples:
+  fixnet predict runs/photos-x2-4-4-4-s1 photo.png --out large.png   twice as high and wide
+  fixnet predict runs/digits-4-4-4-s1 seven.png                      the most probable classes
+
+An image may have any size where the network enlarges it: it is computed in tiles whose seams do
+not show, to the bit. A classifier takes images of the size that it was trained on.")]
+    Predict(predict::Args),
     /// Print names, shapes, types and metadata of a safetensors file
     #[command(after_help = "\
 Examples:
@@ -263,6 +273,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Predict(args) => predict::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),

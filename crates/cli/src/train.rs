@@ -152,6 +152,14 @@ pub(crate) fn moved(config: Config, place: Option<&str>) -> Result<Config> {
     }
 }
 
+/// The same run, judged by the test data of another source.
+pub(crate) fn tested_on(config: Config, source: Option<&str>) -> Result<Config> {
+    match source {
+        Some(source) => Ok(config.with_test_of(source.parse::<Source>().map_err(|e| usage(e.into()))?)?),
+        None => Ok(config),
+    }
+}
+
 /// `fixnet train`.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let mut config = args.config()?;

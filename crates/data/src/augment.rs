@@ -1,12 +1,12 @@
 //! Augmentation: how training images are varied, and the draw of one variation. `vary.rs` carries it out.
 
-use crate::{DataError, Result, vary::Affine};
+use crate::{DataError, Result, Transform, vary::Affine};
 use fixnet_tensor::rng::{Stream, domain};
 use serde::{Deserialize, Serialize};
 
 /// How training images are varied. The default changes nothing.
 ///
-/// In this order: crop and flip; rotation and shift (one bilinear interpolation); brightness, contrast, saturation;
+/// In this order: crop and flip; quarter turns; rotation and shift (one bilinear interpolation); brightness, contrast, saturation;
 /// normalization; cutout; mixup. All but mixup is integer arithmetic, so the same everywhere. What lies outside an image
 /// is black.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub struct Augment {
     pub crop_padding: usize,
     /// Half of the images are mirrored left to right.
     pub flip: bool,
+    /// Square images are turned by none to three quarters.
+    pub quarter_turns: bool,
     /// Degrees, 0 to 180: turned about its centre by a random angle of at most this many either way.
     pub rotation: f64,
     /// A share of height and width, 0 to 1: moved by at most this much either way, by parts of a pixel too.
@@ -40,6 +42,8 @@ pub(crate) struct Variation {
     pub(crate) dy: isize,
     pub(crate) dx: isize,
     pub(crate) flip: bool,
+    /// Quarter turns counter-clockwise.
+    pub(crate) turns: u8,
     pub(crate) affine: Option<Affine>,
     /// Factors of brightness, contrast and saturation in 1/256.
     pub(crate) colour: Option<[i32; 3]>,
@@ -80,6 +84,10 @@ impl Augment {
             let expected = format!("less than a side of the images ({height}x{width})");
             return Err(DataError::setting("crop_padding", &expected, self.crop_padding));
         }
+        if self.quarter_turns && height != width {
+            let found = format!("true with images of {height}x{width}");
+            return Err(DataError::setting("quarter_turns", "false, since only square images keep their shape", found));
+        }
         if self.cutout >= cutout {
             let expected = format!("less than twice a side of the images ({height}x{width})");
             return Err(DataError::setting("cutout", &expected, self.cutout));
@@ -116,7 +124,15 @@ impl Augment {
             [range(9, height), range(10, width)]
         });
         let flip = self.flip && stream.u32_at(2) >> 31 == 1;
-        Variation { dy: offset(0), dx: offset(1), flip, affine, colour, cutout }
+        let turns = if self.quarter_turns { (stream.u32_at(11) >> 30) as u8 } else { 0 };
+        Variation { dy: offset(0), dx: offset(1), flip, turns, affine, colour, cutout }
+    }
+
+    /// How the pixels of image `index`, of `[height, width, channels]`, move in an epoch, so that a target (boxes, another image)
+    /// can follow. `None` where they also move by parts of a pixel (rotation, shift).
+    pub fn transform(&self, seed: u64, epoch: u32, index: usize, shape: [usize; 3]) -> Option<Transform> {
+        let Variation { dy, dx, flip, turns, affine, .. } = self.draw(seed, epoch, index, shape);
+        affine.is_none().then_some(Transform { top: dy, left: dx, height: shape[0], width: shape[1], flip, turns })
     }
 
     /// With what image `index` is mixed, and its own share, 1/2 to 1 in 1/256: `None` without mixup.
@@ -148,7 +164,8 @@ fn beta(alpha: f64, word: impl Fn(u64) -> u32) -> f64 {
 
 impl Variation {
     /// The image as it is.
-    pub(crate) const NONE: Self = Self { dy: 0, dx: 0, flip: false, affine: None, colour: None, cutout: None };
+    pub(crate) const NONE: Self =
+        Self { dy: 0, dx: 0, flip: false, turns: 0, affine: None, colour: None, cutout: None };
 }
 
 #[cfg(test)]
@@ -161,6 +178,7 @@ mod tests {
         Augment {
             crop_padding: 100,
             flip: true,
+            quarter_turns: true,
             rotation: 30.0,
             shift: 0.2,
             brightness: 0.5,
@@ -252,6 +270,8 @@ mod tests {
         assert!(Augment { crop_padding: 5, cutout: 15, ..none }.check_for([8, 6, 3]).is_ok());
         let e = refused(Augment { crop_padding: 6, ..none });
         assert_eq!(e, "crop_padding: expected less than a side of the images (8x6), found 6");
+        let e = refused(Augment { quarter_turns: true, ..none });
+        assert!(e.starts_with("quarter_turns: expected false") && e.ends_with("8x6"), "{e}");
         let e = refused(Augment { cutout: 16, ..none });
         assert_eq!(e, "cutout: expected less than twice a side of the images (8x6), found 16");
     }

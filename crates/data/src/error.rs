@@ -183,8 +183,8 @@ pub enum DataError {
     Memory(#[from] fixnet_tensor::Error),
     /// A data source that is not known.
     #[error(
-        "data: expected digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH or npz:PATH, \
-         found '{found}'"
+        "data: expected digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH, npz:PATH, \
+         photos[:PATH] or pairs:PATH, found '{found}'"
     )]
     Source {
         /// The text.

@@ -93,7 +93,7 @@ struct Listing {
 }
 
 /// What is in a folder, in the order of the names, without names that begin with a dot.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let io = |source| DataError::Io { place: folder.display().to_string(), source };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {

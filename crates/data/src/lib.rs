@@ -4,7 +4,9 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod augment;
+mod bicubic;
 mod cifar;
 mod cifar_names;
 mod classes;
@@ -21,12 +23,18 @@ mod normalize;
 mod npz;
 mod npz_header;
 mod npz_names;
+mod pairs;
+mod patches;
 mod photo_digits;
+mod photos;
+mod picture;
 mod records;
 mod source;
+mod transform;
 mod vary;
 
 pub use augment::Augment;
+pub use bicubic::bicubic;
 pub use cifar::{cifar10, cifar100};
 pub use classes::{ClassDifference, check_class_names};
 pub use dataset::{Dataset, Split};
@@ -40,8 +48,12 @@ pub use listed::listed;
 pub use loader::{Batch, Loader};
 pub use normalize::Normalize;
 pub use npz::npz;
+pub use pairs::{PairSplit, Pairs};
+pub use patches::{PatchBatch, PatchSettings, Patches};
 pub use photo_digits::{photo_digits, photo_digits_seen};
+pub use picture::Picture;
 pub use source::{DataConfig, Source};
+pub use transform::Transform;
 
 /// FNV-1a of all images and labels, for tests that hold the embedded sets to their first release.
 #[cfg(test)]

@@ -1,23 +1,12 @@
 //! Batches: which images, in which order, varied and normalized how; prepared ahead while the network computes.
 
-use crate::{Augment, Dataset, Normalize, Result, augment::Variation};
+use crate::{Augment, Dataset, Normalize, Result, ahead::Ahead, augment::Variation};
 use fixnet_tensor::{
     Budget, Buffer, Tensor,
     rng::{Stream, domain},
 };
 use rayon::prelude::*;
-use std::{
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{
-        Arc,
-        mpsc::{Receiver, TryRecvError, sync_channel},
-    },
-    thread,
-};
-
-/// Batches that are prepared ahead of the one in use, on a pool of more than one thread.
-const AHEAD: usize = 2;
+use std::sync::Arc;
 
 /// Images and labels of one step.
 #[derive(Debug, Clone)]
@@ -54,17 +43,13 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Loader {
     plan: Arc<Plan>,
-    /// The position in the order of the next image that nobody prepares yet.
-    next: usize,
-    /// Batches under way, first come first.
-    ahead: VecDeque<Receiver<thread::Result<Result<Batch>>>>,
+    ahead: Ahead<Batch>,
 }
 
 /// What the batches of an epoch follow from.
 #[derive(Debug, Clone)]
 struct Plan {
     data: Dataset,
-    batch_size: usize,
     tables: Vec<[f32; 256]>,
     /// The images in their order; `None` is the order of the data set.
     order: Option<Vec<usize>>,
@@ -79,8 +64,8 @@ impl Loader {
     pub fn new(data: &Dataset, batch_size: usize, normalize: Normalize) -> Self {
         assert!(batch_size > 0, "a batch holds at least one image");
         assert_eq!(normalize.mean().len(), data.channels, "normalization and images have the same channels");
-        let plan = Plan { data: data.clone(), batch_size, tables: normalize.tables(), order: None, augment: None };
-        Self { plan: Arc::new(plan), next: 0, ahead: VecDeque::new() }
+        let plan = Plan { data: data.clone(), tables: normalize.tables(), order: None, augment: None };
+        Self { plan: Arc::new(plan), ahead: Ahead::new(data.len(), batch_size) }
     }
 
     /// Shuffles by a permutation that depends on seed and epoch alone.
@@ -98,15 +83,8 @@ impl Loader {
 
     /// Leaves out the first `count` batches, as a resumed run does.
     pub fn skip_batches(mut self, count: usize) -> Self {
-        self.next = count.saturating_mul(self.plan.batch_size).min(self.plan.data.len());
+        self.ahead.skip(count);
         self
-    }
-
-    /// Takes the images of the next batch off those to come.
-    fn claim(&mut self) -> Option<(usize, usize)> {
-        let (start, count) = (self.next, self.plan.batch_size.min(self.plan.data.len() - self.next));
-        self.next += count;
-        (count > 0).then_some((start, count))
     }
 }
 
@@ -171,53 +149,17 @@ impl Iterator for Loader {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
-        let threads = rayon::current_num_threads();
-        if threads == 1 && self.ahead.is_empty() {
-            let (start, count) = self.claim()?;
-            return Some(self.plan.batch(start, count).inspect_err(|_| self.next = self.plan.data.len()));
-        }
-        while self.ahead.len() <= AHEAD {
-            let Some((start, count)) = self.claim() else { break };
-            let (plan, (sender, receiver)) = (Arc::clone(&self.plan), sync_channel(1));
-            rayon::spawn_fifo(move || {
-                // Who no longer listens has dropped the loader.
-                let _ = sender.send(catch_unwind(AssertUnwindSafe(|| plan.batch(start, count))));
-            });
-            self.ahead.push_back(receiver);
-        }
-        let batch = match wait(&self.ahead.pop_front()?) {
-            Ok(batch) => batch,
-            Err(panic) => resume_unwind(panic),
-        };
-        if batch.is_err() {
-            self.next = self.plan.data.len();
-            self.ahead.clear();
-        }
-        Some(batch)
+        let plan = Arc::clone(&self.plan);
+        self.ahead.next(move |start, count| plan.batch(start, count))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.plan.data.len() - self.next).div_ceil(self.plan.batch_size) + self.ahead.len();
+        let left = self.ahead.left();
         (left, Some(left))
     }
 }
 
 impl ExactSizeIterator for Loader {}
-
-/// Waits for a batch. A thread of the pool lends a hand meanwhile, so that the pool never waits for itself.
-fn wait<T>(receiver: &Receiver<thread::Result<T>>) -> thread::Result<T> {
-    loop {
-        match receiver.try_recv() {
-            Ok(value) => return value,
-            Err(TryRecvError::Disconnected) => return Err(Box::new("a batch under way was lost")),
-            Err(TryRecvError::Empty) => match rayon::yield_now() {
-                Some(rayon::Yield::Executed) => {}
-                Some(rayon::Yield::Idle) => thread::yield_now(),
-                None => return receiver.recv().unwrap_or_else(|e| Err(Box::new(e))),
-            },
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

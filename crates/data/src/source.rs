@@ -5,11 +5,16 @@ use crate::folder::{folder, folder_test};
 use crate::idx::mnist_test;
 use crate::image_file::MAX_SIDE;
 use crate::npz::npz_test;
+use crate::photos::photos;
 use crate::{
-    DataDescription, DataError, Dataset, Result, Split, cifar10, cifar100, digits, mnist, npz, photo_digits,
-    photo_digits_seen,
+    DataDescription, DataError, Dataset, PairSplit, Pairs, Result, Split, cifar10, cifar100, digits, mnist, npz,
+    photo_digits, photo_digits_seen,
 };
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 /// Where data come from, as written in recipes and on the command line: `digits`, `mnist:FOLDER`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +35,12 @@ pub enum Source {
     Folder(PathBuf),
     /// A NumPy archive with `x_train`, `y_train`, `x_test` and `y_test`.
     Npz(PathBuf),
+    /// The embedded photographs, for super-resolution.
+    Photos,
+    /// A folder of photographs, for super-resolution: small pictures are made of them.
+    PhotosOf(PathBuf),
+    /// A folder of small pictures beside the large ones that they stand for, for super-resolution.
+    Pairs(PathBuf),
 }
 
 /// A source with what else decides which images are seen.
@@ -39,6 +50,8 @@ pub struct DataConfig {
     pub source: Source,
     /// Rows and columns to which images of a folder are scaled; `None` takes them as they are.
     pub image_size: Option<usize>,
+    /// Where the test data come from, if from elsewhere than the training data.
+    pub test: Option<Source>,
     /// The share of the training images that is set apart for validation, 0 to below 1.
     pub validation: f64,
     /// Draws the validation images, and the test images of a folder that has none.
@@ -78,6 +91,10 @@ impl DataConfig {
             Source::Folder(path) => folder(path, self.image_size, self.seed)?,
             source => source.load()?,
         };
+        let split = match &self.test {
+            Some(_) => Split { test: self.load_test(&DataDescription::of(&split))?, ..split },
+            None => split,
+        };
         split.with_validation(self.validation, self.seed)
     }
 
@@ -88,16 +105,41 @@ impl DataConfig {
     /// classes ([`DataDescription::check_images`]).
     pub fn load_test(&self, network: &DataDescription) -> Result<Dataset> {
         self.check()?;
-        let test = match &self.source {
-            Source::Digits | Source::PhotoDigits | Source::PhotoDigitsSeen => self.source.load()?.test,
+        let source = self.test.as_ref().unwrap_or(&self.source);
+        let test = match source {
+            Source::Digits | Source::PhotoDigits | Source::PhotoDigitsSeen => source.load()?.test,
             Source::Mnist(path) => mnist_test(path)?,
             Source::Cifar10(path) => cifar10_test(path)?,
             Source::Cifar100(path) => cifar100_part(path, "test")?,
             Source::Folder(path) => folder_test(path, self.image_size, self.seed, network.shape[2])?,
             Source::Npz(path) => npz_test(path, network.classes)?,
+            Source::Photos | Source::PhotosOf(_) | Source::Pairs(_) => return Err(source.has_no("labelled images")),
         };
         network.check_images(&test)?;
         Ok(test)
+    }
+
+    /// Reads the pictures of a source for super-resolution, `scale` times enlarged.
+    ///
+    /// # Errors
+    /// The source has no such pictures or no test pictures; a file is missing, broken or of another size.
+    pub fn load_pairs(&self, scale: usize) -> Result<PairSplit> {
+        self.check()?;
+        let train = self.source.pairs("train", scale)?;
+        let test = match &self.test {
+            Some(test) => test.test_pairs(scale)?,
+            None => self.source.pairs("test", scale)?,
+        };
+        PairSplit { train, test, validation: None }.with_validation(self.validation, self.seed)
+    }
+
+    /// Reads the test pictures alone.
+    ///
+    /// # Errors
+    /// As [`load_pairs`](Self::load_pairs).
+    pub fn load_test_pairs(&self, scale: usize) -> Result<Pairs> {
+        self.check()?;
+        self.test.as_ref().unwrap_or(&self.source).test_pairs(scale)
     }
 }
 
@@ -117,6 +159,42 @@ impl Source {
             Self::Cifar100(folder) => cifar100(folder),
             Self::Folder(path) => folder(path, None, 1),
             Self::Npz(path) => npz(path),
+            Self::Photos | Self::PhotosOf(_) | Self::Pairs(_) => Err(self.has_no("labelled images")),
+        }
+    }
+
+    /// The error of a source that is asked for data of another task.
+    fn has_no(&self, expected: &str) -> DataError {
+        DataError::setting("data", expected, format!("{self}, a source for another task"))
+    }
+
+    /// The pictures of a part, `train` or `test`: those of the folder of this name. A folder that has neither is all for
+    /// training.
+    fn pairs(&self, part: &str, scale: usize) -> Result<Pairs> {
+        let (path, read): (&Path, fn(&Path, usize) -> Result<Pairs>) = match self {
+            Self::Photos => return photos(part, scale),
+            Self::PhotosOf(path) => (path, Pairs::photos),
+            Self::Pairs(path) => (path, Pairs::pairs),
+            _ => return Err(self.has_no("photos, photos:PATH or pairs:PATH")),
+        };
+        let folder = path.join(part);
+        match (folder.is_dir(), part) {
+            (true, _) => read(&folder, scale),
+            (false, "train") if !path.join("test").is_dir() => read(path, scale),
+            _ => Err(DataError::Unexpected {
+                place: path.display().to_string(),
+                expected: format!("a folder `{part}` in it, or data.test with the pictures for testing"),
+                found: "neither".into(),
+            }),
+        }
+    }
+
+    /// The test pictures: those of the folder `test`, or all of a folder that has none.
+    fn test_pairs(&self, scale: usize) -> Result<Pairs> {
+        match self {
+            Self::PhotosOf(path) if !path.join("test").is_dir() => Pairs::photos(path, scale),
+            Self::Pairs(path) if !path.join("test").is_dir() => Pairs::pairs(path, scale),
+            _ => self.pairs("test", scale),
         }
     }
 }
@@ -134,6 +212,9 @@ impl FromStr for Source {
             Some(("cifar100", path)) if !path.is_empty() => Ok(Self::Cifar100(path.into())),
             Some(("folder", path)) if !path.is_empty() => Ok(Self::Folder(path.into())),
             Some(("npz", path)) if !path.is_empty() => Ok(Self::Npz(path.into())),
+            None if text == "photos" => Ok(Self::Photos),
+            Some(("photos", path)) if !path.is_empty() => Ok(Self::PhotosOf(path.into())),
+            Some(("pairs", path)) if !path.is_empty() => Ok(Self::Pairs(path.into())),
             _ => Err(DataError::Source { found: text.into() }),
         }
     }
@@ -150,6 +231,9 @@ impl fmt::Display for Source {
             Self::Cifar100(folder) => write!(f, "cifar100:{}", folder.display()),
             Self::Folder(path) => write!(f, "folder:{}", path.display()),
             Self::Npz(path) => write!(f, "npz:{}", path.display()),
+            Self::Photos => f.write_str("photos"),
+            Self::PhotosOf(path) => write!(f, "photos:{}", path.display()),
+            Self::Pairs(path) => write!(f, "pairs:{}", path.display()),
         }
     }
 }
@@ -169,6 +253,9 @@ mod tests {
             "cifar100:../y",
             "folder:a b",
             "npz:x.npz",
+            "photos",
+            "photos:a",
+            "pairs:b/c",
         ] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
@@ -187,15 +274,18 @@ mod tests {
             "CIFAR10:x",
             "folder:",
             "npz",
+            "pairs",
+            "photos:",
         ] {
             let e = text.parse::<Source>().unwrap_err().to_string();
-            assert!(e.contains("npz:PATH") && e.ends_with(&format!("found '{text}'")), "{e}");
+            assert!(e.contains("pairs:PATH") && e.ends_with(&format!("found '{text}'")), "{e}");
         }
     }
 
     #[test]
     fn settings_are_held_to_the_source() {
-        let config = |image_size, validation| DataConfig { source: Source::Digits, image_size, validation, seed: 4 };
+        let config =
+            |image_size, validation| DataConfig { source: Source::Digits, test: None, image_size, validation, seed: 4 };
         let split = config(None, 0.1).load().unwrap();
         assert_eq!((split.train.len(), split.validation.unwrap().len(), split.test.len()), (5400, 600, 1000));
         let e = config(Some(32), 0.0).load().unwrap_err().to_string();

@@ -3,6 +3,7 @@
 //! Without rotation and colour an image is read once and written once, whole rows at a time, through a table of what each
 //! byte becomes. All else is done on bytes before, in integers.
 
+use crate::Transform;
 use crate::augment::Variation;
 use fixnet_tensor::Buffer;
 
@@ -144,11 +145,17 @@ impl Variation {
     pub(crate) fn write(&self, image: &[u8], shape: [usize; 3], tables: &[[f32; 256]], out: &mut [f32]) {
         let [_, width, channels] = shape;
         let normal = |k: usize, v: u8| tables[k][usize::from(v)];
-        if self.affine.is_none() && self.colour.is_none() {
+        if self.affine.is_none() && self.colour.is_none() && self.turns == 0 {
             self.frame(image, shape, out, normal);
         } else {
             let mut bytes = Buffer::<u8>::take(image.len());
             self.frame(image, shape, &mut bytes, |_, v| v);
+            if self.turns > 0 {
+                // Only images that keep their shape are turned.
+                let framed = std::mem::replace(&mut bytes, Buffer::take(image.len()));
+                let turn = Transform { turns: self.turns, ..Transform::identity(shape[0], width) };
+                turn.write(&framed, shape, &mut bytes, |_, v| v);
+            }
             if let Some(affine) = self.affine {
                 let framed = std::mem::replace(&mut bytes, Buffer::take(image.len()));
                 affine.write(&framed, shape, &mut bytes);
@@ -259,6 +266,19 @@ mod tests {
                 let expected = if inside { image[(y as usize * w + x as usize) * c + k] } else { 0 };
                 prop_assert_eq!(found, f32::from(expected));
             }
+        }
+
+        /// What is said to happen to the pixels happens.
+        #[test]
+        fn targets_can_follow(side in 1usize..6, c in 1usize..4, index in 0usize..1000, crop_padding in 0usize..5) {
+            let augment = crate::Augment { crop_padding, flip: true, quarter_turns: true, ..crate::Augment::default() };
+            let (shape, image) = ([side, side, c], (0..side * side * c).map(|i| (i * 7 + 1) as u8).collect::<Vec<u8>>());
+            let found = varied(augment.draw(3, 1, index, shape), shape, &image);
+            let mut expected = vec![0; image.len()];
+            augment.transform(3, 1, index, shape).unwrap().write(&image, shape, &mut expected, |_, v| v);
+            prop_assert_eq!(found, expected.into_iter().map(f32::from).collect::<Vec<_>>());
+            let turned = crate::Augment { rotation: 3.0, ..augment };
+            prop_assert!(turned.transform(3, 1, index, shape).is_none());
         }
 
         /// A black frame changes nothing inside it: neighbours beyond the border are black.

@@ -1,8 +1,11 @@
-//! Evaluation: mean loss and top-1 accuracy; what is said of each image, and which classes are taken for each other.
+//! Evaluation: mean loss and top-1 accuracy; what is said of each image, and which classes are taken for each other; how
+//! near enlarged pictures are to the originals.
 
+mod picture;
 mod predict;
 
-pub use predict::{Confusion, Prediction, predict};
+pub use picture::{PSNR_MOST, SSIM_WINDOW, psnr, ssim};
+pub use predict::{Confusion, Prediction, predict, probabilities};
 
 use crate::{Error, Layer, Result};
 use fixnet_autograd::{Graph, Store, Var};

@@ -77,6 +77,7 @@ fn count(mut call: impl FnMut()) -> Vec<(usize, usize)> {
 fn batches() -> Vec<(usize, usize)> {
     let data = Source::PhotoDigits.load().unwrap();
     let augment = Augment {
+        quarter_turns: true,
         crop_padding: 4,
         flip: true,
         rotation: 10.0,

@@ -177,7 +177,7 @@ impl Subject {
 }
 
 fn evaluate(config: &Config, data: Option<&str>, trained: &mut Trained) -> Result<Evaluated> {
-    let config = crate::train::moved(config.clone(), data)?;
+    let config = crate::train::tested_on(config.clone(), data)?;
     let task = trained.task().clone();
     let (scores, sections) = task.report(trained, &*task.load_test(&config)?)?;
     Ok(Evaluated { scores, sections })

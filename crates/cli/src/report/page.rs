@@ -7,7 +7,7 @@ use crate::chart::{Chart, Ink, Line, Scale, Unit};
 use crate::out::escaped;
 use fixnet::plan::Summary;
 use fixnet::train::run::event::{DiagnosticLayer, StepEvent, TransitionRates, score_name};
-use fixnet::train::task::{self, Element, LOSS, Metric, Part, Pictures, Table, joined_metrics};
+use fixnet::train::task::{self, Element, LOSS, Metric, Part, Pictures, Section, Table, joined_metrics};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = include_str!("style.css");
@@ -536,13 +536,14 @@ fn diagnostics(run: &Subject) -> Markup {
     }
 }
 
-/// What the task shows of the test data: a matrix and its tables on the left, images on the right.
+/// What the task shows of the test data: a matrix and its tables on the left, images on the right; large ones below.
 fn sections(e: &Evaluated) -> Markup {
+    let large = |section: &Section| section.elements.iter().any(|e| matches!(e, Element::Pictures(p) if p.large));
     html! {
         @for section in &e.sections {
             section {
                 h3 { (section.title) }
-                div.columns {
+                div.columns[!large(section)] {
                     figure.confusion {
                         @for element in &section.elements {
                             @match element {
@@ -591,7 +592,7 @@ fn gallery(pictures: &Pictures) -> Markup {
     html! {
         h4 { (pictures.title) }
         @if pictures.pictures.is_empty() { p.quiet { (pictures.none) } }
-        ul.samples {
+        ul.samples.large[pictures.large] {
             @for p in &pictures.pictures {
                 li title=(p.spoken) {
                     @if let Some(png) = address(p) {

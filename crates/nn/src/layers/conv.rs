@@ -47,6 +47,24 @@ impl Conv2d {
         Self::windowed(store, name, [c_in, c_out], [kernel; 2], window, config)
     }
 
+    /// The same, but weights start normal with variance 1 / (3 · kernel² · channels in), that of PyTorch's usual uniform start:
+    /// for networks without normalization, in which a start by fan out would blow up values where channels become fewer.
+    ///
+    /// # Errors
+    /// As [`quantized`](Self::quantized).
+    pub fn quantized_by_fan_in(
+        store: &mut Store,
+        name: &str,
+        channels: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        config: &QuantConfig,
+    ) -> Result<Self> {
+        let window = Window { stride: [stride; 2], padding: [kernel / 2; 2], ..Window::default() };
+        let std = libm::sqrtf(1.0 / (3 * kernel.saturating_mul(kernel).saturating_mul(channels[0])) as f32);
+        Self::started(store, name, (channels, [kernel; 2], window), std, config)
+    }
+
     /// A convolution with any [`Window`]: dilated, in groups, depthwise. Weights start as those of [`new`](Self::new).
     ///
     /// # Errors
@@ -54,9 +72,22 @@ impl Conv2d {
     pub fn windowed(
         store: &mut Store,
         name: &str,
-        [c_in, c_out]: [usize; 2],
+        channels: [usize; 2],
         kernel: [usize; 2],
         window: Window,
+        config: &QuantConfig,
+    ) -> Result<Self> {
+        let fan_out = kernel[0].saturating_mul(kernel[1]).saturating_mul(channels[1]) / window.groups.max(1);
+        let std = libm::sqrtf(2.0 / fan_out as f32);
+        Self::started(store, name, (channels, kernel, window), std, config)
+    }
+
+    /// A convolution whose weights start normal with deviation `std`.
+    fn started(
+        store: &mut Store,
+        name: &str,
+        ([c_in, c_out], kernel, window): ([usize; 2], [usize; 2], Window),
+        std: f32,
         config: &QuantConfig,
     ) -> Result<Self> {
         let groups = window.groups;
@@ -66,7 +97,6 @@ impl Conv2d {
         }
         let float = config.precision == Precision::FLOAT;
         let group = if float { Group::Weight } else { Group::Latent };
-        let std = libm::sqrtf(2.0 / (kernel[0].saturating_mul(kernel[1]).saturating_mul(c_out) / groups) as f32);
         let shape = [c_out, kernel[0], kernel[1], c_in / groups];
         let weight = store.add_normal(&format!("{name}.weight"), group, &shape, std)?;
         let quantized = match float {

@@ -33,6 +33,16 @@ impl Prediction {
     }
 }
 
+/// The classes of a row of logits with their probabilities (softmax), the most probable first; of equals the lower class.
+pub fn probabilities(logits: &[f32]) -> Vec<(usize, f64)> {
+    let top = logits.iter().fold(f32::NEG_INFINITY, |top, &v| top.max(v));
+    let shares: Vec<f64> = logits.iter().map(|v| f64::from(libm::expf(v - top))).collect();
+    let sum: f64 = shares.iter().sum();
+    let mut all: Vec<(usize, f64)> = shares.into_iter().map(|share| share / sum).enumerate().collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    all
+}
+
 /// Runs the model over all batches in evaluation; one prediction an image, in their order.
 ///
 /// # Errors
@@ -144,6 +154,9 @@ mod tests {
         let p = Prediction::new(&[5.0, 5.0 + 3f32.ln()], 0);
         assert_eq!((p.label, p.class, p.is_right()), (0, 1, false));
         assert!((p.probability - 0.75).abs() < 1e-6 && (p.loss - 4f64.ln()).abs() < 1e-6, "{p:?}");
+        let all = probabilities(&[5.0, 5.0 + 3f32.ln(), 5.0]);
+        assert_eq!(all.iter().map(|(class, _)| *class).collect::<Vec<_>>(), [1, 0, 2]);
+        assert!((all[0].1 - 0.6).abs() < 1e-6 && (all[2].1 - 0.2).abs() < 1e-6, "{all:?}");
         // Large logits do not overflow, and the first of equals wins.
         let p = Prediction::new(&[3e38, 3e38, -3e38], 1);
         assert_eq!((p.class, p.probability), (0, 0.5));

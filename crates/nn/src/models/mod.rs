@@ -3,7 +3,7 @@
 mod edsr;
 mod resnet;
 
-pub use edsr::{EDSR_SCALE, edsr};
+pub use edsr::{EdsrSpec, Quantized, edsr};
 pub use resnet::{resnet_cifar, resnet_imagenet, resnet18};
 
 use crate::layers::{BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Relu, Sequential};
@@ -14,7 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The name of a model, as recipes write it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ModelSpec {
     /// `mlp` or `mlp:512-512`: fully connected layers of these widths, each with batch norm and ReLU.
     Mlp(Vec<usize>),
@@ -26,8 +26,8 @@ pub enum ModelSpec {
     ResNet18,
     /// `resnet18-imagenet`, `resnet34-imagenet`, `resnet50-imagenet`: the residual network of that depth for large images.
     ImageNet(usize),
-    /// `edsr`: an EDSR-like network that makes images twice as high and wide.
-    Edsr,
+    /// `edsr` or `edsr:x3-n16-f64-body-r0.1`: an EDSR-like network that enlarges images.
+    Edsr(EdsrSpec),
 }
 
 /// What a model is for, and so which targets and loss go with it.
@@ -46,7 +46,7 @@ impl ModelSpec {
     /// What the model is for.
     pub fn task(&self) -> Task {
         match self {
-            Self::Edsr => Task::Upscale { scale: EDSR_SCALE },
+            Self::Edsr(spec) => Task::Upscale { scale: spec.scale },
             _ => Task::Classify,
         }
     }
@@ -60,7 +60,7 @@ impl fmt::Display for ModelSpec {
             Self::ResNet(depth) => write!(f, "resnet{depth}"),
             Self::ResNet18 => f.write_str("resnet18"),
             Self::ImageNet(depth) => write!(f, "resnet{depth}-imagenet"),
-            Self::Edsr => f.write_str("edsr"),
+            Self::Edsr(spec) => spec.fmt(f),
         }
     }
 }
@@ -69,11 +69,14 @@ impl FromStr for ModelSpec {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self> {
         const NAMES: &str = "mlp, mlp:WIDTH-WIDTH…, lenet, resnet8, resnet18, resnet20, resnet32, resnet44, resnet56, \
-                             resnet18-imagenet, resnet34-imagenet, resnet50-imagenet or edsr";
+                             resnet18-imagenet, resnet34-imagenet, resnet50-imagenet, edsr or edsr:OPTIONS";
         let bad = || Error::setting("model", NAMES, s);
         if let Some(widths) = s.strip_prefix("mlp:") {
             let widths: Vec<usize> = widths.split('-').map(|w| w.parse().map_err(|_| bad())).collect::<Result<_>>()?;
             return if widths.iter().all(|w| (1..=65_536).contains(w)) { Ok(Self::Mlp(widths)) } else { Err(bad()) };
+        }
+        if s.starts_with("edsr") {
+            return Ok(Self::Edsr(s.parse()?));
         }
         match s {
             "mlp" => Ok(Self::Mlp(vec![512, 512])),
@@ -85,7 +88,6 @@ impl FromStr for ModelSpec {
             "resnet18-imagenet" => Ok(Self::ImageNet(18)),
             "resnet34-imagenet" => Ok(Self::ImageNet(34)),
             "resnet50-imagenet" => Ok(Self::ImageNet(50)),
-            "edsr" => Ok(Self::Edsr),
             _ => Err(bad()),
         }
     }
@@ -114,7 +116,7 @@ pub fn build(
         ModelSpec::ResNet(depth) => resnet_cifar(store, *depth, input[2], classes, config),
         ModelSpec::ResNet18 => resnet18(store, input[2], classes, config),
         ModelSpec::ImageNet(depth) => resnet_imagenet(store, *depth, input[2], classes, config),
-        ModelSpec::Edsr => edsr(store, input[2], config),
+        ModelSpec::Edsr(spec) => edsr(store, input[2], spec, config),
     }
 }
 
@@ -181,7 +183,9 @@ mod tests {
 
     #[test]
     fn names_are_read_as_written() {
-        for text in ["mlp:64-32", "lenet", "resnet8", "resnet18", "resnet20", "resnet56", "resnet50-imagenet", "edsr"] {
+        for text in
+            ["mlp:64-32", "lenet", "resnet8", "resnet18", "resnet20", "resnet56", "resnet50-imagenet", "edsr:x4"]
+        {
             assert_eq!(text.parse::<ModelSpec>().unwrap().to_string(), text);
         }
         for text in ["resnet21", "mlp:", "mlp:0", "vgg"] {
@@ -245,8 +249,9 @@ mod tests {
     fn tasks_tell_the_shape_of_the_output() {
         assert_eq!(ModelSpec::ResNet18.task(), Task::Classify);
         let mut store = Store::seeded(0);
-        let net = build(&mut store, &ModelSpec::Edsr, [6, 5, 3], 0, &config("2/2/4", None)).unwrap();
-        let Task::Upscale { scale } = ModelSpec::Edsr.task() else { panic!("edsr upscales") };
+        let model = ModelSpec::Edsr(EdsrSpec { scale: 3, ..EdsrSpec::default() });
+        let net = build(&mut store, &model, [6, 5, 3], 0, &config("2/2/4", None)).unwrap();
+        let Task::Upscale { scale } = model.task() else { panic!("edsr upscales") };
         let mut g = Graph::train(&mut store);
         let x = g.input(Tensor::full(&[2, 6, 5, 3], 0.5));
         assert_eq!(net.forward(&mut g, &x).unwrap().shape(), [2, 6 * scale, 5 * scale, 3]);

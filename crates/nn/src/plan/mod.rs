@@ -241,6 +241,11 @@ impl Plan {
             let expected = format!("a batch of {:?}", self.input_shape());
             return Err(fixnet_tensor::Error::shape("input", expected, x.shape()).into());
         }
+        self.replay(g, x)
+    }
+
+    /// Records the operations on a graph, whatever the shape of the input: each checks its own.
+    fn replay(&self, g: &mut Graph<'_>, x: &Var) -> autograd::Result<Vec<Var>> {
         let last_use = self.last_use();
         let input = match &self.normalize {
             Some(normalize) => g.input(normalize.apply(&x.tensor())?),
@@ -294,6 +299,17 @@ impl Outputs {
 impl Layer for Plan {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> autograd::Result<Var> {
         Ok(self.apply(g, x)?.swap_remove(0))
+    }
+}
+
+/// A plan for inputs of any size, where its operations allow that: a network of convolutions, say. Its input is that of
+/// [`Plan::run`] but for the size, its output the first of the plan.
+#[derive(Debug, Clone)]
+pub struct AnySize(pub Plan);
+
+impl Layer for AnySize {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> autograd::Result<Var> {
+        Ok(self.0.replay(g, x)?.swap_remove(0))
     }
 }
 

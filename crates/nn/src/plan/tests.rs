@@ -61,9 +61,30 @@ fn a_plan_gives_the_bits_of_every_model_in_every_precision_and_scheme() {
             let model: ModelSpec = model.parse().unwrap();
             let mut store = Store::seeded(1);
             let net = build(&mut store, &model, input, 3, &config).unwrap();
-            train(&net, &mut store, &input, model == ModelSpec::Edsr);
+            train(&net, &mut store, &input, matches!(model, ModelSpec::Edsr(_)));
             layers_and_plan_agree(&net, &mut store, &input);
         }
+    }
+}
+
+#[test]
+fn a_plan_of_convolutions_takes_images_of_any_size() {
+    for bits in ["32/32/32", "4/4/4"] {
+        let mut store = Store::seeded(1);
+        let model: ModelSpec = "edsr:n1-f8-r0.5".parse().unwrap();
+        let net = build(&mut store, &model, [6, 5, 3], 0, &QuantConfig::new(bits.parse().unwrap())).unwrap();
+        train(&net, &mut store, &[6, 5, 3], true);
+        let plan = AnySize(Plan::of(&net, &mut store, &[6, 5, 3]).unwrap());
+        for input in [[6, 5, 3], [9, 4, 3], [1, 1, 3]] {
+            let mut g = Graph::eval(&mut store);
+            let x = g.input(sample(&[&[2][..], &input].concat(), 9));
+            let (expected, found) =
+                (net.forward(&mut g, &x).unwrap().tensor(), plan.forward(&mut g, &x).unwrap().tensor());
+            assert_eq!((expected.shape(), expected.data()), (found.shape(), found.data()), "{bits} {input:?}");
+        }
+        let mut g = Graph::eval(&mut store);
+        let x = g.input(Tensor::zeros(&[1, 9, 4, 3]));
+        assert!(plan.0.forward(&mut g, &x).unwrap_err().to_string().contains("[6, 5, 3]"));
     }
 }
 

@@ -90,6 +90,10 @@ fn no_steps(c: &Config) -> bool {
     s.schedule.kind != Step && !of_twin && (float(c) || s.schedule.scales != Step)
 }
 
+fn no_patches(c: &Config) -> bool {
+    c.settings().task == "classification"
+}
+
 fn float_ends(c: &Config) -> bool {
     c.quant().edges.is_none()
 }
@@ -97,6 +101,7 @@ fn float_ends(c: &Config) -> bool {
 const OMITTED: &str = "the optimizer's usual one";
 const FLOAT: &str = "no layer is quantized";
 const NO_TWIN: &str = "no layer is quantized, or the optimizer is no transition-rate twin";
+const NO_PATCHES: &str = "the task is classification";
 const NO_STEPS: &str = "no schedule in use is `step`";
 const ENDS: &str = "the first and the last layer are float";
 const NUMBER: &str = "a number of at least 0";
@@ -105,14 +110,16 @@ const SHARE: &str = "0 to 1";
 /// All keys, in the order of the reference page.
 pub const KEYS: &[Key] = &[
     key("name", "name", "a text", "The name of the run; the stem of the recipe's file if omitted."),
-    key("task", "", "classification, or a task that a program registered", "What is learned."),
+    key("task", "", "classification, super-resolution, or a task that a program registered", "What is learned."),
     key(
         "data.source",
         "data",
-        "digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG) or npz:PATH",
+        "digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG) or npz:PATH; for \
+         super-resolution photos[:PATH] or pairs:PATH",
         "Where the data come from.",
     )
     .flag("data", "KIND:PATH", Kind::Text),
+    key("data.test", "", "as data.source", "Where the test data come from; the test part of `data.source` if omitted."),
     key("data.image_size", "image_size", "1 to 16384", "Rows and columns to which the images of a folder are scaled."),
     key(
         "data.validation",
@@ -121,11 +128,15 @@ pub const KEYS: &[Key] = &[
         "The share of the training images that is held out and evaluated after each epoch.",
     )
     .flag("validation", "SHARE", Kind::Number),
+    key("data.patch", "", "at least 1", "Rows and columns of the patches that are cut from small pictures.")
+        .without(NO_PATCHES, no_patches),
+    key("data.patches", "", "at least 1", "Patches of each picture in an epoch.").without(NO_PATCHES, no_patches),
     key(
         "model.name",
         "model",
         "mlp, mlp:512-512, lenet, resnet8, resnet20, resnet32, resnet44, resnet56, resnet18, or for large images \
-         resnet18-imagenet, resnet34-imagenet, resnet50-imagenet; edsr for super-resolution",
+         resnet18-imagenet, resnet34-imagenet, resnet50-imagenet; for super-resolution edsr, or edsr:x3-n16-f64-body-r0.1 with any of: x2, x3, x4 \
+         (scale), n (blocks), f (channels), inner or body (which convolutions are quantized), r (factor of a block)",
         "The network.",
     )
     .flag("model", "MODEL", Kind::Text),
@@ -301,6 +312,7 @@ pub const KEYS: &[Key] = &[
         }),
     key("augmentation.crop_padding", "crop_padding", "pixels", "Random crops after so many pixels of padding."),
     key("augmentation.flip", "flip", "true or false", "Random horizontal flips."),
+    key("augmentation.quarter_turns", "", "true or false", "Random quarter turns of square images and of patches."),
     key("augmentation.rotation", "rotation", "degrees from 0 to 180", "Random rotation by at most this angle."),
     key("augmentation.shift", "shift", SHARE, "Random shift by at most this share of height and width."),
     key("augmentation.brightness", "brightness", SHARE, "Random brightness: factors from 1 - this to 1 + this."),

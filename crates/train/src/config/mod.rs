@@ -16,7 +16,7 @@ pub use settings::{
 };
 
 use crate::{Error, Result};
-use fixnet_data::{Augment, DataConfig, Source};
+use fixnet_data::{Augment, DataConfig, PatchSettings, Source};
 use fixnet_nn::models::ModelSpec;
 use fixnet_nn::optim::OptimizerConfig;
 use fixnet_quant::QuantConfig;
@@ -67,6 +67,7 @@ impl Settings {
         settings.augmentation.check()?;
         let data = DataConfig {
             source: settings.data.source.clone(),
+            test: settings.data.test.clone(),
             image_size: settings.data.image_size,
             validation: settings.data.validation,
             seed: settings.run.seed,
@@ -139,6 +140,12 @@ impl Config {
     /// How training images are varied.
     pub fn augment(&self) -> Augment {
         self.settings.augmentation
+    }
+
+    /// How patches are cut from pictures.
+    pub fn patches(&self) -> PatchSettings {
+        let (data, Augment { flip, quarter_turns, .. }) = (&self.settings.data, self.augment());
+        PatchSettings { side: data.patch, each: data.patches, flip, quarter_turns }
     }
 
     /// How parameters move; the number of steps is not known before the data are.
@@ -214,6 +221,16 @@ impl Config {
     pub fn with_source(&self, source: Source) -> Result<Self> {
         let mut settings = self.settings.clone();
         settings.data.source = source;
+        settings.check()
+    }
+
+    /// Returns the same configuration with the test data of another source.
+    ///
+    /// # Errors
+    /// As [`with_source`](Self::with_source).
+    pub fn with_test_of(&self, source: Source) -> Result<Self> {
+        let mut settings = self.settings.clone();
+        (settings.data.source, settings.data.test) = (source, None);
         settings.check()
     }
 

@@ -12,6 +12,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("mnist", include_str!("../../recipes/mnist.toml")),
     ("cifar10-resnet20", include_str!("../../recipes/cifar10-resnet20.toml")),
     ("cifar100-resnet20", include_str!("../../recipes/cifar100-resnet20.toml")),
+    ("photos-x2", include_str!("../../recipes/photos-x2.toml")),
     ("mlp-digits", include_str!("../../recipes/mlp-digits.toml")),
 ];
 

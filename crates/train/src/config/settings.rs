@@ -57,9 +57,13 @@ pub struct Settings {
 pub struct DataSettings {
     #[serde(with = "text")]
     pub source: Source,
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub test: Option<Source>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
     pub validation: f64,
+    pub patch: usize,
+    pub patches: usize,
 }
 
 /// The table `[model]`.
@@ -215,7 +219,7 @@ impl Default for Settings {
 
 impl Default for DataSettings {
     fn default() -> Self {
-        Self { source: Source::Digits, image_size: None, validation: 0.0 }
+        Self { source: Source::Digits, test: None, image_size: None, validation: 0.0, patch: 24, patches: 64 }
     }
 }
 

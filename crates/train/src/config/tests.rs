@@ -1,6 +1,7 @@
 //! Recipes are read, checked, written and compared.
 
 use super::*;
+use fixnet_data::PatchSettings;
 use fixnet_fuzz as fuzz;
 use fixnet_nn::optim::{
     Adagrad, DecayGroups, NAdam, RmsProp, Schedule, Scope, Sgd, TransitionConfig, UpdateRule, Warmup,
@@ -28,7 +29,8 @@ fn the_reference_page_is_that_of_the_table() {
 fn the_table_has_every_key() {
     let mut settings = Settings::default();
     for (key, value) in [
-        ("data.image_size", Value::from(8)),
+        ("data.test", Value::from("digits")),
+        ("data.image_size", 8.into()),
         ("run.init", "x".into()),
         ("run.tensorboard", true.into()),
         ("quantization.first_last_gradient_rule", "mse".into()),
@@ -144,13 +146,14 @@ fn every_key_of_the_optimizer_arrives() {
 
 #[test]
 fn every_key_of_data_arrives() {
-    let text = "[augmentation]\ncrop_padding = 1\nflip = true\nrotation = 15\nshift = 0.1\nbrightness = 0.2\ncontrast = 0.3\n\
-                saturation = 0.4\ncutout = 8\nmixup = 0.5\n[data]\nsource = 'folder:x'\nimage_size = 32\nvalidation = 0.1\n\
+    let text = "[augmentation]\ncrop_padding = 1\nflip = true\nquarter_turns = true\nrotation = 15\nshift = 0.1\nbrightness = 0.2\ncontrast = 0.3\n\
+                saturation = 0.4\ncutout = 8\nmixup = 0.5\n[data]\nsource = 'folder:x'\ntest = 'folder:y'\nimage_size = 32\nvalidation = 0.1\npatch = 9\npatches = 5\n\
                 [run]\nseed = 7";
     let found = config(text);
     let expected = Augment {
         crop_padding: 1,
         flip: true,
+        quarter_turns: true,
         rotation: 15.0,
         shift: 0.1,
         brightness: 0.2,
@@ -160,8 +163,9 @@ fn every_key_of_data_arrives() {
         mixup: 0.5,
     };
     assert_eq!(found.augment(), expected);
-    let source = "folder:x".parse().unwrap();
-    assert_eq!(*found.data(), DataConfig { source, image_size: Some(32), validation: 0.1, seed: 7 });
+    let (source, test) = ("folder:x".parse().unwrap(), Some("folder:y".parse().unwrap()));
+    assert_eq!(*found.data(), DataConfig { source, test, image_size: Some(32), validation: 0.1, seed: 7 });
+    assert_eq!(found.patches(), PatchSettings { side: 9, each: 5, flip: true, quarter_turns: true });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Classification of images: one class per image, cross-entropy, top-1 accuracy.
 
 use super::{
-    Batch, Batches, Better, Data, Element, LOSS, Matrix, Metric, Part, Picture, Pictures, Section, Table, Task,
+    Answer, Batch, Batches, Better, Data, Element, LOSS, Matrix, Metric, Part, Picture, Pictures, Section, Table, Task,
     TaskKind, Unit,
 };
 use crate::session::Scores;
@@ -275,6 +275,29 @@ impl Task for Classification {
         Ok(Box::new(Labelled { train: None, validation: None, test, normalize }))
     }
 
+    fn predict(&self, net: &dyn Layer, store: &mut Store, picture: &fixnet_data::Picture) -> Result<Answer> {
+        let [height, width, channels] = self.description.shape;
+        let grey = picture.pixels().chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]);
+        let fits = channels == 3 || (channels == 1 && grey);
+        if [picture.height(), picture.width()] != [height, width] || !fits {
+            let colour = if grey { "grey" } else { "coloured" };
+            let found = format!("{}x{}, {colour}", picture.height(), picture.width());
+            let reason = format!("expected an image of {height}x{width} in {channels} channels, found {found}");
+            return Err(Error::Setting { key: "picture".into(), reason });
+        }
+        let pixels: Vec<u8> = picture.pixels().chunks_exact(3).flat_map(|p| &p[..channels]).copied().collect();
+        let one = Dataset::new("picture", self.description.shape, self.description.classes, pixels, vec![0])?;
+        let batch = Loader::new(&one, 1, self.description.normalize.clone()).next().expect("one image is a batch")?;
+        let mut g = Graph::eval(store);
+        let x = g.input(batch.images);
+        let logits = net.forward(&mut g, &x)?.tensor();
+        let names = one.class_names();
+        let names = self.description.class_names().unwrap_or(&names);
+        Ok(Answer::Classes(
+            metrics::probabilities(logits.data()).into_iter().map(|(k, p)| (names[k].clone(), p)).collect(),
+        ))
+    }
+
     fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
         let test = data.as_any().downcast_ref::<Labelled>().and_then(|data| data.part(Part::Test));
         let test = test.ok_or_else(|| {
@@ -303,7 +326,13 @@ fn section(test: &Dataset, predictions: &[Prediction]) -> Result<Section> {
     wrong.truncate(SHOWN);
     let pictures = |title: &str, indices: &[usize], none: &str, note: &str| -> Result<Element> {
         let pictures = indices.iter().map(|&i| picture(test, i, predictions[i], &names)).collect::<Result<_>>()?;
-        Ok(Element::Pictures(Pictures { title: title.into(), pictures, none: none.into(), note: note.into() }))
+        Ok(Element::Pictures(Pictures {
+            title: title.into(),
+            pictures,
+            none: none.into(),
+            note: note.into(),
+            large: false,
+        }))
     };
     let counts = (0..test.classes).flat_map(|label| (0..test.classes).map(move |class| (label, class)));
     let matrix = Matrix {

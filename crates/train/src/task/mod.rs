@@ -6,10 +6,12 @@
 mod classification;
 mod registry;
 mod section;
+pub mod super_resolution;
 
 pub use classification::{Classification, Labelled};
 pub use registry::{TaskKind, check, find, kinds, load, of_plan, of_shape, recorded, register};
 pub use section::{Element, Matrix, Picture, Pictures, Section, Table};
+pub use super_resolution::SuperResolution;
 
 use crate::session::Scores;
 use crate::{Config, Result, Trained};
@@ -102,6 +104,16 @@ pub struct Batch {
     pub targets: Box<dyn Any + Send + Sync>,
 }
 
+/// What a network says of one picture.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Answer {
+    /// Another picture: the enlarged one.
+    Picture(fixnet_data::Picture),
+    /// Names and their probabilities, the most probable first.
+    Classes(Vec<(String, f64)>),
+}
+
 /// Batches in their order.
 pub type Batches = Box<dyn ExactSizeIterator<Item = Result<Batch>> + Send>;
 
@@ -152,6 +164,11 @@ pub trait Task: Send + Sync {
 
     /// Returns the shape of an input without the axis of the samples.
     fn input_shape(&self) -> Vec<usize>;
+
+    /// Returns whether inputs may have other sizes than that of [`input_shape`](Self::input_shape).
+    fn any_size(&self) -> bool {
+        false
+    }
 
     /// Builds the network of a configuration.
     ///
@@ -212,6 +229,15 @@ pub trait Task: Send + Sync {
     /// # Errors
     /// A file is missing or broken; the data do not fit the network.
     fn load_test(&self, config: &Config) -> Result<Box<dyn Data>>;
+
+    /// Returns what a network of this task says of one picture.
+    ///
+    /// # Errors
+    /// The picture does not fit the network; or the task has no answer about single pictures.
+    fn predict(&self, _net: &dyn Layer, _store: &mut Store, _picture: &fixnet_data::Picture) -> Result<Answer> {
+        let reason = format!("expected a task that answers about one picture, found {}", self.name());
+        Err(crate::Error::Setting { key: "task".into(), reason })
+    }
 
     /// Evaluates a trained network on test data, and returns what a report shows of it beside curves and tables of metrics.
     ///

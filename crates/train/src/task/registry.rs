@@ -1,6 +1,6 @@
 //! The tasks by their names in recipes. There is one list; programs add their own to it.
 
-use super::{Data, Metric, Task, classification};
+use super::{Data, Metric, Task, classification, super_resolution};
 use crate::{Config, Error, Result};
 use fixnet_nn::plan::Plan;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub struct TaskKind {
     pub of_plan: fn(&Config, place: &str, &Plan) -> Result<Arc<dyn Task>>,
 }
 
-const BUILT_IN: &[TaskKind] = &[classification::KIND];
+const BUILT_IN: &[TaskKind] = &[classification::KIND, super_resolution::KIND];
 
 static REGISTERED: RwLock<Vec<TaskKind>> = RwLock::new(Vec::new());
 

@@ -56,6 +56,8 @@ pub struct Pictures {
     pub none: String,
     /// A sentence below them; may be empty.
     pub note: String,
+    /// Whether they are shown large, four side by side, to be compared; else as small as icons.
+    pub large: bool,
 }
 
 /// An image with its caption.
