@@ -52,7 +52,7 @@ const INTERRUPTED: u8 = 130;
 const AFTER_HELP: &str = "\
 A first run, from nothing to a result:
   fixnet train digits                       some seconds; the run folder is runs/digits-4-4-4-s1
-  fixnet eval runs/digits-4-4-4-s1          the accuracy of its last checkpoint
+  fixnet eval runs/digits-4-4-4-s1          its last checkpoint on the test data
   fixnet recipes digits > mine.toml         a recipe to change, then: fixnet train mine.toml
 
 Exit codes:
@@ -129,7 +129,7 @@ Examples:
   fixnet plot runs/compare                          every run in it, in one figure of each kind
   fixnet plot runs/lbt runs/min-max --out plots
 
-Figures: curves (loss and accuracy), gamma, transitions (R, K, U); of runs with --diagnostics also
+Figures: curves (loss and first metric), gamma, transitions (R, K, U); of runs with --diagnostics also
 errors (E(G_L), E(G)), rivals (what other rules would have done), steps (effective steps, distance
 to transitions), weights and gradients (histograms). One without numbers is not drawn.")]
     Plot(plot::Args),

@@ -43,19 +43,19 @@ impl Backward for Elementwise {
 }
 
 impl Graph<'_> {
-    /// Mean over the batch of `-ln softmax(logits)[label]`. Shapes: logits [N, classes], labels N, result a scalar.
+    /// Mean over the batch of `-ln softmax(logits)[target]`. Shapes: logits [N, classes], targets N, result a scalar.
     ///
     /// # Errors
-    /// The logits are no matrix of as many rows as there are labels, the batch is empty, or a label is no class.
-    pub fn cross_entropy(&mut self, logits: &Var, labels: &[usize]) -> Result<Var> {
+    /// The logits are no matrix of as many rows as there are targets, the batch is empty, or a label is no class.
+    pub fn cross_entropy(&mut self, logits: &Var, targets: &[usize]) -> Result<Var> {
         const OP: &str = "cross_entropy";
         let [_, classes] = logits.tensor().matrix(OP)?;
-        if let Some((position, &found)) = labels.iter().enumerate().find(|(_, l)| **l >= classes) {
+        if let Some((position, &found)) = targets.iter().enumerate().find(|(_, l)| **l >= classes) {
             return Err(Error::Label { op: OP, found, position, last: classes.saturating_sub(1) });
         }
-        self.softmax_loss(OP, logits, labels.len(), |i, row, top, log_sum, out| {
-            out[labels[i]] -= 1.0;
-            f64::from(log_sum - (row[labels[i]] - top))
+        self.softmax_loss(OP, logits, targets.len(), |i, row, top, log_sum, out| {
+            out[targets[i]] -= 1.0;
+            f64::from(log_sum - (row[targets[i]] - top))
         })
     }
 
@@ -171,8 +171,10 @@ mod tests {
     #[test]
     fn gradients_match_finite_differences() {
         let (x, y) = (sample(&[4, 5], 1), sample(&[4, 5], 2));
-        let labels = [0, 4, 2, 2];
-        assert!(gradient_error(std::slice::from_ref(&x), 0.01, |g, v| g.cross_entropy(&v[0], &labels)).unwrap() < 1e-3);
+        let targets = [0, 4, 2, 2];
+        assert!(
+            gradient_error(std::slice::from_ref(&x), 0.01, |g, v| g.cross_entropy(&v[0], &targets)).unwrap() < 1e-3
+        );
         let shares =
             [[0.75, 0.0, 0.25, 0.0, 0.0], [0.5, 0.0, 0.0, 0.0, 0.5], [0.0, 1.0, 0.0, 0.0, 0.0], [0.2; 5]].concat();
         let shares = Tensor::from_vec(&[4, 5], shares).unwrap();

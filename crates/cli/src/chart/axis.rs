@@ -109,8 +109,8 @@ mod tests {
         let axis = Axis::linear(0.012, 0.47, true, Unit::Number);
         assert_eq!((axis.low, axis.high, axis.ticks.len()), (0.0, 0.6000000000000001, 4));
         let axis = Axis::linear(0.961, 0.987, false, Unit::Share);
-        let labels: Vec<_> = axis.ticks.iter().map(|&v| label(v, Unit::Share, axis.step)).collect();
-        assert_eq!(labels, ["96 %", "97 %", "98 %", "99 %"]);
+        let texts: Vec<_> = axis.ticks.iter().map(|&v| label(v, Unit::Share, axis.step)).collect();
+        assert_eq!(texts, ["96 %", "97 %", "98 %", "99 %"]);
         // No share is above 1, and equal values have room on both sides.
         assert_eq!(Axis::linear(0.3, 0.999, false, Unit::Share).high, 1.0);
         let axis = Axis::linear(0.1, 0.1, false, Unit::Number);

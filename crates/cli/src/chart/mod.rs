@@ -119,8 +119,8 @@ impl Chart {
             "step" | "epoch" => Axis::steps(across.0, across.1),
             _ => Axis::between(across),
         };
-        let labels = |axis: &Axis, unit| axis.ticks.iter().map(|&v| label(v, unit, axis.step)).collect();
-        let (x_labels, y_labels) = (labels(&x, Unit::Number), labels(&y, self.unit));
+        let texts = |axis: &Axis, unit| axis.ticks.iter().map(|&v| label(v, unit, axis.step)).collect();
+        let (x_labels, y_labels) = (texts(&x, Unit::Number), texts(&y, self.unit));
         Some(Laid { x, y, lines, x_labels, y_labels })
     }
 

@@ -1,12 +1,15 @@
 //! `fixnet report`: one HTML page about one run or several, which needs nothing but itself.
 //!
-//! `gather` reads what there is to know of a run, `chart` draws lines and matrices as SVG, `page` puts it
-//! together. What is drawn is there without the script, which only tells the numbers under the pointer.
+//! `gather` reads what there is to know of a run, `chart` draws lines and matrices as SVG, `curves` and
+//! `sections` make its parts, `page` puts them together. What is drawn is there without the script, which only tells the numbers under the pointer.
 
 mod chart;
+mod curves;
 mod gather;
+mod numbers;
 mod page;
 mod picture;
+mod sections;
 
 use crate::machine::Machine;
 use crate::out::{note, say, text};
