@@ -326,7 +326,7 @@ mod tests {
         };
         assert_eq!(step(|_| {}), None);
         assert_eq!(step(|e| e.loss = f64::NAN).unwrap(), "loss");
-        assert_eq!(step(|e| drop(e.gamma.insert("c1".into(), f64::INFINITY))).unwrap(), "gamma of c1");
+        assert_eq!(step(|e| e.gamma = BTreeMap::from([("c1".into(), f64::INFINITY)])).unwrap(), "gamma of c1");
         assert_eq!(step(|e| e.rates.talr = Some(f64::NAN)).unwrap(), "talr of the model");
         let rates = TransitionRates { talr: Some(f64::NAN), ..TransitionRates::default() };
         let mut layers = StepEvent::default();
