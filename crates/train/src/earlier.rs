@@ -79,10 +79,12 @@ pub(crate) fn check(config: &Config, task: &dyn Task, checkpoint: &Checkpoint) -
             _ => false,
         })
     };
-    if plain && checkpoint.step() > 0 && version.starts_with("0.1.") && weights.iter().all(never_moved) {
-        if let Some(name) = weights.first() {
-            return refuse(format!("with a scale `{name}` that stayed fixed, which plain optimizers learn now"));
+    match weights.first() {
+        Some(name)
+            if plain && checkpoint.step() > 0 && version.starts_with("0.1.") && weights.iter().all(never_moved) =>
+        {
+            refuse(format!("with a scale `{name}` that stayed fixed, which plain optimizers learn now"))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
