@@ -151,7 +151,8 @@ fn what_is_wrong_is_named() {
     run(2, &["--set", "data.patch=7"], &["data.patch", "at least 8", "found 7"]);
     run(1, &["--set", "data.patch=30"], &["0: expected a small picture of at least 30x30 pixels", "17x20"]);
     run(2, &["--set", "augmentation.rotation=3"], &["augmentation", "flip and quarter_turns alone"]);
-    run(1, &["--set", "data.source=digits"], &["photos:PATH", "digits, a source for another task"]);
+    let digits = ["train", "photos-x2", "--data", "digits", "--out", out.to_str().unwrap()];
+    refused(1, &digits, &["photos:PATH", "digits, a source for another task"]);
     refused(1, &["train", "digits", "--data", "photos"], &["labelled images", "photos, a source for another task"]);
     let parts = format!("photos:{}", place.path("train").display());
     refused(
