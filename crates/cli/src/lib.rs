@@ -5,11 +5,11 @@
 //!
 //! ```no_run
 //! use fixnet::train::task;
-//! # const SORTING: task::TaskKind = unimplemented!();
+//! # fn sorting() -> task::TaskKind { unimplemented!() }
 //! use std::process::ExitCode;
 //!
 //! fn main() -> ExitCode {
-//!     task::register(SORTING);
+//!     task::register(sorting());
 //!     fixnet_cli::main()
 //! }
 //! ```

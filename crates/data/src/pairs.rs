@@ -90,7 +90,7 @@ impl Pairs {
     ///
     /// # Errors
     /// There is no image, one is damaged, or one has fewer pixels on a side than `scale`.
-    pub fn photos(folder: &Path, scale: usize) -> Result<Self> {
+    pub fn read_photos(folder: &Path, scale: usize) -> Result<Self> {
         let files = images(folder)?.into_iter().map(|large| Files { large, small: None }).collect();
         Self::read(folder, scale, files, IN_MEMORY)
     }
@@ -100,7 +100,7 @@ impl Pairs {
     ///
     /// # Errors
     /// There is no pair, a large picture has no small one, one is damaged, or its size is not `scale` times that of the other.
-    pub fn pairs(folder: &Path, scale: usize) -> Result<Self> {
+    pub fn read_pairs(folder: &Path, scale: usize) -> Result<Self> {
         let beside = |large: PathBuf| -> Option<Files> {
             let stem = large.file_stem()?.to_str()?.strip_suffix("_HR")?;
             let small = large.with_file_name(format!("{stem}_LR.{}", large.extension()?.to_str()?));
@@ -350,7 +350,7 @@ mod tests {
         save(folder.path(), "b.png", &picture(13, 9, 5));
         save(folder.path(), "a.PNG", &picture(8, 12, 0));
         std::fs::write(folder.path().join("LICENCE.txt"), "x").unwrap();
-        let set = Pairs::photos(folder.path(), 4).unwrap();
+        let set = Pairs::read_photos(folder.path(), 4).unwrap();
         assert_eq!((set.len(), set.name_of(0), set.size_of(0), set.size_of(1)), (2, "a", [2, 3], [3, 2]));
         let (small, large) = set.pair(1).unwrap();
         assert_eq!(large, picture(13, 9, 5).window([0, 0], [12, 8]).unwrap());
@@ -358,7 +358,7 @@ mod tests {
         let again =
             Pairs::of_photos("x", 4, vec![("a".into(), picture(8, 12, 0)), ("b".into(), picture(13, 9, 5))]).unwrap();
         assert_eq!(again.fingerprint(), set.fingerprint());
-        assert_ne!(Pairs::photos(folder.path(), 2).unwrap().fingerprint(), set.fingerprint());
+        assert_ne!(Pairs::read_photos(folder.path(), 2).unwrap().fingerprint(), set.fingerprint());
         // Not kept in memory, pictures are the same, known by other means.
         let files = images(folder.path()).unwrap().into_iter().map(|large| Files { large, small: None }).collect();
         let lazy = Pairs::read(folder.path(), 4, files, 0).unwrap();
@@ -381,17 +381,17 @@ mod tests {
         save(folder.path(), "two/HR/x.png", &large);
         save(folder.path(), "two/LR/x.png", &small);
         for part in ["one", "two"] {
-            let set = Pairs::pairs(&folder.path().join(part), 2).unwrap();
+            let set = Pairs::read_pairs(&folder.path().join(part), 2).unwrap();
             assert_eq!((set.len(), set.scale(), set.pair(0).unwrap()), (1, 2, (small.clone(), large.clone())));
         }
-        let e = Pairs::pairs(&folder.path().join("two"), 3).unwrap_err().to_string();
+        let e = Pairs::read_pairs(&folder.path().join("two"), 3).unwrap_err().to_string();
         assert!(e.ends_with("x.png: expected 3 times 3x5 (height, width), the small picture, found 6x10"), "{e}");
         std::fs::remove_file(folder.path().join("one/x_1_LR.png")).unwrap();
-        let e = Pairs::pairs(&folder.path().join("one"), 2).unwrap_err().to_string();
+        let e = Pairs::read_pairs(&folder.path().join("one"), 2).unwrap_err().to_string();
         assert!(e.contains("x_1_LR.png"), "{e}");
-        let e = Pairs::pairs(&folder.path().join("two/LR"), 2).unwrap_err().to_string();
+        let e = Pairs::read_pairs(&folder.path().join("two/LR"), 2).unwrap_err().to_string();
         assert!(e.contains("NAME_LR.png"), "{e}");
-        let e = Pairs::photos(folder.path(), 2).unwrap_err().to_string();
+        let e = Pairs::read_photos(folder.path(), 2).unwrap_err().to_string();
         assert!(e.contains("expected at least one file .png"), "{e}");
         let e = Pairs::of_photos("x", 4, vec![("a".into(), small)]).unwrap_err().to_string();
         assert_eq!(e, "a: expected a photograph of at least 4x4 pixels, found 3x5");

@@ -171,10 +171,11 @@ impl Source {
     /// The pictures of a part, `train` or `test`: those of the folder of this name. A folder that has neither is all for
     /// training.
     fn pairs(&self, part: &str, scale: usize) -> Result<Pairs> {
-        let (path, read): (&Path, fn(&Path, usize) -> Result<Pairs>) = match self {
+        type Read = fn(&Path, usize) -> Result<Pairs>;
+        let (path, read): (&Path, Read) = match self {
             Self::Photos => return photos(part, scale),
-            Self::PhotosOf(path) => (path, Pairs::photos),
-            Self::Pairs(path) => (path, Pairs::pairs),
+            Self::PhotosOf(path) => (path, Pairs::read_photos),
+            Self::Pairs(path) => (path, Pairs::read_pairs),
             _ => return Err(self.has_no("photos, photos:PATH or pairs:PATH")),
         };
         let folder = path.join(part);
@@ -192,8 +193,8 @@ impl Source {
     /// The test pictures: those of the folder `test`, or all of a folder that has none.
     fn test_pairs(&self, scale: usize) -> Result<Pairs> {
         match self {
-            Self::PhotosOf(path) if !path.join("test").is_dir() => Pairs::photos(path, scale),
-            Self::Pairs(path) if !path.join("test").is_dir() => Pairs::pairs(path, scale),
+            Self::PhotosOf(path) if !path.join("test").is_dir() => Pairs::read_photos(path, scale),
+            Self::Pairs(path) if !path.join("test").is_dir() => Pairs::read_pairs(path, scale),
             _ => self.pairs("test", scale),
         }
     }

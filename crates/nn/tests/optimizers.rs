@@ -57,7 +57,8 @@ fn three_steps(rule: Box<dyn UpdateRule>) -> [Vec<f32>; 3] {
 #[test]
 fn three_steps_are_those_of_pytorch() {
     let (betas, eps) = ([0.9, 0.999], 1e-8);
-    let expected: [(Box<dyn UpdateRule>, [[f64; 3]; 3]); 10] = [
+    type Steps = [[f64; 3]; 3];
+    let expected: [(Box<dyn UpdateRule>, Steps); 10] = [
         (
             Sgd { momentum: 0.9, nesterov: false }.into(),
             [[0.9, -1.8, 0.475], [0.79, -1.5425, 0.22875], [0.5765, -1.283625, 0.0019375]],

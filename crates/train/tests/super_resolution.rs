@@ -96,7 +96,7 @@ fn bicubic_is_the_published_one() {
         println!("skipped: FIXNET_SET5_X2 names no folder");
         return;
     };
-    let pairs = Pairs::pairs(folder.as_ref(), 2).unwrap();
+    let pairs = Pairs::read_pairs(folder.as_ref(), 2).unwrap();
     let mut psnr = 0.0;
     for i in 0..pairs.len() {
         let (small, large) = pairs.pair(i).unwrap();
