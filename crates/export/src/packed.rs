@@ -1,7 +1,7 @@
 //! Packed networks: one `safetensors` file that holds a whole network, its weight codes packed to their bits.
 //!
 //! The file is of the kind that checkpoints are (checksum, atomic writing). Its metadata have the operations as JSON
-//! (`plan`), each with its settings ([`Operation::settings`](fixnet_autograd::Operation::settings)). Its numbers are arrays
+//! (`plan`), each with its settings ([`Operation::settings`]). Its numbers are arrays
 //! called after the layer: a weight of b bits is `NAME.codes`: level + offset, b bits each, one after the other from the lowest
 //! bit of the first word on; words are U64, little endian, so these are the bytes of one long bit string. All else is F32:
 //! units, biases, normalizations, weights of layers that are floats, and other constants under the names of the operands.

@@ -34,7 +34,7 @@ struct WindowForm {
     groups: usize,
 }
 
-/// A convolution of x [N, H, W, I] with a weight [O, KH, KW, I / groups] and perhaps a bias [O].
+/// A convolution of x [N, H, W, I] with a weight [O, KH, KW, I / groups] and perhaps a bias `[O]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conv2d {
     /// How the window moves.
@@ -109,7 +109,7 @@ impl Graph<'_> {
         self.apply(Conv2d { window }, &[x, w])
     }
 
-    /// [`conv2d`](Self::conv2d) with a bias [O] for each output channel.
+    /// [`conv2d`](Self::conv2d) with a bias `[O]` for each output channel.
     ///
     /// # Errors
     /// The sizes do not fit.

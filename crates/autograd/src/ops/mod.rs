@@ -1,6 +1,6 @@
 //! Differentiable operations, one idea a file: the value, its derivative and the test that compares the two with finite
 //! differences stand side by side. Each is a method of [`Graph`](crate::Graph) and a type that implements
-//! [`Operation`](crate::Operation).
+//! [`Operation`].
 
 mod arithmetic;
 mod arrange;

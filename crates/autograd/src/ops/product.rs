@@ -190,7 +190,7 @@ impl Operation for Matmul {
     }
 }
 
-/// `x · w^T`, and perhaps a bias: x [N, I], w [O, I] and bias [O] to [N, O].
+/// `x · w^T`, and perhaps a bias: x [N, I], w [O, I] and bias `[O]` to [N, O].
 #[derive(Debug, Clone, Copy)]
 pub struct Linear;
 
@@ -270,7 +270,7 @@ impl Graph<'_> {
         self.apply(Linear, &[x, w])
     }
 
-    /// [`linear`](Self::linear) with a bias [O].
+    /// [`linear`](Self::linear) with a bias `[O]`.
     ///
     /// # Errors
     /// The sizes do not fit.

@@ -36,7 +36,7 @@ pub trait GradientRule: CloneRule + fmt::Debug + Send + Sync + 'static {
         1.0
     }
 
-    /// Every number that the next step depends on, as [`State::save`].
+    /// Every number that the next step depends on, as [`State::save`](fixnet_autograd::State::save).
     fn save(&self) -> Vec<(&'static str, Array)> {
         Vec::new()
     }

@@ -211,7 +211,7 @@ fn codes_setting(product: &FixedProduct) -> (String, serde_json::Value) {
     ("codes".into(), serde_json::Value::Object(settings_of(&product.form())))
 }
 
-/// A quantized convolution whose numbers do not move, perhaps with a bias [O].
+/// A quantized convolution whose numbers do not move, perhaps with a bias `[O]`.
 #[derive(Debug, Clone)]
 pub struct FixedConv2d {
     /// The numbers.
@@ -260,7 +260,7 @@ impl Operation for FixedConv2d {
     }
 }
 
-/// A quantized fully connected operation whose numbers do not move, perhaps with a bias [O].
+/// A quantized fully connected operation whose numbers do not move, perhaps with a bias `[O]`.
 #[derive(Debug, Clone)]
 pub struct FixedLinear {
     /// The numbers.

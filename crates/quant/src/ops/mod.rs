@@ -136,7 +136,7 @@ impl QConv2d {
         self.quantizers.forward(g, x, Product::Conv2d(geometry))
     }
 
-    /// [`forward`](Self::forward) with a bias [O] added.
+    /// [`forward`](Self::forward) with a bias `[O]` added.
     ///
     /// # Errors
     /// As there, or the bias does not fit.
@@ -186,7 +186,7 @@ impl QLinear {
         self.quantizers.forward(g, x, Product::Linear)
     }
 
-    /// [`forward`](Self::forward) with a bias [O] added.
+    /// [`forward`](Self::forward) with a bias `[O]` added.
     ///
     /// # Errors
     /// As there, or the bias does not fit.
