@@ -5,7 +5,7 @@ use fixnet_nn::layers::{BatchNorm2d, Conv2d, Linear};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
 use fixnet_nn::plan::{Operand, Plan};
 use fixnet_nn::{Layer, models};
-use fixnet_quant::QuantConfig;
+use fixnet_quant::{QuantConfig, WeightQuantizer};
 use fixnet_tensor::{Budget, Tensor};
 use std::sync::Arc;
 
@@ -39,6 +39,32 @@ fn layers_refuse_another_store() {
         }
         let e = Plan::of(&**layer, &mut other, shape).unwrap_err().to_string();
         assert!(e.starts_with(&format!("layer `{name}`: the store of a parameter")), "{e}");
+    }
+}
+
+#[test]
+fn a_quantizer_refuses_the_weight_of_another_store() {
+    let four = QuantConfig::new("4/4/4".parse().unwrap());
+    let (mut own, mut other) = (Store::seeded(0), Store::seeded(0));
+    let weights =
+        [&mut own, &mut other].map(|store| store.add_normal("a.weight", Group::Latent, &[2, 2], 1.0).unwrap());
+    let e = WeightQuantizer::new(&mut other, "a", weights[0], &four).unwrap_err().to_string();
+    assert!(e.starts_with("layer `a`: the store of a parameter"), "{e}");
+    WeightQuantizer::new(&mut other, "a", weights[1], &four).unwrap();
+}
+
+/// A traced value has no numbers: elsewhere it must not pass for zeros.
+#[test]
+fn layers_refuse_a_value_of_another_trace() {
+    let four = QuantConfig::new("4/4/4".parse().unwrap());
+    let (mut store, mut other) = (Store::seeded(0), Store::seeded(0));
+    let linear = Linear::quantized(&mut store, "a", [4, 4], &four).unwrap();
+    let conv = Conv2d::quantized(&mut store, "b", [4, 4], 3, 1, &four).unwrap();
+    let layers: [(&dyn Layer, &[usize]); 2] = [(&linear, &[4]), (&conv, &[4, 4, 4])];
+    for (layer, shape) in layers {
+        let (_trace, x) = Graph::trace(&mut other, shape);
+        let e = layer.forward(&mut Graph::eval(&mut store), &x).unwrap_err().to_string();
+        assert!(e.contains("one of another graph's trace"), "{e}");
     }
 }
 

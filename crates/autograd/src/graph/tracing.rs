@@ -138,8 +138,11 @@ impl<'s> Graph<'s> {
         name.rsplit_once('.').map_or(name, |(layer, _)| layer).to_string()
     }
 
-    /// Whether an operation on these values is to be noted.
-    fn traces(&self, inputs: &[&Var]) -> Result<bool> {
+    /// Returns whether an operation on these values is to be noted: whether one of them is traced.
+    ///
+    /// # Errors
+    /// A value is of another graph's trace, so it has no numbers here.
+    pub fn traces(&self, inputs: &[&Var]) -> Result<bool> {
         let mut traced = false;
         for v in inputs.iter().filter(|v| matches!(v.source, Source::Traced(_))) {
             if v.graph != self.id {

@@ -24,11 +24,12 @@ impl WeightQuantizer {
     /// weight or of each output channel.
     ///
     /// # Errors
-    /// The weight has no axis, the configuration has no weight bits, or the names `name.scale`, `name.quantizer` are taken.
+    /// The weight is of another store or has no axis, the configuration has no weight bits, or the names `name.scale`, `name.quantizer` are taken.
     pub fn new(store: &mut Store, name: &str, weight: ParamId, config: &QuantConfig) -> Result<Slot<Self>> {
         let Some(bits) = config.precision.weight() else {
             return Err(Error::setting("bits of a quantized weight", "1 to 8", config.precision));
         };
+        store.owns(weight).map_err(|e| e.in_layer(name))?;
         let shape = store.param(weight).value.shape();
         if shape.is_empty() {
             return Err(fixnet_tensor::Error::shape("quantized weight", "at least one axis", shape).into());

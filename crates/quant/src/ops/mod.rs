@@ -130,7 +130,7 @@ impl QConv2d {
         let shape = g.store().param(weight).value.shape();
         let geometry = Conv2dGeometry::windowed(x.shape(), shape, self.window)
             .map_err(|e| Error::from(e).in_layer(&self.quantizers.name))?;
-        if g.is_traced(x) {
+        if g.traces(&[x])? {
             return self.trace(g, &[x]);
         }
         self.quantizers.forward(g, x, Product::Conv2d(geometry))
@@ -141,7 +141,7 @@ impl QConv2d {
     /// # Errors
     /// As there, or the bias does not fit.
     pub fn forward_biased(&self, g: &mut Graph<'_>, x: &Var, bias: &Var) -> Result<Var> {
-        if g.is_traced(x) {
+        if g.traces(&[x])? {
             return self.trace(g, &[x, bias]);
         }
         let y = self.forward(g, x)?;
@@ -180,7 +180,7 @@ impl QLinear {
     /// # Errors
     /// The sizes do not fit, or an input that is no layer's output, or the first one of any layer, is not finite.
     pub fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
-        if g.is_traced(x) {
+        if g.traces(&[x])? {
             return self.trace(g, &[x]);
         }
         self.quantizers.forward(g, x, Product::Linear)
@@ -191,7 +191,7 @@ impl QLinear {
     /// # Errors
     /// As there, or the bias does not fit.
     pub fn forward_biased(&self, g: &mut Graph<'_>, x: &Var, bias: &Var) -> Result<Var> {
-        if g.is_traced(x) {
+        if g.traces(&[x])? {
             return self.trace(g, &[x, bias]);
         }
         let y = self.forward(g, x)?;
