@@ -27,6 +27,36 @@ pub struct Clip {
     pub scale: Option<ParamId>,
 }
 
+/// A gradient with a factor for each column, computed where it is needed.
+pub struct ColumnGradient {
+    d: Arc<dyn Deferred>,
+    /// Repeated, so that narrow rows fill vectors too.
+    factors: Buffer<f32>,
+}
+
+impl ColumnGradient {
+    /// Makes it of a gradient and one factor for each of its columns.
+    pub fn new(d: Arc<dyn Deferred>, factors: &[f32]) -> Self {
+        Self { d, factors: reduce::spread(factors) }
+    }
+}
+
+impl Deferred for ColumnGradient {
+    fn shape(&self) -> &[usize] {
+        self.d.shape()
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        match self.d.slice(Range { start: first, end: first + out.len() }) {
+            Some(d) => out.copy_from_slice(d),
+            None => self.d.fill(first, out),
+        }
+        map::scale_columns(out, first, &self.factors);
+    }
+    fn size(&self) -> usize {
+        self.d.size()
+    }
+}
+
 /// A gradient on its way through a quantizer and a clamp, such as a ReLU: `d` where `value` lies inside, else 0, and what else comes in.
 #[derive(Clone)]
 pub struct Through {

@@ -3,37 +3,15 @@
 
 mod common;
 
-use common::{fixnet, json, refused, stderr, tiny};
+use common::{Place, fixnet, json, refused, stderr};
 use fixnet::autograd::Array;
 use fixnet::checkpoint::TensorFile;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
-
-/// Data, and arguments that train on them.
-struct Place {
-    folder: TempDir,
-    data: String,
-}
 
 impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        tiny(folder.path(), 16);
-        let data = format!("mnist:{}", folder.path().display());
-        Self { folder, data }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().into()
-    }
-
     fn args<'a>(&'a self, command: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let fixed = [command, "mlp-digits", "--model", "mlp:8-8", "--data", &self.data, "--epochs", "2"];
         [&fixed[..], &["--batch-size", "4", "--json", "--out", out], more].concat()

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{command, fixnet, json, refused, stderr, tiny};
+use common::{Place, command, fixnet, json, refused, stderr};
 use fixnet::checkpoint::TensorFile;
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,30 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
-use tempfile::TempDir;
-
-/// A folder with data.
-struct Place {
-    folder: TempDir,
-    data: String,
-}
 
 impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        tiny(folder.path(), 16);
-        let data = format!("mnist:{}", folder.path().display());
-        Self { folder, data }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().to_string()
-    }
-
     /// The arguments that train into the folder `name`.
     fn args(&self, name: &str, more: &[&str]) -> Vec<String> {
         let out = self.text(name);

@@ -5,9 +5,9 @@
 //! the float or the integer as f32; one rounding of the product and one of the sum. Neither the output nor the gradient
 //! of the input is written out: whoever needs them computes them from v.
 
-use super::fixed_norm::{ColumnGradient, FixedNorm};
+use super::fixed_norm::FixedNorm;
 use crate::deferred::{self, BLOCK, Bounds, Deferred, Lazy, Real, Scratch};
-use crate::gradient::Gradient;
+use crate::gradient::{ColumnGradient, Gradient};
 use crate::{Array, Backward, Cx, Error, Grads, Graph, Operation, ParamId, Result, Slot, State, Store, Value, Var};
 use fixnet_tensor::reduce::{self, LANES, lane, lane_mut, lanes, no_lanes};
 use fixnet_tensor::{Error as TensorError, Integers, Sums, Tensor, map};

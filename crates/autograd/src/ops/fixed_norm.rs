@@ -2,11 +2,10 @@
 
 use super::batch_norm::{Affine, Input};
 use crate::deferred::{self, Deferred, Lazy};
-use crate::gradient::Gradient;
+use crate::gradient::{ColumnGradient, Gradient};
 use crate::stored::{Parameter, Stored};
 use crate::{Array, Backward, Cx, Grads, Graph, Operation, Result, Value, Var, exactly};
-use fixnet_tensor::{Buffer, Error as TensorError, Tensor, map, reduce};
-use std::ops::Range;
+use fixnet_tensor::{Error as TensorError, Tensor};
 use std::sync::Arc;
 
 /// The numbers of a batch normalization in evaluation, one for each channel.
@@ -33,35 +32,6 @@ impl FixedNorm {
         let b = |k| (wide(&self.bias, k) - slope(k) * wide(&self.mean, k)) as f32;
         let channels = 0..self.weight.len();
         (channels.clone().map(a).collect(), channels.map(b).collect())
-    }
-}
-
-/// A gradient with a factor for each column, computed where it is needed.
-pub(super) struct ColumnGradient {
-    d: Arc<dyn Deferred>,
-    /// Repeated, so that narrow rows fill vectors too.
-    factors: Buffer<f32>,
-}
-
-impl ColumnGradient {
-    pub(super) fn new(d: Arc<dyn Deferred>, factors: &[f32]) -> Self {
-        Self { d, factors: reduce::spread(factors) }
-    }
-}
-
-impl Deferred for ColumnGradient {
-    fn shape(&self) -> &[usize] {
-        self.d.shape()
-    }
-    fn fill(&self, first: usize, out: &mut [f32]) {
-        match self.d.slice(Range { start: first, end: first + out.len() }) {
-            Some(d) => out.copy_from_slice(d),
-            None => self.d.fill(first, out),
-        }
-        map::scale_columns(out, first, &self.factors);
-    }
-    fn size(&self) -> usize {
-        self.d.size()
     }
 }
 

@@ -3,8 +3,32 @@
 
 use image::{Rgb, RgbImage};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A folder with a tiny data set.
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
+    pub(crate) data: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        tiny(folder.path(), 16);
+        let data = format!("mnist:{}", folder.path().display());
+        Self { folder, data }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().into()
+    }
+}
 
 /// The command with arguments.
 pub(crate) fn command(args: &[&str]) -> Command {

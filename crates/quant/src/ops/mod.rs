@@ -13,11 +13,10 @@ use output_scale::OutputScale;
 
 use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, SidedQuantizer, WeightQuantizer};
 use fixnet_autograd::deferred::{self, Deferred};
-use fixnet_autograd::gradient::Gradient;
+use fixnet_autograd::gradient::{ColumnGradient, Gradient};
 use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, Source, Store, Value, Var};
 use fixnet_tensor::profile::{self, Work};
-use fixnet_tensor::{self as tensor, Buffer, Codes, Conv2dGeometry, Sums, Tensor, Window, float, map, reduce};
-use std::ops::Range;
+use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Sums, Tensor, Window, float, map};
 use std::sync::Arc;
 
 /// The quantizers of one layer.
@@ -29,29 +28,6 @@ struct Quantizers {
     input: ActivationQuantizer,
     gradient: Option<Slot<GradientQuantizer>>,
     output: Option<OutputScale>,
-}
-
-/// A gradient with a factor for each column, computed where it is needed.
-struct Scaled {
-    d: Arc<dyn Deferred>,
-    /// Repeated, so that narrow rows fill vectors too.
-    factors: Buffer<f32>,
-}
-
-impl Deferred for Scaled {
-    fn shape(&self) -> &[usize] {
-        self.d.shape()
-    }
-    fn fill(&self, first: usize, out: &mut [f32]) {
-        match self.d.slice(Range { start: first, end: first + out.len() }) {
-            Some(d) => out.copy_from_slice(d),
-            None => self.d.fill(first, out),
-        }
-        map::scale_columns(out, first, &self.factors);
-    }
-    fn size(&self) -> usize {
-        self.d.size()
-    }
 }
 
 impl Quantizers {
@@ -379,7 +355,7 @@ impl Backward for QuantizedBackward {
                 Gradient::Deferred(d) => d,
                 grad => Arc::new(grad.into_tensor(cx.store)),
             };
-            grad = Gradient::Deferred(Arc::new(Scaled { d, factors: reduce::spread(&factors) }));
+            grad = Gradient::Deferred(Arc::new(ColumnGradient::new(d, &factors)));
         }
         // Of a frozen weight with a frozen scale no gradient is wanted.
         let scale_learns = weight.learned_scale().is_some_and(|scale| !cx.store.param(scale).is_frozen());

@@ -3,8 +3,9 @@
 use super::{Data, Metric, Task, classification, super_resolution};
 use crate::{Config, Error, Result};
 use fixnet_nn::plan::Plan;
+use fixnet_tensor::Registry;
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 /// How a task is made. [`register`] adds one of another crate.
 #[derive(Debug, Clone, Copy)]
@@ -28,19 +29,16 @@ pub struct TaskKind {
     pub of_plan: fn(&Config, place: &str, &Plan) -> Result<Arc<dyn Task>>,
 }
 
-const BUILT_IN: &[TaskKind] = &[classification::KIND, super_resolution::KIND];
-
-static REGISTERED: RwLock<Vec<TaskKind>> = RwLock::new(Vec::new());
+static KINDS: Registry<TaskKind> = Registry::new(&[classification::KIND, super_resolution::KIND]);
 
 /// Adds a task to the registry. One of the same name takes the place of an earlier one, also of a built-in one.
 pub fn register(kind: TaskKind) {
-    REGISTERED.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(kind);
+    KINDS.add(kind);
 }
 
 /// Returns all tasks, the latest registered first.
 pub fn kinds() -> Vec<TaskKind> {
-    let registered = REGISTERED.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    registered.iter().rev().chain(BUILT_IN).copied().collect()
+    KINDS.all()
 }
 
 /// Finds the task of a configuration.
