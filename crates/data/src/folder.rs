@@ -6,8 +6,9 @@
 
 use crate::image_file::{Head, MAX_SIDE, decode, unexpected};
 use crate::listed::listed;
+use crate::source::{Reader, Request, SourceKind};
 use crate::{
-    DataError, Dataset, Result, Split,
+    DataDescription, DataError, Dataset, Result, Split,
     dataset::{IN_MEMORY, OnDemand},
 };
 use fixnet_files::input_file;
@@ -16,6 +17,26 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// The row of the registry.
+pub(crate) const KIND: SourceKind = SourceKind {
+    scaled: true,
+    drawn: true,
+    ..SourceKind::new("folder:PATH", "PNG and JPEG images, one class a sub-folder", &ImageFolder)
+};
+
+#[derive(Debug)]
+struct ImageFolder;
+
+impl Reader for ImageFolder {
+    fn labelled(&self, request: &Request<'_>) -> Result<Split> {
+        folder(request.path(), request.image_size, request.seed)
+    }
+
+    fn labelled_test(&self, request: &Request<'_>, network: &DataDescription) -> Result<Dataset> {
+        folder_test(request.path(), request.image_size, request.seed, network.shape[2])
+    }
+}
 
 /// The share of test images where no folder holds them.
 const TEST_SHARE: f64 = 0.1;

@@ -10,6 +10,7 @@ mod bicubic;
 mod cifar;
 mod cifar_names;
 mod classes;
+mod data_config;
 mod dataset;
 mod description;
 mod digits;
@@ -30,6 +31,7 @@ mod photos;
 mod picture;
 mod records;
 mod source;
+mod sources;
 mod transform;
 mod vary;
 
@@ -37,6 +39,7 @@ pub use augment::Augment;
 pub use bicubic::bicubic;
 pub use cifar::{cifar10, cifar100};
 pub use classes::{ClassDifference, check_class_names};
+pub use data_config::DataConfig;
 pub use dataset::{Dataset, Split};
 pub use description::{DataDescription, Fingerprints};
 pub use digits::digits;
@@ -52,7 +55,8 @@ pub use pairs::{PairSplit, Pairs};
 pub use patches::{PatchBatch, PatchSettings, Patches};
 pub use photo_digits::{photo_digits, photo_digits_seen};
 pub use picture::Picture;
-pub use source::{DataConfig, Source};
+pub use source::{Reader, Request, Source, SourceKind};
+pub use sources::{register_source, source_kinds};
 pub use transform::Transform;
 
 /// FNV-1a of all images and labels, for tests that hold the embedded sets to their first release.

@@ -4,8 +4,9 @@
 //! The zip crate opens the archive.
 
 use crate::listed::listed;
+use crate::source::{Reader, Request, SourceKind};
 use crate::{
-    DataError, Dataset, Result, Split,
+    DataDescription, DataError, Dataset, Result, Split,
     dataset::{IN_MEMORY, check_labels},
     npz_header::Header,
     npz_names,
@@ -18,6 +19,23 @@ use std::{
     path::{Path, PathBuf},
 };
 use zip::{CompressionMethod, ZipArchive};
+
+/// The row of the registry.
+pub(crate) const KIND: SourceKind =
+    SourceKind::new("npz:PATH", "a NumPy archive with x_train, y_train, x_test and y_test", &Npz);
+
+#[derive(Debug)]
+struct Npz;
+
+impl Reader for Npz {
+    fn labelled(&self, request: &Request<'_>) -> Result<Split> {
+        npz(request.path())
+    }
+
+    fn labelled_test(&self, request: &Request<'_>, network: &DataDescription) -> Result<Dataset> {
+        npz_test(request.path(), network.classes)
+    }
+}
 
 /// Reads images `x_train` and `x_test` `[N, H, W]` or `[N, H, W, C]`, `u8` or `f32` from 0 to 1 (kept in 256 steps), and labels
 /// `y_train` and `y_test` `[N]` or `[N, 1]` of any integer type, from an `.npz` file or a folder of `.npy` files. There are as many

@@ -5,7 +5,7 @@ use super::text;
 use crate::text::commands;
 use crate::{Error, Result};
 use fixnet_data::{Augment, Source};
-use fixnet_nn::models::ModelSpec;
+use fixnet_nn::models::{LeNet, ModelSpec};
 use fixnet_nn::optim::{DecayGroups, OptimizerConfig, Scope};
 use fixnet_quant::{Deviation, OutputScaleStart, Precision, Rounding, Rule, Scales, Scheme, TalrRule, WeightScales};
 use serde::{Deserialize, Serialize};
@@ -219,13 +219,13 @@ impl Default for Settings {
 
 impl Default for DataSettings {
     fn default() -> Self {
-        Self { source: Source::Digits, test: None, image_size: None, validation: 0.0, patch: 24, patches: 64 }
+        Self { source: Source::default(), test: None, image_size: None, validation: 0.0, patch: 24, patches: 64 }
     }
 }
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { name: ModelSpec::LeNet }
+        Self { name: LeNet.into() }
     }
 }
 
