@@ -1,6 +1,7 @@
 //! Augmentation: how training images are varied, and the draw of one variation. `vary.rs` carries it out.
 
-use crate::{DataError, Result, Transform, vary::Affine};
+use crate::vary::{Affine, Variation};
+use crate::{DataError, Result, Transform};
 use fixnet_tensor::rng::{Stream, domain};
 use serde::{Deserialize, Serialize};
 
@@ -34,21 +35,6 @@ pub struct Augment {
     /// 0 to 1, alpha of a Beta(alpha, alpha) distribution: each image is mixed with a random other one by a share drawn
     /// from it, and so are their labels (Zhang et al., 2018). Off at 0.
     pub mixup: f64,
-}
-
-/// One drawn variation: the crop starts at `(dy, dx) - padding` of the image, then columns are mirrored if `flip`, and so on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Variation {
-    pub(crate) dy: isize,
-    pub(crate) dx: isize,
-    pub(crate) flip: bool,
-    /// Quarter turns counter-clockwise.
-    pub(crate) turns: u8,
-    pub(crate) affine: Option<Affine>,
-    /// Factors of brightness, contrast and saturation in 1/256.
-    pub(crate) colour: Option<[i32; 3]>,
-    /// Rows and columns of the cutout square, from and to.
-    pub(crate) cutout: Option<[[usize; 2]; 2]>,
 }
 
 impl Augment {
@@ -160,12 +146,6 @@ fn beta(alpha: f64, word: impl Fn(u64) -> u32) -> f64 {
         }
     }
     1.0 // never in practice: half of the pairs or more are taken
-}
-
-impl Variation {
-    /// The image as it is.
-    pub(crate) const NONE: Self =
-        Self { dy: 0, dx: 0, flip: false, turns: 0, affine: None, colour: None, cutout: None };
 }
 
 #[cfg(test)]

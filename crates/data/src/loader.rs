@@ -1,6 +1,6 @@
 //! Batches: which images, in which order, varied and normalized how; prepared ahead while the network computes.
 
-use crate::{Augment, Dataset, Normalize, Result, ahead::Ahead, augment::Variation};
+use crate::{Augment, Dataset, Normalize, Result, ahead::Ahead, vary::Variation};
 use fixnet_tensor::{
     Budget, Buffer, Tensor,
     rng::{Stream, domain},

@@ -1,11 +1,31 @@
-//! Carries a variation out: bytes of an image in, numbers for the network out.
+//! A variation of an image, and how it is carried out: bytes of an image in, numbers for the network out.
 //!
 //! Without rotation and colour an image is read once and written once, whole rows at a time, through a table of what each
 //! byte becomes. All else is done on bytes before, in integers.
 
 use crate::Transform;
-use crate::augment::Variation;
 use fixnet_tensor::Buffer;
+
+/// One drawn variation: the crop starts at `(dy, dx) - padding` of the image, then columns are mirrored if `flip`, and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Variation {
+    pub(crate) dy: isize,
+    pub(crate) dx: isize,
+    pub(crate) flip: bool,
+    /// Quarter turns counter-clockwise.
+    pub(crate) turns: u8,
+    pub(crate) affine: Option<Affine>,
+    /// Factors of brightness, contrast and saturation in 1/256.
+    pub(crate) colour: Option<[i32; 3]>,
+    /// Rows and columns of the cutout square, from and to.
+    pub(crate) cutout: Option<[[usize; 2]; 2]>,
+}
+
+impl Variation {
+    /// The image as it is.
+    pub(crate) const NONE: Self =
+        Self { dy: 0, dx: 0, flip: false, turns: 0, affine: None, colour: None, cutout: None };
+}
 
 /// A turn and a shift in fixed point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

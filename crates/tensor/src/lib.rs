@@ -16,6 +16,7 @@
 mod budget;
 mod codes;
 mod conv;
+mod dispatch;
 mod error;
 pub mod float;
 mod geometry;

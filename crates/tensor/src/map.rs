@@ -3,6 +3,8 @@
 //! The scalar expression in each loop is its definition: IEEE arithmetic element by element has one result, and Rust
 //! neither fuses nor reorders it. The vector level obeys the instruction set chosen in [`crate::kernel`].
 
+pub use crate::dispatch::dispatch;
+
 use crate::rng::Stream;
 use rayon::prelude::*;
 
@@ -12,35 +14,6 @@ pub const CHUNK: usize = 32_768;
 /// Adding and subtracting 1.5 · 2^23 rounds |v| < 2^22 to the nearest integer, ties to even, on every machine;
 /// the low bits of the sum are that integer in two's complement.
 const ROUND: f32 = 12_582_912.0;
-
-/// Runs `f` compiled for the vector level in force. `f` should be a plain loop marked `#[inline(always)]`.
-#[inline]
-pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use crate::kernel::Isa;
-        match crate::kernel::isa() {
-            Isa::Avx512 | Isa::Avx512Vnni => {
-                if let Some(level) = pulp::x86::V4::try_new() {
-                    return level.vectorize(f);
-                }
-            }
-            Isa::Avx2 | Isa::AvxVnni => {
-                if let Some(level) = pulp::x86::V3::try_new() {
-                    return level.vectorize(f);
-                }
-            }
-            _ => {}
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    if crate::kernel::isa() != crate::kernel::Isa::Scalar
-        && let Some(level) = pulp::aarch64::Neon::try_new()
-    {
-        return level.vectorize(f);
-    }
-    f()
-}
 
 /// Rounds to the nearest integer, ties to even, for |v| < 2^22.
 #[inline(always)]

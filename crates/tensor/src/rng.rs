@@ -4,7 +4,7 @@
 //! draws the same. `domain` separates uses (initial weights, rounding noise, shuffling, …), `a` and `b` are free for
 //! the step, the layer or the image.
 
-use crate::map;
+use crate::dispatch::dispatch;
 
 /// What a stream of numbers is for. Two domains never share numbers.
 pub mod domain {
@@ -123,7 +123,7 @@ impl Stream {
     /// Eight elements share one block of seven-round Philox.
     pub fn fill_u16(&self, first: u64, out: &mut [u16]) {
         assert!(first.is_multiple_of(8), "rounding noise starts at a block border");
-        map::dispatch(
+        dispatch(
             #[inline(always)]
             || {
                 let mut words = [0u64; 2 * BLOCKS];

@@ -1,6 +1,6 @@
 //! `FixedNorm`: a batch normalization whose numbers do not move, as evaluation and frozen normalizations have it.
 
-use super::batch_norm::{Affine, Input};
+use super::affine::{Affine, Input};
 use crate::deferred::{self, Deferred, Lazy};
 use crate::gradient::{ColumnGradient, Gradient};
 use crate::stored::{Parameter, Stored};

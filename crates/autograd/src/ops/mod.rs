@@ -2,6 +2,7 @@
 //! differences stand side by side. Each is a method of [`Graph`](crate::Graph) and a type that implements
 //! [`Operation`].
 
+mod affine;
 mod arithmetic;
 mod arrange;
 mod axes;

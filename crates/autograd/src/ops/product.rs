@@ -1,6 +1,6 @@
 //! Products of matrices in floats, and the bias behind one: `matmul`, `linear`, `add_bias`.
 
-use super::batch_norm::Affine;
+use super::affine::Affine;
 use super::check_bias;
 use crate::deferred::Lazy;
 use crate::gradient::Gradient;

@@ -3,8 +3,8 @@
 //! A plan has the channels of an image last, a file has them first. An operation that keeps the number of axes is written
 //! with the places that its axes have in the file; one that changes it works on a value in the order of the plan.
 
-use super::entries::{Result, is_image, operand, settings, shape_of_input};
 use super::graph::Attribute;
+use super::operands::{Result, is_image, operand, settings, shape_of_input};
 use super::writer::{Value, Writer, oihw};
 use fixnet_autograd::ops;
 use fixnet_nn::plan::{Node, Operand, Plan};

@@ -25,6 +25,7 @@ mod entries;
 mod form;
 mod graph;
 mod messages;
+mod operands;
 #[cfg(test)]
 mod tests;
 mod writer;

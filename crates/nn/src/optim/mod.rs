@@ -3,6 +3,7 @@
 mod groups;
 mod optimizer;
 mod rule;
+mod saved;
 mod schedule;
 mod transition;
 

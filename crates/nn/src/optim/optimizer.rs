@@ -7,6 +7,7 @@
 
 use super::groups::{self, ParamGroup};
 use super::rule::Scalars;
+use super::saved::unfit;
 use super::transition::{self, Scheduler};
 use super::{Schedule, Sgd, TransitionConfig, TransitionReport, UpdateRule, update_rules};
 use fixnet_autograd::{Array, Error, Group, Param, ParamId, Result, Store, StoreId};
@@ -450,29 +451,6 @@ impl Optimizer {
 /// The name of a parameter's buffer in a state.
 fn name(key: &str, p: &Param) -> String {
     format!("optimizer.{key}.{}", p.name())
-}
-
-/// Numbers that a state keeps as the bits of f64. One that is not `right` is an error, with its place.
-pub(super) fn doubles(name: &str, bits: &[u64], expected: &str, right: impl Fn(f64) -> bool) -> Result<Vec<f64>> {
-    let values: Vec<f64> = bits.iter().map(|&b| f64::from_bits(b)).collect();
-    match values.iter().position(|&v| !right(v)) {
-        None => Ok(values),
-        Some(at) => Err(Error::State {
-            name: name.into(),
-            expected: format!("finite numbers {expected} (as bits of f64)"),
-            found: format!("{} at {at}", values[at]),
-        }),
-    }
-}
-
-/// The error of a state that does not fit.
-pub(super) fn unfit(name: String, expected: String, found: Option<Array>) -> Error {
-    let found = match found {
-        Some(Array::F32(t)) => format!("f32 {:?}", t.shape()),
-        Some(Array::U64(v)) => format!("u64 [{}]", v.len()),
-        None => "nothing".into(),
-    };
-    Error::State { name, expected, found }
 }
 
 /// Adam for scales: betas 0.9 and 0.999, eps 1e-8, in f64, since they are few and their steps small. A scale never falls

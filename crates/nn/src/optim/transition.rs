@@ -176,10 +176,10 @@ impl Scheduler {
         let load = |name: String| match get(&name) {
             Some(Array::U64(v)) if v.len() == 2 => {
                 let right = |v: f64| v.is_finite() && v >= 0.0;
-                let values = super::optimizer::doubles(&name, &v, "of at least 0", right)?;
+                let values = super::saved::doubles(&name, &v, "of at least 0", right)?;
                 Ok(TransitionRate { running: values[0], talr: values[1], ..self.first })
             }
-            other => Err(super::optimizer::unfit(name, "u64 [2]".into(), other)),
+            other => Err(super::saved::unfit(name, "u64 [2]".into(), other)),
         };
         let rates = keys(self.config.scope, store).into_iter().map(load).collect::<Result<_>>()?;
         Ok(Self { rates, ..self.clone() })

@@ -10,6 +10,7 @@ mod lbt;
 mod mse;
 mod observed;
 mod periodic;
+pub(crate) mod report;
 mod rule;
 
 pub use constant::{Fixed, MinMax};
@@ -20,12 +21,12 @@ pub use observed::Observed;
 pub use rule::{CloneRule, GradientRule, Rule, RuleKind, register_rule, rules};
 
 use crate::Rounding;
-use crate::diagnostics::GradientReport;
 use fixnet_autograd::deferred::{self, BLOCK, Deferred, Scratch};
 use fixnet_autograd::{Array, Error, Result, State, Store};
 use fixnet_tensor::profile::{self, Work};
 use fixnet_tensor::rng::Stream;
 use fixnet_tensor::{Buffer, Codes, Range, map};
+use report::GradientReport;
 
 /// The smallest gamma of the rules that move it.
 const GAMMA_MIN: f32 = 0.001;

@@ -2,7 +2,7 @@
 //! may have changed between two runs. What a checkpoint recorded of its data does.
 
 use super::Cell;
-use super::cell::Cache;
+use super::cache::{Cache, data_key};
 use crate::init::Weights;
 use crate::run::place::{self, RECIPE, start_path};
 use crate::task::{self, Data, Task};
@@ -15,12 +15,6 @@ use std::sync::Arc;
 
 /// What a checkpoint says of itself.
 type Metadata = BTreeMap<String, String>;
-
-/// What the data of a configuration depend on.
-pub(super) fn data_key(config: &Config) -> Result<String> {
-    let kind = task::find(config)?;
-    Ok(format!("{} {}", kind.name, (kind.data_key)(config)))
-}
 
 /// Checks that a finished run has the inputs that it would have now: the data, the weights that it starts from, and the
 /// arithmetic. Inputs that cannot be read now are noted and not compared, so that a table can outlive them.

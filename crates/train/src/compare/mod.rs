@@ -3,6 +3,7 @@
 //! The folders are the whole state: what is finished is read, what was stopped is resumed, what is missing is trained. So
 //! the same grid goes on after anything that ended it, and a larger grid trains only what is new.
 
+mod cache;
 mod cell;
 pub mod grid;
 mod inputs;
@@ -10,7 +11,8 @@ pub mod names;
 mod spread;
 pub mod whole;
 
-pub use cell::{Cache, train_cell};
+pub use cache::Cache;
+pub use cell::train_cell;
 pub use grid::{Axis, Cell, Grid, Shown};
 pub use inputs::{Recorded, notes_on_data};
 pub use spread::{Row, Spread, rows};

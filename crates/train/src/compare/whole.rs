@@ -2,7 +2,7 @@
 //! tables are of the folder, and no command takes from them what another one has trained.
 
 use super::Outcome;
-use super::cell::Cache;
+use super::cache::Cache;
 use super::grid::{Cell, Grid, Shown};
 use super::inputs::{Recorded, check_finished};
 use crate::Result;
