@@ -22,8 +22,11 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+// For the crates of fixnet.
+#[doc(hidden)]
 pub mod deferred;
 mod error;
+#[doc(hidden)]
 pub mod gradient;
 mod graph;
 mod operation;

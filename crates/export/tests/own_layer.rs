@@ -5,7 +5,7 @@ use fixnet_autograd::check::sample;
 use fixnet_autograd::{Backward, Cx, Grads, Graph, Group, ParamId, Result, Store, Var};
 use fixnet_export::{onnx, packed};
 use fixnet_nn::Layer;
-use fixnet_nn::layers::{Conv2d, Sequential};
+use fixnet_nn::layers::{Conv2d, Conv2dConfig, Sequential};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::QuantConfig;
 use fixnet_tensor::{Tensor, Window};
@@ -46,7 +46,7 @@ impl Layer for Head {
 
 fn network(store: &mut Store) -> Sequential {
     let q = QuantConfig::new("4/4/4".parse().unwrap());
-    let conv = Conv2d::quantized(store, "conv", [2, 3], 3, 1, &q).unwrap();
+    let conv = Conv2d::new(store, "conv", Conv2dConfig::square([2, 3], 3), &q).unwrap();
     let net = Sequential::new().push(conv).push(Head::new(store));
     let mut g = Graph::train(store);
     let x = g.input(sample(&[2, 4, 4, 2], 1));

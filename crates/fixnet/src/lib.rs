@@ -35,11 +35,13 @@ pub use fixnet_autograd as autograd;
 pub use fixnet_data as data;
 pub use fixnet_export as export;
 pub use fixnet_files::{self as files, input_file};
-pub use fixnet_nn::{Error, Result, checkpoint, layers, metrics, models, optim, plan};
+pub use fixnet_nn::{checkpoint, layers, metrics, models, optim, plan};
 pub use fixnet_quant as quant;
 pub use fixnet_tensor as tensor;
 pub use fixnet_tensor::kernel;
 pub use fixnet_train as train;
+// Every error of the other crates becomes one of these with `?`.
+pub use fixnet_train::{Error, Result};
 
 /// What a training program needs, in one line: `use fixnet::prelude::*;`.
 pub mod prelude {
@@ -48,8 +50,9 @@ pub mod prelude {
         Augment, Batch, DataConfig, Dataset, Loader, Normalize, Source, Split, digits, photo_digits,
     };
     pub use crate::layers::{
-        AvgPool2d, BasicBlock, BatchNorm2d, Bottleneck, Clamp, Conv2d, Dropout, Flatten, Gelu, GlobalAvgPool2d, Layer,
-        LayerNorm, LeakyRelu, Linear, MaxPool2d, PixelShuffle, Relu, Residual, Sequential, Sigmoid, Softmax, Tanh,
+        AvgPool2d, BasicBlock, BatchNorm2d, Bottleneck, Clamp, Conv2d, Conv2dConfig, Dropout, Flatten, Gelu,
+        GlobalAvgPool2d, Layer, LayerNorm, LeakyRelu, Linear, MaxPool2d, PixelShuffle, Relu, Residual, Sequential,
+        Sigmoid, Softmax, Tanh,
     };
     pub use crate::metrics::{self, Evaluation};
     pub use crate::models::{self, Model, ModelSpec, Output};

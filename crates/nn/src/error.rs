@@ -7,6 +7,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of the nn crate.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// An operation, layer or optimizer refused its input.
     #[error(transparent)]
@@ -96,6 +97,7 @@ pub enum Error {
 
 /// What makes a file no usable checkpoint.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Problem {
     /// A file of another format.
     #[error("expected a safetensors file, found {found}; {advice}")]

@@ -3,7 +3,7 @@
 use fixnet_autograd::check::sample;
 use fixnet_autograd::{Graph, Store};
 use fixnet_nn::checkpoint;
-use fixnet_nn::layers::{BatchNorm2d, Clamp, Conv2d, Flatten, Layer, Linear, Relu, Residual, Sequential};
+use fixnet_nn::layers::{BatchNorm2d, Clamp, Conv2d, Conv2dConfig, Flatten, Layer, Linear, Relu, Residual, Sequential};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
 use fixnet_quant::QuantConfig;
 
@@ -11,7 +11,7 @@ use fixnet_quant::QuantConfig;
 fn network<L: Layer + Copy + 'static>(store: &mut Store, bits: &str, act: L) -> Sequential {
     let q = QuantConfig::new(bits.parse().unwrap());
     let mut conv = |name: &str, channels| {
-        let conv = Conv2d::quantized(store, name, channels, 3, 1, &q).unwrap();
+        let conv = Conv2d::new(store, name, Conv2dConfig::square(channels, 3), &q).unwrap();
         Sequential::new().push(conv).push(BatchNorm2d::new(store, &format!("{name}_bn"), channels[1]).unwrap())
     };
     let block = Residual(conv("b", [8, 8]).push(act).push(conv("c", [8, 8])));

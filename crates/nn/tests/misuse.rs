@@ -1,7 +1,7 @@
 //! Parts of one network used with those of another, and models that no memory holds: errors, never wrong parameters.
 
 use fixnet_autograd::{Graph, Group, Operation, Store, ops};
-use fixnet_nn::layers::{BatchNorm2d, Conv2d, Linear};
+use fixnet_nn::layers::{BatchNorm2d, Conv2d, Conv2dConfig, Linear};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
 use fixnet_nn::plan::{Operand, Plan};
 use fixnet_nn::{Layer, models};
@@ -17,8 +17,8 @@ fn layers_refuse_another_store() {
         vec![
             (Box::new(Linear::quantized(store, "a", [4, 4], &float).unwrap()), vec![4]),
             (Box::new(Linear::quantized(store, "b", [4, 4], &four).unwrap()), vec![4]),
-            (Box::new(Conv2d::quantized(store, "c", [4, 4], 3, 1, &float).unwrap()), vec![4, 4, 4]),
-            (Box::new(Conv2d::quantized(store, "d", [4, 4], 3, 1, &four).unwrap()), vec![4, 4, 4]),
+            (Box::new(Conv2d::new(store, "c", Conv2dConfig::square([4, 4], 3), &float).unwrap()), vec![4, 4, 4]),
+            (Box::new(Conv2d::new(store, "d", Conv2dConfig::square([4, 4], 3), &four).unwrap()), vec![4, 4, 4]),
             (Box::new(BatchNorm2d::new(store, "e", 4).unwrap()), vec![4]),
         ]
     };
@@ -59,7 +59,7 @@ fn layers_refuse_a_value_of_another_trace() {
     let four = QuantConfig::new("4/4/4".parse().unwrap());
     let (mut store, mut other) = (Store::seeded(0), Store::seeded(0));
     let linear = Linear::quantized(&mut store, "a", [4, 4], &four).unwrap();
-    let conv = Conv2d::quantized(&mut store, "b", [4, 4], 3, 1, &four).unwrap();
+    let conv = Conv2d::new(&mut store, "b", Conv2dConfig::square([4, 4], 3), &four).unwrap();
     let layers: [(&dyn Layer, &[usize]); 2] = [(&linear, &[4]), (&conv, &[4, 4, 4])];
     for (layer, shape) in layers {
         let (_trace, x) = Graph::trace(&mut other, shape);

@@ -5,7 +5,7 @@ use fixnet_autograd::check::sample;
 use fixnet_autograd::ops::RunningStats;
 use fixnet_autograd::{Graph, Group, Modes, ParamId, Result, Store, Var};
 use fixnet_nn::Layer;
-use fixnet_nn::layers::{BatchNorm2d, Conv2d, Flatten, Linear, Relu, Sequential};
+use fixnet_nn::layers::{BatchNorm2d, Conv2d, Conv2dConfig, Flatten, Linear, Relu, Sequential};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, ParamGroup};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::QuantConfig;
@@ -19,7 +19,7 @@ const GRADIENTS: Modes = Modes { record: true, ..Modes::EVAL };
 fn network(store: &mut Store, bits: &str) -> Sequential {
     let q = QuantConfig::new(bits.parse().unwrap());
     Sequential::new()
-        .push(Conv2d::quantized(store, "conv", [2, 4], 3, 1, &q).unwrap())
+        .push(Conv2d::new(store, "conv", Conv2dConfig::square([2, 4], 3), &q).unwrap())
         .push(BatchNorm2d::new(store, "bn", 4).unwrap())
         .push(Relu)
         .push(Flatten)

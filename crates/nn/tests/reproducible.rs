@@ -6,7 +6,7 @@
 use fixnet_autograd::{Graph, Store};
 use fixnet_data::{Loader, Normalize, digits};
 use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
-use fixnet_nn::layers::{BatchNorm2d, Conv2d, GlobalAvgPool2d, Layer, Relu, Sequential};
+use fixnet_nn::layers::{BatchNorm2d, Conv2d, Conv2dConfig, GlobalAvgPool2d, Layer, Relu, Sequential};
 use fixnet_nn::models;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, TransitionConfig};
 use fixnet_quant::QuantConfig;
@@ -77,8 +77,9 @@ fn resumed_run(bits: &str, file: &Path) -> String {
 fn float_products_of_a_step(bits: &str) -> u64 {
     let mut store = Store::seeded(1);
     let quantized = config(bits, None);
-    let layer =
-        |store: &mut Store, name: &str, channels| Conv2d::quantized(store, name, channels, 3, 1, &quantized).unwrap();
+    let layer = |store: &mut Store, name: &str, channels| {
+        Conv2d::new(store, name, Conv2dConfig::square(channels, 3), &quantized).unwrap()
+    };
     let net = Sequential::new()
         .push(layer(&mut store, "a", [1, 8]))
         .push(BatchNorm2d::new(&mut store, "bn", 8).unwrap())

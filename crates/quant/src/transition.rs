@@ -49,6 +49,7 @@ impl Sum for Transitions {
 /// # Ok::<(), fixnet_autograd::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub enum TalrRule {
     /// `U_t = max(0, U_(t-1) + eta · (R_t - K_t))`.
     #[default]

@@ -5,6 +5,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of the tensor crate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// Shapes of operands do not fit each other or the operation.
     #[error("{op}: expected shape {expected}, found {found}")]

@@ -36,7 +36,11 @@ pub use conv::*;
 pub use error::{Error, Result};
 pub use float::float_products;
 pub use geometry::{Conv2dGeometry, Window};
-pub use pool::{Buffer, Element, PoolStats, pool_stats};
+// For the crates of fixnet.
+#[doc(hidden)]
+pub use pool::{Buffer, Element};
+pub use pool::{PoolStats, pool_stats};
 pub use registry::Registry;
+#[doc(hidden)]
 pub use sums::{Integers, Sums};
 pub use tensor::Tensor;

@@ -34,6 +34,8 @@ pub mod init;
 pub mod run;
 pub mod session;
 pub mod task;
+// For the command.
+#[doc(hidden)]
 pub mod text;
 pub mod trained;
 pub mod trainer;

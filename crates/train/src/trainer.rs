@@ -15,6 +15,7 @@ const LOG_EVERY: u64 = 50;
 
 /// How often a checkpoint is saved, besides the end of each epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Every {
     /// After so many steps.
     Steps(u64),

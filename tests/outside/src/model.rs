@@ -41,11 +41,11 @@ impl Model for SpotNet {
         };
         let (edge, pool) = (config.edge()?, MaxPool2d { size: 2, stride: 2, padding: 0 });
         Ok(Sequential::new()
-            .push(Conv2d::quantized(store, "conv1", [channels, self.width], 3, 1, &edge)?)
+            .push(Conv2d::new(store, "conv1", Conv2dConfig::square([channels, self.width], 3), &edge)?)
             .push(BatchNorm2d::new(store, "bn1", self.width)?)
             .push(Swish)
             .push(pool)
-            .push(Conv2d::quantized(store, "conv2", [self.width, 2 * self.width], 3, 1, config)?)
+            .push(Conv2d::new(store, "conv2", Conv2dConfig::square([self.width, 2 * self.width], 3), config)?)
             .push(BatchNorm2d::new(store, "bn2", 2 * self.width)?)
             .push(Swish)
             .push(Flatten)

@@ -5,11 +5,70 @@ use fixnet_autograd::{Error, Graph, Group, ParamId, Result, Store, Var};
 use fixnet_quant::{Precision, QConv2d, QuantConfig};
 use fixnet_tensor::{Tensor, Window};
 
-/// A square convolution, [N, H, W, I] to [N, H', W', O]. It has no bias, since a normalization follows it; where none
-/// does, [`biased`](Self::biased) adds one.
+/// How the weights of a convolution start: normal, with mean 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// With variance 2 / (KH · KW · O / groups) (He et al., fan out): for layers that a ReLU follows.
+    #[default]
+    FanOut,
+    /// With variance 1 / (3 · KH · KW · I / groups), that of PyTorch's default.
+    FanIn,
+}
+
+impl Start {
+    fn deviation(self, of: &Conv2dConfig) -> f32 {
+        let ([c_in, c_out], area) = (of.channels, of.kernel[0].saturating_mul(of.kernel[1]));
+        let groups = of.window.groups.max(1);
+        match self {
+            Self::FanOut => libm::sqrtf(2.0 / (area.saturating_mul(c_out) / groups) as f32),
+            Self::FanIn => libm::sqrtf(1.0 / 3usize.saturating_mul(area.saturating_mul(c_in) / groups) as f32),
+        }
+    }
+}
+
+/// The sizes of a [`Conv2d`].
 ///
-/// Quantized by [`quantized`](Self::quantized), all three of its products are integer products; with gradients of 32 bits
-/// the two backward ones are float products.
+/// ```
+/// use fixnet_nn::layers::Conv2dConfig;
+/// use fixnet_tensor::Window;
+/// let halving = Conv2dConfig::square([16, 32], 3).strided(2);
+/// assert_eq!((halving.window.stride, halving.window.padding), ([2, 2], [1, 1]));
+/// let depthwise = Conv2dConfig { window: Window { groups: 16, ..halving.window }, ..Conv2dConfig::square([16, 16], 3) };
+/// # let _ = depthwise;
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2dConfig {
+    /// Channels of the input and of the output, I and O.
+    pub channels: [usize; 2],
+    /// Rows and columns of a window, KH and KW.
+    pub kernel: [usize; 2],
+    /// How windows move, and which channels they see.
+    pub window: Window,
+    /// How the weights start.
+    pub start: Start,
+}
+
+impl Conv2dConfig {
+    /// Square windows of `kernel` x `kernel`, moved by 1, with `kernel / 2` rows and columns of padding: the output is as large
+    /// as the input where `kernel` is odd.
+    pub fn square(channels: [usize; 2], kernel: usize) -> Self {
+        let window = Window { padding: [kernel / 2; 2], ..Window::default() };
+        Self { channels, kernel: [kernel; 2], window, start: Start::default() }
+    }
+
+    /// The same, moved by `stride`.
+    #[must_use]
+    pub fn strided(self, stride: usize) -> Self {
+        Self { window: Window { stride: [stride; 2], ..self.window }, ..self }
+    }
+}
+
+/// A convolution, [N, H, W, I] to [N, H', W', O]. It has no bias, since a normalization follows it; where none does,
+/// [`biased`](Self::biased) adds one.
+///
+/// Where it is quantized, all three of its products are integer products; with gradients of 32 bits the two backward ones are
+/// float products.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     name: String,
@@ -20,88 +79,26 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// A float convolution with windows of `kernel` x `kernel`, moved by `stride`, with `kernel / 2` rows of padding.
-    /// Weights start normal with variance 2 / (kernel² · channels out) (He et al., fan out); key `name.weight`.
+    /// Makes a convolution at the precision of `quant`, float if that is 32/32/32. Whether its input has levels of both signs
+    /// follows from the input itself ([`Var::is_non_negative`]). The key of its weights, [O, KH, KW, I / groups], is
+    /// `name.weight`.
     ///
     /// # Errors
-    /// The name is taken.
-    pub fn new(store: &mut Store, name: &str, channels: [usize; 2], kernel: usize, stride: usize) -> Result<Self> {
-        Self::quantized(store, name, channels, kernel, stride, &QuantConfig::float())
-    }
-
-    /// A convolution at the precision of `config`, float if that is 32/32/32. Whether its input has levels of both signs
-    /// follows from the input itself ([`Var::is_non_negative`]).
-    ///
-    /// # Errors
-    /// The name is taken or the precision makes no sense.
-    pub fn quantized(
-        store: &mut Store,
-        name: &str,
-        [c_in, c_out]: [usize; 2],
-        kernel: usize,
-        stride: usize,
-        config: &QuantConfig,
-    ) -> Result<Self> {
-        let padding = [kernel / 2; 2];
-        let window = Window { stride: [stride; 2], padding, ..Window::default() };
-        Self::windowed(store, name, [c_in, c_out], [kernel; 2], window, config)
-    }
-
-    /// The same, but weights start normal with variance 1 / (3 · kernel² · channels in), that of PyTorch's usual uniform start:
-    /// for networks without normalization, in which a start by fan out would blow up values where channels become fewer.
-    ///
-    /// # Errors
-    /// As [`quantized`](Self::quantized).
-    pub fn quantized_by_fan_in(
-        store: &mut Store,
-        name: &str,
-        channels: [usize; 2],
-        kernel: usize,
-        stride: usize,
-        config: &QuantConfig,
-    ) -> Result<Self> {
-        let window = Window { stride: [stride; 2], padding: [kernel / 2; 2], ..Window::default() };
-        let std = libm::sqrtf(1.0 / (3 * kernel.saturating_mul(kernel).saturating_mul(channels[0])) as f32);
-        Self::started(store, name, (channels, [kernel; 2], window), std, config)
-    }
-
-    /// A convolution with any [`Window`]: dilated, in groups, depthwise. Weights start as those of [`new`](Self::new).
-    ///
-    /// # Errors
-    /// The channels are no multiple of the groups, the name is taken or the precision makes no sense.
-    pub fn windowed(
-        store: &mut Store,
-        name: &str,
-        channels: [usize; 2],
-        kernel: [usize; 2],
-        window: Window,
-        config: &QuantConfig,
-    ) -> Result<Self> {
-        let fan_out = kernel[0].saturating_mul(kernel[1]).saturating_mul(channels[1]) / window.groups.max(1);
-        let std = libm::sqrtf(2.0 / fan_out as f32);
-        Self::started(store, name, (channels, kernel, window), std, config)
-    }
-
-    /// A convolution whose weights start normal with deviation `std`.
-    fn started(
-        store: &mut Store,
-        name: &str,
-        ([c_in, c_out], kernel, window): ([usize; 2], [usize; 2], Window),
-        std: f32,
-        config: &QuantConfig,
-    ) -> Result<Self> {
+    /// The name is taken, the precision makes no sense, or the groups do not divide the channels.
+    pub fn new(store: &mut Store, name: &str, config: Conv2dConfig, quant: &QuantConfig) -> Result<Self> {
+        let Conv2dConfig { channels: [c_in, c_out], kernel, window, start } = config;
         let groups = window.groups;
         if groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
             let expected = format!("a divisor of {c_in} and {c_out} channels");
             return Err(Error::setting("groups of a convolution", expected, groups).in_layer(name));
         }
-        let float = config.precision == Precision::FLOAT;
+        let float = quant.precision == Precision::FLOAT;
         let group = if float { Group::Weight } else { Group::Latent };
         let shape = [c_out, kernel[0], kernel[1], c_in / groups];
-        let weight = store.add_normal(&format!("{name}.weight"), group, &shape, std)?;
+        let weight = store.add_normal(&format!("{name}.weight"), group, &shape, start.deviation(&config))?;
         let quantized = match float {
             true => None,
-            false => Some(QConv2d::new(store, name, weight, config, window)?),
+            false => Some(QConv2d::new(store, name, weight, quant, window)?),
         };
         Ok(Self { name: name.to_string(), weight, window, quantized, bias: None })
     }
@@ -164,7 +161,9 @@ mod tests {
             for groups in [2, 8] {
                 let mut store = Store::seeded(1);
                 let window = Window { padding: [2, 2], dilation: [2, 2], groups, ..Window::default() };
-                let layer = Conv2d::windowed(&mut store, "c", [8, 8], [3, 3], window, &config).unwrap();
+                let layer =
+                    Conv2d::new(&mut store, "c", Conv2dConfig { window, ..Conv2dConfig::square([8, 8], 3) }, &config)
+                        .unwrap();
                 let mut g = Graph::train(&mut store);
                 let x = g
                     .input(Tensor::from_vec(&[2, 5, 5, 8], (0..400).map(|i| (i % 17) as f32 - 8.0).collect()).unwrap());
@@ -180,7 +179,13 @@ mod tests {
         }
         let mut store = Store::seeded(1);
         let window = Window { groups: 3, ..Window::default() };
-        let e = Conv2d::windowed(&mut store, "c", [8, 8], [3, 3], window, &QuantConfig::float()).unwrap_err();
+        let e = Conv2d::new(
+            &mut store,
+            "c",
+            Conv2dConfig { window, ..Conv2dConfig::square([8, 8], 3) },
+            &QuantConfig::float(),
+        );
+        let e = e.unwrap_err();
         assert_eq!(
             e.to_string(),
             "layer `c`: groups of a convolution: expected a divisor of 8 and 8 channels, found 3"

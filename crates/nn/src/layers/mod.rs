@@ -9,7 +9,7 @@ mod residual;
 mod simple;
 
 pub use batch_norm::BatchNorm2d;
-pub use conv::Conv2d;
+pub use conv::{Conv2d, Conv2dConfig, Start};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use residual::{BasicBlock, Bottleneck, Residual};

@@ -1,7 +1,7 @@
 //! Residual connections: `BasicBlock` and `Bottleneck`, the blocks of residual classifiers, and `Residual`, layers with a
 //! skip around them.
 
-use super::{BatchNorm2d, Conv2d, Layer, Sequential};
+use super::{BatchNorm2d, Conv2d, Conv2dConfig, Layer, Sequential};
 use fixnet_autograd::{Graph, Result, Store, Var};
 use fixnet_quant::QuantConfig;
 
@@ -35,9 +35,9 @@ impl BasicBlock {
         let [c_in, c_out] = channels;
         let key = |part: &str| format!("{name}.{part}");
         Ok(Self {
-            conv1: Conv2d::quantized(store, &key("conv1"), [c_in, c_out], 3, stride, config)?,
+            conv1: Conv2d::new(store, &key("conv1"), Conv2dConfig::square([c_in, c_out], 3).strided(stride), config)?,
             bn1: BatchNorm2d::new(store, &key("bn1"), c_out)?,
-            conv2: Conv2d::quantized(store, &key("conv2"), [c_out, c_out], 3, 1, config)?,
+            conv2: Conv2d::new(store, &key("conv2"), Conv2dConfig::square([c_out, c_out], 3), config)?,
             bn2: BatchNorm2d::new(store, &key("bn2"), c_out)?,
             name: name.to_string(),
             stride,
@@ -54,7 +54,7 @@ impl BasicBlock {
     pub fn projected(mut self, store: &mut Store, config: &QuantConfig) -> Result<Self> {
         if !self.keeps_size() {
             let name = format!("{}.shortcut", self.name);
-            let conv = Conv2d::quantized(store, &name, self.channels, 1, self.stride, config)?;
+            let conv = Conv2d::new(store, &name, Conv2dConfig::square(self.channels, 1).strided(self.stride), config)?;
             self.projection = Some((conv, BatchNorm2d::new(store, &format!("{name}_bn"), self.channels[1])?));
         }
         Ok(self)
@@ -110,7 +110,12 @@ impl Bottleneck {
     ) -> Result<Self> {
         let middle = c_out / 4;
         let mut part = |conv: &str, bn: &str, channels: [usize; 2], kernel, stride| -> Result<_> {
-            let conv = Conv2d::quantized(store, &format!("{name}.{conv}"), channels, kernel, stride, config)?;
+            let conv = Conv2d::new(
+                store,
+                &format!("{name}.{conv}"),
+                Conv2dConfig::square(channels, kernel).strided(stride),
+                config,
+            )?;
             Ok((conv, BatchNorm2d::new(store, &format!("{name}.{bn}"), channels[1])?))
         };
         let path = [

@@ -3,7 +3,7 @@
 
 use super::{Model, ModelKind, Output, image};
 use crate::Layer;
-use crate::layers::{Conv2d, PixelShuffle, Relu, Residual, Sequential};
+use crate::layers::{Conv2d, Conv2dConfig, PixelShuffle, Relu, Residual, Sequential, Start};
 use fixnet_autograd::{Error, Graph, Result, Store, Var};
 use fixnet_quant::QuantConfig;
 use std::fmt;
@@ -145,7 +145,12 @@ pub fn edsr(store: &mut Store, channels: usize, spec: &EdsrSpec, config: &QuantC
     let (edge, width) = (config.edge()?, spec.width);
     let outer = if spec.quantized == Quantized::Body { &edge } else { config };
     let mut conv = |name: &str, channels: [usize; 2], config: &QuantConfig| {
-        let conv = Conv2d::quantized_by_fan_in(store, name, channels, 3, 1, config)?;
+        let conv = Conv2d::new(
+            store,
+            name,
+            Conv2dConfig { start: Start::FanIn, ..Conv2dConfig::square(channels, 3) },
+            config,
+        )?;
         conv.output_scaled(store, config)?.biased(store)
     };
     let head = conv("head", [channels, width], &edge)?;

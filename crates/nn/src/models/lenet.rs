@@ -1,7 +1,7 @@
 //! A LeNet-like network for small images.
 
 use super::{Model, ModelKind, classifier, image};
-use crate::layers::{BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Relu, Sequential};
+use crate::layers::{BatchNorm2d, Conv2d, Conv2dConfig, Flatten, Linear, MaxPool2d, Relu, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
 use fixnet_tensor::Budget;
@@ -36,11 +36,11 @@ pub fn lenet(store: &mut Store, [h, w, c]: [usize; 3], classes: usize, config: &
     let features = Budget::ARRAY.clone().claim("features of lenet", &[h / 4, w / 4, 64], size_of::<f32>())?;
     let pool = MaxPool2d { size: 2, stride: 2, padding: 0 };
     Ok(Sequential::new()
-        .push(Conv2d::quantized(store, "conv1", [c, 32], 5, 1, &edge)?)
+        .push(Conv2d::new(store, "conv1", Conv2dConfig::square([c, 32], 5), &edge)?)
         .push(BatchNorm2d::new(store, "bn1", 32)?)
         .push(Relu)
         .push(pool)
-        .push(Conv2d::quantized(store, "conv2", [32, 64], 5, 1, config)?)
+        .push(Conv2d::new(store, "conv2", Conv2dConfig::square([32, 64], 5), config)?)
         .push(BatchNorm2d::new(store, "bn2", 64)?)
         .push(Relu)
         .push(pool)

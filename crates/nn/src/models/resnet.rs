@@ -2,7 +2,9 @@
 //! are for ImageNet.
 
 use super::{Model, ModelKind, image};
-use crate::layers::{BasicBlock, BatchNorm2d, Bottleneck, Conv2d, GlobalAvgPool2d, Layer, MaxPool2d, Relu, Sequential};
+use crate::layers::{
+    BasicBlock, BatchNorm2d, Bottleneck, Conv2d, Conv2dConfig, GlobalAvgPool2d, Layer, MaxPool2d, Relu, Sequential,
+};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
 
@@ -161,7 +163,12 @@ fn stem(
     config: &QuantConfig,
 ) -> Result<Sequential> {
     Ok(Sequential::new()
-        .push(Conv2d::quantized(store, "conv1", [channels, width], kernel, stride, &config.edge()?)?)
+        .push(Conv2d::new(
+            store,
+            "conv1",
+            Conv2dConfig::square([channels, width], kernel).strided(stride),
+            &config.edge()?,
+        )?)
         .push(BatchNorm2d::new(store, "bn1", width)?)
         .push(Relu))
 }

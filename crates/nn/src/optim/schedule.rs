@@ -4,6 +4,7 @@ use fixnet_autograd::{Error, Result};
 
 /// How a rate changes over a run.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub enum Schedule {
     /// It does not.
     Constant,

@@ -39,6 +39,7 @@ impl Default for TransitionConfig {
 
 /// Whose transitions are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Scope {
     /// All quantized weights have one k, K and U. Where bit widths differ, R_0 is that of the narrowest weights.
     #[default]

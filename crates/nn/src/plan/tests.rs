@@ -1,7 +1,7 @@
 //! A plan gives the bits of the layers that it describes, and its table the published numbers.
 
 use super::*;
-use crate::layers::{AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Relu, Sequential};
+use crate::layers::{AvgPool2d, BatchNorm2d, Conv2d, Conv2dConfig, Flatten, Linear, MaxPool2d, Relu, Sequential};
 use crate::models::{EdsrSpec, LeNet, ModelSpec, build};
 use crate::optim::{Optimizer, OptimizerConfig};
 use fixnet_autograd::check::sample;
@@ -115,7 +115,12 @@ fn grouped_convolutions_and_every_pooling_are_described() {
     let mut store = Store::seeded(2);
     let window = Window { padding: [2, 1], dilation: [2, 1], stride: [1, 2], groups: 2 };
     let net = Sequential::new()
-        .push(Conv2d::windowed(&mut store, "a", [4, 6], [3, 3], window, &q).unwrap().biased(&mut store).unwrap())
+        .push(
+            Conv2d::new(&mut store, "a", Conv2dConfig { window, ..Conv2dConfig::square([4, 6], 3) }, &q)
+                .unwrap()
+                .biased(&mut store)
+                .unwrap(),
+        )
         .push(AvgPool2d { size: 2, stride: 2 })
         .push(Relu)
         .push(MaxPool2d { size: 3, stride: 2, padding: 1 })
