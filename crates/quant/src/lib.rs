@@ -19,6 +19,6 @@ pub use gradient::{
     Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, RuleKind, gammas, register_rule,
     rules,
 };
-pub use ops::{FixedConv2d, FixedLinear, FixedProduct, QConv2d, QLinear};
+pub use ops::{FixedConv2d, FixedLinear, FixedOperation, FixedProduct, QConv2d, QLinear};
 pub use precision::Precision;
 pub use transition::{TalrRule, TransitionRate, Transitions};

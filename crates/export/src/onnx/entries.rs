@@ -119,7 +119,7 @@ fn input(w: &mut Writer, node: &Node, plan: &Plan) -> Result<Value> {
 
 fn conv2d(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
     let (window, product) = match node.get::<FixedConv2d>() {
-        Some(FixedConv2d { product, window }) => (*window, Some(product)),
+        Some(FixedConv2d { product, form }) => (form.window, Some(product)),
         None => (settings::<ops::Conv2d>(node)?.window, None),
     };
     let ints = |name, [a, b]: [usize; 2]| Attribute::Ints(name, vec![a as i64, b as i64]);

@@ -72,7 +72,7 @@ impl FixedProduct {
     /// # Errors
     /// The sizes do not fit, or the scale of the input is not known.
     pub fn conv2d(&self, g: &mut Graph<'_>, x: &Var, window: Window) -> Result<Var> {
-        g.apply(FixedConv2d { product: self.clone(), window }, &[x])
+        g.apply(FixedConv2d { product: self.clone(), form: ops::Conv2d { window } }, &[x])
     }
 
     /// [`QLinear::forward`] with these numbers: [N, I] to [N, O], as exact sums.
@@ -80,7 +80,7 @@ impl FixedProduct {
     /// # Errors
     /// The sizes do not fit, or the scale of the input is not known.
     pub fn linear(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
-        g.apply(FixedLinear { product: self.clone() }, &[x])
+        g.apply(FixedLinear { product: self.clone(), form: ops::Linear }, &[x])
     }
 
     fn forward(&self, g: &mut Graph<'_>, inputs: &[&Var], product: Product) -> Result<Var> {
@@ -211,18 +211,51 @@ fn codes_setting(product: &FixedProduct) -> (String, serde_json::Value) {
     ("codes".into(), serde_json::Value::Object(settings_of(&product.form())))
 }
 
-/// A quantized convolution whose numbers do not move, perhaps with a bias `[O]`.
+/// A quantized operation whose numbers do not move, perhaps with a bias `[O]`: [`FixedConv2d`] or [`FixedLinear`].
 #[derive(Debug, Clone)]
-pub struct FixedConv2d {
+pub struct FixedOperation<F> {
     /// The numbers.
     pub product: FixedProduct,
-    /// How the window moves.
-    pub window: Window,
+    /// How they meet the input: the settings of the float operation of the same kind.
+    pub form: F,
 }
 
-impl Operation for FixedConv2d {
+/// A quantized convolution whose numbers do not move.
+pub type FixedConv2d = FixedOperation<ops::Conv2d>;
+
+/// A quantized fully connected operation whose numbers do not move.
+pub type FixedLinear = FixedOperation<ops::Linear>;
+
+/// A float operation that has a quantized one of the same kind.
+trait Form: Operation + Clone {
+    /// The shape of the output.
+    fn shape_of(&self, x: &[usize], weight: &[usize], bias: Option<&[usize]>) -> Result<Vec<usize>>;
+
+    /// The product for an input of this shape.
+    fn product(&self, x: &[usize], weight: &[usize]) -> Result<Product>;
+}
+
+impl Form for ops::Conv2d {
+    fn shape_of(&self, x: &[usize], weight: &[usize], bias: Option<&[usize]>) -> Result<Vec<usize>> {
+        self.shape(x, weight, bias)
+    }
+    fn product(&self, x: &[usize], weight: &[usize]) -> Result<Product> {
+        Ok(Product::Conv2d(Conv2dGeometry::windowed(x, weight, self.window)?))
+    }
+}
+
+impl Form for ops::Linear {
+    fn shape_of(&self, x: &[usize], weight: &[usize], bias: Option<&[usize]>) -> Result<Vec<usize>> {
+        Self::shape(x, weight, bias)
+    }
+    fn product(&self, _: &[usize], _: &[usize]) -> Result<Product> {
+        Ok(Product::Linear)
+    }
+}
+
+impl<F: Form + std::fmt::Debug> Operation for FixedOperation<F> {
     fn kind(&self) -> &'static str {
-        "conv2d"
+        self.form.kind()
     }
     fn operand(&self, index: usize) -> String {
         operand(index)
@@ -232,60 +265,15 @@ impl Operation for FixedConv2d {
     }
     fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
         let (x, bias) = with_bias(inputs)?;
-        ops::Conv2d { window: self.window }.shape(x, self.product.weight.shape(), bias)
+        self.form.shape_of(x, self.product.weight.shape(), bias)
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let x = inputs.first().ok_or_else(|| count(0))?;
-        let geometry = Conv2dGeometry::windowed(x.shape(), self.product.weight.shape(), self.window)?;
-        self.product.forward(g, inputs, Product::Conv2d(geometry))
+        let product = self.form.product(x.shape(), self.product.weight.shape())?;
+        self.product.forward(g, inputs, product)
     }
     fn settings(&self) -> Settings {
-        let window = settings_of(&ops::Conv2d { window: self.window });
-        window.into_iter().chain([codes_setting(&self.product)]).collect()
-    }
-    fn arrays(&self) -> Vec<(&'static str, Array)> {
-        self.product.arrays()
-    }
-    fn parameters(&self, constants: &[(String, &Tensor)]) -> Vec<Parameter> {
-        self.product.parameters(constants)
-    }
-    fn precision(&self) -> Option<String> {
-        Some(self.product.precision.to_string())
-    }
-    fn macs(&self, parameters: &[Parameter], output: &[usize]) -> u64 {
-        ops::macs(parameters, output)
-    }
-    fn obstacle(&self) -> Option<Obstacle> {
-        self.product.obstacle()
-    }
-}
-
-/// A quantized fully connected operation whose numbers do not move, perhaps with a bias `[O]`.
-#[derive(Debug, Clone)]
-pub struct FixedLinear {
-    /// The numbers.
-    pub product: FixedProduct,
-}
-
-impl Operation for FixedLinear {
-    fn kind(&self) -> &'static str {
-        "linear"
-    }
-    fn operand(&self, index: usize) -> String {
-        operand(index)
-    }
-    fn is_batched(&self, index: usize) -> bool {
-        index == 0
-    }
-    fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
-        let (x, bias) = with_bias(inputs)?;
-        ops::Linear::shape(x, self.product.weight.shape(), bias)
-    }
-    fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        self.product.forward(g, inputs, Product::Linear)
-    }
-    fn settings(&self) -> Settings {
-        [codes_setting(&self.product)].into_iter().collect()
+        self.form.settings().into_iter().chain([codes_setting(&self.product)]).collect()
     }
     fn arrays(&self) -> Vec<(&'static str, Array)> {
         self.product.arrays()
@@ -309,13 +297,13 @@ pub fn operations() -> Operations {
     Operations::default()
         .with("conv2d", |stored| match stored.has("codes") {
             true => {
-                let ops::Conv2d { window } = stored.settings()?;
-                Ok(Arc::new(FixedConv2d { product: FixedProduct::read(stored)?, window }))
+                let form: ops::Conv2d = stored.settings()?;
+                Ok(Arc::new(FixedConv2d { product: FixedProduct::read(stored)?, form }))
             }
             false => ops::Conv2d::read(stored),
         })
         .with("linear", |stored| match stored.has("codes") {
-            true => Ok(Arc::new(FixedLinear { product: FixedProduct::read(stored)? })),
+            true => Ok(Arc::new(FixedLinear { product: FixedProduct::read(stored)?, form: ops::Linear })),
             false => Ok(Arc::new(ops::Linear)),
         })
 }

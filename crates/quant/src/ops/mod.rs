@@ -8,7 +8,7 @@ mod packing;
 #[cfg(test)]
 mod tests;
 
-pub use fixed::{FixedConv2d, FixedLinear, FixedProduct, operations};
+pub use fixed::{FixedConv2d, FixedLinear, FixedOperation, FixedProduct, operations};
 use output_scale::OutputScale;
 
 use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, SidedQuantizer, WeightQuantizer};
@@ -125,7 +125,8 @@ impl QConv2d {
     }
 
     fn trace(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        let op = FixedConv2d { product: self.fixed(g.store_mut(), inputs[0].is_non_negative())?, window: self.window };
+        let product = self.fixed(g.store_mut(), inputs[0].is_non_negative())?;
+        let op = FixedConv2d { product, form: fixnet_autograd::ops::Conv2d { window: self.window } };
         g.apply_as(&self.quantizers.name, op, inputs)
     }
 }
@@ -175,7 +176,10 @@ impl QLinear {
     }
 
     fn trace(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        let op = FixedLinear { product: self.fixed(g.store_mut(), inputs[0].is_non_negative())? };
+        let op = FixedLinear {
+            product: self.fixed(g.store_mut(), inputs[0].is_non_negative())?,
+            form: fixnet_autograd::ops::Linear,
+        };
         g.apply_as(&self.quantizers.name, op, inputs)
     }
 }
