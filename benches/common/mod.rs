@@ -47,7 +47,7 @@ impl Training {
         let quant = QuantConfig { rule: gradient_rule.parse()?, ..QuantConfig::new(bits.parse()?) };
         let net = models::build(&mut store, &model, network.image, CLASSES, &quant)?;
         let optimizer =
-            Optimizer::new(OptimizerConfig { lr: 1e-4, schedule: Schedule::Constant, ..optimizer.parse()? })?;
+            Optimizer::new(OptimizerConfig { lr: 1e-4, schedule: Schedule::CONSTANT, ..optimizer.parse()? })?;
         let [h, w, c] = network.image;
         let target = match model.output() {
             Output::Values => Target::Labels((0..network.batch).map(|i| i % CLASSES).collect()),

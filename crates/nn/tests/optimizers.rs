@@ -41,7 +41,7 @@ fn assert_close(found: &[f32], expected: &[f64], epsilon: f64, what: &str) {
 fn three_steps(rule: Box<dyn UpdateRule>) -> [Vec<f32>; 3] {
     let mut store = Store::seeded(0);
     let w = store.add("w", Group::Weight, tensor(&START)).unwrap();
-    let config = OptimizerConfig { lr: 0.1, weight_decay: 0.5, schedule: Schedule::Constant, ..rule.into() };
+    let config = OptimizerConfig { lr: 0.1, weight_decay: 0.5, schedule: Schedule::CONSTANT, ..rule.into() };
     let mut optimizer = Optimizer::new(config).unwrap();
     GRADIENTS.map(|g| {
         store.param_mut(w).grad = Some(tensor(&g));
@@ -244,7 +244,7 @@ fn configured(name: &str, transition: &TransitionConfig) -> Optimizer {
     let config = OptimizerConfig {
         lr: 0.05,
         weight_decay: 0.0,
-        schedule: Schedule::Constant,
+        schedule: Schedule::CONSTANT,
         total_steps: 10,
         transition,
         ..config
@@ -295,12 +295,12 @@ fn decoupled_decay_of_the_twin_goes_by_its_own_rate() {
     let config: OptimizerConfig = "adamwt".parse().unwrap();
     // U_0 = 0.1 · 2 = 0.2, eta = 0.5 · U_0, R = 1, no transition: U_1 = 0.2 + 0.1 · 1 = 0.3.
     let transition =
-        TransitionConfig { factor: 1.0, gain: 0.5, schedule: Schedule::Constant, ..TransitionConfig::default() };
+        TransitionConfig { factor: 1.0, gain: 0.5, schedule: Schedule::CONSTANT, ..TransitionConfig::default() };
     let config = OptimizerConfig {
         lr: 0.1,
         latent_lr_factor: 2.0,
         weight_decay: 0.5,
-        schedule: Schedule::Linear,
+        schedule: Schedule::LINEAR,
         total_steps: 2,
         transition: Some(transition),
         ..config
@@ -322,7 +322,7 @@ fn scales_have_an_adam_of_their_own() {
         let config = OptimizerConfig {
             lr: 0.5,
             weight_decay: 0.5,
-            schedule: Schedule::Linear,
+            schedule: Schedule::LINEAR,
             total_steps: 2,
             scale_lr: 0.01,
             ..name.parse().unwrap()
@@ -401,7 +401,7 @@ fn weight_scales_of_the_trs_scheme_move_with_plain_optimizers_only() {
 fn latents_have_a_factor_of_their_own() {
     let mut model = Model::new();
     let config = OptimizerConfig { lr: 0.1, latent_lr_factor: 0.5, weight_decay: 0.0, ..OptimizerConfig::default() };
-    let config = OptimizerConfig { schedule: Schedule::Constant, ..config };
+    let config = OptimizerConfig { schedule: Schedule::CONSTANT, ..config };
     let mut optimizer = Optimizer::new(config).unwrap();
     model.step(&mut optimizer, [1.0; 4], [1.0; 2]);
     assert_close(&values(&model.store, model.latents[0]), &[0.45, -0.55, 0.2, 0.075], 1e-6, "latent");
@@ -423,13 +423,13 @@ fn scope_of_the_model_and_of_each_layer() {
         let transition = TransitionConfig {
             factor: 0.1,
             momentum: 0.5,
-            schedule: Schedule::Constant,
+            schedule: Schedule::CONSTANT,
             scope,
             ..TransitionConfig::default()
         };
         let rule = Sgd { momentum: 0.0, nesterov: false };
         let config = OptimizerConfig { lr: 0.1, weight_decay: 0.0, ..rule.into() };
-        let config = OptimizerConfig { transition: Some(transition), schedule: Schedule::Constant, ..config };
+        let config = OptimizerConfig { transition: Some(transition), schedule: Schedule::CONSTANT, ..config };
         let (mut model, mut optimizer) = (Model::new(), Optimizer::new(config).unwrap());
         let report = model.step(&mut optimizer, [1.0, 1.0, 0.0, 0.0], [1.0, 0.0]);
         (model, optimizer, report)
@@ -461,7 +461,7 @@ fn scope_of_the_model_and_of_each_layer() {
 /// R_t follows its own schedule, whatever that of the learning rate.
 #[test]
 fn the_target_has_a_schedule_of_its_own() {
-    let transition = TransitionConfig { factor: 0.3, schedule: Schedule::Linear, ..TransitionConfig::default() };
+    let transition = TransitionConfig { factor: 0.3, schedule: Schedule::LINEAR, ..TransitionConfig::default() };
     let mut optimizer = configured("adamt", &transition);
     let mut model = Model::new();
     for step in 0..3 {

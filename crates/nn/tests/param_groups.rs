@@ -14,7 +14,7 @@ fn tensor(v: &[f32]) -> Tensor {
 /// Plain gradient descent at the rate 1, without decay: a step is the gradient.
 fn descent() -> OptimizerConfig {
     let rule = Sgd { momentum: 0.0, nesterov: false };
-    OptimizerConfig { lr: 1.0, weight_decay: 0.0, schedule: Schedule::Constant, ..rule.into() }
+    OptimizerConfig { lr: 1.0, weight_decay: 0.0, schedule: Schedule::CONSTANT, ..rule.into() }
 }
 
 fn store() -> (Store, ParamId, ParamId) {

@@ -1,5 +1,5 @@
 //! A crate that uses fixnet as any other program does, and adds one of each kind to it: a data source, a task with a metric, a model
-//! with a layer, a gradient rule and an update rule. [`register`] makes them known; `main.rs` is the command with them in it.
+//! with a layer, a gradient rule, an update rule and a schedule. [`register`] makes them known; `main.rs` is the command with them in it.
 //!
 //! | file | what | name in recipes |
 //! |---|---|---|
@@ -8,6 +8,7 @@
 //! | `model.rs` | two convolutions and a layer of our own | `spotnet:WIDTH` |
 //! | `gradient_rule.rs` | clips where few gradients are outside | `tail:SHARE` |
 //! | `update_rule.rs` | the sign of the momentum | `lion`, and its twin `liont` |
+//! | here | a schedule of the learning rate | `square-root` |
 #![forbid(unsafe_code)]
 
 pub mod gradient_rule;
@@ -16,11 +17,14 @@ pub mod source;
 pub mod task;
 pub mod update_rule;
 
+use fixnet::optim::Curve;
+
 /// Makes all of them known by their names.
 pub fn register() {
     fixnet::data::register_source(source::KIND);
     fixnet::models::register_model(model::KIND);
     fixnet::quant::register_rule(gradient_rule::KIND);
     fixnet::optim::register_update_rule(|| Box::new(update_rule::Lion::default()));
+    fixnet::optim::register_schedule(Curve { name: "square-root", at: |share| (1.0 - share).sqrt() });
     fixnet::train::task::register(task::KIND);
 }

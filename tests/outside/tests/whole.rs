@@ -1,4 +1,4 @@
-//! A task, model, data source, gradient rule and update rule of another crate go through everything that the command does, at 4/4/4.
+//! A task, model, data source, gradient rule, update rule and schedule of another crate go through everything that the command does, at 4/4/4.
 
 use serde_json::Value;
 use std::path::Path;
@@ -72,7 +72,7 @@ fn it_trains_is_killed_resumed_verified_reported_exported_and_packed() {
     assert!(String::from_utf8_lossy(&out.stderr).contains("tail:SHARE"));
     let keys = run(&["recipes", "--keys"]);
     let keys = String::from_utf8_lossy(&keys.stdout).into_owned();
-    for name in ["spots:COUNT", "spotnet[:WIDTH]", "tail:SHARE", "lion"] {
+    for name in ["spots:COUNT", "spotnet[:WIDTH]", "tail:SHARE", "lion", "square-root"] {
         assert!(keys.contains(name), "{name}");
     }
 }

@@ -13,5 +13,5 @@ pub use rule::{
     Adagrad, Adam, AdamW, Adamax, CloneUpdateRule, NAdam, RmsProp, Scalars, Setting, Sgd, UpdateRule, pass,
     register_update_rule, update_rules,
 };
-pub use schedule::{Schedule, Warmup};
+pub use schedule::{Curve, Schedule, Warmup, register_schedule, schedules};
 pub use transition::{Scope, TransitionConfig, TransitionReport};

@@ -67,11 +67,11 @@ impl<T: Into<Box<dyn UpdateRule>>> From<T> for OptimizerConfig {
             lr: rule.usual_lr(),
             weight_decay: rule.usual_weight_decay(),
             rule,
-            schedule: Schedule::Cosine,
+            schedule: Schedule::COSINE,
             total_steps: 0,
             latent_lr_factor: 1.0,
             scale_lr: 1e-5,
-            scale_schedule: Schedule::Constant,
+            scale_schedule: Schedule::CONSTANT,
             decay_groups: DecayGroups::default(),
             groups: Vec::new(),
             clip_norm: None,
@@ -165,7 +165,7 @@ pub struct StepReport {
 /// let bias = store.add("bias", Group::Offset, Tensor::scalar(1.0))?;
 /// // Adam for most parameters; latent weights follow a target transition rate by the multiplicative rule.
 /// let transition = TransitionConfig { rule: TalrRule::Multiplicative, ..TransitionConfig::default() };
-/// let config = OptimizerConfig { transition: Some(transition), schedule: Schedule::Linear, total_steps: 100, ..
+/// let config = OptimizerConfig { transition: Some(transition), schedule: Schedule::LINEAR, total_steps: 100, ..
 ///     "adam".parse()? };
 /// let mut optimizer = Optimizer::new(config)?;
 /// store.param_mut(bias).grad = Some(Tensor::scalar(0.3)); // what a backward pass does

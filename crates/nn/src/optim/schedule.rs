@@ -1,18 +1,54 @@
 //! Schedules of a rate over a run: of the learning rate, and of the target transition rate.
 
 use fixnet_autograd::{Error, Result};
+use fixnet_tensor::Registry;
+use std::f64::consts::PI;
+
+/// A curve that a rate follows over a run. [`register_schedule`] gives one of your own a name in recipes.
+///
+/// ```
+/// use fixnet_nn::optim::{Curve, Schedule, register_schedule, schedules};
+/// register_schedule(Curve { name: "square-root", at: |share| (1.0 - share).sqrt() });
+/// let curve = schedules()[0];
+/// assert_eq!(Schedule::Curve(curve).at(0.8, 75, 100), 0.4);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Curve {
+    /// Its name, as recipes write it.
+    pub name: &'static str,
+    /// The factor of the base at this share of the run, 0 to 1. It must give the same bits on every machine: of functions
+    /// beyond arithmetic and the square root take those of the crate `libm`.
+    pub at: fn(f64) -> f64,
+}
+
+impl PartialEq for Curve {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+const CONSTANT: Curve = Curve { name: "constant", at: |_| 1.0 };
+const COSINE: Curve = Curve { name: "cosine", at: |share| 0.5 * (1.0 + libm::cos(PI * share)) };
+const LINEAR: Curve = Curve { name: "linear", at: |share| 1.0 - share };
+
+static CURVES: Registry<Curve> = Registry::new(&[CONSTANT, COSINE, LINEAR]);
+
+/// Adds a curve to those that recipes can name. One of the same name takes the place of an earlier one.
+pub fn register_schedule(curve: Curve) {
+    CURVES.add(curve);
+}
+
+/// Returns all curves that recipes can name, the latest registered first.
+pub fn schedules() -> Vec<Curve> {
+    CURVES.all()
+}
 
 /// How a rate changes over a run.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Schedule {
-    /// It does not.
-    Constant,
-    /// Half a cosine from the base to 0.
-    #[default]
-    Cosine,
-    /// A straight line from the base to 0.
-    Linear,
+    /// The base times a curve.
+    Curve(Curve),
     /// Times `gamma` at each milestone, a fraction of the run.
     Step {
         /// Fractions of the run, 0 to 1.
@@ -38,12 +74,25 @@ pub enum Warmup {
     Fraction(f64),
 }
 
+impl Default for Schedule {
+    fn default() -> Self {
+        Self::COSINE
+    }
+}
+
 impl Schedule {
+    /// The rate does not change.
+    pub const CONSTANT: Self = Self::Curve(CONSTANT);
+    /// Half a cosine from the base to 0.
+    pub const COSINE: Self = Self::Curve(COSINE);
+    /// A straight line from the base to 0.
+    pub const LINEAR: Self = Self::Curve(LINEAR);
+
     /// This schedule after a warm-up: of `w` steps, step `i` has `(i + 1) / w` of the base.
     ///
     /// ```
     /// use fixnet_nn::optim::{Schedule, Warmup};
-    /// let schedule = Schedule::Linear.after(Warmup::Steps(4));
+    /// let schedule = Schedule::LINEAR.after(Warmup::Steps(4));
     /// assert_eq!([0, 1, 3, 4, 9].map(|i| schedule.at(0.6, i, 10)), [0.15, 0.3, 0.6, 0.6, 0.6 * (1.0 - 5.0 / 6.0)]);
     /// ```
     pub fn after(self, length: Warmup) -> Self {
@@ -54,15 +103,13 @@ impl Schedule {
     ///
     /// ```
     /// use fixnet_nn::optim::Schedule;
-    /// assert_eq!(Schedule::Cosine.at(0.1, 0, 100), 0.1);
-    /// assert!((Schedule::Cosine.at(0.1, 50, 100) - 0.05).abs() < 1e-9);
+    /// assert_eq!(Schedule::COSINE.at(0.1, 0, 100), 0.1);
+    /// assert!((Schedule::COSINE.at(0.1, 50, 100) - 0.05).abs() < 1e-9);
     /// ```
     pub fn at(&self, base: f64, step: u64, total: u64) -> f64 {
         let share = if total == 0 { 0.0 } else { step.min(total) as f64 / total as f64 };
         match self {
-            Self::Constant => base,
-            Self::Cosine => base * 0.5 * (1.0 + libm::cos(std::f64::consts::PI * share)),
-            Self::Linear => base * (1.0 - share),
+            Self::Curve(curve) => base * (curve.at)(share),
             Self::Step { milestones, gamma } => {
                 let passed = milestones.iter().filter(|&&m| m <= share).count();
                 base * libm::pow(*gamma, passed as f64)
@@ -121,26 +168,26 @@ mod tests {
             let step = Schedule::Step { milestones: vec![f64::from(tenth as u32) / 10.0], gamma: 0.5 };
             assert_eq!([10 * tenth - 1, 10 * tenth].map(|s| step.at(0.8, s, 100)), [0.8, 0.4], "{tenth}");
         }
-        assert_eq!(Schedule::Constant.at(0.3, 7, 9), 0.3);
-        assert!(Schedule::Cosine.at(0.1, 100, 100).abs() < 1e-12);
-        assert!(Schedule::Cosine.at(0.1, 120, 100).abs() < 1e-12);
-        assert_rates(&Schedule::Linear, [(0, 0.8), (25, 0.6), (100, 0.0), (120, 0.0)]);
+        assert_eq!(Schedule::CONSTANT.at(0.3, 7, 9), 0.3);
+        assert!(Schedule::COSINE.at(0.1, 100, 100).abs() < 1e-12);
+        assert!(Schedule::COSINE.at(0.1, 120, 100).abs() < 1e-12);
+        assert_rates(&Schedule::LINEAR, [(0, 0.8), (25, 0.6), (100, 0.0), (120, 0.0)]);
     }
 
     #[test]
     fn a_warm_up_comes_before_the_whole_of_the_other_schedule() {
         for length in [Warmup::Steps(20), Warmup::Fraction(0.2)] {
-            let schedule = Schedule::Cosine.after(length);
+            let schedule = Schedule::COSINE.after(length);
             assert_rates(&schedule, [(0, 0.04), (9, 0.4), (19, 0.8), (20, 0.8)]);
             // Steps 20 to 100 are those of a run of 80.
-            assert_eq!(schedule.at(0.8, 50, 100), Schedule::Cosine.at(0.8, 30, 80));
+            assert_eq!(schedule.at(0.8, 50, 100), Schedule::COSINE.at(0.8, 30, 80));
             assert!(schedule.at(0.8, 100, 100).abs() < 1e-12);
         }
         for none in [Warmup::Steps(0), Warmup::Fraction(0.0)] {
-            assert_rates(&Schedule::Linear.after(none), [(25, 0.6)]);
+            assert_rates(&Schedule::LINEAR.after(none), [(25, 0.6)]);
         }
         // Longer than the run: it rises to the end.
-        assert_rates(&Schedule::Linear.after(Warmup::Steps(200)), [(99, 0.4)]);
+        assert_rates(&Schedule::LINEAR.after(Warmup::Steps(200)), [(99, 0.4)]);
     }
 
     #[test]
@@ -149,7 +196,7 @@ mod tests {
         for (bad, word) in [
             (step(30.0, 0.1), "milestones"),
             (step(0.5, f64::NAN), "step factor"),
-            (Schedule::Linear.after(Warmup::Fraction(1.5)), "warm-up"),
+            (Schedule::LINEAR.after(Warmup::Fraction(1.5)), "warm-up"),
             (step(-0.1, 0.1).after(Warmup::Steps(3)), "milestones"),
         ] {
             let e = bad.check("learning-rate schedule").unwrap_err().to_string();

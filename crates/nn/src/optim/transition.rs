@@ -29,7 +29,7 @@ impl Default for TransitionConfig {
         Self {
             factor: 5e-3,
             momentum: 0.99,
-            schedule: Schedule::Cosine,
+            schedule: Schedule::COSINE,
             rule: TalrRule::Additive,
             gain: 1.0,
             scope: Scope::Model,

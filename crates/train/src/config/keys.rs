@@ -141,6 +141,10 @@ fn gradient_rules() -> String {
     joined(fixnet_quant::rules(), |kind| kind.form.into())
 }
 
+fn schedule_kinds() -> String {
+    joined(super::ScheduleKind::names(), |name| (*name).into())
+}
+
 fn optimizers() -> String {
     let names = joined(fixnet_nn::optim::update_rules(), |rule| rule.name().into());
     format!("{names}; with a t at the end, transition-rate scheduling (sgdt, …)")
@@ -283,14 +287,9 @@ pub const KEYS: &[Key] = &[
     key("optimizer.scale_lr", "scale_lr", NUMBER, "The learning rate of learned scales.").without(FLOAT, float),
     key("optimizer.latent_lr_factor", "latent_lr_factor", NUMBER, "The factor of the learning rate of latent weights.")
         .without(FLOAT, float),
-    key("schedule.kind", "schedule", "constant, step, cosine or linear", "The schedule of the learning rate."),
-    key(
-        "schedule.scales",
-        "scale_schedule",
-        "constant, step, cosine or linear",
-        "The schedule of `optimizer.scale_lr`.",
-    )
-    .without("no layer is quantized, or scales are fixed", |c| float(c) || c.quant().scales == Scales::Fixed),
+    key("schedule.kind", "schedule", "", "The schedule of the learning rate.").listed(schedule_kinds),
+    key("schedule.scales", "scale_schedule", "as schedule.kind", "The schedule of `optimizer.scale_lr`.")
+        .without("no layer is quantized, or scales are fixed", |c| float(c) || c.quant().scales == Scales::Fixed),
     key(
         "schedule.warmup",
         "warmup",
@@ -317,7 +316,7 @@ pub const KEYS: &[Key] = &[
     key(
         "transition.schedule",
         "transition_schedule",
-        "constant, step, cosine or linear",
+        "as schedule.kind",
         "The schedule of the target transition rate, with the same milestones and factor.",
     )
     .without(NO_TWIN, no_twin),

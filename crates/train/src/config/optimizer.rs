@@ -87,10 +87,8 @@ fn fill(rule: &mut dyn UpdateRule, own: &mut OptimizerSettings) -> Result<()> {
 
 fn schedule(of: &ScheduleSettings, kind: ScheduleKind, warmup_key: &str, warmup: f64) -> Result<Schedule> {
     let schedule = match kind {
-        ScheduleKind::Constant => Schedule::Constant,
         ScheduleKind::Step => Schedule::Step { milestones: of.milestones.clone(), gamma: of.step_factor },
-        ScheduleKind::Cosine => Schedule::Cosine,
-        ScheduleKind::Linear => Schedule::Linear,
+        ScheduleKind::Curve(curve) => Schedule::Curve(curve),
     };
     match warmup {
         0.0 => Ok(schedule),

@@ -6,10 +6,12 @@ use crate::text::commands;
 use crate::{Error, Result};
 use fixnet_data::{Augment, Source};
 use fixnet_nn::models::{LeNet, ModelSpec};
-use fixnet_nn::optim::{DecayGroups, OptimizerConfig, Scope};
+use fixnet_nn::optim::{Curve, DecayGroups, OptimizerConfig, Schedule, Scope, schedules};
 use fixnet_quant::{Deviation, OutputScaleStart, Precision, Rounding, Rule, Scales, Scheme, TalrRule, WeightScales};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 use toml::{Table, Value};
 
 /// A recipe: everything that a run depends on. Each field is a table of the TOML file; [`KEYS`] lists all keys with their
@@ -134,18 +136,51 @@ pub struct OptimizerSettings {
     pub latent_lr_factor: f64,
 }
 
-/// The form of a schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// The form of a schedule, by its name: a curve, or `step`, which has settings of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ScheduleKind {
-    /// The rate does not change.
-    Constant,
+    /// The rate follows a curve of [`schedules`].
+    Curve(Curve),
     /// The rate is multiplied by a factor at milestones.
     Step,
-    /// Half a cosine to 0.
-    Cosine,
-    /// A straight line to 0.
-    Linear,
+}
+
+impl ScheduleKind {
+    const STEP: &'static str = "step";
+
+    /// Returns the names of all forms.
+    pub fn names() -> Vec<&'static str> {
+        schedules().iter().map(|curve| curve.name).chain([Self::STEP]).collect()
+    }
+}
+
+impl fmt::Display for ScheduleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Curve(curve) => curve.name,
+            Self::Step => Self::STEP,
+        })
+    }
+}
+
+impl FromStr for ScheduleKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match schedules().into_iter().find(|curve| curve.name == text) {
+            _ if text == Self::STEP => Ok(Self::Step),
+            Some(curve) => Ok(Self::Curve(curve)),
+            None => Err(format!("expected one of {}, found {text}", Self::names().join(", "))),
+        }
+    }
+}
+
+/// A curve that comes with fixnet.
+fn curve(schedule: Schedule) -> ScheduleKind {
+    match schedule {
+        Schedule::Curve(curve) => ScheduleKind::Curve(curve),
+        _ => ScheduleKind::Step,
+    }
 }
 
 /// The table `[schedule]`.
@@ -153,7 +188,9 @@ pub enum ScheduleKind {
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
 pub struct ScheduleSettings {
+    #[serde(with = "text")]
     pub kind: ScheduleKind,
+    #[serde(with = "text")]
     pub scales: ScheduleKind,
     pub warmup: f64,
     pub milestones: Vec<f64>,
@@ -167,6 +204,7 @@ pub struct ScheduleSettings {
 pub struct TransitionSettings {
     pub factor: f64,
     pub momentum: f64,
+    #[serde(with = "text")]
     pub schedule: ScheduleKind,
     pub warmup: f64,
     #[serde(with = "text")]
@@ -271,8 +309,8 @@ impl Default for OptimizerSettings {
 impl Default for ScheduleSettings {
     fn default() -> Self {
         Self {
-            kind: ScheduleKind::Cosine,
-            scales: ScheduleKind::Constant,
+            kind: curve(Schedule::COSINE),
+            scales: curve(Schedule::CONSTANT),
             warmup: 0.0,
             milestones: vec![0.5, 0.75],
             step_factor: 0.1,
@@ -285,7 +323,7 @@ impl Default for TransitionSettings {
         Self {
             factor: 5e-3,
             momentum: 0.99,
-            schedule: ScheduleKind::Cosine,
+            schedule: curve(Schedule::COSINE),
             warmup: 0.0,
             scope: Scope::Model,
             rule: TalrRule::Additive,

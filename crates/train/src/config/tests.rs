@@ -115,7 +115,7 @@ fn every_key_of_the_optimizer_arrives() {
         weight_decay: 0.5,
         groups: Vec::new(),
         clip_norm: None,
-        schedule: Schedule::Linear.after(Warmup::Steps(50)),
+        schedule: Schedule::LINEAR.after(Warmup::Steps(50)),
         total_steps: 0,
         latent_lr_factor: 2.0,
         scale_lr: 1e-4,
