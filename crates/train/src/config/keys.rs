@@ -258,6 +258,12 @@ pub const KEYS: &[Key] = &[
         "The factor of the learning rate of latent weights.",
     )
     .without(FLOAT, float),
+    key(
+        "optimizer.groups",
+        "",
+        "tables `[[optimizer.groups]]`, whose keys are below",
+        "Settings of the parameters whose names match a pattern; of several groups that match, the first counts.",
+    ),
     key("schedule.kind", "schedule", "constant, step, cosine or linear", "The schedule of the learning rate."),
     key("schedule.scales", "scale_schedule", "constant, step, cosine or linear", "The schedule of `optimizer.scale_lr`.")
         .without("no layer is quantized, or scales are fixed", |c| float(c) || c.quant().scales == Scales::Fixed),
@@ -322,6 +328,13 @@ pub const KEYS: &[Key] = &[
     key("augmentation.mixup", "mixup", SHARE, "alpha of mixup; 0 is off."),
     key("run.epochs", "epochs", "at least 1", "Passes over the training data.").flag("epochs", "EPOCHS", Kind::Number),
     key("run.batch_size", "batch_size", "at least 1", "Samples per step.").flag("batch-size", "BATCH_SIZE", Kind::Number),
+    key(
+        "run.accumulate",
+        "",
+        "at least 1",
+        "Batches per step of the optimizer: it moves by the mean gradient of all their samples.",
+    )
+    .flag("accumulate", "BATCHES", Kind::Number),
     key("run.seed", "seed", "0 to 2^63 - 1", "The seed of all randomness.").flag("seed", "SEED", Kind::Seed).plural("seeds"),
     key(
         "run.init",
@@ -330,7 +343,53 @@ pub const KEYS: &[Key] = &[
         "The weights to start from: of another run, a checkpoint, or a file of PyTorch weights.",
     )
     .flag("init", "CHECKPOINT", Kind::Text),
+    key(
+        "run.keep_best",
+        "",
+        "loss, or another metric of the task",
+        "Keeps the checkpoint of the epoch with the best value of this metric over the validation data, or without them over \
+         the test data.",
+    )
+    .flag("keep-best", "METRIC", Kind::Text),
+    key(
+        "run.patience",
+        "",
+        "at least 1",
+        "Epochs without improvement after which the run stops early, by the metric of `run.keep_best` or else the first of the \
+         task.",
+    )
+    .flag("patience", "EPOCHS", Kind::Number),
+    key(
+        "run.extended",
+        "",
+        "pairs [E, N]",
+        "Written by `fixnet resume --epochs`: after E epochs, a run of N epochs was extended to more.",
+    ),
     key("run.tensorboard", "tensorboard", "true or false", "Writes event files of TensorBoard; never changes the result."),
+];
+
+/// The keys of a table of `optimizer.groups`.
+pub const GROUP_KEYS: &[Key] = &[
+    key("match", "", "a text", "The names of the parameters, with `*` for any text: `layer1.*`, `*.bias`. It has to be there."),
+    key("lr_factor", "", NUMBER, "The factor of the learning rate; of latent weights in a twin, that of U_t."),
+    key(
+        "weight_decay",
+        "",
+        NUMBER,
+        "The weight decay in place of `optimizer.weight_decay`; it counts for biases and normalizations too.",
+    ),
+    key(
+        "clip_norm",
+        "",
+        "a number above 0",
+        "The largest norm of the gradients of this group together. A group without it is clipped with all others.",
+    ),
+    key(
+        "frozen",
+        "",
+        "true or false",
+        "Whether the parameters stay as they are, the scales of quantizers too where the pattern matches their names.",
+    ),
 ];
 
 /// Returns the key of this name.
@@ -366,32 +425,47 @@ pub fn reference() -> String {
          page. A flag of `fixnet train` sets its key; `--set TABLE.KEY=VALUE` sets any key.\n",
     );
     let defaults = Settings::default().values();
+    let group = Value::try_from(super::GroupSettings::of("")).ok();
     let mut table = None;
-    for key in KEYS {
+    for (i, key) in KEYS.iter().enumerate() {
         let (outer, inner) = key.name.split_once('.').map_or(("", key.name), |(outer, inner)| (outer, inner));
         if table != Some(outer) {
-            let heading = if outer.is_empty() { "At the top".into() } else { format!("`[{outer}]`") };
-            let _ =
-                write!(page, "\n## {heading}\n\n| key | flag | default | values | meaning |\n|---|---|---|---|---|\n");
+            heading(&mut page, if outer.is_empty() { "At the top".into() } else { format!("`[{outer}]`") });
             table = Some(outer);
         }
         let default = match defaults.get(key.name) {
             Some(Value::String(text)) if text.is_empty() => "none".into(),
             Some(value) => format!("`{value}`"),
-            None if outer == "optimizer" && inner != "clip_norm" => OMITTED.into(),
+            None if outer == "optimizer" && !["clip_norm", "groups"].contains(&inner) => OMITTED.into(),
             None => "none".into(),
         };
-        let flag = key.flag.map_or(String::new(), |flag| format!("`--{}`", flag.name));
-        let idle = match key.ineffective {
-            "" => String::new(),
-            words => format!(" No effect where {words}."),
-        };
-        let _ = writeln!(
-            page,
-            "| `{inner}` | {flag} | {default} | {} | {}{idle} |",
-            key.values.replace('|', "\\|"),
-            key.about
-        );
+        row(&mut page, key, inner, &default);
+        let is_last = KEYS.get(i + 1).is_none_or(|next| !next.name.starts_with(&format!("{outer}.")));
+        if outer == "optimizer" && is_last {
+            heading(&mut page, "`[[optimizer.groups]]`".into());
+            for key in GROUP_KEYS {
+                let default = match group.as_ref().and_then(|group| group.get(key.name)) {
+                    Some(value) if key.name != "match" => format!("`{value}`"),
+                    _ if key.name == "frozen" => "`false`".into(),
+                    _ => "none".into(),
+                };
+                row(&mut page, key, key.name, &default);
+            }
+        }
     }
     page
+}
+
+fn heading(page: &mut String, heading: String) {
+    let _ = write!(page, "\n## {heading}\n\n| key | flag | default | values | meaning |\n|---|---|---|---|---|\n");
+}
+
+fn row(page: &mut String, key: &Key, name: &str, default: &str) {
+    let flag = key.flag.map_or(String::new(), |flag| format!("`--{}`", flag.name));
+    let idle = match key.ineffective {
+        "" => String::new(),
+        words => format!(" No effect where {words}."),
+    };
+    let values = key.values.replace('|', "\\|");
+    let _ = writeln!(page, "| `{name}` | {flag} | {default} | {values} | {}{idle} |", key.about);
 }
