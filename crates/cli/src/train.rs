@@ -276,8 +276,11 @@ impl Watcher for Screen<'_> {
 
     fn epoch(&mut self, session: &Session<'_>, folder: &Folder, e: &EpochEvent) -> fixnet::train::Result<()> {
         let mut line = format!("epoch {:>3}", e.epoch);
-        let metric = session.task().metrics().first().unwrap_or(&LOSS);
-        for (part, metric) in [(Part::Train, &LOSS), (Part::Validation, metric), (Part::Test, metric)] {
+        let metric = *session.task().metrics().first().unwrap_or(&LOSS);
+        let mut shown = vec![(Part::Train, LOSS), (Part::Validation, metric), (Part::Test, metric)];
+        let judged = session.judge().map(|judge| (judge.part(), judge.metric()));
+        shown.extend(judged.filter(|judged| !shown.contains(judged)));
+        for (part, metric) in shown {
             if let Some(value) = e.score(part, metric.name) {
                 line += &format!("  {} {} {}", part.name(), metric.name, metric.unit.text(value));
             }

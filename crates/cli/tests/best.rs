@@ -9,18 +9,8 @@ use std::fs;
 use std::path::Path;
 
 /// A run that stops early: its rate is too high to become better for long.
-const STOPS: [&str; 10] = [
-    "--validation",
-    "0.25",
-    "--epochs",
-    "20",
-    "--patience",
-    "2",
-    "--keep-best",
-    "loss",
-    "--set",
-    "optimizer.lr=2",
-];
+const STOPS: [&str; 10] =
+    ["--validation", "0.25", "--epochs", "20", "--patience", "2", "--keep-best", "loss", "--set", "optimizer.lr=2"];
 
 fn train(place: &Place, out: &str, flags: &[&str]) -> Value {
     let fixed = ["train", "mlp-digits", "--model", "mlp:8", "--data", &place.data, "--batch-size", "4", "--json"];
@@ -83,13 +73,18 @@ fn every_command_takes_a_run_that_stopped_early() {
 fn what_makes_no_sense_is_refused_before_anything_is_trained() {
     let place = Place::new();
     let run = place.text("run");
-    let call = |flags: &[&'static str]| [&["train", "mlp-digits", "--data", &place.data, "--out", &run], flags].concat();
+    let call =
+        |flags: &[&'static str]| [&["train", "mlp-digits", "--data", &place.data, "--out", &run], flags].concat();
     refused(2, &call(&["--keep-best", "speed"]), &["run.keep_best", "loss", "found speed"]);
     refused(2, &call(&["--patience", "0"]), &["run.patience", "at least 1"]);
     refused(2, &call(&["--accumulate", "0"]), &["run.accumulate", "at least 1"]);
     let group = |text: &'static str| call(&["--set", text]);
     refused(2, &group("optimizer.groups=[{match='a',speed=1}]"), &["optimizer.groups", "speed"]);
-    refused(2, &group("optimizer.groups=[{match='a',lr_factor=-1.0}]"), &["optimizer.groups[0].lr_factor", "at least 0"]);
+    refused(
+        2,
+        &group("optimizer.groups=[{match='a',lr_factor=-1.0}]"),
+        &["optimizer.groups[0].lr_factor", "at least 0"],
+    );
     refused(1, &group("optimizer.groups=[{match='conv*',frozen=true}]"), &["`conv*`", "fc1.weight"]);
     assert!(!Path::new(&run).exists());
 }

@@ -202,9 +202,13 @@ impl Checkpoint {
             let odd = || fixnet_autograd::Error::State {
                 name: BEST.into(),
                 expected: "u64 [4]: the bits of a finite f64, an epoch, epochs without improvement, and 0 or 1".into(),
-                found: file::form(&array).1.iter().fold("other numbers, or u64".into(), |text, n| format!("{text} [{n}]")),
+                found: file::form(&array)
+                    .1
+                    .iter()
+                    .fold("other numbers, or u64".into(), |text, n| format!("{text} [{n}]")),
             };
-            progress.best = Some(Best::from_array(&array).ok_or_else(|| file.damaged(Problem::Misfit(Box::new(odd()))))?);
+            progress.best =
+                Some(Best::from_array(&array).ok_or_else(|| file.damaged(Problem::Misfit(Box::new(odd()))))?);
         }
         let sums = progress.sums.iter().chain([&progress.loss_sum]);
         if let Some((at, odd)) = sums.enumerate().find(|(_, sum)| !sum.is_finite()) {

@@ -115,7 +115,10 @@ fn what_cannot_be_kept_is_an_error() {
     let config = place.config("[run]\nepochs = 1\nkeep_best = 'speed'");
     let (task, data) = task::load(&config).unwrap();
     let e = Session::new(config.clone(), task, &*data).err().unwrap().to_string();
-    assert!(e.starts_with("run.keep_best: expected a metric of the task (") && e.ends_with("loss), found speed"), "{e}");
+    assert!(
+        e.starts_with("run.keep_best: expected a metric of the task (") && e.ends_with("loss), found speed"),
+        "{e}"
+    );
     assert_eq!(task::check(&config).unwrap_err().to_string(), e);
     let run = place.path("run");
     train(&place.config("[run]\nepochs = 1\n"), &run, Every::default(), &mut ());

@@ -148,8 +148,9 @@ fn frozen_parameters_keep_their_bits() {
 fn groups_change_how_their_parameters_move() {
     let place = Place::new(24);
     let last = |groups: &str| {
-        let recipe =
-            format!("[quantization]\nbits = '32/32/32'\n[optimizer]\nlr = 0.1\n{groups}[run]\nepochs = 1\nbatch_size = 24\n");
+        let recipe = format!(
+            "[quantization]\nbits = '32/32/32'\n[optimizer]\nlr = 0.1\n{groups}[run]\nepochs = 1\nbatch_size = 24\n"
+        );
         let config = place.config(&recipe);
         let (task, data) = task::load(&config).unwrap();
         let mut session = Session::new(config, task, &*data).unwrap();

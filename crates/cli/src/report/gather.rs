@@ -136,7 +136,9 @@ impl Subject {
         let (done, all) = (self.epochs.len(), self.config.epochs());
         if let Some(stopped) = &self.stopped {
             let (epoch, score, best) = (stopped.epoch, stopped.score.replace('_', " "), stopped.best_epoch);
-            self.notes.push(format!("Stopped early after epoch {epoch} of {all}: the best {score} was that of epoch {best}."));
+            self.notes.push(format!(
+                "Stopped early after epoch {epoch} of {all}: the best {score} was that of epoch {best}."
+            ));
         } else if done < all as usize {
             let step = self.state.as_ref().map_or(String::new(), |s| format!(" (checkpoint of step {})", s.step));
             self.notes.push(format!("The run is not finished: {done} of {all} epochs{step}."));

@@ -370,7 +370,12 @@ pub const KEYS: &[Key] = &[
 
 /// The keys of a table of `optimizer.groups`.
 pub const GROUP_KEYS: &[Key] = &[
-    key("match", "", "a text", "The names of the parameters, with `*` for any text: `layer1.*`, `*.bias`. It has to be there."),
+    key(
+        "match",
+        "",
+        "a text",
+        "The names of the parameters, with `*` for any text: `layer1.*`, `*.bias`. It has to be there.",
+    ),
     key("lr_factor", "", NUMBER, "The factor of the learning rate; of latent weights in a twin, that of U_t."),
     key(
         "weight_decay",

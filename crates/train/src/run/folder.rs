@@ -24,8 +24,8 @@ use super::diagnostics;
 use super::event::{Diagnostic, DigestEvent, EpochEvent, Event};
 use super::log::Log;
 use super::place::{
-    self, CHECKPOINT, DAMAGED, DIAGNOSTICS, DIGESTS, FILES, METRICS, PLOTS, PROCESSES, REPORT, TENSORBOARD,
-    best_path, config_path, has_begun, has_checkpoint, start_path,
+    self, CHECKPOINT, DAMAGED, DIAGNOSTICS, DIGESTS, FILES, METRICS, PLOTS, PROCESSES, REPORT, TENSORBOARD, best_path,
+    config_path, has_begun, has_checkpoint, start_path,
 };
 use super::processes::Watch;
 use super::tensorboard::Events;
