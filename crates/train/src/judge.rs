@@ -1,7 +1,7 @@
 //! How epochs are judged: by which metric over which part of the data, which epoch is the best, and when a run stops early.
 
 use crate::run::event::score_name;
-use crate::task::{Data, LOSS, Metric, Part, Unit};
+use crate::task::{Data, LOSS, Metric, Part};
 use crate::{Config, Error, Result};
 use fixnet_nn::checkpoint::Best;
 
@@ -72,7 +72,7 @@ impl Judge {
 
     /// Returns a value of the metric in its unit.
     pub fn text(&self, value: f64) -> String {
-        Unit::text(self.metric.unit, value)
+        self.metric.unit.text(value)
     }
 
     /// Returns the epochs without improvement after which the run stops.
@@ -103,7 +103,7 @@ impl Judge {
 mod tests {
     use super::*;
     use crate::Settings;
-    use crate::task::Better;
+    use crate::task::{Better, Unit};
 
     const PSNR: Metric = Metric { name: "psnr", unit: Unit::Decibel, better: Better::Higher };
 

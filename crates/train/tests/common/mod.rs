@@ -26,12 +26,12 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let class = |i: u32| (i % 2) as u8;
         let pixel = |image: u32, i: u32| {
-            let bright = (image % 2 == 0) == (i % 8 < 4);
+            let bright = image.is_multiple_of(2) == (i % 8 < 4);
             if bright { 200 - (image * 13 % 50) as u8 } else { ((i + image) * 7 % 60) as u8 }
         };
         let pixels: Vec<u8> = (0..count).flat_map(|image| (0..64).map(move |i| pixel(image, i))).collect();
         for part in ["train", "t10k"] {
-            let labels = (0..count).map(|i| if i % 5 == 0 { 1 - class(i) } else { class(i) });
+            let labels = (0..count).map(|i| if i.is_multiple_of(5) { 1 - class(i) } else { class(i) });
             let labels: Vec<u8> = labels.collect();
             let path = |kind: &str| folder.path().join(format!("{part}-{kind}-ubyte"));
             fs::write(path("images-idx3"), idx(0x803, &[count, 8, 8], &pixels)).unwrap();
