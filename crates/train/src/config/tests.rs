@@ -69,7 +69,8 @@ fn the_table_of_groups_has_every_key() {
     let written = Value::try_from(group).unwrap();
     let mut found: Vec<&str> = written.as_table().unwrap().keys().map(String::as_str).collect();
     let mut table: Vec<&str> = GROUP_KEYS.iter().map(|key| key.name).collect();
-    (found.sort_unstable(), table.sort_unstable());
+    found.sort_unstable();
+    table.sort_unstable();
     assert_eq!(table, found);
 }
 
