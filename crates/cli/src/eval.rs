@@ -6,7 +6,7 @@ use crate::out::{note, say, text};
 use crate::train::tested_on;
 use anyhow::Result;
 use fixnet::checkpoint::Checkpoint;
-use fixnet::train::run::place::{config_of, existing_checkpoint};
+use fixnet::train::run::place::{config_of, existing_checkpoint_or_best};
 use fixnet::train::session::Scores;
 use fixnet::train::task::{Task, all_metrics};
 use fixnet::train::{Config, Trained};
@@ -19,6 +19,9 @@ use std::process::ExitCode;
 pub(crate) struct Args {
     /// The folder of a run, a checkpoint, or a packed network
     run: PathBuf,
+    /// The checkpoint of the best epoch instead of the last one, of a run with --keep-best
+    #[arg(long)]
+    best: bool,
     /// Other data of the same shape and classes; their test images are evaluated
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
@@ -34,7 +37,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn eval(args: &Args) -> Result<ExitCode> {
-    let path = existing_checkpoint(&args.run)?;
+    let path = existing_checkpoint_or_best(&args.run, args.best)?;
     if let Some(packed) = Packed::open(&path)? {
         let config = tested_on(packed.config.clone(), args.data.as_deref())?;
         let data = packed.task.load_test(&config)?;

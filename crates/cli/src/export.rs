@@ -15,7 +15,7 @@ use fixnet::layers::Layer;
 use fixnet::metrics;
 use fixnet::plan::{AnySize, Plan};
 use fixnet::tensor::Tensor;
-use fixnet::train::run::place::{RECIPE, checkpoint_path, config_of, existing_checkpoint};
+use fixnet::train::run::place::{RECIPE, checkpoint_path, config_of, existing_checkpoint_or_best};
 use fixnet::train::session::{EVALUATED, Scores, evaluate};
 use fixnet::train::task::{self, Answer, Data, Part, Task};
 use fixnet::train::{Config, Trained};
@@ -29,6 +29,9 @@ use std::process::ExitCode;
 pub(crate) struct Args {
     /// The folder of a run, or a checkpoint
     run: PathBuf,
+    /// The checkpoint of the best epoch instead of the last one, of a run with --keep-best
+    #[arg(long)]
+    best: bool,
     /// Write an ONNX file (opset 13)
     #[arg(long, value_name = "FILE")]
     onnx: Option<PathBuf>,
@@ -89,7 +92,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn export(args: &Args) -> Result<ExitCode> {
-    let (checkpoint, problem) = Checkpoint::open_or_previous(&existing_checkpoint(&args.run)?)?;
+    let (checkpoint, problem) = Checkpoint::open_or_previous(&existing_checkpoint_or_best(&args.run, args.best)?)?;
     if let Some(problem) = problem {
         note!("warning: {problem}");
         note!("warning: the previous checkpoint is exported, of step {}", checkpoint.step());

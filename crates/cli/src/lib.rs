@@ -84,6 +84,8 @@ Examples:
   fixnet train mnist --data mnist:FOLDER                      IDX files, plain or gzip
   fixnet train mine.toml --out runs/mine --checkpoint-every 500steps
   fixnet train digits --bits 2/2/32 --init runs/digits-32-32-32-s1
+  fixnet train digits --validation 0.1 --keep-best loss --patience 5   keeps the best, stops early
+  fixnet train cifar10-resnet20 --batch-size 32 --accumulate 4         four batches per step
 
 Ctrl-C finishes the step and saves; `fixnet resume FOLDER` goes on. The run folder holds
 config.toml, the checkpoint and the one before, metrics.jsonl, digests.jsonl, processes.json and
@@ -94,6 +96,7 @@ curves.svg; with --tensorboard also event files.")]
 Examples:
   fixnet resume runs/digits-4-4-4-s1
   fixnet resume runs/digits-4-4-4-s1 --threads 1 --isa scalar
+  fixnet resume runs/digits-4-4-4-s1 --epochs 20      extends a finished run
 
 The result is that of a run which was never stopped, to the bit, on whatever machine. If the last
 checkpoint is damaged, the one before it is used, and a message says so.")]
@@ -157,6 +160,7 @@ Exit code 1 and the first difference if there is one.")]
     #[command(after_help = "\
 Examples:
   fixnet eval runs/digits-4-4-4-s1
+  fixnet eval runs/digits-4-4-4-s1 --best             the best checkpoint, of a run with --keep-best
   fixnet eval runs/mnist-4-4-4-s1 --data mnist:OTHER --json")]
     Eval(eval::Args),
     /// Ask a trained network about one image: its class, or the image enlarged

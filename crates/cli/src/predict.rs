@@ -9,7 +9,7 @@ use fixnet::checkpoint::Checkpoint;
 use fixnet::data::Picture;
 use fixnet::files;
 use fixnet::train::Trained;
-use fixnet::train::run::place::{checkpoint_path, config_of, existing_checkpoint};
+use fixnet::train::run::place::{checkpoint_path, config_of, existing_checkpoint_or_best};
 use fixnet::train::task::{Answer, Unit};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,9 @@ pub(crate) struct Args {
     run: PathBuf,
     /// A PNG or JPEG image
     image: PathBuf,
+    /// The checkpoint of the best epoch instead of the last one, of a run with --keep-best
+    #[arg(long)]
+    best: bool,
     /// Where an enlarged image is written, as PNG (default: NAME-enlarged.png beside the image, if there is no such file)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -58,7 +61,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 
 fn predict(args: &Args, out: &Path) -> Result<ExitCode> {
     let picture = Picture::read(&args.image)?;
-    let path = existing_checkpoint(&args.run)?;
+    let path = existing_checkpoint_or_best(&args.run, args.best)?;
     let answer = match Packed::open(&path)? {
         Some(packed) => packed.predict(&picture)?,
         None => {

@@ -4,7 +4,7 @@ use crate::out::{say, write};
 use crate::usage;
 use anyhow::{Result, anyhow};
 use fixnet::train::Settings;
-use fixnet::train::config::{BUILT_IN, keys, names};
+use fixnet::train::config::{self, BUILT_IN, names};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     if args.keys {
-        write(keys::reference().as_bytes())?;
+        write(config::reference().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     let wanted = |name: &str| args.name.as_deref().is_none_or(|n| n == name);

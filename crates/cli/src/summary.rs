@@ -5,7 +5,7 @@ use anyhow::Result;
 use fixnet::autograd::Store;
 use fixnet::checkpoint::Checkpoint;
 use fixnet::plan::Plan;
-use fixnet::train::run::place::{config_of, existing_checkpoint};
+use fixnet::train::run::place::{config_of, existing_checkpoint_or_best};
 use fixnet::train::{Trained, task};
 use serde_json::json;
 use std::path::PathBuf;
@@ -16,6 +16,9 @@ use std::process::ExitCode;
 pub(crate) struct Args {
     /// A recipe, the folder of a run, or a checkpoint
     recipe: String,
+    /// The checkpoint of the best epoch instead of the last one, of a run with --keep-best
+    #[arg(long)]
+    best: bool,
     /// Bits of weights/activations/gradients
     #[arg(long)]
     bits: Option<String>,
@@ -51,7 +54,7 @@ pub(crate) fn classes(text: &str) -> Result<usize, String> {
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let path = PathBuf::from(&args.recipe);
     let is_run = path.is_dir() || path.extension().is_some_and(|e| e == "safetensors");
-    let checkpoint = is_run.then(|| existing_checkpoint(&path)).transpose()?;
+    let checkpoint = (is_run || args.best).then(|| existing_checkpoint_or_best(&path, args.best)).transpose()?;
     let checkpoint = checkpoint.map(|file| Checkpoint::open_or_previous(&file)).transpose()?.map(|(found, _)| found);
     let mut settings = match &checkpoint {
         Some(checkpoint) => config_of(checkpoint)?.settings().clone(),

@@ -56,6 +56,9 @@ pub(crate) struct ResumeArgs {
     /// The same data in another place
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
+    /// Extend a finished run to so many epochs; schedules are those of a run of that length from here on
+    #[arg(long, value_name = "EPOCHS")]
+    epochs: Option<u32>,
     #[command(flatten)]
     options: Options,
 }
@@ -202,8 +205,11 @@ pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
         let opened = Folder::open(&args.run)?;
         opened.warnings.iter().for_each(|warning| note!("warning: {warning}"));
         let (mut folder, checkpoint) = (opened.folder, opened.checkpoint);
-        let config = place::config_of(&checkpoint)?;
-        folder.check_config(&config)?;
+        let config = folder.config_to_resume(&checkpoint, args.epochs).map_err(|e| match e {
+            fixnet::train::Error::Setting { .. } if args.epochs.is_some() => usage(anyhow!("--epochs: {e}")),
+            other => other.into(),
+        })?;
+        let is_extended = config.settings().run.extended != place::config_of(&checkpoint)?.settings().run.extended;
         let tensorboard = config.settings().run.tensorboard || args.options.tensorboard;
         let config = moved(config, args.data.as_deref())?.with_tensorboard(tensorboard);
         let (task, data) = task::load(&config)?;
@@ -215,6 +221,10 @@ pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
             folder.write_tensorboard(checkpoint.step())?;
         }
         drop(checkpoint);
+        if is_extended {
+            // From here on, the checkpoint too says that the run is not finished.
+            folder.save(&session)?;
+        }
         session.diagnose(folder.diagnostics_every());
         if !folder.epochs().is_empty() {
             // A process may have ended between a checkpoint and its curves.
@@ -266,11 +276,17 @@ impl Watcher for Screen<'_> {
 
     fn epoch(&mut self, session: &Session<'_>, folder: &Folder, e: &EpochEvent) -> fixnet::train::Result<()> {
         let mut line = format!("epoch {:>3}", e.epoch);
-        let metric = session.task().metrics().first().unwrap_or(&LOSS);
-        for (part, metric) in [(Part::Train, &LOSS), (Part::Validation, metric), (Part::Test, metric)] {
+        let metric = *session.task().metrics().first().unwrap_or(&LOSS);
+        let mut shown = vec![(Part::Train, LOSS), (Part::Validation, metric), (Part::Test, metric)];
+        let judged = session.judge().map(|judge| (judge.part(), judge.metric()));
+        shown.extend(judged.filter(|judged| !shown.contains(judged)));
+        for (part, metric) in shown {
             if let Some(value) = e.score(part, metric.name) {
                 line += &format!("  {} {} {}", part.name(), metric.name, metric.unit.text(value));
             }
+        }
+        if session.progress().best.is_some_and(|best| u64::from(best.epoch) == e.epoch) {
+            line += "  best";
         }
         log_line(self.bar, self.quiet, &line);
         draw(session, folder)
@@ -346,12 +362,16 @@ fn summarize(session: &Session<'_>, folder: &Folder, options: &Options, isa: Isa
     if options.json {
         let mut line = json!({
             "recipe": settings.name, "bits": settings.quantization.bits.to_string(), "seed": settings.run.seed,
-            "threads": rayon::current_num_threads(), "isa": isa.to_string(), "epochs": settings.run.epochs,
+            "threads": rayon::current_num_threads(), "isa": isa.to_string(), "epochs": last.epoch,
             "steps": session.store().step(), "seconds": seconds, "images_per_second": rate,
             "peak_memory_bytes": peak, "digest": digest, "run": text(folder.path()),
         });
         for (name, value) in &last.scores {
             line[name] = json!(value);
+        }
+        if let (Some(judge), Some(best)) = (session.judge(), session.progress().best) {
+            line["best"] = json!({ "score": judge.score(), "value": best.value, "epoch": best.epoch });
+            line["stopped_early"] = json!(best.stopped);
         }
         say!("{line}");
         return Ok(());
@@ -362,6 +382,13 @@ fn summarize(session: &Session<'_>, folder: &Folder, options: &Options, isa: Isa
     for (part, metric) in shown {
         if let Some(value) = last.score(part, metric.name) {
             say!("{:<14} {}", score_name(part, metric.name).replace('_', " "), metric.unit.text(value));
+        }
+    }
+    if let (Some(judge), Some(best)) = (session.judge(), session.progress().best) {
+        let (score, value) = (judge.score().replace('_', " "), judge.text(best.value));
+        say!("best epoch     {}, with {score} {value}", best.epoch);
+        if best.stopped {
+            say!("stopped early  after epoch {} of {}", last.epoch, settings.run.epochs);
         }
     }
     match rate {

@@ -53,6 +53,12 @@ fn verify(args: &Args) -> Result<ExitCode> {
     notes.iter().for_each(|line| note!("{line}"));
     expected.push(Expected { step: checkpoint.step(), digest: saved.digest(), source: "checkpoint.safetensors" });
     drop((saved, checkpoint));
+    let best = place::best_path(&args.run);
+    if best.exists() {
+        let best = Checkpoint::open(&best)?;
+        let saved = Session::resumed(config.clone(), task.clone(), &*data, &best, &mut Vec::new())?;
+        expected.push(Expected { step: best.step(), digest: saved.digest(), source: "best.safetensors" });
+    }
     expected.retain(|e| args.steps.is_none_or(|most| e.step <= most));
     expected.sort_by_key(|e| e.step);
     ensure!(!expected.is_empty(), "{}: expected recorded digests, found none", args.run.display());

@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// The name of the best epoch in a file.
+const BEST: &str = "run.best";
+
 /// Where a run stands: its place in the data, and the sums over the epoch that is running.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Progress {
@@ -33,9 +36,42 @@ pub struct Progress {
     pub sums: Vec<f64>,
     /// The sum of their losses.
     pub loss_sum: f64,
+    /// The best epoch so far, in a run whose epochs are judged.
+    pub best: Option<Best>,
+}
+
+/// The best epoch of a run so far, by one metric, and how many epochs ago that was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Best {
+    /// The value of the metric. It is finite.
+    pub value: f64,
+    /// The epoch that it was found after, counted from 1.
+    pub epoch: u32,
+    /// Epochs without improvement since then.
+    pub waited: u32,
+    /// Whether the run was stopped because it had waited long enough.
+    pub stopped: bool,
+}
+
+impl Best {
+    fn to_array(self) -> Array {
+        Array::U64(vec![self.value.to_bits(), self.epoch.into(), self.waited.into(), self.stopped.into()])
+    }
+
+    fn from_array(array: &Array) -> Option<Self> {
+        let Array::U64(words) = array else { return None };
+        let &[value, epoch, waited, stopped @ (0 | 1)] = &words[..] else { return None };
+        let value = Some(f64::from_bits(value)).filter(|value| value.is_finite())?;
+        Some(Self { value, epoch: epoch.try_into().ok()?, waited: waited.try_into().ok()?, stopped: stopped == 1 })
+    }
 }
 
 impl Progress {
+    /// Returns whether the run was stopped early, after epochs without improvement.
+    pub fn is_stopped(&self) -> bool {
+        self.best.is_some_and(|best| best.stopped)
+    }
+
     fn to_array(&self) -> Array {
         let mut words = vec![u64::from(self.epoch), self.batches, self.seen];
         words.extend(self.sums.iter().map(|sum| sum.to_bits()));
@@ -52,6 +88,7 @@ impl Progress {
             seen,
             sums: sums.iter().map(|&word| sum_of(word)).collect(),
             loss_sum: f64::from_bits(*loss_sum),
+            best: None,
         })
     }
 }
@@ -93,6 +130,14 @@ pub fn previous_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// What a checkpoint holds.
+fn arrays(store: &Store, optimizer: &Optimizer, progress: &Progress) -> Vec<(String, Array)> {
+    let mut arrays = entries(store, optimizer);
+    arrays.extend(progress.best.map(|best| (BEST.into(), best.to_array())));
+    arrays.push(("run.progress".into(), progress.to_array()));
+    arrays
+}
+
 /// Writes a checkpoint with `metadata`, atomically; one that is there already becomes the previous one. Equal state gives
 /// equal bytes. One process at a time may save to a path.
 ///
@@ -105,9 +150,24 @@ pub fn save(
     progress: &Progress,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let mut arrays = entries(store, optimizer);
-    arrays.push(("run.progress".into(), progress.to_array()));
+    let arrays = arrays(store, optimizer, progress);
     files::replace_keeping(path, &previous_path(path), |to| file::write(to, &arrays, metadata))
+        .map_err(|source| Error::Save { path: path.to_path_buf(), source })
+}
+
+/// Writes a checkpoint as [`save`] does, in the place of one that is there already: none is kept as the previous one.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_single(
+    path: &Path,
+    store: &Store,
+    optimizer: &Optimizer,
+    progress: &Progress,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let arrays = arrays(store, optimizer, progress);
+    files::replace(path, |to| file::write(to, &arrays, metadata))
         .map_err(|source| Error::Save { path: path.to_path_buf(), source })
 }
 
@@ -136,7 +196,20 @@ impl Checkpoint {
             Some(Array::U64(v)) if v.len() == 2 => (v[0], v[1]),
             _ => return Err(missing("run.seed_and_step")),
         };
-        let progress = Progress::from_array(file.array("run.progress")).ok_or_else(|| missing("run.progress"))?;
+        let mut progress = Progress::from_array(file.array("run.progress")).ok_or_else(|| missing("run.progress"))?;
+        // Checkpoints of runs whose epochs are not judged, and those of earlier versions, have none.
+        if let Some(array) = file.array(BEST) {
+            let odd = || fixnet_autograd::Error::State {
+                name: BEST.into(),
+                expected: "u64 [4]: the bits of a finite f64, an epoch, epochs without improvement, and 0 or 1".into(),
+                found: file::form(&array)
+                    .1
+                    .iter()
+                    .fold("other numbers, or u64".into(), |text, n| format!("{text} [{n}]")),
+            };
+            progress.best =
+                Some(Best::from_array(&array).ok_or_else(|| file.damaged(Problem::Misfit(Box::new(odd()))))?);
+        }
         let sums = progress.sums.iter().chain([&progress.loss_sum]);
         if let Some((at, odd)) = sums.enumerate().find(|(_, sum)| !sum.is_finite()) {
             let (name, expected) = ("run.progress".into(), "a finite sum of losses");

@@ -3,7 +3,7 @@
 
 use fixnet_autograd::{Array, Store};
 use fixnet_fuzz as fuzz;
-use fixnet_nn::checkpoint::{self, Checkpoint, Header, Pretrained, Progress, TensorFile, previous_path};
+use fixnet_nn::checkpoint::{self, Best, Checkpoint, Header, Pretrained, Progress, TensorFile, previous_path};
 use fixnet_nn::layers::{BatchNorm2d, Linear};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
 use fixnet_nn::{Error, Problem};
@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn progress() -> Progress {
-    Progress { epoch: 3, batches: 7, seen: 448, sums: vec![400.0], loss_sum: 1.25 }
+    Progress { epoch: 3, batches: 7, seen: 448, sums: vec![400.0], loss_sum: 1.25, best: None }
 }
 
 fn model(seed: u64, bits: &str, outputs: usize) -> (Store, Optimizer) {
@@ -63,6 +63,42 @@ fn everything_comes_back_and_equal_state_gives_equal_bytes() {
     assert_eq!(other.tensor("a.weight").unwrap().shape(), [5, 6]);
     for t in Header::read(&path).unwrap().tensors {
         assert_eq!(t.bytes.start % if t.dtype == "U64" { 8 } else { 4 }, 0, "{}", t.name);
+    }
+}
+
+/// The best epoch is in the file and not in the digest; a file without one is as it was before there was any.
+#[test]
+fn the_best_epoch_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = saved(folder.path());
+    assert!(Header::read(&plain).unwrap().tensors.iter().all(|t| t.name != "run.best"));
+    let (store, sgd) = model(1, "4/4/4", 3);
+    let digest = checkpoint::digest(&store, &sgd);
+    for best in [
+        Best { value: 0.1 + 0.2, epoch: 2, waited: 1, stopped: false },
+        Best { value: -1e300, epoch: u32::MAX, waited: 0, stopped: true },
+    ] {
+        let (path, with) = (folder.path().join("best.safetensors"), Progress { best: Some(best), ..progress() });
+        checkpoint::save_single(&path, &store, &sgd, &with, &metadata()).unwrap();
+        checkpoint::save_single(&path, &store, &sgd, &with, &metadata()).unwrap();
+        assert!(!previous_path(&path).exists());
+        let found = Checkpoint::open(&path).unwrap();
+        assert_eq!(*found.progress(), with);
+        let (mut store, mut sgd) = model(1, "4/4/4", 3);
+        found.restore(&mut store, Some(&mut sgd)).unwrap();
+        assert_eq!(checkpoint::digest(&store, &sgd), digest);
+    }
+    // Written by someone who knows the checksum.
+    let words = |value: f64, stopped: u64| Array::U64(vec![value.to_bits(), 1, 0, stopped]);
+    for odd in [words(f64::NAN, 0), words(1.0, 2), Array::U64(vec![1]), Array::U64(vec![0, 1 << 32, 0, 0])] {
+        let path = folder.path().join("odd.safetensors");
+        let mut arrays = store.state_dict();
+        arrays.push(("run.best".into(), odd));
+        arrays.push(("run.progress".into(), Array::U64(vec![0; 4])));
+        arrays.push(("run.seed_and_step".into(), Array::U64(vec![1, 0])));
+        TensorFile::save(&path, &arrays, &metadata()).unwrap();
+        let e = Checkpoint::open(&path).unwrap_err().to_string();
+        assert!(e.contains("odd.safetensors") && e.contains("`run.best`"), "{e}");
     }
 }
 

@@ -98,8 +98,14 @@ fn settings_of_groups_are_checked() {
     let e = new(ParamGroup::of("c.*")).unwrap().step(&mut s).unwrap_err().to_string();
     assert_eq!(
         e,
-        "pattern of a group: expected one that matches the name of a parameter, found `c.*`, which matches none"
+        "pattern of a group: expected one that matches the name of a parameter (2: a.weight, b.bias), found `c.*`, which \
+         matches none"
     );
+    // It is known before the first step.
+    let (s, ..) = store();
+    assert_eq!(new(ParamGroup::of("c.*")).unwrap().frozen(&s).unwrap_err().to_string(), e);
+    let frozen = new(ParamGroup { frozen: true, ..ParamGroup::of("*.bias") }).unwrap().frozen(&s).unwrap();
+    assert_eq!(frozen, [s.find("b.bias").unwrap()]);
 }
 
 #[test]

@@ -58,6 +58,14 @@ pub enum Error {
         /// What is there.
         found: String,
     },
+    /// A run has no checkpoint of its best epoch.
+    #[error("{}: expected the checkpoint of the best epoch (best.safetensors), found {reason}", .path.display())]
+    NoBest {
+        /// The folder of the run.
+        path: PathBuf,
+        /// Why there is none.
+        reason: String,
+    },
     /// The folder of a run, or a file in it, is not as it has to be.
     #[error("{}: {reason}", .path.display())]
     Run {

@@ -5,6 +5,7 @@
 //! | [`config`] | recipes: typed settings, checked once |
 //! | [`task`] | what is learned: data, loss and metrics in one place |
 //! | [`session`] | a run in memory: its state, and the steps that it takes |
+//! | [`judge`] | which epoch is the best, and when a run stops early |
 //! | [`trainer`] | the loop over steps and epochs, with logs and checkpoints |
 //! | [`run`] | the folder of a run: its files, its event log, its history |
 //! | [`compare`] | grids of runs, and tables of what they came to |
@@ -31,6 +32,7 @@ pub mod config;
 mod earlier;
 mod error;
 pub mod init;
+pub mod judge;
 pub mod run;
 pub mod session;
 pub mod task;
@@ -42,6 +44,7 @@ pub mod trainer;
 
 pub use config::{Config, Settings};
 pub use error::{Error, Result};
+pub use judge::Judge;
 pub use session::Session;
 pub use task::Task;
 pub use trained::Trained;

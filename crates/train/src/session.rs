@@ -1,13 +1,15 @@
 //! A run in memory: its state, and the steps that it takes. It knows no folder, no log and no command, so that training, resuming
 //! and verifying take the same steps; a program may take them in a loop of its own.
 
+mod place;
+
 use crate::earlier;
-use crate::error::run;
 use crate::init::Weights;
+use crate::judge::Judge;
 use crate::run::place::RECIPE;
 use crate::task::{Batch, Batches, Data, Part, Task, all_metrics};
 use crate::{Config, Error, Result};
-use fixnet_autograd::{Graph, Store};
+use fixnet_autograd::{Graph, Group, Param, Store};
 use fixnet_nn::Layer;
 use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
 use fixnet_nn::metrics;
@@ -69,6 +71,9 @@ pub struct Session<'a> {
     /// Samples of a batch in evaluation.
     evaluated: usize,
     diagnostics: Option<u64>,
+    judge: Option<Judge>,
+    /// Steps of an epoch.
+    epoch_steps: u64,
 }
 
 impl<'a> Session<'a> {
@@ -118,10 +123,10 @@ impl<'a> Session<'a> {
         checkpoint: &Checkpoint,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
-        let place = checkpoint.path().display().to_string();
+        let path = checkpoint.path().display().to_string();
         // Of other data the place in them means nothing.
-        notes.extend(task.check_recorded(&config, &place, checkpoint.metadata())?);
-        check_place(&config, data.len(Part::Train), checkpoint)?;
+        notes.extend(task.check_recorded(&config, &path, checkpoint.metadata())?);
+        place::check(&config, data.len(Part::Train), checkpoint)?;
         earlier::check(&config, &*task, checkpoint)?;
         let store = checkpoint.expected_in(Store::seeded(config.seed()));
         let mut session = Self::build(config, task, data, store, checkpoint.progress().clone())?;
@@ -137,16 +142,35 @@ impl<'a> Session<'a> {
         mut progress: Progress,
     ) -> Result<Self> {
         task.check(&config)?;
+        let judge = Judge::of(&config, task.metrics(), data)?;
         let net = task.build(&mut store, &config)?;
         let samples = data.len(Part::Train);
-        let total_steps = u64::from(config.epochs()) * samples.div_ceil(config.batch_size()) as u64;
+        let epoch_steps = steps(&config, batches(&config, samples));
+        let total_steps = u64::from(config.epochs_at(progress.epoch)) * epoch_steps;
         let optimizer = Optimizer::new(OptimizerConfig { total_steps, ..config.optimizer().clone() })?;
+        freeze(&optimizer, &mut store)?;
         let plan = Plan::of(&*net, &mut store, &task.input_shape())?;
         check_last_batch(&plan, samples, config.batch_size())?;
         progress.sums.resize(task.metrics().len(), 0.0);
-        let batches = epoch(data, &config, &progress)?;
-        let evaluated = plan.batch(EVALUATED);
-        Ok(Self { config, task, data, store, net, optimizer, progress, batches, evaluated, diagnostics: None })
+        if let Some(best) = progress.best.as_mut().filter(|_| config.is_extended_after(progress.epoch)) {
+            (best.waited, best.stopped) = (0, false);
+        }
+        let (batches, evaluated) = (epoch(data, &config, &progress)?, plan.batch(EVALUATED));
+        let diagnostics = None;
+        Ok(Self {
+            config,
+            task,
+            data,
+            store,
+            net,
+            optimizer,
+            progress,
+            batches,
+            evaluated,
+            diagnostics,
+            judge,
+            epoch_steps,
+        })
     }
 
     /// Has the first step and every `every`-th be looked at; none of them with `None`. The result of a run does not depend on it.
@@ -159,32 +183,54 @@ impl<'a> Session<'a> {
         self.diagnostics
     }
 
-    /// Takes a step; `None` if the epoch has no batch left.
+    /// Takes a step: one of the optimizer, over as many batches as the configuration accumulates. The last step of an epoch
+    /// takes what is left. `None` if the epoch has no batch left.
     ///
     /// # Errors
-    /// The batch cannot be read, or a loss or a gradient is not finite.
+    /// A batch cannot be read, or a loss or a gradient is not finite.
     pub fn step(&mut self) -> Result<Option<Step>> {
-        let Some(batch) = self.batches.next().transpose()? else { return Ok(None) };
-        profile::mark("load data");
         let step = self.store.step() + 1;
         let due = self.diagnostics.is_some_and(|every| step == 1 || step.is_multiple_of(every));
+        if self.epoch_is_over() {
+            return Ok(None);
+        }
         let watch = due.then(|| Watch::begin(&mut self.store)).transpose()?;
-        let mut g = Graph::train(&mut self.store);
-        let x = g.input(batch.inputs.clone());
-        let output = self.net.forward(&mut g, &x)?;
-        let loss = self.task.loss(&mut g, &output, &batch)?;
-        let value = f64::from(loss.tensor().item());
-        let sums = self.task.score(&output.tensor(), &batch)?;
-        drop((x, output));
-        g.backward(loss)?;
+        // Of a step that fails, no part reaches another one.
+        let passes = self.passes().inspect_err(|_| self.store.zero_grad())?;
         let report = self.optimizer.step(&mut self.store)?;
         profile::mark("optimizer");
         let layers = watch.map(|watch| watch.finish(&mut self.store));
-        self.progress.batches += 1;
-        self.progress.seen += batch.samples as u64;
-        self.progress.loss_sum += value * batch.samples as f64;
-        self.progress.sums.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
-        Ok(Some(Step { loss: value, report, layers }))
+        self.progress.batches += passes.batches;
+        self.progress.seen += passes.samples as u64;
+        self.progress.loss_sum += passes.loss_sum;
+        self.progress.sums.iter_mut().zip(&passes.sums).for_each(|(total, sum)| *total += sum);
+        Ok(Some(Step { loss: passes.loss(), report, layers }))
+    }
+
+    /// Computes the gradients of a step, those of the mean loss over all its samples.
+    fn passes(&mut self) -> Result<Passes> {
+        let mut all = Passes { sums: vec![0.0; self.task.metrics().len()], ..Passes::default() };
+        for _ in 0..self.config.accumulate() {
+            let Some(batch) = self.batches.next().transpose()? else { break };
+            profile::mark("load data");
+            // Gradients of means come together as a sum in which each counts as much as the last batch does.
+            if all.batches > 0 && all.last != batch.samples {
+                self.store.scale_grads((all.last as f64 / batch.samples as f64) as f32);
+            }
+            let mut g = Graph::train(&mut self.store);
+            let x = g.input(batch.inputs.clone());
+            let output = self.net.forward(&mut g, &x)?;
+            let loss = self.task.loss(&mut g, &output, &batch)?;
+            let value = f64::from(loss.tensor().item());
+            let sums = self.task.score(&output.tensor(), &batch)?;
+            drop((x, output));
+            g.backward(loss)?;
+            all.add(&batch, value, &sums);
+        }
+        if all.batches > 1 {
+            self.store.scale_grads((all.last as f64 / all.samples as f64) as f32);
+        }
+        Ok(all)
     }
 
     /// Evaluates on a part of the data, until `stop` says so: then there is no result, nor if the part has no samples.
@@ -216,15 +262,32 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The data cannot be read.
     pub fn next_epoch(&mut self) -> Result<()> {
+        let Progress { epoch: done, best, .. } = self.progress;
         let sums = vec![0.0; self.task.metrics().len()];
-        self.progress = Progress { epoch: self.progress.epoch + 1, sums, ..Progress::default() };
+        self.progress = Progress { epoch: done + 1, sums, best, ..Progress::default() };
+        self.optimizer.set_total_steps(u64::from(self.config.epochs_at(done + 1)) * self.epoch_steps);
         self.batches = epoch(self.data, &self.config, &self.progress)?;
         Ok(())
     }
 
-    /// Returns whether all epochs are over.
+    /// Returns how epochs are judged, where the configuration says so.
+    pub fn judge(&self) -> Option<Judge> {
+        self.judge
+    }
+
+    /// Judges the epoch whose steps are over by `value`, that of the judge's [score](Judge::score); returns whether it is the best
+    /// so far. It is called once for each epoch, before [`next_epoch`](Self::next_epoch), in a run whose epochs are judged.
+    pub fn judge_epoch(&mut self, value: f64) -> bool {
+        let Some(judge) = self.judge else { return false };
+        let epoch = self.progress.epoch + 1;
+        let best = judge.after(self.progress.best, epoch, value, self.config.is_extended_after(epoch));
+        self.progress.best = Some(best);
+        best.epoch == epoch
+    }
+
+    /// Returns whether the run has come to its end: all epochs are over, or it was stopped early.
     pub fn is_finished(&self) -> bool {
-        self.progress.epoch >= self.config.epochs()
+        self.progress.epoch >= self.config.epochs() || self.progress.is_stopped()
     }
 
     /// Returns whether the running epoch has no batch left.
@@ -248,12 +311,25 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        Ok(checkpoint::save(path, &self.store, &self.optimizer, &self.progress, &self.metadata()?)?)
+    }
+
+    /// Writes a checkpoint in the place of an earlier one, which is not kept.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_single(&self, path: &Path) -> Result<()> {
+        Ok(checkpoint::save_single(path, &self.store, &self.optimizer, &self.progress, &self.metadata()?)?)
+    }
+
+    /// The texts of a checkpoint.
+    fn metadata(&self) -> Result<BTreeMap<String, String>> {
         let mut metadata = BTreeMap::from([
             (RECIPE.to_string(), self.config.to_toml()?),
             ("fixnet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
         ]);
         self.task.record(&mut metadata);
-        Ok(checkpoint::save(path, &self.store, &self.optimizer, &self.progress, &metadata)?)
+        Ok(metadata)
     }
 
     /// What the run was started with.
@@ -283,41 +359,65 @@ impl<'a> Session<'a> {
 
     /// Steps of the whole run.
     pub fn total_steps(&self) -> u64 {
-        self.optimizer.config().total_steps
+        u64::from(self.config.epochs()) * self.epoch_steps
     }
+}
+
+/// The batches of a step together.
+#[derive(Debug, Default)]
+struct Passes {
+    batches: u64,
+    samples: usize,
+    /// Samples of the last batch.
+    last: usize,
+    /// The mean loss of the last batch.
+    last_loss: f64,
+    /// The sums over samples of losses and metrics.
+    loss_sum: f64,
+    sums: Vec<f64>,
+}
+
+impl Passes {
+    fn add(&mut self, batch: &Batch, loss: f64, sums: &[f64]) {
+        self.batches += 1;
+        self.samples += batch.samples;
+        (self.last, self.last_loss) = (batch.samples, loss);
+        self.loss_sum += loss * batch.samples as f64;
+        self.sums.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+    }
+
+    /// The mean loss of the samples. Of one batch it is what was computed, since a quotient may round.
+    fn loss(&self) -> f64 {
+        if self.batches == 1 { self.last_loss } else { self.loss_sum / self.samples as f64 }
+    }
+}
+
+/// Returns the batches of an epoch over so many samples.
+fn batches(config: &Config, samples: usize) -> u64 {
+    samples.div_ceil(config.batch_size()) as u64
+}
+
+/// Returns the steps of the optimizer that so many batches take.
+fn steps(config: &Config, batches: u64) -> u64 {
+    batches.div_ceil(config.accumulate() as u64)
+}
+
+/// Freezes the parameters of frozen groups in a store, so that their gradients are not even computed.
+fn freeze(optimizer: &Optimizer, store: &mut Store) -> Result<()> {
+    let key = "optimizer.groups";
+    let frozen = optimizer.frozen(store).map_err(|e| Error::from(e).within(key))?;
+    let moves = |p: &Param| p.group() != Group::Scale;
+    if store.ids().all(|id| frozen.contains(&id) || !moves(store.param(id))) && !frozen.is_empty() {
+        let reason = "expected groups that leave a parameter to learn, found all of them frozen".into();
+        return Err(Error::Setting { key: key.into(), reason });
+    }
+    frozen.into_iter().for_each(|id| store.set_frozen(id, true));
+    Ok(())
 }
 
 /// Returns the batches that are left of the running epoch.
 fn epoch(data: &dyn Data, config: &Config, progress: &Progress) -> Result<Batches> {
     data.epoch(config, progress.epoch, usize::try_from(progress.batches).unwrap_or(usize::MAX))
-}
-
-/// Checks that the step of a checkpoint and its place in the data say the same.
-fn check_place(config: &Config, samples: usize, checkpoint: &Checkpoint) -> Result<()> {
-    let Progress { epoch, batches, seen, .. } = checkpoint.progress();
-    let (step, all) = (checkpoint.step(), samples.div_ceil(config.batch_size()) as u64);
-    let wrong = |what: &str, found: String| {
-        let reason =
-            format!("not a usable checkpoint: expected {what}, found {found}; its parts contradict each other");
-        Err(run(checkpoint.path(), reason))
-    };
-    if *epoch > config.epochs() || (*epoch == config.epochs() && *batches > 0) {
-        let found = format!("{batches} batches after epoch {epoch}");
-        return wrong(&format!("a place within {} epochs", config.epochs()), found);
-    }
-    if *batches > all {
-        return wrong(&format!("at most {all} batches of the running epoch"), batches.to_string());
-    }
-    if *seen > samples as u64 {
-        return wrong(&format!("at most {samples} samples of the running epoch"), seen.to_string());
-    }
-    // Both factors are below 2^32 or the number of samples, so the product does not overflow 128 bits.
-    let expected = u128::from(*epoch) * u128::from(all) + u128::from(*batches);
-    if u128::from(step) != expected {
-        let place = format!("after {epoch} epochs of {all} batches and {batches} more");
-        return wrong(&format!("step {expected} {place}"), format!("step {step}"));
-    }
-    Ok(())
 }
 
 /// Checks that no batch is a single sample where a normalization needs several: better known now than after an epoch.

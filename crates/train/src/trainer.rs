@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::run::Folder;
-use crate::run::event::{EpochEvent, Event, StepEvent, TransitionRates, score_name};
+use crate::run::event::{EpochEvent, Event, StepEvent, StoppedEvent, TransitionRates, score_name};
 use crate::session::{Session, Step};
 use crate::task::Part;
 use fixnet_quant::gammas;
@@ -199,10 +199,21 @@ fn after_epoch(session: &mut Session<'_>, folder: &mut Folder, watcher: &dyn Wat
             scores.insert(score_name(part, name), value);
         }
     }
-    let epoch = u64::from(session.progress().epoch) + 1;
-    let event = EpochEvent { epoch, step: session.store().step(), scores };
+    let (epoch, step) = (u64::from(session.progress().epoch) + 1, session.store().step());
+    let event = EpochEvent { epoch, step, scores };
     folder.log(&Event::Epoch(event.clone()))?;
+    let score = session.judge().map(|judge| judge.score());
+    let value = score.as_ref().and_then(|score| event.scores.get(score));
+    let is_best = value.is_some_and(|value| session.judge_epoch(*value));
+    if let (Some(score), Some(best)) = (score, session.progress().best.filter(|best| best.stopped)) {
+        let (best, best_epoch) = (best.value, best.epoch.into());
+        folder.log(&Event::Stopped(StoppedEvent { epoch, step, score, best, best_epoch }))?;
+    }
     session.next_epoch()?;
+    // Before the checkpoint: a process that ends between them comes here again, with the same bits.
+    if is_best && session.judge().is_some_and(|judge| judge.keeps_best()) {
+        folder.save_best(session)?;
+    }
     folder.save(session)?;
     Ok(Some(event))
 }

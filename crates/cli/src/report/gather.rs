@@ -1,14 +1,14 @@
 //! What there is to know of a run: its logs, and what its checkpoint makes of the test data.
 
 use anyhow::Result;
-use fixnet::checkpoint::Checkpoint;
+use fixnet::checkpoint::{Best, Checkpoint};
 use fixnet::plan::Summary;
-use fixnet::train::run::event::{DiagnosticStep, EpochEvent, StepEvent};
-use fixnet::train::run::place::{self, checkpoint_path, existing_config, has_checkpoint};
+use fixnet::train::run::event::{DiagnosticStep, EpochEvent, StepEvent, StoppedEvent};
+use fixnet::train::run::place::{self, checkpoint_path, existing_best, existing_config, has_checkpoint};
 use fixnet::train::run::{self, History, Process};
 use fixnet::train::session::Scores;
 use fixnet::train::task::{self, Metric, Part, Section};
-use fixnet::train::{Config, Trained};
+use fixnet::train::{Config, Trained, judge};
 use std::path::Path;
 
 /// A run as its folder has it.
@@ -20,6 +20,8 @@ pub(super) struct Subject {
     pub(super) text: String,
     pub(super) epochs: Vec<EpochEvent>,
     pub(super) steps: Vec<StepEvent>,
+    /// The early end, if it came to one.
+    pub(super) stopped: Option<StoppedEvent>,
     pub(super) diagnostics: Vec<DiagnosticStep>,
     pub(super) processes: Vec<Process>,
     /// The metrics of its task beside the loss.
@@ -27,6 +29,8 @@ pub(super) struct Subject {
     /// The checkpoint and what follows from it.
     pub(super) state: Option<State>,
     pub(super) evaluated: Option<Evaluated>,
+    /// The best epoch, where epochs are judged.
+    pub(super) best: Option<Best>,
     /// What is missing or not as one would think.
     pub(super) notes: Vec<String>,
 }
@@ -51,12 +55,14 @@ pub(super) struct Evaluated {
 
 impl Subject {
     /// Reads the folder of a run, and evaluates its checkpoint on its data or on the same data in another place.
-    pub(super) fn read(path: &Path, data: Option<&str>) -> Result<Self> {
+    /// `best` takes the checkpoint of its best epoch.
+    pub(super) fn read(path: &Path, data: Option<&str>, best: bool) -> Result<Self> {
         if !has_checkpoint(path) {
             existing_config(path)?;
         }
         let mut notes = Vec::new();
-        let checkpoint = match Checkpoint::open_or_previous(&checkpoint_path(path)) {
+        let file = if best { existing_best(path)? } else { checkpoint_path(path) };
+        let checkpoint = match Checkpoint::open_or_previous(&file) {
             Ok((checkpoint, problem)) => {
                 let step = checkpoint.step();
                 notes.extend(problem.map(|e| format!("{e}. The previous checkpoint is shown, of step {step}.")));
@@ -80,13 +86,20 @@ impl Subject {
             config,
             epochs: history.epochs,
             steps: history.steps,
+            stopped: history.stopped,
             diagnostics: history.seen,
             processes: Vec::new(),
             state: None,
             evaluated: None,
+            best: None,
             notes,
         };
         if let Some(checkpoint) = checkpoint {
+            if best {
+                let epoch = checkpoint.progress().epoch;
+                subject.notes.push(format!("The checkpoint of the best epoch, {epoch}, is shown."));
+            }
+            subject.best = checkpoint.progress().best;
             subject.evaluate(&checkpoint, data);
         }
         subject.time(path);
@@ -121,7 +134,12 @@ impl Subject {
     /// Notes on what is not as one would think.
     fn check(&mut self) {
         let (done, all) = (self.epochs.len(), self.config.epochs());
-        if done < all as usize {
+        if let Some(stopped) = &self.stopped {
+            let (epoch, score, best) = (stopped.epoch, stopped.score.replace('_', " "), stopped.best_epoch);
+            self.notes.push(format!(
+                "Stopped early after epoch {epoch} of {all}: the best {score} was that of epoch {best}."
+            ));
+        } else if done < all as usize {
             let step = self.state.as_ref().map_or(String::new(), |s| format!(" (checkpoint of step {})", s.step));
             self.notes.push(format!("The run is not finished: {done} of {all} epochs{step}."));
         }
@@ -163,6 +181,16 @@ impl Subject {
             Some(e) => e.scores.get(metric),
             None => self.last(Part::Test, metric),
         }
+    }
+
+    /// The best epoch in words, with the value of the metric that epochs are judged by.
+    pub(super) fn best_epoch(&self) -> Option<String> {
+        let best = self.best?;
+        let metric = judge::metric(&self.config, self.metrics).ok()??;
+        let validated = self.epochs.iter().any(|e| e.score(Part::Validation, metric.name).is_some());
+        let part = if validated { Part::Validation } else { Part::Test };
+        let score = format!("{} {}", part.name(), metric.name);
+        Some(format!("epoch {}, {score} {}", best.epoch, metric.unit.text(best.value)))
     }
 
     /// Puts names of layers in the order of the network as far as it is known.

@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Folders of runs; several are compared
     #[arg(required = true, value_name = "DIR")]
     runs: Vec<PathBuf>,
+    /// Show the checkpoints of the best epochs instead of the last ones, of runs with --keep-best
+    #[arg(long)]
+    best: bool,
     /// Where to write the page (default: report.html, of one run in its folder)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -56,7 +59,8 @@ fn report(args: &Args) -> Result<ExitCode> {
         (None, _) => PathBuf::from("report.html"),
     };
     outputs::check(&[&out], &[], Some(place::REPORT))?;
-    let subjects = args.runs.iter().map(|run| Subject::read(run, args.data.as_deref())).collect::<Result<Vec<_>>>()?;
+    let read = |run: &PathBuf| Subject::read(run, args.data.as_deref(), args.best);
+    let subjects = args.runs.iter().map(read).collect::<Result<Vec<_>>>()?;
     let runs = subjects.iter().zip(&args.runs);
     let recorded: Vec<_> = runs.filter_map(|(s, path)| Recorded::of_run(&s.name, &s.config, path)).collect();
     let of_all = notes_on_data(&recorded);

@@ -120,11 +120,12 @@ pub(super) fn layers(run: &Subject, layers: &Summary) -> Markup {
 
 pub(super) fn provenance(run: &Subject) -> Markup {
     let state = run.state.as_ref();
-    let facts = [
+    let mut facts = vec![
         ("Digest", or_unknown(state.and_then(|s| s.digest.clone()))),
         ("Checkpoint", or_unknown(state.map(|s| format!("step {}, written by fixnet {}", grouped(s.step), s.version)))),
         ("Recipe", run.config.name().to_string()),
     ];
+    facts.extend(run.best_epoch().map(|best| ("Best epoch", best)));
     html! {
         section {
             h3 { "Where it comes from" }

@@ -1,5 +1,6 @@
 //! Groups of parameters: settings for those whose names match a pattern, and the norm to which gradients are clipped.
 
+use super::Optimizer;
 use fixnet_autograd::{Error, ParamId, Result, Store};
 use fixnet_tensor::{Tensor, map, reduce};
 
@@ -68,16 +69,36 @@ pub(super) fn check_norm(norm: f64) -> Result<()> {
     }
 }
 
+/// The names of parameters that an error shows.
+const SHOWN: usize = 6;
+
 /// Returns the index of the group of each parameter.
 ///
 /// # Errors
-/// A pattern matches no parameter, as a misspelled one does.
+/// A pattern matches no parameter, as a misspelled one does; the message has some names that there are.
 pub(super) fn assign(groups: &[ParamGroup], store: &Store) -> Result<Vec<Option<usize>>> {
     if let Some(odd) = groups.iter().find(|g| !store.params().iter().any(|p| g.matches(p.name()))) {
-        let found = format!("`{}`, which matches none", odd.pattern);
-        return Err(Error::setting("pattern of a group", "one that matches the name of a parameter", found));
+        let all = store.params().len();
+        let mut names: Vec<&str> = store.params().iter().take(SHOWN).map(|p| p.name()).collect();
+        if all > SHOWN {
+            names.push("…");
+        }
+        let expected = format!("one that matches the name of a parameter ({all}: {})", names.join(", "));
+        return Err(Error::setting("pattern of a group", expected, format!("`{}`, which matches none", odd.pattern)));
     }
     Ok(store.params().iter().map(|p| groups.iter().position(|g| g.matches(p.name()))).collect())
+}
+
+impl Optimizer {
+    /// Returns the parameters that [groups](super::OptimizerConfig::groups) freeze, in the order of the store.
+    ///
+    /// # Errors
+    /// The pattern of a group matches no parameter.
+    pub fn frozen(&self, store: &Store) -> Result<Vec<ParamId>> {
+        let groups = &self.config().groups;
+        let assigned = assign(groups, store)?.into_iter();
+        Ok(store.ids().zip(assigned).filter(|(_, g)| g.is_some_and(|g| groups[g].frozen)).map(|(id, _)| id).collect())
+    }
 }
 
 /// Returns the norm of gradients together: the root of the sum of squares, parameter by parameter in the order of the store,

@@ -249,6 +249,12 @@ impl Optimizer {
         }
     }
 
+    /// Sets the steps of the whole run, which schedules of the next steps depend on. It is no part of the
+    /// [state](Self::state_dict).
+    pub fn set_total_steps(&mut self, steps: u64) {
+        self.config.total_steps = steps;
+    }
+
     /// The group of a parameter, if it is in one.
     fn group(&self, i: usize) -> Option<&ParamGroup> {
         self.assigned.get(i).copied().flatten().map(|group| &self.config.groups[group])

@@ -90,7 +90,7 @@ pub fn read(path: &Path) -> Result<(Vec<String>, Vec<Axis>)> {
 
 /// The values that a TOML value stands for: a list, but for keys whose values are lists themselves.
 fn list(key: &str, values: Value) -> Vec<Value> {
-    let holds_lists = ["optimizer.betas", "schedule.milestones"].contains(&key);
+    let holds_lists = ["optimizer.betas", "optimizer.groups", "schedule.milestones", "run.extended"].contains(&key);
     match values {
         Value::Array(all) if !holds_lists || all.iter().all(Value::is_array) => all,
         one => vec![one],

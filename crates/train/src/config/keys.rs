@@ -1,12 +1,11 @@
 //! The table of all keys of a recipe: what each means, which values it takes, which flag of the command sets it, and when it has
 //! no effect. Flags, warnings, `fixnet recipes --keys` and `docs/reference/recipe.md` are made from it.
 
-use super::{Config, Settings};
+use super::Config;
 use fixnet_nn::models;
 use fixnet_quant::{Scales, Scheme, TalrRule};
 use std::borrow::Cow;
-use std::fmt::Write;
-use toml::{Table, Value};
+use toml::Table;
 
 /// How the text of a flag is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +149,6 @@ fn optimizers() -> String {
     format!("{names}; with a t at the end, transition-rate scheduling (sgdt, …)")
 }
 
-const OMITTED: &str = "the optimizer's usual one";
 const FLOAT: &str = "no layer is quantized";
 const NO_TWIN: &str = "no layer is quantized, or the optimizer is no transition-rate twin";
 const NO_PATCHES: &str = "the task is classification";
@@ -285,8 +283,19 @@ pub const KEYS: &[Key] = &[
     key("optimizer.alpha", "alpha", "0 to below 1", "The share of the old mean square in rmsprop."),
     key("optimizer.lr_decay", "lr_decay", NUMBER, "How fast the learning rate of adagrad falls."),
     key("optimizer.scale_lr", "scale_lr", NUMBER, "The learning rate of learned scales.").without(FLOAT, float),
-    key("optimizer.latent_lr_factor", "latent_lr_factor", NUMBER, "The factor of the learning rate of latent weights.")
-        .without(FLOAT, float),
+    key(
+        "optimizer.latent_lr_factor",
+        "latent_lr_factor",
+        NUMBER,
+        "The factor of the learning rate of latent weights.",
+    )
+    .without(FLOAT, float),
+    key(
+        "optimizer.groups",
+        "",
+        "tables `[[optimizer.groups]]`, whose keys are below",
+        "Settings of the parameters whose names match a pattern; of several groups that match, the first counts.",
+    ),
     key("schedule.kind", "schedule", "", "The schedule of the learning rate.").listed(schedule_kinds),
     key("schedule.scales", "scale_schedule", "as schedule.kind", "The schedule of `optimizer.scale_lr`.")
         .without("no layer is quantized, or scales are fixed", |c| float(c) || c.quant().scales == Scales::Fixed),
@@ -351,14 +360,15 @@ pub const KEYS: &[Key] = &[
     key("augmentation.cutout", "cutout", "pixels", "The side of a square that is blanked at a random place."),
     key("augmentation.mixup", "mixup", SHARE, "alpha of mixup; 0 is off."),
     key("run.epochs", "epochs", "at least 1", "Passes over the training data.").flag("epochs", "EPOCHS", Kind::Number),
-    key("run.batch_size", "batch_size", "at least 1", "Samples per step.").flag(
-        "batch-size",
-        "BATCH_SIZE",
-        Kind::Number,
-    ),
-    key("run.seed", "seed", "0 to 2^63 - 1", "The seed of all randomness.")
-        .flag("seed", "SEED", Kind::Seed)
-        .plural("seeds"),
+    key("run.batch_size", "batch_size", "at least 1", "Samples per step.").flag("batch-size", "BATCH_SIZE", Kind::Number),
+    key(
+        "run.accumulate",
+        "",
+        "at least 1",
+        "Batches per step of the optimizer: it moves by the mean gradient of all their samples.",
+    )
+    .flag("accumulate", "BATCHES", Kind::Number),
+    key("run.seed", "seed", "0 to 2^63 - 1", "The seed of all randomness.").flag("seed", "SEED", Kind::Seed).plural("seeds"),
     key(
         "run.init",
         "init",
@@ -367,10 +377,56 @@ pub const KEYS: &[Key] = &[
     )
     .flag("init", "CHECKPOINT", Kind::Text),
     key(
-        "run.tensorboard",
-        "tensorboard",
+        "run.keep_best",
+        "",
+        "loss, or another metric of the task",
+        "Keeps the checkpoint of the epoch with the best value of this metric over the validation data, or without them over \
+         the test data.",
+    )
+    .flag("keep-best", "METRIC", Kind::Text),
+    key(
+        "run.patience",
+        "",
+        "at least 1",
+        "Epochs without improvement after which the run stops early, by the metric of `run.keep_best` or else the first of the \
+         task.",
+    )
+    .flag("patience", "EPOCHS", Kind::Number),
+    key(
+        "run.extended",
+        "",
+        "pairs [E, N]",
+        "Written by `fixnet resume --epochs`: after E epochs, a run of N epochs was extended to more.",
+    ),
+    key("run.tensorboard", "tensorboard", "true or false", "Writes event files of TensorBoard; never changes the result."),
+];
+
+/// The keys of a table of `optimizer.groups`.
+pub const GROUP_KEYS: &[Key] = &[
+    key(
+        "match",
+        "",
+        "a text",
+        "The names of the parameters, with `*` for any text: `layer1.*`, `*.bias`. It has to be there.",
+    ),
+    key("lr_factor", "", NUMBER, "The factor of the learning rate; of latent weights in a twin, that of U_t."),
+    key(
+        "weight_decay",
+        "",
+        NUMBER,
+        "The weight decay in place of `optimizer.weight_decay`; it counts for biases and normalizations too.",
+    ),
+    key(
+        "clip_norm",
+        "",
+        "a number above 0",
+        "The largest norm of the gradients of this group together. A group without it is clipped with all others.",
+    ),
+    key(
+        "frozen",
+        "",
         "true or false",
-        "Writes event files of TensorBoard; never changes the result.",
+        "Whether the parameters stay as they are, the scales of quantizers too where the pattern matches their names.",
     ),
 ];
 
@@ -397,42 +453,4 @@ pub(super) fn unknown(name: &str) -> String {
 pub(super) fn moved(table: &Table) -> Vec<(&'static str, &'static str)> {
     let flat = |key: &&Key| key.old != key.name && table.get(key.old).is_some_and(|value| !value.is_table());
     KEYS.iter().filter(|key| !key.old.is_empty()).filter(flat).map(|key| (key.old, key.name)).collect()
-}
-
-/// Returns the reference page of all keys, in Markdown.
-pub fn reference() -> String {
-    let mut page = String::from(
-        "# Recipes\n\nA recipe is a TOML file with everything that a run depends on. Keys that are omitted have the default. \
-         `fixnet recipes` lists the built-in recipes, `fixnet recipes NAME` prints one, and `fixnet recipes --keys` prints this \
-         page. A flag of `fixnet train` sets its key; `--set TABLE.KEY=VALUE` sets any key.\n",
-    );
-    let defaults = Settings::default().values();
-    let mut table = None;
-    for key in KEYS {
-        let (outer, inner) = key.name.split_once('.').map_or(("", key.name), |(outer, inner)| (outer, inner));
-        if table != Some(outer) {
-            let heading = if outer.is_empty() { "At the top".into() } else { format!("`[{outer}]`") };
-            let _ =
-                write!(page, "\n## {heading}\n\n| key | flag | default | values | meaning |\n|---|---|---|---|---|\n");
-            table = Some(outer);
-        }
-        let default = match defaults.get(key.name) {
-            Some(Value::String(text)) if text.is_empty() => "none".into(),
-            Some(value) => format!("`{value}`"),
-            None if outer == "optimizer" && inner != "clip_norm" => OMITTED.into(),
-            None => "none".into(),
-        };
-        let flag = key.flag.map_or(String::new(), |flag| format!("`--{}`", flag.name));
-        let idle = match key.ineffective {
-            "" => String::new(),
-            words => format!(" No effect where {words}."),
-        };
-        let _ = writeln!(
-            page,
-            "| `{inner}` | {flag} | {default} | {} | {}{idle} |",
-            key.values().replace('|', "\\|"),
-            key.about
-        );
-    }
-    page
 }

@@ -1,15 +1,20 @@
 //! The configuration of a run: read once from TOML ([`Settings`]), checked once, and immutable from then on ([`Config`]).
 
+mod groups;
 pub mod keys;
+mod length;
 mod optimizer;
 mod recipes;
+mod reference;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod text;
 
-pub use keys::{Flag, KEYS, Key, Kind, find_by_flag};
+pub use groups::GroupSettings;
+pub use keys::{Flag, GROUP_KEYS, KEYS, Key, Kind, find_by_flag};
 pub use recipes::{BUILT_IN, names};
+pub use reference::reference;
 pub use settings::{
     DataSettings, ModelSettings, OptimizerSettings, QuantizationSettings, RunSettings, ScheduleKind, ScheduleSettings,
     Settings, TransitionSettings,
@@ -63,6 +68,13 @@ impl Settings {
         if run.batch_size == 0 {
             return out_of_range("run.batch_size", "at least 1", "0".into());
         }
+        if run.accumulate == 0 {
+            return out_of_range("run.accumulate", "at least 1", "0".into());
+        }
+        if run.patience == Some(0) {
+            return out_of_range("run.patience", "at least 1 epoch, or no such key for never", "0".into());
+        }
+        length::check(run)?;
         let optimizer = optimizer::resolve(&mut settings)?;
         settings.augmentation.check()?;
         let data = DataConfig {
@@ -120,6 +132,11 @@ impl Config {
     /// Samples per step.
     pub fn batch_size(&self) -> usize {
         self.settings.run.batch_size
+    }
+
+    /// Batches of a step of the optimizer, at most.
+    pub fn accumulate(&self) -> usize {
+        self.settings.run.accumulate
     }
 
     /// Which data.

@@ -1,5 +1,6 @@
 //! The optimizer of a recipe: its settings, with those that were omitted filled in.
 
+use super::groups;
 use super::settings::{OptimizerSettings, ScheduleKind, ScheduleSettings, Settings};
 use crate::{Error, Result};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, Schedule, Setting, TransitionConfig, UpdateRule, Warmup};
@@ -16,6 +17,7 @@ pub(super) fn resolve(settings: &mut Settings) -> Result<OptimizerConfig> {
     fill(&mut *config.rule, own)?;
     config.decay_groups = own.decay_groups;
     config.clip_norm = own.clip_norm;
+    config.groups = groups::resolve(&own.groups)?;
     config.scale_lr = own.scale_lr;
     config.latent_lr_factor = own.latent_lr_factor;
     let of = &settings.schedule;

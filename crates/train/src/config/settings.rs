@@ -1,5 +1,6 @@
 //! [`Settings`]: a recipe as it is written, in tables of typed values. [`Config`](super::Config) is a recipe that was checked.
 
+use super::groups::GroupSettings;
 use super::keys::{self, KEYS};
 use super::text;
 use crate::text::commands;
@@ -134,6 +135,8 @@ pub struct OptimizerSettings {
     pub lr_decay: Option<f64>,
     pub scale_lr: f64,
     pub latent_lr_factor: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupSettings>,
 }
 
 /// The form of a schedule, by its name: a curve, or `step`, which has settings of its own.
@@ -224,6 +227,13 @@ pub struct RunSettings {
     pub seed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
+    pub accumulate: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_best: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extended: Vec<[u32; 2]>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tensorboard: bool,
 }
@@ -302,6 +312,7 @@ impl Default for OptimizerSettings {
             lr_decay: None,
             scale_lr: 1e-5,
             latent_lr_factor: 1.0,
+            groups: Vec::new(),
         }
     }
 }
@@ -334,7 +345,17 @@ impl Default for TransitionSettings {
 
 impl Default for RunSettings {
     fn default() -> Self {
-        Self { epochs: 10, batch_size: 64, seed: 1, init: None, tensorboard: false }
+        Self {
+            epochs: 10,
+            batch_size: 64,
+            seed: 1,
+            init: None,
+            accumulate: 1,
+            keep_best: None,
+            patience: None,
+            extended: Vec::new(),
+            tensorboard: false,
+        }
     }
 }
 
@@ -445,6 +466,7 @@ impl Settings {
                 decay_groups: kept.decay_groups,
                 scale_lr: kept.scale_lr,
                 latent_lr_factor: kept.latent_lr_factor,
+                groups: kept.groups.clone(),
                 ..OptimizerSettings::default()
             };
         }

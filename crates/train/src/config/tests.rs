@@ -4,7 +4,7 @@ use super::*;
 use fixnet_data::PatchSettings;
 use fixnet_fuzz as fuzz;
 use fixnet_nn::optim::{
-    Adagrad, DecayGroups, NAdam, RmsProp, Schedule, Scope, Sgd, TransitionConfig, UpdateRule, Warmup,
+    Adagrad, DecayGroups, NAdam, ParamGroup, RmsProp, Schedule, Scope, Sgd, TransitionConfig, UpdateRule, Warmup,
 };
 use fixnet_quant::TalrRule;
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn refused(text: &str) -> String {
 fn the_reference_page_is_that_of_the_table() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/recipe.md");
     let page = std::fs::read_to_string(path).unwrap();
-    assert!(page == keys::reference(), "run: fixnet recipes --keys > docs/reference/recipe.md");
+    assert!(page == reference(), "run: fixnet recipes --keys > docs/reference/recipe.md");
 }
 
 /// Every key of a recipe is in the table, and every row of the table is a key.
@@ -33,6 +33,10 @@ fn the_table_has_every_key() {
         ("data.image_size", 8.into()),
         ("run.init", "x".into()),
         ("run.tensorboard", true.into()),
+        ("run.keep_best", "loss".into()),
+        ("run.patience", 2.into()),
+        ("run.extended", toml::from_str::<toml::Table>("x = [[2, 3]]").unwrap()["x"].clone()),
+        ("optimizer.groups", toml::from_str::<toml::Table>("x = [{ match = 'a' }]").unwrap()["x"].clone()),
         ("quantization.first_last_gradient_rule", "mse".into()),
         ("optimizer.lr", 0.1.into()),
         ("optimizer.weight_decay", 0.1.into()),
@@ -50,6 +54,67 @@ fn the_table_has_every_key() {
     let mut table: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
     table.sort_unstable();
     assert_eq!(table, settings.values().keys().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// And so with the keys of a group.
+#[test]
+fn the_table_of_groups_has_every_key() {
+    let group = GroupSettings {
+        lr_factor: 2.0,
+        weight_decay: Some(0.0),
+        clip_norm: Some(1.0),
+        frozen: true,
+        ..GroupSettings::of("a")
+    };
+    let written = Value::try_from(group).unwrap();
+    let mut found: Vec<&str> = written.as_table().unwrap().keys().map(String::as_str).collect();
+    let mut table: Vec<&str> = GROUP_KEYS.iter().map(|key| key.name).collect();
+    found.sort_unstable();
+    table.sort_unstable();
+    assert_eq!(table, found);
+}
+
+#[test]
+fn groups_arrive_in_their_order_and_survive_the_round_trip() {
+    let text = "[optimizer]\nclip_norm = 2.0\n[[optimizer.groups]]\nmatch = 'a.*'\nfrozen = true\n[[optimizer.groups]]\n\
+                match = '*.bias'\nlr_factor = 0.5\nweight_decay = 0\nclip_norm = 1.5\n[run]\naccumulate = 2\n";
+    let found = config(text);
+    let frozen = ParamGroup { frozen: true, ..ParamGroup::of("a.*") };
+    let biases =
+        ParamGroup { lr_factor: 0.5, weight_decay: Some(0.0), clip_norm: Some(1.5), ..ParamGroup::of("*.bias") };
+    assert_eq!(found.optimizer().groups, [frozen, biases]);
+    assert_eq!(config(&found.to_toml().unwrap()), found);
+    assert_eq!(found.canonical().unwrap(), found);
+    // Another optimizer keeps them.
+    let mut settings = found.settings().clone();
+    settings.set("optimizer.name", "adam".into()).unwrap();
+    assert_eq!(settings.check().unwrap().optimizer().groups, found.optimizer().groups);
+    // As one value, which `--set` takes.
+    let mut settings = Settings::default();
+    settings.set("optimizer.groups", value_of("[{ match = 'a.*', lr_factor = 2 }]")).unwrap();
+    assert_eq!(settings.optimizer.groups, [GroupSettings { lr_factor: 2.0, ..GroupSettings::of("a.*") }]);
+}
+
+#[test]
+fn lengths_of_an_extended_run_are_in_order() {
+    let lengths = |text: &str| config(&format!("[run]\n{text}"));
+    let found = lengths("epochs = 30\nextended = [[7, 10], [20, 20]]");
+    assert_eq!([0, 6, 7, 19, 20, 30].map(|done| found.epochs_at(done)), [10, 10, 20, 20, 30, 30]);
+    assert!(found.is_extended_after(7) && !found.is_extended_after(8));
+    assert_eq!(lengths("epochs = 10").epochs_at(3), 10);
+    // One that stopped early may go on to its own length.
+    assert_eq!(lengths("epochs = 10").extended(4, 10).unwrap(), lengths("epochs = 10\nextended = [[4, 10]]"));
+    for odd in [
+        "epochs = 10\nextended = [[10, 10]]",
+        "epochs = 9\nextended = [[4, 10]]",
+        "epochs = 20\nextended = [[11, 10]]",
+        "epochs = 20\nextended = [[0, 10]]",
+        "epochs = 30\nextended = [[10, 10], [10, 20]]",
+        "epochs = 30\nextended = [[10, 20], [11, 15]]",
+    ] {
+        let e = refused(&format!("[run]\n{odd}"));
+        assert!(e.contains("run.extended["), "{odd}: {e}");
+    }
 }
 
 #[test]
@@ -230,6 +295,13 @@ fn bad_settings_are_refused_with_what_is_expected() {
         ("[data]\nvalidation = 1.0", ["validation", "below 1"]),
         ("[data]\nimage_size = 32", ["image_size", "digits"]),
         ("[run]\nepoch = 3", ["epoch", "`epochs`"]),
+        ("[run]\naccumulate = 0", ["run.accumulate", "at least 1"]),
+        ("[run]\npatience = 0", ["run.patience", "at least 1"]),
+        ("[[optimizer.groups]]\nfrozen = true", ["match", "missing"]),
+        ("[[optimizer.groups]]\nmatch = ''", ["optimizer.groups[0].match", "empty"]),
+        ("[[optimizer.groups]]\nmatch = 'a'\nclip_norm = 0.0", ["optimizer.groups[0].clip_norm", "above 0"]),
+        ("[[optimizer.groups]]\nmatch = 'a'\nlr_factor = nan", ["optimizer.groups[0].lr_factor", "at least 0"]),
+        ("[[optimizer.groups]]\nmatch = 'a'\nfrozen = true\nlr_factor = 2.0", ["lr_factor", "do not move"]),
     ] {
         let e = refused(text);
         assert!(words.iter().all(|w| e.contains(w)), "{text}: {e}");

@@ -1,7 +1,8 @@
 //! The events of a run, as its logs hold them: one JSON object per line. This is their only description; whatever reads or writes
 //! a log goes through these types.
 //!
-//! `metrics.jsonl` holds a [`Event::Header`], [`Event::Step`] every 50 steps and [`Event::Epoch`] at the end of each epoch.
+//! `metrics.jsonl` holds a [`Event::Header`], [`Event::Step`] every 50 steps, [`Event::Epoch`] at the end of each epoch, and
+//! [`Event::Stopped`] where a run ends before its last epoch.
 //! Events hold what is equal in equal runs; times are in `processes.json` alone.
 
 use crate::task::Part;
@@ -9,8 +10,8 @@ use fixnet_nn::optim::{StepReport, TransitionReport};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The version of this schema. Readers accept logs of this version and of earlier ones.
-pub const VERSION: u32 = 2;
+/// The version of this schema. Readers accept logs of this version and of earlier ones. Version 3 has [`Event::Stopped`].
+pub const VERSION: u32 = 3;
 
 /// An event of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub enum Event {
     Step(Box<StepEvent>),
     /// The end of an epoch.
     Epoch(EpochEvent),
+    /// The early end of a run, after the event of its last epoch. More epochs follow only where the run was extended.
+    Stopped(StoppedEvent),
 }
 
 impl Event {
@@ -44,6 +47,7 @@ impl Event {
         };
         let all = match self {
             Self::Header { .. } => Vec::new(),
+            Self::Stopped(e) => vec![("best".to_string(), e.best)],
             Self::Epoch(e) => e.scores.iter().map(|(name, v)| (name.clone(), *v)).collect(),
             Self::Step(e) => {
                 let mut all = vec![("loss".to_string(), e.loss), ("lr".to_string(), e.lr)];
@@ -66,8 +70,24 @@ impl Event {
             Self::Header { step, .. } => *step,
             Self::Step(e) => e.step,
             Self::Epoch(e) => e.step,
+            Self::Stopped(e) => e.step,
         }
     }
+}
+
+/// The early end of a run, after epochs without improvement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoppedEvent {
+    /// Epochs that are over.
+    pub epoch: u64,
+    /// Steps of the optimizer so far.
+    pub step: u64,
+    /// The name of part and metric by which epochs are judged, such as `validation_loss`.
+    pub score: String,
+    /// Its best value.
+    pub best: f64,
+    /// The epoch of that value, counted from 1.
+    pub best_epoch: u64,
 }
 
 /// The numbers of a step.
@@ -340,7 +360,9 @@ mod tests {
     fn events_survive_the_round_trip() {
         let rates = TransitionRates { talr: Some(0.25), ..TransitionRates::default() };
         let scores = BTreeMap::from([("test_loss".to_string(), 0.1), ("train_psnr".to_string(), 30.5)]);
+        let score = "validation_loss".to_string();
         for event in [
+            Event::Stopped(StoppedEvent { epoch: 7, step: 94, score, best: 0.25, best_epoch: 4 }),
             Event::header(),
             Event::Epoch(EpochEvent { epoch: 1, step: 94, scores }),
             Event::Step(Box::new(StepEvent { step: 50, rates, ..StepEvent::default() })),

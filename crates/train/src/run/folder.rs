@@ -10,6 +10,7 @@
 //! | `curves.svg` | loss and metrics over the epochs |
 //! | `processes.json` | which processes trained the run, on what, and how long |
 //! | `tensorboard/` | event files, with `--tensorboard` |
+//! | `best.safetensors` | the checkpoint of the best epoch, with `--keep-best` |
 //! | `start.safetensors` | the first state of a run that started from given weights (`--init`) |
 //! | `lock` | held by the process that writes here |
 //! | `writer.json` | names that process while it runs |
@@ -23,14 +24,14 @@ use super::diagnostics;
 use super::event::{Diagnostic, DigestEvent, EpochEvent, Event};
 use super::log::Log;
 use super::place::{
-    self, CHECKPOINT, DAMAGED, DIAGNOSTICS, DIGESTS, FILES, METRICS, PLOTS, PROCESSES, REPORT, TENSORBOARD,
+    self, CHECKPOINT, DAMAGED, DIAGNOSTICS, DIGESTS, FILES, METRICS, PLOTS, PROCESSES, REPORT, TENSORBOARD, best_path,
     config_path, has_begun, has_checkpoint, start_path,
 };
 use super::processes::Watch;
 use super::tensorboard::Events;
 use crate::error::{io, run as wrong};
 use crate::session::{Session, Step};
-use crate::{Config, Result};
+use crate::{Config, Error, Result};
 use fixnet_files as files;
 use fixnet_nn::checkpoint::{Checkpoint, previous_path};
 use std::fs;
@@ -158,10 +159,18 @@ impl Folder {
             warnings.push(format!("{}: {words}", config.display()));
             write_recipe(path, &place::config_of(&checkpoint)?)?;
         }
+        if let Some(best) = checkpoint.progress().best
+            && !best_path(path).exists()
+            && place::config_of(&checkpoint)?.settings().run.keep_best.is_some()
+        {
+            let words = "missing; it is written anew after an epoch that is better";
+            warnings.push(format!("{}: that of epoch {} is {words}", best_path(path).display(), best.epoch));
+        }
         let (step, done) = (checkpoint.step(), u64::from(checkpoint.progress().epoch));
         // At the last step of an epoch a checkpoint may be from before its evaluation.
         let (metrics, events) = Log::open(path.join(METRICS), |event: &Event| match event {
             Event::Epoch(epoch) => epoch.step <= step && epoch.epoch <= done,
+            Event::Stopped(stopped) => stopped.step <= step && stopped.epoch <= done,
             other => other.step() <= step,
         })?;
         let (digests, _) = Log::open(path.join(DIGESTS), |event: &DigestEvent| event.step <= step)?;
@@ -190,6 +199,38 @@ impl Folder {
             claim,
         };
         Ok(Opened { folder, checkpoint, warnings })
+    }
+
+    /// Returns the configuration that the run goes on with: that of its checkpoint; or where `epochs` are more than it has and it
+    /// is finished, one [extended](Config::extended) to these. An extension that was begun by a process that was killed before
+    /// its first checkpoint is gone on with.
+    ///
+    /// # Errors
+    /// As [`check_config`](Self::check_config); or the run is to be extended before it is finished, or to no more epochs.
+    pub fn config_to_resume(&self, checkpoint: &Checkpoint, epochs: Option<u32>) -> Result<Config> {
+        let (own, done) = (place::config_of(checkpoint)?, checkpoint.progress().epoch);
+        let is_finished = place::is_finished(checkpoint, own.epochs());
+        let wanted = epochs.filter(|epochs| *epochs != own.epochs() || checkpoint.progress().is_stopped());
+        if let Err(e) = self.check_config(&own) {
+            let there = place::config(&self.path)?.epochs();
+            let begun = own.extended(done, there).ok().filter(|_| is_finished);
+            return match begun.filter(|begun| self.check_config(begun).is_ok()) {
+                Some(_) => own.extended(done, wanted.unwrap_or(there)),
+                None => Err(e),
+            };
+        }
+        match wanted {
+            None => Ok(own),
+            Some(epochs) if is_finished => own.extended(done, epochs),
+            Some(epochs) => Err(Error::Setting {
+                key: "run.epochs".into(),
+                reason: format!(
+                    "expected a finished run to extend to {epochs} epochs, found one after {done} of {}; go on with it first, \
+                     without more epochs",
+                    own.epochs()
+                ),
+            }),
+        }
     }
 
     /// Checks that the recipe in the folder is still the run's: a change in it would not reach the run. Where the data are, and
@@ -280,6 +321,15 @@ impl Folder {
     /// Adds the digest of the run's state.
     pub(crate) fn log_digest(&mut self, session: &Session<'_>) -> Result<()> {
         self.digests.write(&DigestEvent { step: session.store().step(), digest: session.digest() })
+    }
+
+    /// Writes the checkpoint of the best epoch so far, in the place of an earlier one.
+    ///
+    /// # Errors
+    /// The file cannot be written; or another process has begun to write the folder.
+    pub(crate) fn save_best(&mut self, session: &Session<'_>) -> Result<()> {
+        self.claim.check()?;
+        session.save_single(&best_path(&self.path))
     }
 
     /// Writes a checkpoint, after the logs that belong to it.

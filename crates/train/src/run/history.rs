@@ -1,6 +1,6 @@
 //! Runs as their folders have them, for comparison, figures and reports.
 
-use super::event::{Diagnostic, DiagnosticHead, DiagnosticStep, EpochEvent, Event, StepEvent};
+use super::event::{Diagnostic, DiagnosticHead, DiagnosticStep, EpochEvent, Event, StepEvent, StoppedEvent};
 use super::place;
 use crate::{Config, Result};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ pub struct History {
     pub epochs: Vec<EpochEvent>,
     /// The events of every 50 steps.
     pub steps: Vec<StepEvent>,
+    /// The early end, if it came to one.
+    pub stopped: Option<StoppedEvent>,
     /// What the diagnostics hold, if there are any.
     pub head: Option<DiagnosticHead>,
     /// The lines of the diagnostics.
@@ -39,22 +41,37 @@ impl Ended {
     /// # Errors
     /// A log cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let (epochs, _) = split(place::events(path)?);
+        let Events { epochs, .. } = Events::of(place::events(path)?);
         let digest = place::digests(path)?.pop().map(|event| event.digest);
         Ok(Self { epochs, digest, seconds: place::seconds(path) })
     }
 }
 
-fn split(events: Vec<Event>) -> (Vec<EpochEvent>, Vec<StepEvent>) {
-    let (mut epochs, mut steps) = (Vec::new(), Vec::new());
-    for event in events {
-        match event {
-            Event::Epoch(epoch) => epochs.push(epoch),
-            Event::Step(step) => steps.push(*step),
-            Event::Header { .. } => {}
+/// The events of a log by their kinds.
+#[derive(Default)]
+struct Events {
+    epochs: Vec<EpochEvent>,
+    steps: Vec<StepEvent>,
+    stopped: Option<StoppedEvent>,
+}
+
+impl Events {
+    fn of(all: Vec<Event>) -> Self {
+        let mut events = Self::default();
+        for event in all {
+            match event {
+                Event::Epoch(epoch) => {
+                    // It was extended.
+                    events.stopped = None;
+                    events.epochs.push(epoch);
+                }
+                Event::Step(step) => events.steps.push(*step),
+                Event::Stopped(stopped) => events.stopped = Some(stopped),
+                Event::Header { .. } => {}
+            }
         }
+        events
     }
-    (epochs, steps)
 }
 
 impl History {
@@ -64,7 +81,7 @@ impl History {
     /// The recipe or a log cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
         let config = place::config(path)?;
-        let (epochs, steps) = split(place::events(path)?);
+        let Events { epochs, steps, stopped } = Events::of(place::events(path)?);
         let (mut head, mut seen) = (None, Vec::new());
         for line in place::diagnostics(path)? {
             match line {
@@ -72,7 +89,7 @@ impl History {
                 Diagnostic::Step(step) => seen.push(*step),
             }
         }
-        Ok(Self { path: path.into(), config, epochs, steps, head, seen })
+        Ok(Self { path: path.into(), config, epochs, steps, stopped, head, seen })
     }
 
     /// Returns the quantized layers, in their order; none without diagnostics or layers with rates of their own.

@@ -22,6 +22,7 @@ pub(super) const DIAGNOSTICS: &str = "diagnostics.jsonl";
 pub(super) const PROCESSES: &str = "processes.json";
 pub(super) const CONFIG: &str = "config.toml";
 pub(super) const START: &str = "start.safetensors";
+pub(super) const BEST: &str = "best.safetensors";
 /// The folder of event files of TensorBoard.
 pub(super) const TENSORBOARD: &str = "tensorboard";
 /// The curves that are drawn after each epoch.
@@ -32,7 +33,8 @@ pub const REPORT: &str = "report.html";
 pub const PLOTS: &str = "plots";
 
 /// The files of a run that lie in its folder itself, but for its checkpoints, in the order in which they are written.
-pub(super) const FILES: [&str; 9] = [CONFIG, METRICS, DIGESTS, DIAGNOSTICS, CURVES, PROCESSES, START, DAMAGED, REPORT];
+pub(super) const FILES: [&str; 10] =
+    [CONFIG, METRICS, DIGESTS, DIAGNOSTICS, CURVES, PROCESSES, START, BEST, DAMAGED, REPORT];
 
 /// The tables that every `config.toml` has: a recipe that was written by hand lacks some of them. The second list is that of
 /// the flat form of earlier versions.
@@ -58,6 +60,34 @@ pub fn existing_checkpoint(run: &Path) -> Result<PathBuf> {
         expect_checkpoint(run)?;
     }
     Ok(checkpoint_path(run))
+}
+
+/// Returns the checkpoint of the best epoch of a run.
+///
+/// # Errors
+/// The path is not the folder of a run; or the run has no such checkpoint ([`Error::NoBest`]).
+pub fn existing_best(run: &Path) -> Result<PathBuf> {
+    expect_checkpoint(run)?;
+    let best = best_path(run);
+    match fs::symlink_metadata(&best) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let kept = config(run)?.settings().run.keep_best.clone();
+            let reason = match kept {
+                Some(metric) => format!("none: it keeps the best by {metric}, and no epoch is over yet"),
+                None => "none: it was trained without --keep-best METRIC (run.keep_best)".into(),
+            };
+            Err(Error::NoBest { path: run.into(), reason })
+        }
+        _ => Ok(best),
+    }
+}
+
+/// As [`existing_checkpoint`], or with `best` as [`existing_best`].
+///
+/// # Errors
+/// As there.
+pub fn existing_checkpoint_or_best(run: &Path, best: bool) -> Result<PathBuf> {
+    if best { existing_best(run) } else { existing_checkpoint(run) }
 }
 
 pub(super) fn expect_checkpoint(run: &Path) -> Result<()> {
@@ -197,7 +227,8 @@ pub fn seconds(run: &Path) -> Option<f64> {
     processes::seconds(&processes(run).unwrap_or_default())
 }
 
-/// Returns the checkpoint of a run of so many epochs that has come to its end; none if it has not, or if there is no run.
+/// Returns the checkpoint of a run of so many epochs that has come to its end, after all of them or early; none if it has not, or
+/// if there is no run.
 ///
 /// # Errors
 /// There are checkpoints of which none can be read.
@@ -207,7 +238,12 @@ pub fn finished(run: &Path, epochs: u32) -> Result<Option<Checkpoint>> {
     }
     // Logs are on the disk before the checkpoint that follows them. No other file has a word in this.
     let (checkpoint, _) = Checkpoint::open_or_previous(&checkpoint_path(run))?;
-    Ok((checkpoint.progress().epoch >= epochs).then_some(checkpoint))
+    Ok(is_finished(&checkpoint, epochs).then_some(checkpoint))
+}
+
+/// Returns whether a run of so many epochs is over at a checkpoint: after all of them, or because it was stopped early.
+pub(super) fn is_finished(checkpoint: &Checkpoint, epochs: u32) -> bool {
+    checkpoint.progress().epoch >= epochs || checkpoint.progress().is_stopped()
 }
 
 /// Returns where the recipe of a run is.
@@ -235,6 +271,11 @@ pub fn existing_config(run: &Path) -> Result<PathBuf> {
 /// Returns where the first state of a run with given weights is.
 pub fn start_path(run: &Path) -> PathBuf {
     run.join(START)
+}
+
+/// Returns where the checkpoint of the best epoch of a run is.
+pub fn best_path(run: &Path) -> PathBuf {
+    run.join(BEST)
 }
 
 /// Returns where `report` puts its page of one run.

@@ -44,7 +44,7 @@ impl Events {
 /// The numbers of an event by their tags.
 fn scalars(event: &Event) -> Vec<(String, f64)> {
     match event {
-        Event::Header { .. } => Vec::new(),
+        Event::Header { .. } | Event::Stopped(_) => Vec::new(),
         Event::Step(step) => of_step(step),
         // `test_loss` and `train_loss` are two curves of one thing.
         Event::Epoch(epoch) => {

@@ -54,6 +54,16 @@ pub enum Better {
     Lower,
 }
 
+impl Better {
+    /// Returns whether `value` is better than `other`; of equal ones none is.
+    pub fn than(self, value: f64, other: f64) -> bool {
+        match self {
+            Self::Higher => value > other,
+            Self::Lower => value < other,
+        }
+    }
+}
+
 /// A number by which a network is judged, the mean over samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {

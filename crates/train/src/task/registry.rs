@@ -1,7 +1,7 @@
 //! The tasks by their names in recipes. There is one list; programs add their own to it.
 
 use super::{Data, Metric, Task, classification, super_resolution};
-use crate::{Config, Error, Result};
+use crate::{Config, Error, Result, judge};
 use fixnet_nn::plan::Plan;
 use fixnet_tensor::Registry;
 use std::collections::BTreeMap;
@@ -53,12 +53,15 @@ pub fn find(config: &Config) -> Result<TaskKind> {
     })
 }
 
-/// Checks that the task of a configuration exists and that its network is one for it.
+/// Checks that the task of a configuration exists, that its network is one for it, and that it has the metric by which epochs
+/// are judged.
 ///
 /// # Errors
-/// The task is unknown, or the network is for another one.
+/// The task or the metric is unknown, or the network is for another task.
 pub fn check(config: &Config) -> Result<()> {
-    (find(config)?.check)(config)
+    let kind = find(config)?;
+    (kind.check)(config)?;
+    judge::metric(config, kind.metrics).map(drop)
 }
 
 /// Loads the data of a configuration, with their task.
