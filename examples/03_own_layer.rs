@@ -3,6 +3,7 @@
 use fixnet::autograd::{self, Backward, Cx, Grads};
 use fixnet::prelude::*;
 use fixnet::tensor::map;
+use std::sync::Arc;
 
 /// `y = x` above zero and `slope · x` below.
 struct LeakyRelu {
@@ -36,28 +37,21 @@ impl Layer for LeakyRelu {
 }
 
 fn main() -> Result<()> {
-    let data = digits()?;
-    let mut store = Store::seeded(7);
-    let q = QuantConfig::new("4/4/4".parse()?);
-    let net = Sequential::new()
-        .push(Flatten)
-        .push(Linear::new(&mut store, "fc1", 784, 64)?)
-        .push(LeakyRelu { slope: 0.1 })
-        .push(Linear::quantized(&mut store, "fc2", [64, 64], &q)?)
-        .push(Relu)
-        .push(Linear::new(&mut store, "fc3", 64, 10)?);
-    let normalize = Normalize::of(&data.train);
-    let mut optimizer = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 94, ..OptimizerConfig::default() })?;
-    for batch in Loader::new(&data.train, 64, normalize.clone()).shuffled(store.seed(), 0) {
-        let batch = batch?;
-        let mut g = Graph::train(&mut store);
-        let x = g.input(batch.images);
-        let logits = net.forward(&mut g, &x)?;
-        let loss = g.cross_entropy(&logits, &batch.labels)?;
-        g.backward(loss)?;
-        optimizer.step(&mut store)?;
-    }
-    let test = metrics::evaluate(&net, &mut store, Loader::new(&data.test, 256, normalize))?;
-    println!("test accuracy {:.2} % after one epoch", 100.0 * test.accuracy);
+    let (task, data) = Classification::of_split(digits()?);
+    let mut settings = Settings::default();
+    settings.run.epochs = 1;
+    let mut session = Session::with_network(settings.check()?, Arc::new(task), &data, |store, config| {
+        let net = Sequential::new()
+            .push(Flatten)
+            .push(Linear::new(store, "fc1", 784, 64)?)
+            .push(LeakyRelu { slope: 0.1 })
+            .push(Linear::quantized(store, "fc2", [64, 64], config.quant())?)
+            .push(Relu)
+            .push(Linear::new(store, "fc3", 64, 10)?);
+        Ok(Box::new(net))
+    })?;
+    session.train_epoch()?;
+    let test = session.evaluate(Part::Test, || false)?.and_then(|scores| scores.get("accuracy"));
+    println!("test accuracy {:.2} % after one epoch", 100.0 * test.unwrap_or_default());
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use fixnet::prelude::*;
 use fixnet::tensor::rng::{Stream, domain};
+use std::sync::Arc;
 
 const SIZE: usize = 16;
 
@@ -30,35 +31,19 @@ fn dataset(name: &str, indices: std::ops::Range<u32>) -> Result<Dataset> {
 }
 
 fn main() -> Result<()> {
-    let data = Split::new(dataset("train", 0..640)?, dataset("test", 640..896)?)?.with_validation(0.2, 3)?;
-    let mut store = Store::seeded(3);
-    let q = QuantConfig::new("2/2/4".parse()?);
-    let net = models::build(&mut store, &models::LeNet.into(), data.train.shape(), data.train.classes, &q)?;
-    let normalize = Normalize::of(&data.train);
-    let mut optimizer =
-        Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 4 * 16, ..OptimizerConfig::default() })?;
-    let augment = Augment { flip: true, rotation: 10.0, mixup: 0.1, ..Augment::default() };
-    for epoch in 0..4 {
-        let batches = Loader::new(&data.train, 32, normalize.clone()).shuffled(store.seed(), epoch);
-        for batch in batches.augmented(augment, store.seed(), epoch) {
-            let batch = batch?;
-            let mut g = Graph::train(&mut store);
-            let x = g.input(batch.images.clone());
-            let logits = net.forward(&mut g, &x)?;
-            // Mixed images have shares of classes instead of labels.
-            let loss = metrics::loss(&mut g, &logits, &batch)?;
-            g.backward(loss)?;
-            optimizer.step(&mut store)?;
-        }
-        let mut accuracy = |set| -> Result<f64> {
-            let batches = Loader::new(set, 256, normalize.clone());
-            Ok(100.0 * metrics::evaluate(&net, &mut store, batches)?.accuracy)
-        };
-        if let Some(validation) = &data.validation {
-            println!("epoch {epoch}: validation accuracy {:.2} %", accuracy(validation)?);
-        }
-        if epoch == 3 {
-            println!("test accuracy {:.2} %", accuracy(&data.test)?);
+    let split = Split::new(dataset("train", 0..640)?, dataset("test", 640..896)?)?.with_validation(0.2, 3)?;
+    let (task, data) = Classification::of_split(split);
+    let mut settings = Settings::default();
+    settings.quantization.bits = "2/2/4".parse()?;
+    settings.augmentation = Augment { flip: true, rotation: 10.0, mixup: 0.1, ..Augment::default() };
+    (settings.run.epochs, settings.run.batch_size, settings.run.seed) = (4, 32, 3);
+    let mut session = Session::new(settings.check()?, Arc::new(task), &data)?;
+    while !session.is_finished() {
+        session.train_epoch()?;
+        let part = if session.is_finished() { Part::Test } else { Part::Validation };
+        if let Some(scores) = session.evaluate(part, || false)? {
+            let accuracy = scores.get("accuracy").unwrap_or_default();
+            println!("epoch {}: {} accuracy {:.2} %", session.progress().epoch, part.name(), 100.0 * accuracy);
         }
     }
     Ok(())

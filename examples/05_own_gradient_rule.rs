@@ -4,6 +4,7 @@
 use fixnet::prelude::*;
 use fixnet::quant::{Observed, gammas};
 use fixnet::tensor::reduce;
+use std::sync::Arc;
 
 /// `c = factor · mean|g|`, so `gamma = factor · mean|g| / max|g|`, at most 1.
 #[derive(Debug, Clone)]
@@ -37,23 +38,14 @@ impl GradientRule for MeanMultiple {
 
 /// Test accuracy after one epoch, and the last gammas.
 fn train(rule: Rule) -> Result<(f64, Vec<(String, f32)>)> {
-    let data = digits()?;
-    let mut store = Store::seeded(7);
-    let q = QuantConfig { rule, ..QuantConfig::new("4/4/4".parse()?) };
-    let net = models::build(&mut store, &models::LeNet.into(), [28, 28, 1], 10, &q)?;
-    let normalize = Normalize::of(&data.train);
-    let mut optimizer = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 94, ..OptimizerConfig::default() })?;
-    for batch in Loader::new(&data.train, 64, normalize.clone()).shuffled(store.seed(), 0) {
-        let batch = batch?;
-        let mut g = Graph::train(&mut store);
-        let x = g.input(batch.images);
-        let logits = net.forward(&mut g, &x)?;
-        let loss = g.cross_entropy(&logits, &batch.labels)?;
-        g.backward(loss)?;
-        optimizer.step(&mut store)?;
-    }
-    let test = metrics::evaluate(&net, &mut store, Loader::new(&data.test, 256, normalize))?;
-    Ok((test.accuracy, gammas(&store)))
+    let (task, data) = Classification::of_split(digits()?);
+    let mut settings = Settings::default();
+    settings.quantization.gradient_rule = rule;
+    (settings.run.epochs, settings.run.seed) = (1, 7);
+    let mut session = Session::new(settings.check()?, Arc::new(task), &data)?;
+    session.train_epoch()?;
+    let test = session.evaluate(Part::Test, || false)?.and_then(|scores| scores.get("accuracy"));
+    Ok((test.unwrap_or_default(), gammas(session.store())))
 }
 
 fn main() -> Result<()> {

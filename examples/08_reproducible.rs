@@ -4,25 +4,19 @@
 use fixnet::kernel::{available_isas, set_isa};
 use fixnet::prelude::*;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The digest of all state (weights, momentum, statistics, clipping factors) after three steps.
 fn digest(data: &Split, seed: u64) -> Result<String> {
-    let mut store = Store::seeded(seed);
-    let q = QuantConfig::new("4/4/4".parse()?);
-    let net = models::build(&mut store, &models::LeNet.into(), data.train.shape(), data.train.classes, &q)?;
-    let mut optimizer = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 3, ..OptimizerConfig::default() })?;
-    let augment = Augment { rotation: 10.0, shift: 0.1, mixup: 0.2, ..Augment::default() };
-    let batches = Loader::new(&data.train, 16, Normalize::of(&data.train)).shuffled(seed, 0);
-    for batch in batches.augmented(augment, seed, 0).take(3) {
-        let batch = batch?;
-        let mut g = Graph::train(&mut store);
-        let x = g.input(batch.images.clone());
-        let logits = net.forward(&mut g, &x)?;
-        let loss = metrics::loss(&mut g, &logits, &batch)?;
-        g.backward(loss)?;
-        optimizer.step(&mut store)?;
+    let (task, data) = Classification::of_split(data.clone());
+    let mut settings = Settings::default();
+    settings.augmentation = Augment { rotation: 10.0, shift: 0.1, mixup: 0.2, ..Augment::default() };
+    (settings.run.batch_size, settings.run.seed) = (16, seed);
+    let mut session = Session::new(settings.check()?, Arc::new(task), &data)?;
+    for _ in 0..3 {
+        session.step()?;
     }
-    Ok(checkpoint::digest(&store, &optimizer))
+    Ok(session.digest())
 }
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {

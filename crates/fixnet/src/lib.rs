@@ -61,6 +61,8 @@ pub mod prelude {
         Scope, Sgd, StepReport, TransitionConfig, UpdateRule, Warmup,
     };
     pub use crate::plan::{Plan, Summary};
+    pub use crate::train::task::{Classification, Part};
+    pub use crate::train::{Config, Session, Settings};
     pub use crate::{Error, Result};
     pub use fixnet_autograd::{Graph, Modes, Store, Var};
     pub use fixnet_quant::{

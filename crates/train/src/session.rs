@@ -86,6 +86,25 @@ impl<'a> Session<'a> {
         Self::build(config, task, data, store, Progress::default())
     }
 
+    /// Makes a run of a network of your own, which has taken no step. `build` puts its parameters into the store that it is
+    /// given; the model that the configuration names is not looked at. Such a run cannot be evaluated or exported from its
+    /// folder, since that would build the model of the recipe: give the network a name for that
+    /// ([`register_model`](fixnet_nn::models::register_model)).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_network(
+        config: Config,
+        task: Arc<dyn Task>,
+        data: &'a dyn Data,
+        build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
+    ) -> Result<Self> {
+        let mut store = Store::seeded(config.seed());
+        task.check(&config)?;
+        let net = build(&mut store, &config)?;
+        Self::of_network(config, task, data, (store, net), Progress::default())
+    }
+
     /// Makes a run that has taken no step and begins as its recipe says, from `weights` where these are given. Notes for the user
     /// are added to `notes`.
     ///
@@ -139,11 +158,21 @@ impl<'a> Session<'a> {
         task: Arc<dyn Task>,
         data: &'a dyn Data,
         mut store: Store,
-        mut progress: Progress,
+        progress: Progress,
     ) -> Result<Self> {
         task.check(&config)?;
-        let judge = Judge::of(&config, task.metrics(), data)?;
         let net = task.build(&mut store, &config)?;
+        Self::of_network(config, task, data, (store, net), progress)
+    }
+
+    fn of_network(
+        config: Config,
+        task: Arc<dyn Task>,
+        data: &'a dyn Data,
+        (mut store, net): (Store, Box<dyn Layer>),
+        mut progress: Progress,
+    ) -> Result<Self> {
+        let judge = Judge::of(&config, task.metrics(), data)?;
         let samples = data.len(Part::Train);
         let epoch_steps = steps(&config, batches(&config, samples));
         let total_steps = u64::from(config.epochs_at(progress.epoch)) * epoch_steps;
@@ -207,6 +236,16 @@ impl<'a> Session<'a> {
         Ok(Some(Step { loss: passes.loss(), report, layers }))
     }
 
+    /// Takes the steps that are left of the running epoch and goes on to the next. Nothing is evaluated or written;
+    /// [`trainer::train`](crate::trainer::train) does all that the command does.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn train_epoch(&mut self) -> Result<()> {
+        while self.step()?.is_some() {}
+        self.next_epoch()
+    }
+
     /// Computes the gradients of a step, those of the mean loss over all its samples.
     fn passes(&mut self) -> Result<Passes> {
         let mut all = Passes { sums: vec![0.0; self.task.metrics().len()], ..Passes::default() };
@@ -249,6 +288,15 @@ impl<'a> Session<'a> {
         let scores = evaluate(&*self.task, &*self.net, &mut self.store, batches);
         let scores = scores.map_err(|e| e.within(self.data.name(part)))?;
         Ok((!stopped).then_some(scores))
+    }
+
+    /// Returns the operations of the network as it is now, with what the data decide: the normalization of inputs, names of
+    /// classes.
+    ///
+    /// # Errors
+    /// As [`Plan::of`].
+    pub fn plan(&mut self) -> Result<Plan> {
+        Ok(self.task.complete(Plan::of(&*self.net, &mut self.store, &self.task.input_shape())?))
     }
 
     /// Returns the means over the samples that the running epoch has seen so far.
