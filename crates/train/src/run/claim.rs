@@ -130,7 +130,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // Before the first checkpoint it is what the folder is known by.
-        if super::place::has_checkpoint(&self.folder)
+        if super::names::has_checkpoint(&self.folder)
             && matches!(Writer::read(&self.folder), Ok(Some(found)) if found == self.writer)
         {
             let _ = files::remove(&self.folder.join(WRITER));

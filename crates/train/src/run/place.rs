@@ -1,5 +1,10 @@
 //! The files of a run folder: where they are, how a folder is known to be one, and how its logs are read.
 
+pub(super) use super::names::{
+    BEST, CHECKPOINT, CONFIG, DAMAGED, DIAGNOSTICS, DIGESTS, FILES, PROCESSES, START, TENSORBOARD,
+};
+pub use super::names::{CURVES, METRICS, PLOTS, RECIPE, REPORT, checkpoint_path, has_checkpoint};
+
 use super::claim;
 use super::event::{Diagnostic, DigestEvent, Event};
 use super::log::lines;
@@ -12,44 +17,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The last checkpoint.
-pub(super) const CHECKPOINT: &str = "checkpoint.safetensors";
-pub(super) const DAMAGED: &str = "checkpoint.damaged.safetensors";
-/// The log of steps and epochs.
-pub const METRICS: &str = "metrics.jsonl";
-pub(super) const DIGESTS: &str = "digests.jsonl";
-pub(super) const DIAGNOSTICS: &str = "diagnostics.jsonl";
-pub(super) const PROCESSES: &str = "processes.json";
-pub(super) const CONFIG: &str = "config.toml";
-pub(super) const START: &str = "start.safetensors";
-pub(super) const BEST: &str = "best.safetensors";
-/// The folder of event files of TensorBoard.
-pub(super) const TENSORBOARD: &str = "tensorboard";
-/// The curves that are drawn after each epoch.
-pub const CURVES: &str = "curves.svg";
-/// The page that `fixnet report` makes of one run.
-pub const REPORT: &str = "report.html";
-/// The folder where `fixnet plot` puts its figures of one run.
-pub const PLOTS: &str = "plots";
-
-/// The files of a run that lie in its folder itself, but for its checkpoints, in the order in which they are written.
-pub(super) const FILES: [&str; 10] =
-    [CONFIG, METRICS, DIGESTS, DIAGNOSTICS, CURVES, PROCESSES, START, BEST, DAMAGED, REPORT];
-
 /// The tables that every `config.toml` has: a recipe that was written by hand lacks some of them. The second list is that of
 /// the flat form of earlier versions.
 const WHOLE: [&[&str]; 2] = [
     &["name", "task", "data", "model", "quantization", "optimizer", "schedule", "transition", "augmentation", "run"],
     &["name", "data", "bits", "scheme", "gradient_rule", "transition_momentum", "talr_gain", "mixup"],
 ];
-
-/// The key of the recipe in the metadata of a checkpoint.
-pub const RECIPE: &str = "config";
-
-/// Returns the checkpoint that a user means by a folder or a file.
-pub fn checkpoint_path(run: &Path) -> PathBuf {
-    if run.is_dir() { run.join(CHECKPOINT) } else { run.to_path_buf() }
-}
 
 /// As [`checkpoint_path`], of what must be there.
 ///
@@ -99,16 +72,6 @@ pub(super) fn expect_checkpoint(run: &Path) -> Result<()> {
         true => Ok(()),
         false => Err(Error::NoRun { path: run.into(), found: format!("no {CHECKPOINT} in it; {begin}") }),
     }
-}
-
-/// Returns whether there is a run to go on with.
-pub fn has_checkpoint(run: &Path) -> bool {
-    let file = run.join(CHECKPOINT);
-    // Not `exists`: what cannot be looked at for a moment, or is a link to nowhere, is there.
-    [previous_path(&file), file].iter().any(|path| match fs::symlink_metadata(path) {
-        Ok(_) => true,
-        Err(e) => ![ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&e.kind()),
-    })
 }
 
 /// Returns whether a folder looks like that of a run: it has a recipe or a checkpoint.
