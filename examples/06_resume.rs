@@ -11,7 +11,7 @@ const STEPS: u64 = 80;
 fn begin(data: &Split) -> Result<(Store, Sequential, Optimizer)> {
     let mut store = Store::seeded(5);
     let q = QuantConfig::new("2/2/4".parse()?);
-    let net = models::build(&mut store, &"mlp:64-64".parse()?, data.train.shape(), data.train.classes, &q)?;
+    let net = models::build(&mut store, &"mlp:64-64".parse()?, data.train.shape(), data.train.classes(), &q)?;
     // A short run: the running transition rate forgets faster than by default.
     let transition = Some(TransitionConfig { momentum: 0.9, ..TransitionConfig::default() });
     let config = OptimizerConfig { total_steps: STEPS, transition, .."adamt".parse()? };

@@ -9,7 +9,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let data = Source::Digits.load()?;
     let mut store = Store::seeded(42);
     let q = QuantConfig { edges: Some(8), ..QuantConfig::new("4/4/4".parse()?) };
-    let net = models::build(&mut store, &ModelSpec::LeNet, data.train.shape(), data.train.classes, &q)?;
+    let net = models::build(&mut store, &ModelSpec::LeNet, data.train.shape(), data.train.classes(), &q)?;
     let normalize = Normalize::of(&data.train);
     let mut optimizer = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 94, ..OptimizerConfig::default() })?;
     for batch in Loader::new(&data.train, 64, normalize.clone()).shuffled(store.seed(), 0) {
@@ -23,7 +23,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     }
 
     // The plan is traced: the list of operations with their numbers.
-    let plan = Plan::of(&net, &mut store, &data.train.shape())?.normalized(normalize.clone());
+    let plan = Plan::of(&net, &mut store, data.train.shape())?.normalized(normalize.clone());
     let plan = plan.with_class_names(data.train.class_names().to_vec());
     println!("{}", plan.summary());
 

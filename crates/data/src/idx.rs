@@ -2,7 +2,8 @@
 
 use crate::{
     DataError, Dataset, Result, Split,
-    dataset::{IN_MEMORY, check_labels},
+    samples::IN_MEMORY,
+    targets::check_labels,
     records::{Form, Part, Records},
 };
 use fixnet_files::input_file;
@@ -266,7 +267,7 @@ mod tests {
     #[test]
     fn a_folder_is_read_with_any_mix_of_plain_and_gzip() {
         let split = folder(|_| ()).unwrap();
-        assert_eq!((split.train.shape(), split.train.classes, split.train.len()), ([3, 2, 1], 10, 4));
+        assert_eq!((split.train.shape(), split.train.classes(), split.train.len()), (&[3, 2, 1][..], 10, 4));
         assert_eq!((split.train.labels(), split.test.labels()), (&[3, 1, 4, 9][..], &[0, 5][..]));
         assert_eq!(*split.train.image(1).unwrap(), [6, 7, 8, 9, 10, 11]);
     }

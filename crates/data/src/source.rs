@@ -4,11 +4,11 @@ use crate::cifar::{cifar10_test, cifar100_part};
 use crate::folder::{folder, folder_test};
 use crate::idx::mnist_test;
 use crate::image_file::MAX_SIDE;
-use crate::npz::npz_test;
+use crate::npz::{npz_numbers_test, npz_test};
 use crate::photos::photos;
 use crate::{
-    DataDescription, DataError, Dataset, PairSplit, Pairs, Result, Split, cifar10, cifar100, digits, mnist, npz,
-    photo_digits, photo_digits_seen,
+    DataDescription, DataError, Dataset, NumberDescription, Numbers, PairSplit, Pairs, Result, Split, cifar10, cifar100,
+    csv, csv_file, csv_numbers, digits, mnist, npz, npz_numbers, photo_digits, photo_digits_seen,
 };
 use std::{
     fmt,
@@ -35,6 +35,8 @@ pub enum Source {
     Folder(PathBuf),
     /// A NumPy archive with `x_train`, `y_train`, `x_test` and `y_test`.
     Npz(PathBuf),
+    /// A table in a CSV file.
+    Csv(PathBuf),
     /// The embedded photographs, for super-resolution.
     Photos,
     /// A folder of photographs, for super-resolution: small pictures are made of them.
@@ -52,6 +54,8 @@ pub struct DataConfig {
     pub image_size: Option<usize>,
     /// Where the test data come from, if from elsewhere than the training data.
     pub test: Option<Source>,
+    /// The column of a table that holds the targets, by its name or its number; `None` is the last one.
+    pub target: Option<String>,
     /// The share of the training images that is set apart for validation, 0 to below 1.
     pub validation: f64,
     /// Draws the validation images, and the test images of a folder that has none.
@@ -72,6 +76,10 @@ impl DataConfig {
                 let expected = format!("left out, since images of {source} have one size");
                 Err(DataError::setting("image_size", &expected, size))
             }
+            (source, _) if self.target.is_some() && !source.is_table() => {
+                let expected = format!("left out, since {source} is no table");
+                Err(DataError::setting("target", &expected, self.target.as_deref().unwrap_or_default()))
+            }
             _ if !(0.0..1.0).contains(&self.validation) => Err(DataError::setting(
                 "validation",
                 "a share of the training images from 0 to below 1",
@@ -87,15 +95,70 @@ impl DataConfig {
     /// A file is missing or broken, or a setting does not fit ([`DataConfig::check`]).
     pub fn load(&self) -> Result<Split> {
         self.check()?;
-        let split = match &self.source {
-            Source::Folder(path) => folder(path, self.image_size, self.seed)?,
-            source => source.load()?,
+        let split = match (&self.source, &self.test) {
+            (Source::Folder(path), _) => folder(path, self.image_size, self.seed)?,
+            (Source::Csv(path), None) => csv(path, self.target(), self.seed)?,
+            // With test rows from elsewhere all of a table are for training.
+            (Source::Csv(path), Some(_)) => {
+                let train = csv_file::labels(path, self.target())?;
+                Split { test: train.clone(), train, validation: None }
+            }
+            (source, _) => source.load()?,
         };
         let split = match &self.test {
             Some(_) => Split { test: self.load_test(&DataDescription::of(&split))?, ..split },
             None => split,
         };
         split.with_validation(self.validation, self.seed)
+    }
+
+    /// Reads data whose targets are numbers.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); or the source has no such targets.
+    pub fn load_numbers(&self) -> Result<Split<Numbers>> {
+        self.check()?;
+        let split = match (&self.source, &self.test) {
+            (Source::Csv(path), None) => csv_numbers(path, self.target(), self.seed)?,
+            (Source::Csv(path), Some(_)) => {
+                let train = csv_file::numbers(path, self.target())?;
+                Split { test: train.clone(), train, validation: None }
+            }
+            (Source::Npz(path), _) => npz_numbers(path)?,
+            (source, _) => return Err(source.has_no("csv:FILE or npz:PATH with numbers as targets")),
+        };
+        let split = match &self.test {
+            Some(_) => Split::new(split.train, self.test_numbers()?)?,
+            None => split,
+        };
+        split.with_validation(self.validation, self.seed)
+    }
+
+    /// Reads the test data of [`load_numbers`](Self::load_numbers) alone, for `network`.
+    ///
+    /// # Errors
+    /// As there; or the samples have another shape or other columns than those that the network was trained on
+    /// ([`NumberDescription::check_data`]).
+    pub fn load_test_numbers(&self, network: &NumberDescription) -> Result<Dataset<Numbers>> {
+        self.check()?;
+        let test = self.test_numbers()?;
+        network.check_data(&test)?;
+        Ok(test)
+    }
+
+    fn test_numbers(&self) -> Result<Dataset<Numbers>> {
+        match (&self.source, &self.test) {
+            (Source::Csv(path), None) => Ok(csv_numbers(path, self.target(), self.seed)?.test),
+            (_, Some(Source::Csv(path))) => csv_file::numbers(path, self.target()),
+            (Source::Npz(path), None) | (_, Some(Source::Npz(path))) => npz_numbers_test(path),
+            (source, test) => {
+                Err(test.as_ref().unwrap_or(source).has_no("csv:FILE or npz:PATH with numbers as targets"))
+            }
+        }
+    }
+
+    fn target(&self) -> Option<&str> {
+        self.target.as_deref()
     }
 
     /// Reads or makes the test images alone, for `network`: no training images are needed, and none are looked at.
@@ -113,9 +176,11 @@ impl DataConfig {
             Source::Cifar100(path) => cifar100_part(path, "test")?,
             Source::Folder(path) => folder_test(path, self.image_size, self.seed, network.shape[2])?,
             Source::Npz(path) => npz_test(path, network.classes)?,
+            Source::Csv(path) if self.test.is_some() => csv_file::labels_for(path, self.target(), network)?,
+            Source::Csv(path) => csv(path, self.target(), self.seed)?.test,
             Source::Photos | Source::PhotosOf(_) | Source::Pairs(_) => return Err(source.has_no("labelled images")),
         };
-        network.check_images(&test)?;
+        network.check_data(&test)?;
         Ok(test)
     }
 
@@ -159,8 +224,19 @@ impl Source {
             Self::Cifar100(folder) => cifar100(folder),
             Self::Folder(path) => folder(path, None, 1),
             Self::Npz(path) => npz(path),
+            Self::Csv(path) => csv(path, None, 1),
             Self::Photos | Self::PhotosOf(_) | Self::Pairs(_) => Err(self.has_no("labelled images")),
         }
+    }
+
+    /// Whether it is a table, of which a column is the target.
+    pub fn is_table(&self) -> bool {
+        matches!(self, Self::Csv(_))
+    }
+
+    /// Whether test data are drawn by the seed where they come from nowhere else.
+    pub fn draws_test(&self) -> bool {
+        matches!(self, Self::Csv(_) | Self::Folder(_))
     }
 
     /// The error of a source that is asked for data of another task.
@@ -213,6 +289,7 @@ impl FromStr for Source {
             Some(("cifar100", path)) if !path.is_empty() => Ok(Self::Cifar100(path.into())),
             Some(("folder", path)) if !path.is_empty() => Ok(Self::Folder(path.into())),
             Some(("npz", path)) if !path.is_empty() => Ok(Self::Npz(path.into())),
+            Some(("csv", path)) if !path.is_empty() => Ok(Self::Csv(path.into())),
             None if text == "photos" => Ok(Self::Photos),
             Some(("photos", path)) if !path.is_empty() => Ok(Self::PhotosOf(path.into())),
             Some(("pairs", path)) if !path.is_empty() => Ok(Self::Pairs(path.into())),
@@ -232,6 +309,7 @@ impl fmt::Display for Source {
             Self::Cifar100(folder) => write!(f, "cifar100:{}", folder.display()),
             Self::Folder(path) => write!(f, "folder:{}", path.display()),
             Self::Npz(path) => write!(f, "npz:{}", path.display()),
+            Self::Csv(path) => write!(f, "csv:{}", path.display()),
             Self::Photos => f.write_str("photos"),
             Self::PhotosOf(path) => write!(f, "photos:{}", path.display()),
             Self::Pairs(path) => write!(f, "pairs:{}", path.display()),
@@ -254,6 +332,7 @@ mod tests {
             "cifar100:../y",
             "folder:a b",
             "npz:x.npz",
+            "csv:x.csv",
             "photos",
             "photos:a",
             "pairs:b/c",
@@ -275,6 +354,7 @@ mod tests {
             "CIFAR10:x",
             "folder:",
             "npz",
+            "csv",
             "pairs",
             "photos:",
         ] {
@@ -285,11 +365,58 @@ mod tests {
 
     #[test]
     fn settings_are_held_to_the_source() {
-        let config =
-            |image_size, validation| DataConfig { source: Source::Digits, test: None, image_size, validation, seed: 4 };
+        let config = |image_size, validation| DataConfig {
+            source: Source::Digits,
+            test: None,
+            target: None,
+            image_size,
+            validation,
+            seed: 4,
+        };
         let split = config(None, 0.1).load().unwrap();
         assert_eq!((split.train.len(), split.validation.unwrap().len(), split.test.len()), (5400, 600, 1000));
         let e = config(Some(32), 0.0).load().unwrap_err().to_string();
         assert_eq!(e, "image_size: expected left out, since images of digits have one size, found 32");
+        let e = DataConfig { target: Some("age".into()), ..config(None, 0.0) }.load().unwrap_err().to_string();
+        assert_eq!(e, "target: expected left out, since digits is no table, found age");
+    }
+
+    #[test]
+    fn a_second_table_is_for_testing_and_has_the_same_columns() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Source::Csv(path)
+        };
+        let train = source("train.csv", "a,b,y\n1,2,dog\n3,4,cat\n5,6,dog\n");
+        let config = |test, target: Option<&str>| DataConfig {
+            source: train.clone(),
+            test,
+            target: target.map(Into::into),
+            image_size: None,
+            validation: 0.0,
+            seed: 1,
+        };
+        // The target may lie elsewhere, and classes may be missing.
+        let split = config(Some(source("test.csv", "a,y,b\n7,dog,8\n")), Some("y")).load().unwrap();
+        assert_eq!((split.train.len(), split.test.labels(), split.test.classes()), (3, &[1][..], 2));
+        let e = config(Some(source("test.csv", "a,b,y\n7,8,cow\n")), None).load().unwrap_err().to_string();
+        assert!(e.ends_with("test.csv: line 2, column `y`: expected a class of the network: cat, dog, found `cow`"), "{e}");
+        let e = config(Some(source("test.csv", "b,a,y\n7,8,cat\n")), None).load().unwrap_err().to_string();
+        assert!(e.contains("expected the columns of the network, found another order: `b` in place of `a`"), "{e}");
+        let test = source("numbers.csv", "b,y,a\n7,8,1\n");
+        let e = config(Some(test.clone()), Some("a")).load_numbers().unwrap_err().to_string();
+        assert!(e.contains("column `y`: expected a number"), "{e}");
+        let mut numbers = config(Some(test), Some("a"));
+        numbers.source = source("train.csv", "a,b,y\n1,2,3\n4,5,6\n");
+        let split = numbers.load_numbers().unwrap();
+        assert_eq!((split.train.targets().values(), split.test.targets().values()), (&[1.0, 4.0][..], &[1.0][..]));
+        let network = NumberDescription::of(&split);
+        assert_eq!(numbers.load_test_numbers(&network).unwrap(), split.test);
+        numbers.source = Source::Digits;
+        numbers.target = None;
+        let e = numbers.load_numbers().unwrap_err().to_string();
+        assert!(e.contains("csv:FILE or npz:PATH with numbers as targets") && e.contains("digits"), "{e}");
     }
 }

@@ -33,7 +33,7 @@ pub enum ModelSpec {
 /// What a model is for, and so which targets and loss go with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// [N, H, W, C] to logits [N, classes], against labels.
+    /// [N, H, W, C], and with a perceptron [N, F], to [N, outputs]: logits against labels, or a number.
     Classify,
     /// [N, H, W, C] to [N, scale·H, scale·W, C], against the large images.
     Upscale {
@@ -93,30 +93,40 @@ impl FromStr for ModelSpec {
     }
 }
 
-/// Builds a model for images of `input` = [H, W, C]; its parameters go into the store. `classes` is for classifiers
-/// alone: the output of an upscaling model has the channels of its input.
+/// Builds a model for images of `input` = [H, W, C] or, of a perceptron, for rows of `input` = [F]; its parameters go into the
+/// store. `outputs` is the number of classes, or of other values per sample; the output of an upscaling model has the
+/// channels of its input.
 ///
 /// The first convolution and the last layer take the precision of `config.edges`, all else that of `config.precision`.
 /// A perceptron has no first convolution: its first layer is quantized like the rest.
 ///
 /// # Errors
-/// The images are too small for the model; its parameters take more memory than [`Store::within`] gives, or are not those
+/// The model does not take inputs of this shape; its parameters take more memory than [`Store::within`] gives, or are not those
 /// that the store [expects](Store::expecting), which is known before they are made; or names in the store are taken.
 pub fn build(
     store: &mut Store,
     model: &ModelSpec,
-    input: [usize; 3],
-    classes: usize,
+    input: impl AsRef<[usize]>,
+    outputs: usize,
     config: &QuantConfig,
 ) -> Result<Sequential> {
-    let pixels = Budget::ARRAY.clone().claim("an image of the model", &input, size_of::<f32>())?;
+    let input = input.as_ref();
+    let what = if input.len() == 1 { "a row of the model" } else { "an image of the model" };
+    let len = Budget::ARRAY.clone().claim(what, input, size_of::<f32>())?;
+    if let (ModelSpec::Mlp(widths), [_] | [_, _, _]) = (model, input) {
+        return mlp(store, len, widths, outputs, config);
+    }
+    let image: [usize; 3] = input.try_into().map_err(|_| {
+        let expected = "images [height, width, channels] (a perceptron, mlp, takes rows of numbers)";
+        Error::setting("the input of a model", expected, format!("{input:?} for {model}"))
+    })?;
     match model {
-        ModelSpec::Mlp(widths) => mlp(store, pixels, widths, classes, config),
-        ModelSpec::LeNet => lenet(store, input, classes, config),
-        ModelSpec::ResNet(depth) => resnet_cifar(store, *depth, input[2], classes, config),
-        ModelSpec::ResNet18 => resnet18(store, input[2], classes, config),
-        ModelSpec::ImageNet(depth) => resnet_imagenet(store, *depth, input[2], classes, config),
-        ModelSpec::Edsr(spec) => edsr(store, input[2], spec, config),
+        ModelSpec::Mlp(widths) => mlp(store, len, widths, outputs, config),
+        ModelSpec::LeNet => lenet(store, image, outputs, config),
+        ModelSpec::ResNet(depth) => resnet_cifar(store, *depth, image[2], outputs, config),
+        ModelSpec::ResNet18 => resnet18(store, image[2], outputs, config),
+        ModelSpec::ImageNet(depth) => resnet_imagenet(store, *depth, image[2], outputs, config),
+        ModelSpec::Edsr(spec) => edsr(store, image[2], spec, config),
     }
 }
 
@@ -243,6 +253,19 @@ mod tests {
             let summary = crate::plan::Plan::of(&net, &mut store, &[224, 224, 3]).unwrap().summary();
             assert_eq!((summary.parameters(), summary.macs()), (parameters, macs), "{depth}");
         }
+    }
+
+    #[test]
+    fn a_perceptron_takes_rows_and_other_models_say_so() {
+        let mut store = Store::seeded(0);
+        let net = build(&mut store, &"mlp:5".parse().unwrap(), [7], 1, &config("4/4/4", None)).unwrap();
+        let plan = crate::plan::Plan::of(&net, &mut store, &[7]).unwrap();
+        assert_eq!((plan.output_shape(), plan.summary().parameters()), (&[1][..], 7 * 5 + 5 + 2 * 5 + 5 + 1));
+        let mut g = Graph::train(&mut store);
+        let x = g.input(Tensor::from_vec(&[2, 7], (0..14).map(|v| v as f32 - 7.0).collect()).unwrap());
+        assert_eq!(net.forward(&mut g, &x).unwrap().shape(), [2, 1]);
+        let e = build(&mut Store::seeded(0), &ModelSpec::LeNet, [7], 1, &config("4/4/4", None)).err().unwrap().to_string();
+        assert!(e.contains("expected images [height, width, channels]") && e.ends_with("found [7] for lenet"), "{e}");
     }
 
     #[test]

@@ -110,16 +110,23 @@ const SHARE: &str = "0 to 1";
 /// All keys, in the order of the reference page.
 pub const KEYS: &[Key] = &[
     key("name", "name", "a text", "The name of the run; the stem of the recipe's file if omitted."),
-    key("task", "", "classification, super-resolution, or a task that a program registered", "What is learned."),
+    key("task", "", "classification, regression, super-resolution, or a task that a program registered", "What is learned."),
     key(
         "data.source",
         "data",
-        "digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG) or npz:PATH; for \
+        "digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG), npz:PATH or csv:FILE; for \
          super-resolution photos[:PATH] or pairs:PATH",
         "Where the data come from.",
     )
     .flag("data", "KIND:PATH", Kind::Text),
     key("data.test", "", "as data.source", "Where the test data come from; the test part of `data.source` if omitted."),
+    key(
+        "data.target",
+        "",
+        "the name of a column, or its number counted from 0",
+        "The column of a table (`csv:`) that holds what is predicted; the last one if omitted.",
+    )
+    .flag("target", "COLUMN", Kind::Text),
     key("data.image_size", "image_size", "1 to 16384", "Rows and columns to which the images of a folder are scaled."),
     key(
         "data.validation",
