@@ -25,7 +25,8 @@ const CLAIMED: usize = 1024;
 /// class kept. `target` is the name of the target column or its number, counted from 0; without it, it is the last one.
 ///
 /// The first row holds the names of the columns, unless all of it are numbers. All features are numbers. Targets that are texts
-/// are classes in the order of their names; whole numbers are classes in their order, if there are at most 100 different ones.
+/// are classes in the order of their names; whole numbers are classes in their order, if there are at most 100 different
+/// ones with two rows of each on average.
 ///
 /// # Errors
 /// The file cannot be read or is no table; a row has more or fewer fields than the first; a feature is missing, a text or not

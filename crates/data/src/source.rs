@@ -76,7 +76,7 @@ impl DataConfig {
                 let expected = format!("left out, since images of {source} have one size");
                 Err(DataError::setting("image_size", &expected, size))
             }
-            (source, _) if self.target.is_some() && !source.is_table() => {
+            (source, _) if self.target.is_some() && !self.has_table() => {
                 let expected = format!("left out, since {source} is no table");
                 Err(DataError::setting("target", &expected, self.target.as_deref().unwrap_or_default()))
             }
@@ -155,6 +155,11 @@ impl DataConfig {
                 Err(test.as_ref().unwrap_or(source).has_no("csv:FILE or npz:PATH with numbers as targets"))
             }
         }
+    }
+
+    /// Whether any of the data come from a table.
+    fn has_table(&self) -> bool {
+        self.source.is_table() || self.test.as_ref().is_some_and(Source::is_table)
     }
 
     fn target(&self) -> Option<&str> {

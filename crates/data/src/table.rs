@@ -208,7 +208,7 @@ impl TargetColumn for NumberColumn {
 }
 
 /// Targets that are classes: texts in the order of their names, or whole numbers in their order, of which there are at most
-/// [`MOST_WHOLE`] different ones.
+/// [`MOST_WHOLE`] different ones, and at most half as many as rows.
 #[derive(Debug, Default)]
 pub(crate) struct ClassColumn {
     /// The names of the classes, where a network knows them already.
@@ -235,7 +235,10 @@ impl ClassColumn {
 
 /// What a column of classes holds.
 fn classes_expected() -> String {
-    format!("classes: texts, or at most {MOST_WHOLE} different whole numbers (the task regression predicts numbers)")
+    format!(
+        "classes: texts, or at most {MOST_WHOLE} different whole numbers with two rows of each on average (the task regression \
+         predicts numbers)"
+    )
 }
 
 /// The whole number of a text, where it is one that `f64` holds exactly.
@@ -277,11 +280,11 @@ impl TargetColumn for ClassColumn {
                 let mut names: Vec<String> = self.found.keys().cloned().collect();
                 if is_numbers(names.iter().map(String::as_str)) {
                     let wholes: BTreeSet<i64> = names.iter().filter_map(|name| whole(name)).collect();
-                    if wholes.len() < names.len() || wholes.len() > MOST_WHOLE {
+                    if wholes.len() < names.len() || wholes.len() > MOST_WHOLE.min(self.rows.len() / 2) {
                         let odd = names.iter().find(|name| whole(name).is_none());
                         let found = match odd {
                             Some(odd) => format!("numbers such as {odd}"),
-                            None => format!("{} different ones", names.len()),
+                            None => format!("{} different numbers in {} rows", names.len(), self.rows.len()),
                         };
                         let place = format!("{place}: column `{}`", columns.name(columns.target()));
                         return Err(DataError::Unexpected { place, expected: classes_expected(), found });
@@ -342,17 +345,19 @@ mod tests {
         let labels = classes(&["dog", "cat", "dog"]).unwrap();
         assert_eq!((labels.values(), &labels.names()[..]), (&[1, 0, 1][..], &["cat", "dog"].map(String::from)[..]));
         // In the order of numbers, not of texts; 10 and 10.0 are one.
-        let labels = classes(&["10", "9", "10.0", "-1"]).unwrap();
-        assert_eq!((labels.values(), &labels.names()[..]), (&[2, 1, 2, 0][..], &["-1", "9", "10"].map(String::from)[..]));
-        let many: Vec<String> = (0..=MOST_WHOLE).map(|v| v.to_string()).collect();
+        let labels = classes(&["10", "9", "10.0", "-1", "-1", "9"]).unwrap();
+        let names = ["-1", "9", "10"].map(String::from);
+        assert_eq!((labels.values(), &labels.names()[..]), (&[2, 1, 2, 0, 0, 1][..], &names[..]));
+        let many: Vec<String> = (0..=MOST_WHOLE).flat_map(|v| [v.to_string(), v.to_string()]).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(classes(&many[1..]).unwrap().classes(), MOST_WHOLE);
+        assert_eq!(classes(&many[2..]).unwrap().classes(), MOST_WHOLE);
         let e = classes(&many).unwrap_err().to_string();
         assert_eq!(
             e,
-            "t: column `age`: expected classes: texts, or at most 100 different whole numbers (the task regression predicts \
-             numbers), found 101 different ones"
+            "t: column `age`: expected classes: texts, or at most 100 different whole numbers with two rows of each on average \
+             (the task regression predicts numbers), found 101 different numbers in 202 rows"
         );
+        assert!(classes(&["1", "2", "3"]).unwrap_err().to_string().ends_with("found 3 different numbers in 3 rows"));
         assert!(classes(&["1", "2.5"]).unwrap_err().to_string().ends_with("found numbers such as 2.5"));
         assert!(classes(&["a", "?", ""]).unwrap_err().to_string().contains("expected a class (fill in"));
     }

@@ -91,7 +91,7 @@ fn no_steps(c: &Config) -> bool {
 }
 
 fn no_patches(c: &Config) -> bool {
-    c.settings().task == "classification"
+    ["classification", "regression"].contains(&c.settings().task.as_str())
 }
 
 fn float_ends(c: &Config) -> bool {
@@ -101,7 +101,7 @@ fn float_ends(c: &Config) -> bool {
 const OMITTED: &str = "the optimizer's usual one";
 const FLOAT: &str = "no layer is quantized";
 const NO_TWIN: &str = "no layer is quantized, or the optimizer is no transition-rate twin";
-const NO_PATCHES: &str = "the task is classification";
+const NO_PATCHES: &str = "the task is classification or regression";
 const NO_STEPS: &str = "no schedule in use is `step`";
 const ENDS: &str = "the first and the last layer are float";
 const NUMBER: &str = "a number of at least 0";

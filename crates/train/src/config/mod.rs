@@ -234,6 +234,9 @@ impl Config {
         // Of a table that has test rows in another file, all rows of such a file are test rows.
         let whole = source.is_table() && settings.data.test.is_some();
         settings.data.test = whole.then(|| source.clone());
+        if !source.is_table() {
+            settings.data.target = None;
+        }
         settings.data.source = source;
         settings.check()
     }

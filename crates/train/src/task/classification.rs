@@ -8,7 +8,7 @@ use super::{
 use crate::session::Scores;
 use crate::{Config, Error, Result, Trained};
 use fixnet_autograd::{Array, Graph, Store, Var};
-use fixnet_data::{ClassDifference, DataDescription, Dataset, Labels, Loader, Normalize, Split, Targets};
+use fixnet_data::{ClassDifference, DataDescription, Dataset, Labels, Loader, Normalize, Split};
 use fixnet_export::class_names;
 use fixnet_nn::metrics::{self, Confusion, Prediction};
 use fixnet_nn::models::{self, Task as Purpose};

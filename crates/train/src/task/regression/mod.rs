@@ -159,7 +159,7 @@ struct InUnit {
 
 impl Layer for InUnit {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> fixnet_autograd::Result<Var> {
-        let scaled = g.scale(x, self.deviation);
+        let scaled = g.scale(x, self.deviation)?;
         let mean = g.input(Tensor::from_vec(&[1], vec![self.mean])?);
         g.add_bias(&scaled, &mean)
     }

@@ -139,7 +139,7 @@ fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -
 }
 
 fn of_shape(config: &Config, input: &[usize], _: usize) -> Result<Arc<dyn Task>> {
-    let &[height @ 1.., width @ 1.., 3] = input else {
+    let (&[height, width, 3], false) = (input, input.contains(&0)) else {
         let found = input.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
         let reason = format!("expected pictures of three colours, found {found}");
         return Err(Error::Setting { key: "input".into(), reason });
