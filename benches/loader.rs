@@ -5,7 +5,7 @@ use fixnet::prelude::*;
 use std::hint::black_box;
 
 fn loader(c: &mut Criterion) {
-    let data = Source::PhotoDigits.load().expect("embedded data").train;
+    let data = photo_digits().expect("embedded data").train;
     let normalize = Normalize::of(&data);
     let usual = Augment { crop_padding: 4, flip: true, ..Augment::default() };
     let colour = Augment { brightness: 0.2, contrast: 0.2, saturation: 0.2, ..usual };

@@ -3,10 +3,10 @@
 use fixnet::prelude::*;
 
 fn main() -> Result<()> {
-    let data = Source::Digits.load()?;
+    let data = digits()?;
     let mut store = Store::seeded(42);
     let q = QuantConfig::new("4/4/4".parse()?);
-    let net = models::build(&mut store, &ModelSpec::LeNet, [28, 28, 1], 10, &q)?;
+    let net = models::build(&mut store, &models::LeNet.into(), [28, 28, 1], 10, &q)?;
     let normalize = Normalize::of(&data.train);
     let mut optimizer =
         Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 2 * 94, ..OptimizerConfig::default() })?;

@@ -36,7 +36,7 @@ impl Layer for LeakyRelu {
 }
 
 fn main() -> Result<()> {
-    let data = Source::Digits.load()?;
+    let data = digits()?;
     let mut store = Store::seeded(7);
     let q = QuantConfig::new("4/4/4".parse()?);
     let net = Sequential::new()

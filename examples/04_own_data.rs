@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     let data = Split::new(dataset("train", 0..640)?, dataset("test", 640..896)?)?.with_validation(0.2, 3)?;
     let mut store = Store::seeded(3);
     let q = QuantConfig::new("2/2/4".parse()?);
-    let net = models::build(&mut store, &ModelSpec::LeNet, data.train.shape(), data.train.classes(), &q)?;
+    let net = models::build(&mut store, &models::LeNet.into(), data.train.shape(), data.train.classes(), &q)?;
     let normalize = Normalize::of(&data.train);
     let mut optimizer =
         Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 4 * 16, ..OptimizerConfig::default() })?;

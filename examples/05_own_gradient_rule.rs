@@ -37,10 +37,10 @@ impl GradientRule for MeanMultiple {
 
 /// Test accuracy after one epoch, and the last gammas.
 fn train(rule: Rule) -> Result<(f64, Vec<(String, f32)>)> {
-    let data = Source::Digits.load()?;
+    let data = digits()?;
     let mut store = Store::seeded(7);
     let q = QuantConfig { rule, ..QuantConfig::new("4/4/4".parse()?) };
-    let net = models::build(&mut store, &ModelSpec::LeNet, [28, 28, 1], 10, &q)?;
+    let net = models::build(&mut store, &models::LeNet.into(), [28, 28, 1], 10, &q)?;
     let normalize = Normalize::of(&data.train);
     let mut optimizer = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 94, ..OptimizerConfig::default() })?;
     for batch in Loader::new(&data.train, 64, normalize.clone()).shuffled(store.seed(), 0) {

@@ -40,7 +40,7 @@ fn train(data: &Split, store: &mut Store, net: &Sequential, optimizer: &mut Opti
 }
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let data = Source::Digits.load()?;
+    let data = digits()?;
     let folder = std::env::temp_dir().join(format!("fixnet-resume-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let path = folder.join("checkpoint.safetensors");

@@ -6,10 +6,10 @@ use fixnet::prelude::*;
 use std::collections::BTreeMap;
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let data = Source::Digits.load()?;
+    let data = digits()?;
     let mut store = Store::seeded(42);
     let q = QuantConfig { edges: Some(8), ..QuantConfig::new("4/4/4".parse()?) };
-    let net = models::build(&mut store, &ModelSpec::LeNet, data.train.shape(), data.train.classes(), &q)?;
+    let net = models::build(&mut store, &models::LeNet.into(), data.train.shape(), data.train.classes(), &q)?;
     let normalize = Normalize::of(&data.train);
     let mut optimizer = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 94, ..OptimizerConfig::default() })?;
     for batch in Loader::new(&data.train, 64, normalize.clone()).shuffled(store.seed(), 0) {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 fn digest(data: &Split, seed: u64) -> Result<String> {
     let mut store = Store::seeded(seed);
     let q = QuantConfig::new("4/4/4".parse()?);
-    let net = models::build(&mut store, &ModelSpec::LeNet, data.train.shape(), data.train.classes(), &q)?;
+    let net = models::build(&mut store, &models::LeNet.into(), data.train.shape(), data.train.classes(), &q)?;
     let mut optimizer = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 3, ..OptimizerConfig::default() })?;
     let augment = Augment { rotation: 10.0, shift: 0.1, mixup: 0.2, ..Augment::default() };
     let batches = Loader::new(&data.train, 16, Normalize::of(&data.train)).shuffled(seed, 0);
@@ -26,7 +26,7 @@ fn digest(data: &Split, seed: u64) -> Result<String> {
 }
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let data = Source::Digits.load()?;
+    let data = digits()?;
     let mut digests = BTreeSet::new();
     for &isa in available_isas() {
         set_isa(isa)?;

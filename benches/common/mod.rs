@@ -49,9 +49,10 @@ impl Training {
         let optimizer =
             Optimizer::new(OptimizerConfig { lr: 1e-4, schedule: Schedule::Constant, ..optimizer.parse()? })?;
         let [h, w, c] = network.image;
-        let target = match model.task() {
-            Task::Classify => Target::Labels((0..network.batch).map(|i| i % CLASSES).collect()),
-            Task::Upscale { scale } => Target::Images(normal(&[network.batch, scale * h, scale * w, c], 1)),
+        let target = match model.output() {
+            Output::Values => Target::Labels((0..network.batch).map(|i| i % CLASSES).collect()),
+            Output::Image { scale, .. } => Target::Images(normal(&[network.batch, scale * h, scale * w, c], 1)),
+            other => panic!("a model of the bench gives values or images, not {other:?}"),
         };
         Ok(Self { store, net, optimizer, images: normal(&[network.batch, h, w, c], 0), target })
     }

@@ -21,7 +21,7 @@ pub(crate) fn value(flag: Flag, text: &str, part: bool) -> Value {
 }
 
 fn arg(key: &'static Key, flag: Flag, lists: bool) -> Arg {
-    let help = format!("{} [{}]", key.about.trim_end_matches('.'), key.values);
+    let help = format!("{} [{}]", key.about.trim_end_matches('.'), key.values());
     let arg = Arg::new(key.name).help(help).allow_negative_numbers(flag.kind != Kind::Text);
     match (lists, flag.plural) {
         (false, _) => arg.long(flag.name).value_name(flag.value),

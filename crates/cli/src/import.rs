@@ -38,10 +38,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let model: ModelSpec = args.model.parse().map_err(|e: fixnet::autograd::Error| usage(e.into()))?;
     outputs::check(&[&args.out], &[&args.file], None)?;
-    let (size, classes) = match model {
-        ModelSpec::ImageNet(_) => ([224, 224, 3], 1000),
-        _ => ([32, 32, 3], 10),
-    };
+    let (size, classes) = model.published();
     let input = args.input.map_or_else(|| size.to_vec(), |shape| shape.0);
     let plan = torch::plan_of(&model, input, args.classes.unwrap_or(classes))?;
     let file = TensorFile::weights(&args.file)?;

@@ -1,7 +1,8 @@
 //! CIFAR-10 and CIFAR-100 in their binary form: records of one or two label bytes and three 32x32 planes.
 
+use crate::source::{Reader, Request, SourceKind};
 use crate::{
-    DataError, Dataset, Result, Split, cifar_names,
+    DataDescription, DataError, Dataset, Result, Split, cifar_names,
     samples::IN_MEMORY,
     records::{Form, Part, Records},
 };
@@ -10,6 +11,38 @@ use std::{
     io::{BufReader, Read},
     path::{Path, PathBuf},
 };
+
+/// The rows of the registry.
+pub(crate) const CIFAR10: SourceKind =
+    SourceKind::new("cifar10:PATH", "a folder with the binary batches of CIFAR-10", &Cifar10);
+pub(crate) const CIFAR100: SourceKind =
+    SourceKind::new("cifar100:PATH", "a folder with the binary files of CIFAR-100", &Cifar100);
+
+#[derive(Debug)]
+struct Cifar10;
+
+impl Reader for Cifar10 {
+    fn labelled(&self, request: &Request<'_>) -> Result<Split> {
+        cifar10(request.path())
+    }
+
+    fn labelled_test(&self, request: &Request<'_>, _: &DataDescription) -> Result<Dataset> {
+        cifar10_test(request.path())
+    }
+}
+
+#[derive(Debug)]
+struct Cifar100;
+
+impl Reader for Cifar100 {
+    fn labelled(&self, request: &Request<'_>) -> Result<Split> {
+        cifar100(request.path())
+    }
+
+    fn labelled_test(&self, request: &Request<'_>, _: &DataDescription) -> Result<Dataset> {
+        cifar100_part(request.path(), "test")
+    }
+}
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;

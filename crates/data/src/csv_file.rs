@@ -1,7 +1,8 @@
 //! Tables in CSV files: a row per sample, a column per feature and one for the target.
 
+use crate::source::{Reader, Request, SourceKind};
 use crate::{
-    DataDescription, DataError, Dataset, Labels, Numbers, Result, Split,
+    DataDescription, DataError, Dataset, Labels, Numbers, Result, Split, Targets,
     dataset::TEST_SHARE,
     table::{Cell, ClassColumn, Columns, NumberColumn, TargetColumn},
 };
@@ -15,6 +16,41 @@ use std::{
     path::Path,
     rc::Rc,
 };
+
+/// The row of the registry.
+pub(crate) const KIND: SourceKind = SourceKind {
+    drawn: true,
+    table: true,
+    ..SourceKind::new("csv:PATH", "a table with commas: columns of numbers, and the target of each row", &Csv)
+};
+
+#[derive(Debug)]
+struct Csv;
+
+impl Reader for Csv {
+    fn labelled(&self, request: &Request<'_>) -> Result<Split> {
+        parted(labels(request.path(), request.target)?, request)
+    }
+
+    fn labelled_test(&self, request: &Request<'_>, network: &DataDescription) -> Result<Dataset> {
+        match request.whole {
+            true => labels_for(request.path(), request.target, network),
+            false => Ok(self.labelled(request)?.test),
+        }
+    }
+
+    fn numbers(&self, request: &Request<'_>) -> Result<Split<Numbers>> {
+        parted(numbers(request.path(), request.target)?, request)
+    }
+}
+
+/// All rows as either part, or some of them set apart for testing.
+fn parted<T: Targets>(all: Dataset<T>, request: &Request<'_>) -> Result<Split<T>> {
+    match request.whole {
+        true => Split::new(all.clone(), all),
+        false => drawn(all, request.seed),
+    }
+}
 
 /// The longest row of a file.
 const LONGEST_ROW: u64 = 16 << 20;
@@ -32,7 +68,7 @@ const CLAIMED: usize = 1024;
 /// The file cannot be read or is no table; a row has more or fewer fields than the first; a feature is missing, a text or not
 /// finite; targets are no classes. The message names line and column. Or the table takes more than 512 MiB as `f32`.
 pub fn csv(path: &Path, target: Option<&str>, seed: u64) -> Result<Split> {
-    parted(labels(path, target)?, seed)
+    drawn(labels(path, target)?, seed)
 }
 
 /// As [`csv`], with a target column of numbers.
@@ -40,30 +76,30 @@ pub fn csv(path: &Path, target: Option<&str>, seed: u64) -> Result<Split> {
 /// # Errors
 /// As there; or a target is not a finite number.
 pub fn csv_numbers(path: &Path, target: Option<&str>, seed: u64) -> Result<Split<Numbers>> {
-    parted(numbers(path, target)?, seed)
+    drawn(numbers(path, target)?, seed)
 }
 
 /// Sets rows apart for testing.
-fn parted<T: crate::Targets>(all: Dataset<T>, seed: u64) -> Result<Split<T>> {
+fn drawn<T: Targets>(all: Dataset<T>, seed: u64) -> Result<Split<T>> {
     let name = format!("{}, set apart for testing", all.name);
     let (train, test) = all.apart_by_group(TEST_SHARE, seed, &name)?;
     Split::new(train, test)
 }
 
 /// All rows with classes.
-pub(crate) fn labels(path: &Path, target: Option<&str>) -> Result<Dataset> {
+fn labels(path: &Path, target: Option<&str>) -> Result<Dataset> {
     read(path, target, ClassColumn::default())
 }
 
 /// All rows, for a network that knows its classes.
-pub(crate) fn labels_for(path: &Path, target: Option<&str>, network: &DataDescription) -> Result<Dataset<Labels>> {
+fn labels_for(path: &Path, target: Option<&str>, network: &DataDescription) -> Result<Dataset<Labels>> {
     let names = network.class_names().map(<[String]>::to_vec);
     let names = names.unwrap_or_else(|| crate::classes::numbers(network.classes));
     read(path, target, ClassColumn::known(names))
 }
 
 /// All rows with numbers.
-pub(crate) fn numbers(path: &Path, target: Option<&str>) -> Result<Dataset<Numbers>> {
+fn numbers(path: &Path, target: Option<&str>) -> Result<Dataset<Numbers>> {
     read(path, target, NumberColumn::default())
 }
 

@@ -15,8 +15,8 @@ const LARGEST: usize = 1 << 16;
 /// pixels or columns; and fingerprints, which tell whether other data are the same.
 ///
 /// ```
-/// use fixnet_data::{DataDescription, Source};
-/// let digits = Source::Digits.load()?;
+/// use fixnet_data::DataDescription;
+/// let digits = fixnet_data::digits()?;
 /// let description = DataDescription::of(&digits);
 /// assert_eq!((description.shape.clone(), description.class_names().unwrap()[9].as_str()), (vec![28, 28, 1], "9"));
 /// let mut metadata = std::collections::BTreeMap::new();

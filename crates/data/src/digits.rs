@@ -2,7 +2,20 @@
 //!
 //! `examples/make_digits.rs` made the files; `data/README.md` beside them gives source and licence.
 
+use crate::source::{Reader, Request, SourceKind};
 use crate::{Dataset, Result, Split, idx};
+
+/// The row of the registry.
+pub(crate) const KIND: SourceKind = SourceKind::new("digits", "embedded digits of MNIST", &Digits);
+
+#[derive(Debug)]
+struct Digits;
+
+impl Reader for Digits {
+    fn labelled(&self, _: &Request<'_>) -> Result<Split> {
+        digits()
+    }
+}
 
 /// Decodes the embedded images and labels.
 ///

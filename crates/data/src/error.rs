@@ -196,11 +196,10 @@ pub enum DataError {
     #[error(transparent)]
     Memory(#[from] fixnet_tensor::Error),
     /// A data source that is not known.
-    #[error(
-        "data: expected digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH, npz:PATH, \
-         csv:PATH, photos[:PATH] or pairs:PATH, found '{found}'"
-    )]
+    #[error("data: expected {expected}, found '{found}'")]
     Source {
+        /// How sources are written.
+        expected: String,
         /// The text.
         found: String,
     },

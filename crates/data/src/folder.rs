@@ -6,8 +6,9 @@
 
 use crate::image_file::{Head, MAX_SIDE, decode, unexpected};
 use crate::listed::listed;
+use crate::source::{Reader, Request, SourceKind};
 use crate::{
-    DataError, Dataset, Result, Split,
+    DataDescription, DataError, Dataset, Result, Split,
     dataset::TEST_SHARE,
     samples::{IN_MEMORY, OnDemand},
 };
@@ -17,6 +18,26 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// The row of the registry.
+pub(crate) const KIND: SourceKind = SourceKind {
+    scaled: true,
+    drawn: true,
+    ..SourceKind::new("folder:PATH", "PNG and JPEG images, one class a sub-folder", &ImageFolder)
+};
+
+#[derive(Debug)]
+struct ImageFolder;
+
+impl Reader for ImageFolder {
+    fn labelled(&self, request: &Request<'_>) -> Result<Split> {
+        folder(request.path(), request.image_size, request.seed)
+    }
+
+    fn labelled_test(&self, request: &Request<'_>, network: &DataDescription) -> Result<Dataset> {
+        folder_test(request.path(), request.image_size, request.seed, network.image_shape().map_or(1, |shape| shape[2]))
+    }
+}
 
 /// Reads images from a folder: with sub-folders `train` and `test` these two, each with one sub-folder a class; else one
 /// sub-folder a class, of which a tenth of all images, drawn by `seed`, is for testing. Classes are numbered in the order

@@ -1,7 +1,8 @@
 //! IDX files, the form of MNIST: a magic number, the lengths of the axes (big-endian), then bytes; plain or gzip.
 
+use crate::source::{Reader, Request, SourceKind};
 use crate::{
-    DataError, Dataset, Result, Split,
+    DataDescription, DataError, Dataset, Result, Split,
     samples::IN_MEMORY,
     targets::check_labels,
     records::{Form, Part, Records},
@@ -13,6 +14,22 @@ use std::{
     io::{BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
 };
+
+/// The row of the registry.
+pub(crate) const KIND: SourceKind = SourceKind::new("mnist:PATH", "a folder with the four files of MNIST", &Mnist);
+
+#[derive(Debug)]
+struct Mnist;
+
+impl Reader for Mnist {
+    fn labelled(&self, request: &Request<'_>) -> Result<Split> {
+        mnist(request.path())
+    }
+
+    fn labelled_test(&self, request: &Request<'_>, _: &DataDescription) -> Result<Dataset> {
+        mnist_test(request.path())
+    }
+}
 
 /// An array of bytes as IDX stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,8 +21,8 @@ use std::sync::Arc;
 /// change what comes out. A streamed image that cannot be read ends the iteration with its error.
 ///
 /// ```
-/// use fixnet_data::{Augment, Loader, Normalize, Source};
-/// let digits = Source::Digits.load()?;
+/// use fixnet_data::{Augment, Loader, Normalize};
+/// let digits = fixnet_data::digits()?;
 /// let normalize = Normalize::of(&digits.train);
 /// let mut batches = Loader::new(&digits.train, 64, normalize)
 ///     .shuffled(42, 0)

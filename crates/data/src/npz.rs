@@ -4,8 +4,9 @@
 //! The zip crate opens the archive.
 
 use crate::listed::listed;
+use crate::source::{Reader, Request, SourceKind};
 use crate::{
-    DataError, Dataset, Numbers, Result, Split,
+    DataDescription, DataError, Dataset, Numbers, Result, Split,
     npz_header::Header,
     npz_names,
     records::{Form, Part, Records, out_of_range},
@@ -20,9 +21,35 @@ use std::{
 };
 use zip::{CompressionMethod, ZipArchive};
 
+/// The row of the registry.
+pub(crate) const KIND: SourceKind =
+    SourceKind::new("npz:PATH", "a NumPy archive with x_train, y_train, x_test and y_test", &Npz);
+
+#[derive(Debug)]
+struct Npz;
+
+impl Reader for Npz {
+    fn labelled(&self, request: &Request<'_>) -> Result<Split> {
+        npz(request.path())
+    }
+
+    fn labelled_test(&self, request: &Request<'_>, network: &DataDescription) -> Result<Dataset> {
+        npz_test(request.path(), network.classes)
+    }
+
+    fn numbers(&self, request: &Request<'_>) -> Result<Split<Numbers>> {
+        npz_numbers(request.path())
+    }
+
+    fn numbers_test(&self, request: &Request<'_>) -> Result<Dataset<Numbers>> {
+        npz_numbers_test(request.path())
+    }
+}
+
 /// Reads images `x_train` and `x_test` `[N, H, W]` or `[N, H, W, C]`, `u8` or `f32` from 0 to 1 (kept in 256 steps), or rows
 /// `[N, F]` of `f32` or `f64` (kept as `f32`), and labels `y_train` and `y_test` `[N]` or `[N, 1]` of any integer type, from an
-/// `.npz` file or a folder of `.npy` files. There are as many classes as the largest training label says, or as an array of text `class_names` `[K]` names, if there is one. Images of
+/// `.npz` file or a folder of `.npy` files. There are as many classes as the largest training label says, or as an
+/// array of text `class_names` `[K]` names, if there is one. Images of
 /// more than 512 MiB are streamed; they must not be compressed.
 ///
 /// # Errors

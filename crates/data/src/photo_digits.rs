@@ -6,10 +6,24 @@
 //! the image's index alone. Test images show other digits on other photographs than training images, so they also ask
 //! what a network makes of backgrounds that it never saw; `photo-digits:seen` leaves that question out.
 
+use crate::source::{Reader, Request, SourceKind};
 use crate::{Dataset, Result, Split, digits};
 use fixnet_tensor::rng::{Stream, domain};
 use image::RgbImage;
 use rayon::prelude::*;
+
+/// The row of the registry.
+pub(crate) const KIND: SourceKind =
+    SourceKind::new("photo-digits[:seen]", "coloured digits on photographs, embedded", &PhotoDigits);
+
+#[derive(Debug)]
+struct PhotoDigits;
+
+impl Reader for PhotoDigits {
+    fn labelled(&self, request: &Request<'_>) -> Result<Split> {
+        if request.source.argument().is_some() { photo_digits_seen() } else { photo_digits() }
+    }
+}
 
 /// Height and width of an image.
 const SIDE: usize = 32;

@@ -1,9 +1,57 @@
-//! The embedded data set `photos`: windows of photographs, from which super-resolution may be learned without a download.
+//! The sources of pictures for super-resolution, and the embedded one, `photos`: windows of photographs, from which it may be learned
+//! without a download.
 //!
 //! `examples/make_photo_crops.rs` cut them; `data/README.md` gives authors and licences. No photograph is in both parts.
 
-use crate::{Pairs, Picture, Result};
+use crate::source::{Reader, Request, SourceKind};
+use crate::{DataError, Pairs, Picture, Result};
 use std::path::Path;
+
+/// The rows of the registry.
+pub(crate) const PHOTOS: SourceKind = SourceKind::new(
+    "photos[:PATH]",
+    "for super-resolution: photographs, embedded or of a folder, of which small pictures are made",
+    &Photos,
+);
+pub(crate) const PAIRS: SourceKind =
+    SourceKind::new("pairs:PATH", "for super-resolution: a folder of small pictures beside large ones", &Pairwise);
+
+#[derive(Debug)]
+struct Photos;
+
+impl Reader for Photos {
+    fn pairs(&self, request: &Request<'_>, part: &str, scale: usize, alone: bool) -> Result<Pairs> {
+        match request.source.argument() {
+            None => photos(part, scale),
+            Some(_) => part_of(request.path(), part, alone, |path| Pairs::read_photos(path, scale)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Pairwise;
+
+impl Reader for Pairwise {
+    fn pairs(&self, request: &Request<'_>, part: &str, scale: usize, alone: bool) -> Result<Pairs> {
+        part_of(request.path(), part, alone, |path| Pairs::read_pairs(path, scale))
+    }
+}
+
+/// The pictures of a part: those of the folder of this name. A folder without parts is all for training, or where it is asked for
+/// `alone`, all of what is asked for.
+fn part_of(path: &Path, part: &str, alone: bool, read: impl Fn(&Path) -> Result<Pairs>) -> Result<Pairs> {
+    let folder = path.join(part);
+    let undivided = if alone { !folder.is_dir() } else { part == "train" && !path.join("test").is_dir() };
+    match (folder.is_dir(), undivided) {
+        (true, _) => read(&folder),
+        (false, true) => read(path),
+        _ => Err(DataError::Unexpected {
+            place: path.display().to_string(),
+            expected: format!("a folder `{part}` in it, or data.test with the pictures for testing"),
+            found: "neither".into(),
+        }),
+    }
+}
 
 macro_rules! crops {
     ($($name:literal),*) => { &[$(($name, include_bytes!(concat!("../data/photos/", $name, ".png")))),*] };

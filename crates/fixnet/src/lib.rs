@@ -7,7 +7,7 @@
 //! ```
 //! use fixnet::prelude::*;
 //!
-//! let data = Source::Digits.load()?;
+//! let data = digits()?;
 //! let mut store = Store::seeded(42);
 //! let q = QuantConfig::new("4/4/4".parse()?);
 //! let net = models::build(&mut store, &"mlp:32".parse()?, [28, 28, 1], 10, &q)?;
@@ -44,13 +44,15 @@ pub use fixnet_train as train;
 /// What a training program needs, in one line: `use fixnet::prelude::*;`.
 pub mod prelude {
     pub use crate::checkpoint;
-    pub use crate::data::{Augment, Batch, DataConfig, Dataset, Loader, Normalize, Source, Split};
+    pub use crate::data::{
+        Augment, Batch, DataConfig, Dataset, Loader, Normalize, Source, Split, digits, photo_digits,
+    };
     pub use crate::layers::{
         AvgPool2d, BasicBlock, BatchNorm2d, Bottleneck, Clamp, Conv2d, Dropout, Flatten, Gelu, GlobalAvgPool2d, Layer,
         LayerNorm, LeakyRelu, Linear, MaxPool2d, PixelShuffle, Relu, Residual, Sequential, Sigmoid, Softmax, Tanh,
     };
     pub use crate::metrics::{self, Evaluation};
-    pub use crate::models::{self, ModelSpec, Task};
+    pub use crate::models::{self, Model, ModelSpec, Output};
     pub use crate::optim::{
         Adagrad, Adam, AdamW, Adamax, DecayGroups, NAdam, Optimizer, OptimizerConfig, ParamGroup, RmsProp, Schedule,
         Scope, Sgd, StepReport, TransitionConfig, UpdateRule, Warmup,

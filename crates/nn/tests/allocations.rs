@@ -2,7 +2,7 @@
 //! the pool.
 
 use fixnet_autograd::{Graph, Store};
-use fixnet_data::{Augment, Loader, Normalize, Source};
+use fixnet_data::{Augment, Loader, Normalize, photo_digits};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
 use fixnet_nn::{Layer, models};
 use fixnet_quant::QuantConfig;
@@ -75,7 +75,7 @@ fn count(mut call: impl FnMut()) -> Vec<(usize, usize)> {
 
 /// The same for batches with every kind of augmentation.
 fn batches() -> Vec<(usize, usize)> {
-    let data = Source::PhotoDigits.load().unwrap();
+    let data = photo_digits().unwrap();
     let augment = Augment {
         quarter_turns: true,
         crop_padding: 4,

@@ -1,7 +1,7 @@
 //! The fixed point of LBT's rule on real gradients: recorded from several layers in a short training.
 
 use fixnet_autograd::{Graph, Store};
-use fixnet_data::{Loader, Normalize, Source};
+use fixnet_data::{Loader, Normalize, digits};
 use fixnet_nn::layers::Layer;
 use fixnet_nn::models;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, Sgd};
@@ -33,7 +33,7 @@ impl GradientRule for Recorder {
 fn recorded() -> Vec<Vec<f32>> {
     let recorder = Recorder::default();
     let config = QuantConfig { rule: Rule::from(recorder.clone()), ..QuantConfig::new("4/4/4".parse().unwrap()) };
-    let data = Source::Digits.load().unwrap();
+    let data = digits().unwrap();
     let mut store = Store::seeded(3);
     let net = models::resnet_cifar(&mut store, 8, 1, 10, &config).unwrap();
     let mut sgd = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 12, ..OptimizerConfig::default() }).unwrap();
@@ -141,7 +141,7 @@ fn the_update_finds_the_minimum_of_the_bound() {
 /// The learning-rate factor of DSGC reaches the parameter that the optimizer moves, and no other rule sets one.
 #[test]
 fn a_learning_rate_factor_scales_the_step_of_its_layer() {
-    let data = Source::Digits.load().unwrap();
+    let data = digits().unwrap();
     let moved = |rule: &str, factor: Option<f32>| {
         let config = QuantConfig { rule: rule.parse().unwrap(), ..QuantConfig::new("2/2/2".parse().unwrap()) };
         let mut store = Store::seeded(3);

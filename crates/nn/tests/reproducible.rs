@@ -4,7 +4,7 @@
 //! The instruction set in force and the count of float products belong to the process, so one test runs at a time.
 
 use fixnet_autograd::{Graph, Store};
-use fixnet_data::{Loader, Normalize, Source};
+use fixnet_data::{Loader, Normalize, digits};
 use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
 use fixnet_nn::layers::{BatchNorm2d, Conv2d, GlobalAvgPool2d, Layer, Relu, Sequential};
 use fixnet_nn::models;
@@ -38,7 +38,7 @@ fn steps(store: &mut Store, net: &dyn Layer, sgd: &mut Optimizer, from: usize, t
 }
 
 fn steps_as(store: &mut Store, net: &dyn Layer, sgd: &mut Optimizer, steps: Range<usize>, eager: bool) {
-    let data = Source::Digits.load().unwrap();
+    let data = digits().unwrap();
     let loader = Loader::new(&data.train, 6, Normalize::of(&data.train)).shuffled(5, 0);
     for batch in loader.skip_batches(steps.start).take(steps.len()) {
         let batch = batch.unwrap();

@@ -2,7 +2,7 @@
 //! with values deferred or written out, and after a resume; and with every one of them a network learns.
 
 use fixnet_autograd::{Array, Graph, Store};
-use fixnet_data::{Dataset, Loader, Normalize, Source};
+use fixnet_data::{Dataset, Loader, Normalize, digits};
 use fixnet_nn::layers::Layer;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig};
 use fixnet_nn::{checkpoint, models};
@@ -83,7 +83,7 @@ impl Run {
 
 #[test]
 fn the_same_bits_everywhere_with_every_setting() {
-    let data = Source::Digits.load().unwrap().train;
+    let data = digits().unwrap().train;
     for (name, config) in configs() {
         let mut whole = Run::new(&config);
         whole.steps(&data, STEPS, false);
@@ -114,7 +114,7 @@ fn the_same_bits_everywhere_with_every_setting() {
 
 #[test]
 fn a_network_learns_with_every_setting() {
-    let data = Source::Digits.load().unwrap().train;
+    let data = digits().unwrap().train;
     for (name, config) in configs() {
         let mut store = Store::seeded(5);
         let net = models::mlp(&mut store, 784, &[64, 64], 10, &config).unwrap();

@@ -17,6 +17,7 @@ pub use config::{Deviation, OutputScaleStart, QuantConfig, Rounding, Scales, Sch
 pub use forward::{ActivationQuantizer, FixedInput, SidedQuantizer, WeightQuantizer, requantize};
 pub use gradient::{
     Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, RuleKind, gammas, register_rule,
+    rules,
 };
 pub use ops::{FixedConv2d, FixedLinear, FixedProduct, QConv2d, QLinear};
 pub use precision::Precision;

@@ -117,7 +117,7 @@ fn what_does_not_fit_a_table_is_named() {
         let text = text.err().unwrap_or_else(|| panic!("{key}: expected an error")).to_string();
         assert!(text.contains(words), "{key}: {text}");
     };
-    refused("model.name", "lenet".into(), "expected images [height, width, channels]");
+    refused("model.name", "lenet".into(), "inputs of the shape [3]");
     refused("model.name", "edsr".into(), "expected a network of values, such as mlp, found edsr");
     refused("augmentation.flip", true.into(), "expected mixup alone for rows of a table");
     refused("data.target", "size".into(), "expected a target column `size` (or its number");

@@ -5,7 +5,7 @@ use super::writer::oihw;
 use super::*;
 use fixnet_autograd::Store;
 use fixnet_nn::Layer;
-use fixnet_nn::models::{ModelSpec, build};
+use fixnet_nn::models::{LeNet, ModelSpec, build};
 use fixnet_nn::plan::Node;
 use fixnet_quant::{FixedConv2d, FixedLinear, FixedProduct, QuantConfig, Scheme};
 use fixnet_tensor::Range;
@@ -25,7 +25,7 @@ fn weights_change_their_order() {
 fn a_network_that_never_trained_is_refused_by_the_name_of_its_layer() {
     let mut store = Store::seeded(1);
     let q = QuantConfig::new("4/4/4".parse().unwrap());
-    let net = build(&mut store, &ModelSpec::LeNet, [8, 8, 1], 10, &q).unwrap();
+    let net = build(&mut store, &LeNet.into(), [8, 8, 1], 10, &q).unwrap();
     let plan = Plan::of(&net, &mut store, &[8, 8, 1]).unwrap();
     let e = encode(&plan, &Options::default()).unwrap_err().to_string();
     assert_eq!(e, "layer 5 (conv2): expected an input scale that a training batch has set, found none");
@@ -34,7 +34,7 @@ fn a_network_that_never_trained_is_refused_by_the_name_of_its_layer() {
 #[test]
 fn a_file_that_cannot_be_written_is_named() {
     let mut store = Store::seeded(1);
-    let net = build(&mut store, &ModelSpec::LeNet, [8, 8, 1], 10, &QuantConfig::float()).unwrap();
+    let net = build(&mut store, &LeNet.into(), [8, 8, 1], 10, &QuantConfig::float()).unwrap();
     let plan = Plan::of(&net, &mut store, &[8, 8, 1]).unwrap();
     let e = save(Path::new("/nowhere/x.onnx"), &plan, &Options::default()).unwrap_err().to_string();
     assert!(e.starts_with("/nowhere/x.onnx"), "{e}");
@@ -203,7 +203,7 @@ fn every_form_has_the_levels_of_the_plan_and_keeps_inputs_in_their_range() {
 #[test]
 fn a_float_network_is_the_same_in_every_form_but_for_the_versions() {
     let mut store = Store::seeded(1);
-    let net = build(&mut store, &ModelSpec::LeNet, [8, 8, 1], 10, &QuantConfig::float()).unwrap();
+    let net = build(&mut store, &LeNet.into(), [8, 8, 1], 10, &QuantConfig::float()).unwrap();
     let plan = Plan::of(&net, &mut store, &[8, 8, 1]).unwrap();
     let [int8, int4, float] = [Form::Int8, Form::Int4, Form::Float].map(|form| {
         let bytes = encode(&plan, &Options { form, ..Options::default() }).unwrap();

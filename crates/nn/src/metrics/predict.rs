@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::layers::{Flatten, Linear, Sequential};
     use crate::metrics::evaluate;
-    use fixnet_data::{Loader, Normalize, Source};
+    use fixnet_data::{Loader, Normalize, digits};
 
     #[test]
     fn probabilities_by_hand() {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn predictions_agree_with_the_evaluation() {
-        let data = Source::Digits.load().unwrap().test;
+        let data = digits().unwrap().test;
         let mut store = Store::seeded(3);
         let net = Sequential::new().push(Flatten).push(Linear::new(&mut store, "fc", 28 * 28, 10).unwrap());
         let batches = || Loader::new(&data, 300, Normalize::of(&data));

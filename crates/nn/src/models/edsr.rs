@@ -1,12 +1,22 @@
 //! Super-resolution networks like EDSR (Lim et al., CVPR workshops 2017): residual blocks without batch norm, and the
 //! upsampling at the end, so that all the work is done on small images.
 
+use super::{Model, ModelKind, Output, image};
 use crate::Layer;
 use crate::layers::{Conv2d, PixelShuffle, Relu, Residual, Sequential};
 use fixnet_autograd::{Error, Graph, Result, Store, Var};
 use fixnet_quant::QuantConfig;
 use std::fmt;
 use std::str::FromStr;
+
+/// The row of the registry.
+pub(super) const KIND: ModelKind = ModelKind {
+    form: "edsr[:OPTION-OPTION…]",
+    about: "for super-resolution; options x2, x3, x4 (scale), n16 (blocks), f64 (channels), inner or body (which convolutions are \
+            quantized), r0.1 (factor of a block)",
+    // What is wrong with an option is said rather than that no model is meant.
+    parse: |text| text.starts_with("edsr").then(|| text.parse::<EdsrSpec>().map(Into::into)),
+};
 
 /// Which convolutions take the precision of the inner layers; the others take that of the edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +57,20 @@ impl EdsrSpec {
         // The first convolution, those of the blocks, the body's last and the upsampler. Those behind the shuffles see one large
         // pixel each, all of them together one small pixel.
         1 + 2 * self.blocks + 1 + 1 + 1
+    }
+}
+
+impl Model for EdsrSpec {
+    fn name(&self) -> String {
+        self.to_string()
+    }
+
+    fn output(&self) -> Output {
+        Output::Image { scale: self.scale, reach: self.reach() }
+    }
+
+    fn build(&self, store: &mut Store, input: &[usize], _: usize, config: &QuantConfig) -> Result<Sequential> {
+        edsr(store, image(self, input)?[2], self, config)
     }
 }
 

@@ -1,101 +1,188 @@
-//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, super-resolution.
+//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, super-resolution. Each family is a
+//! file of this folder and a row of the list here; programs add their own.
 
 mod edsr;
+mod lenet;
+mod mlp;
 mod resnet;
 
 pub use edsr::{EdsrSpec, Quantized, edsr};
-pub use resnet::{resnet_cifar, resnet_imagenet, resnet18};
+pub use lenet::{LeNet, lenet};
+pub use mlp::{Mlp, mlp};
+pub use resnet::{ResNet18, ResNetCifar, ResNetImageNet, resnet_cifar, resnet_imagenet, resnet18};
 
-use crate::layers::{BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Relu, Sequential};
+use crate::layers::{Linear, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
-use fixnet_tensor::Budget;
+use fixnet_tensor::{Budget, Registry};
+use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-/// The name of a model, as recipes write it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ModelSpec {
-    /// `mlp` or `mlp:512-512`: fully connected layers of these widths, each with batch norm and ReLU.
-    Mlp(Vec<usize>),
-    /// `lenet`: two 5x5 convolutions of 32 and 64 channels with max pooling, 128 features, the classifier.
-    LeNet,
-    /// `resnet8`, `resnet20`, `resnet32`, `resnet44`, `resnet56`: the CIFAR residual network of that depth.
-    ResNet(usize),
-    /// `resnet18`: ResNet-18 for small images.
-    ResNet18,
-    /// `resnet18-imagenet`, `resnet34-imagenet`, `resnet50-imagenet`: the residual network of that depth for large images.
-    ImageNet(usize),
-    /// `edsr` or `edsr:x3-n16-f64-body-r0.1`: an EDSR-like network that enlarges images.
-    Edsr(EdsrSpec),
+/// What a model computes, and so which tasks it fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// Numbers per sample, [N, outputs]: logits of classes, say.
+    Values,
+    /// Images that are larger than those of the input: [N, H, W, C] to [N, scale·H, scale·W, C].
+    Image {
+        /// How many times higher and wider they are.
+        scale: usize,
+        /// How far, in pixels of the input, an output pixel sees beyond the input pixel that it lies in.
+        reach: usize,
+    },
+    /// Something else, for a task of one's own.
+    Other,
 }
 
-/// What a model is for, and so which targets and loss go with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// [N, H, W, C], and with a perceptron [N, F], to [N, outputs]: logits against labels, or a number.
-    Classify,
-    /// [N, H, W, C] to [N, scale·H, scale·W, C], against the large images.
-    Upscale {
-        /// How many times higher and wider the output is.
-        scale: usize,
-    },
+/// A model with its options: what a recipe names. A model of one's own implements `name` and `build`; [`register_model`] gives
+/// its family a name in recipes.
+///
+/// ```
+/// use fixnet_autograd::{Result, Store};
+/// use fixnet_nn::layers::{Flatten, Linear, Sequential};
+/// use fixnet_nn::models::{self, Model, ModelKind, ModelSpec};
+/// use fixnet_quant::QuantConfig;
+///
+/// /// One fully connected layer.
+/// #[derive(Debug)]
+/// struct Perceptron;
+///
+/// impl Model for Perceptron {
+///     fn name(&self) -> String {
+///         "perceptron".into()
+///     }
+///     fn build(&self, store: &mut Store, input: &[usize], outputs: usize, config: &QuantConfig) -> Result<Sequential> {
+///         let inputs = input.iter().product();
+///         Ok(Sequential::new().push(Flatten).push(Linear::quantized(store, "fc", [inputs, outputs], config)?))
+///     }
+/// }
+///
+/// models::register_model(ModelKind {
+///     form: "perceptron",
+///     about: "one layer",
+///     parse: |text| (text == "perceptron").then(|| Ok(Perceptron.into())),
+/// });
+/// let model: ModelSpec = "perceptron".parse()?;
+/// let mut store = Store::seeded(1);
+/// models::build(&mut store, &model, [8, 8, 1], 10, &QuantConfig::float())?;
+/// assert_eq!(store.params()[0].value.shape(), [10, 64]);
+/// # Result::<()>::Ok(())
+/// ```
+pub trait Model: fmt::Debug + Any + Send + Sync {
+    /// The model and its options as text, as recipes write it.
+    fn name(&self) -> String;
+
+    /// What it computes.
+    fn output(&self) -> Output {
+        Output::Values
+    }
+
+    /// The shape of an input, without the axis of the samples, and the number of outputs that it was published with: for
+    /// weights that come without data.
+    fn published(&self) -> ([usize; 3], usize) {
+        ([32, 32, 3], 10)
+    }
+
+    /// Builds it for inputs of this shape (without the axis of the samples; images are [H, W, C]); its parameters go into the
+    /// store. `outputs` is the number of values per sample, where the model has [such an output](Output::Values).
+    ///
+    /// # Errors
+    /// The model does not take such inputs; or as [`build`].
+    fn build(&self, store: &mut Store, input: &[usize], outputs: usize, config: &QuantConfig) -> Result<Sequential>;
+}
+
+/// Any [`Model`] as a setting. Those that come with fixnet are read from text:
+///
+/// ```
+/// use fixnet_nn::models::{LeNet, ModelSpec};
+/// for text in ["mlp:64-32", "lenet", "resnet20", "resnet18", "resnet50-imagenet", "edsr:x3"] {
+///     assert_eq!(text.parse::<ModelSpec>()?.to_string(), text);
+/// }
+/// assert_eq!(ModelSpec::from(LeNet).get::<LeNet>(), Some(&LeNet));
+/// # Ok::<(), fixnet_autograd::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ModelSpec(Arc<dyn Model>);
+
+impl<M: Model> From<M> for ModelSpec {
+    fn from(model: M) -> Self {
+        Self(Arc::new(model))
+    }
 }
 
 impl ModelSpec {
-    /// What the model is for.
-    pub fn task(&self) -> Task {
-        match self {
-            Self::Edsr(spec) => Task::Upscale { scale: spec.scale },
-            _ => Task::Classify,
-        }
+    /// Returns what it computes.
+    pub fn output(&self) -> Output {
+        self.0.output()
+    }
+
+    /// Returns the shape of an input and the number of outputs that it was published with; see [`Model::published`].
+    pub fn published(&self) -> ([usize; 3], usize) {
+        self.0.published()
+    }
+
+    /// Returns the model, if it is one of this type.
+    pub fn get<M: Model>(&self) -> Option<&M> {
+        (&*self.0 as &dyn Any).downcast_ref()
+    }
+}
+
+impl PartialEq for ModelSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
     }
 }
 
 impl fmt::Display for ModelSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mlp(widths) => write!(f, "mlp:{}", widths.iter().map(usize::to_string).collect::<Vec<_>>().join("-")),
-            Self::LeNet => f.write_str("lenet"),
-            Self::ResNet(depth) => write!(f, "resnet{depth}"),
-            Self::ResNet18 => f.write_str("resnet18"),
-            Self::ImageNet(depth) => write!(f, "resnet{depth}-imagenet"),
-            Self::Edsr(spec) => spec.fmt(f),
-        }
+        f.write_str(&self.0.name())
     }
+}
+
+/// A family of models that text can name. [`register_model`] adds one of another crate.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelKind {
+    /// How its models are written, for messages and lists: `mlp[:WIDTH-WIDTH…]`.
+    pub form: &'static str,
+    /// What they are, for lists; empty where the form says it.
+    pub about: &'static str,
+    /// Makes a model of its text: `None` where the text is none of this family, or makes no sense; an error where the
+    /// family has more to say.
+    pub parse: fn(&str) -> Option<Result<ModelSpec>>,
+}
+
+static KINDS: Registry<ModelKind> =
+    Registry::new(&[mlp::KIND, lenet::KIND, resnet::CIFAR, resnet::SMALL, resnet::IMAGENET, edsr::KIND]);
+
+/// Adds a family of models to those that recipes and the command can name. A model of the same text takes the place of an
+/// earlier one.
+pub fn register_model(kind: ModelKind) {
+    KINDS.add(kind);
+}
+
+/// Returns all families, the latest registered first.
+pub fn kinds() -> Vec<ModelKind> {
+    KINDS.all()
 }
 
 impl FromStr for ModelSpec {
     type Err = Error;
-    fn from_str(s: &str) -> Result<Self> {
-        const NAMES: &str = "mlp, mlp:WIDTH-WIDTH…, lenet, resnet8, resnet18, resnet20, resnet32, resnet44, resnet56, \
-                             resnet18-imagenet, resnet34-imagenet, resnet50-imagenet, edsr or edsr:OPTIONS";
-        let bad = || Error::setting("model", NAMES, s);
-        if let Some(widths) = s.strip_prefix("mlp:") {
-            let widths: Vec<usize> = widths.split('-').map(|w| w.parse().map_err(|_| bad())).collect::<Result<_>>()?;
-            return if widths.iter().all(|w| (1..=65_536).contains(w)) { Ok(Self::Mlp(widths)) } else { Err(bad()) };
-        }
-        if s.starts_with("edsr") {
-            return Ok(Self::Edsr(s.parse()?));
-        }
-        match s {
-            "mlp" => Ok(Self::Mlp(vec![512, 512])),
-            "lenet" => Ok(Self::LeNet),
-            "resnet8" | "resnet20" | "resnet32" | "resnet44" | "resnet56" => {
-                Ok(Self::ResNet(s[6..].parse().map_err(|_| bad())?))
-            }
-            "resnet18" => Ok(Self::ResNet18),
-            "resnet18-imagenet" => Ok(Self::ImageNet(18)),
-            "resnet34-imagenet" => Ok(Self::ImageNet(34)),
-            "resnet50-imagenet" => Ok(Self::ImageNet(50)),
-            _ => Err(bad()),
-        }
+
+    fn from_str(text: &str) -> Result<Self> {
+        let kinds = kinds();
+        kinds.iter().find_map(|kind| (kind.parse)(text)).unwrap_or_else(|| {
+            let forms: Vec<&str> = kinds.iter().map(|kind| kind.form).collect();
+            Err(Error::setting("model", forms.join(", "), text))
+        })
     }
 }
 
-/// Builds a model for images of `input` = [H, W, C] or, of a perceptron, for rows of `input` = [F]; its parameters go into the
-/// store. `outputs` is the number of classes, or of other values per sample; the output of an upscaling model has the
-/// channels of its input.
+/// Builds a model for inputs of this shape, without the axis of the samples; images are [H, W, C]. Its parameters go into the
+/// store. `outputs` is the number of classes, or of other values per sample; the output of an enlarging model has the channels
+/// of its input.
 ///
 /// The first convolution and the last layer take the precision of `config.edges`, all else that of `config.precision`.
 /// A perceptron has no first convolution: its first layer is quantized like the rest.
@@ -111,72 +198,20 @@ pub fn build(
     config: &QuantConfig,
 ) -> Result<Sequential> {
     let input = input.as_ref();
-    let what = if input.len() == 1 { "a row of the model" } else { "an image of the model" };
-    let len = Budget::ARRAY.clone().claim(what, input, size_of::<f32>())?;
-    if let (ModelSpec::Mlp(widths), [_] | [_, _, _]) = (model, input) {
-        return mlp(store, len, widths, outputs, config);
-    }
-    let image: [usize; 3] = input.try_into().map_err(|_| {
-        let expected = "images [height, width, channels] (a perceptron, mlp, takes rows of numbers)";
-        Error::setting("the input of a model", expected, format!("{input:?} for {model}"))
-    })?;
-    match model {
-        ModelSpec::Mlp(widths) => mlp(store, len, widths, outputs, config),
-        ModelSpec::LeNet => lenet(store, image, outputs, config),
-        ModelSpec::ResNet(depth) => resnet_cifar(store, *depth, image[2], outputs, config),
-        ModelSpec::ResNet18 => resnet18(store, image[2], outputs, config),
-        ModelSpec::ImageNet(depth) => resnet_imagenet(store, *depth, image[2], outputs, config),
-        ModelSpec::Edsr(spec) => edsr(store, image[2], spec, config),
-    }
+    Budget::ARRAY.clone().claim("an input of the model", input, size_of::<f32>())?;
+    model.0.build(store, input, outputs, config)
 }
 
-/// A perceptron over `c_in` inputs with hidden layers of `widths`.
-///
-/// # Errors
-/// Names in the store are taken.
-pub fn mlp(
-    store: &mut Store,
-    c_in: usize,
-    widths: &[usize],
-    classes: usize,
-    config: &QuantConfig,
-) -> Result<Sequential> {
-    let mut net = Sequential::new().push(Flatten);
-    let mut from = c_in;
-    for (i, &width) in widths.iter().enumerate() {
-        // The first layer sees normalized pixels of either sign.
-        net = net.push(Linear::quantized(store, &format!("fc{}", i + 1), [from, width], config)?);
-        net = net.push(BatchNorm2d::new(store, &format!("bn{}", i + 1), width)?).push(Relu);
-        from = width;
-    }
-    Ok(net.push(classifier(store, [from, classes], &config.edge()?)?))
-}
-
-/// A LeNet-like network: conv 5x5 32, pool, conv 5x5 64, pool, 128 features, classifier; batch norm and ReLU after each.
-///
-/// # Errors
-/// The images are smaller than 4x4, or names in the store are taken.
-pub fn lenet(store: &mut Store, [h, w, c]: [usize; 3], classes: usize, config: &QuantConfig) -> Result<Sequential> {
-    if h < 4 || w < 4 {
-        return Err(Error::setting("image for lenet", "at least 4x4 pixels", format!("{h}x{w}")));
-    }
-    let edge = config.edge()?;
-    let features = Budget::ARRAY.clone().claim("features of lenet", &[h / 4, w / 4, 64], size_of::<f32>())?;
-    let pool = MaxPool2d { size: 2, stride: 2, padding: 0 };
-    Ok(Sequential::new()
-        .push(Conv2d::quantized(store, "conv1", [c, 32], 5, 1, &edge)?)
-        .push(BatchNorm2d::new(store, "bn1", 32)?)
-        .push(Relu)
-        .push(pool)
-        .push(Conv2d::quantized(store, "conv2", [32, 64], 5, 1, config)?)
-        .push(BatchNorm2d::new(store, "bn2", 64)?)
-        .push(Relu)
-        .push(pool)
-        .push(Flatten)
-        .push(Linear::quantized(store, "fc1", [features, 128], config)?)
-        .push(BatchNorm2d::new(store, "bn3", 128)?)
-        .push(Relu)
-        .push(classifier(store, [128, classes], &edge)?))
+/// The shape of an image, for a model that takes images alone.
+fn image(model: &dyn Model, input: &[usize]) -> Result<[usize; 3]> {
+    let wrong = |_| {
+        Error::setting(
+            "model",
+            format!("one for inputs of the shape {input:?}"),
+            format!("{}, which takes images [H, W, C]", model.name()),
+        )
+    };
+    input.try_into().map_err(wrong)
 }
 
 /// The last layer of a classifier, which no normalization follows.
@@ -217,7 +252,7 @@ mod tests {
         for bits in ["32/32/32", "4/4/4", "1/1/32"] {
             for edges in [None, Some(8)] {
                 let mut store = Store::seeded(0);
-                let model = ModelSpec::ResNet(20);
+                let model = ResNetCifar { depth: 20 }.into();
                 let net = build(&mut store, &model, [32, 32, 3], 10, &config(bits, edges)).unwrap();
                 // 267,696 weights of convolutions and 640 of the classifier.
                 assert_eq!(weights(&store), 267_696 + 640);
@@ -231,7 +266,7 @@ mod tests {
     #[test]
     fn resnet18_has_the_published_size_and_quantizes_all_but_its_edges() {
         let mut store = Store::seeded(0);
-        let net = build(&mut store, &ModelSpec::ResNet18, [16, 16, 3], 10, &config("4/4/4", None)).unwrap();
+        let net = build(&mut store, &ResNet18.into(), [16, 16, 3], 10, &config("4/4/4", None)).unwrap();
         // 11,173,962 parameters in all, of which 9,600 belong to batch norms and 10 are biases.
         assert_eq!(weights(&store), 11_173_962 - 9_600 - 10);
         let float: Vec<&str> = store.params().iter().filter(|p| p.group() == Group::Weight).map(Param::name).collect();
@@ -248,8 +283,8 @@ mod tests {
             [(18, 11_689_512, 1_814_073_344), (34, 21_797_672, 3_663_761_408), (50, 25_557_032, 4_089_184_256u64)]
         {
             let mut store = Store::seeded(0);
-            let net =
-                build(&mut store, &ModelSpec::ImageNet(depth), [224, 224, 3], 1000, &QuantConfig::float()).unwrap();
+            let net = build(&mut store, &ResNetImageNet { depth }.into(), [224, 224, 3], 1000, &QuantConfig::float())
+                .unwrap();
             let summary = crate::plan::Plan::of(&net, &mut store, &[224, 224, 3]).unwrap().summary();
             assert_eq!((summary.parameters(), summary.macs()), (parameters, macs), "{depth}");
         }
@@ -264,17 +299,17 @@ mod tests {
         let mut g = Graph::train(&mut store);
         let x = g.input(Tensor::from_vec(&[2, 7], (0..14).map(|v| v as f32 - 7.0).collect()).unwrap());
         assert_eq!(net.forward(&mut g, &x).unwrap().shape(), [2, 1]);
-        let e = build(&mut Store::seeded(0), &ModelSpec::LeNet, [7], 1, &config("4/4/4", None)).err().unwrap().to_string();
-        assert!(e.contains("expected images [height, width, channels]") && e.ends_with("found [7] for lenet"), "{e}");
+        let e = build(&mut Store::seeded(0), &LeNet.into(), [7], 1, &config("4/4/4", None)).err().unwrap().to_string();
+        assert!(e.contains("inputs of the shape [7]") && e.ends_with("lenet, which takes images [H, W, C]"), "{e}");
     }
 
     #[test]
-    fn tasks_tell_the_shape_of_the_output() {
-        assert_eq!(ModelSpec::ResNet18.task(), Task::Classify);
+    fn models_tell_the_form_of_their_output() {
+        assert_eq!(ModelSpec::from(ResNet18).output(), Output::Values);
         let mut store = Store::seeded(0);
-        let model = ModelSpec::Edsr(EdsrSpec { scale: 3, ..EdsrSpec::default() });
+        let model = ModelSpec::from(EdsrSpec { scale: 3, ..EdsrSpec::default() });
         let net = build(&mut store, &model, [6, 5, 3], 0, &config("2/2/4", None)).unwrap();
-        let Task::Upscale { scale } = model.task() else { panic!("edsr upscales") };
+        let Output::Image { scale, .. } = model.output() else { panic!("edsr enlarges") };
         let mut g = Graph::train(&mut store);
         let x = g.input(Tensor::full(&[2, 6, 5, 3], 0.5));
         assert_eq!(net.forward(&mut g, &x).unwrap().shape(), [2, 6 * scale, 5 * scale, 3]);

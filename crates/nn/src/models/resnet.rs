@@ -1,9 +1,88 @@
 //! Residual networks: the narrow CIFAR family, ResNet-18 with its first layer for 32x32, and ResNet-18, 34 and 50 as they
 //! are for ImageNet.
 
+use super::{Model, ModelKind, image};
 use crate::layers::{BasicBlock, BatchNorm2d, Bottleneck, Conv2d, GlobalAvgPool2d, Layer, MaxPool2d, Relu, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
+
+/// The rows of the registry.
+pub(super) const CIFAR: ModelKind = ModelKind {
+    form: "resnet8, resnet20, resnet32, resnet44, resnet56",
+    about: "",
+    parse: |text| {
+        let depth = text.strip_prefix("resnet")?;
+        let depth = ["8", "20", "32", "44", "56"].contains(&depth).then(|| depth.parse().ok()).flatten()?;
+        Some(Ok(ResNetCifar { depth }.into()))
+    },
+};
+pub(super) const SMALL: ModelKind = ModelKind {
+    form: "resnet18",
+    about: "for small images",
+    parse: |text| (text == "resnet18").then(|| Ok(ResNet18.into())),
+};
+pub(super) const IMAGENET: ModelKind = ModelKind {
+    form: "resnet18-imagenet, resnet34-imagenet, resnet50-imagenet",
+    about: "for large images",
+    parse: |text| {
+        let depth = text.strip_prefix("resnet")?.strip_suffix("-imagenet")?;
+        let depth = ["18", "34", "50"].contains(&depth).then(|| depth.parse().ok()).flatten()?;
+        Some(Ok(ResNetImageNet { depth }.into()))
+    },
+};
+
+/// `resnet8`, `resnet20`, `resnet32`, `resnet44`, `resnet56`: the [CIFAR residual network](resnet_cifar) of that depth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResNetCifar {
+    /// The depth, 6n + 2.
+    pub depth: usize,
+}
+
+impl Model for ResNetCifar {
+    fn name(&self) -> String {
+        format!("resnet{}", self.depth)
+    }
+
+    fn build(&self, store: &mut Store, input: &[usize], outputs: usize, config: &QuantConfig) -> Result<Sequential> {
+        resnet_cifar(store, self.depth, image(self, input)?[2], outputs, config)
+    }
+}
+
+/// `resnet18`: [ResNet-18 for small images](resnet18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResNet18;
+
+impl Model for ResNet18 {
+    fn name(&self) -> String {
+        "resnet18".into()
+    }
+
+    fn build(&self, store: &mut Store, input: &[usize], outputs: usize, config: &QuantConfig) -> Result<Sequential> {
+        resnet18(store, image(self, input)?[2], outputs, config)
+    }
+}
+
+/// `resnet18-imagenet`, `resnet34-imagenet`, `resnet50-imagenet`: the [residual network](resnet_imagenet) of that depth for
+/// large images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResNetImageNet {
+    /// The depth: 18, 34 or 50.
+    pub depth: usize,
+}
+
+impl Model for ResNetImageNet {
+    fn name(&self) -> String {
+        format!("resnet{}-imagenet", self.depth)
+    }
+
+    fn published(&self) -> ([usize; 3], usize) {
+        ([224, 224, 3], 1000)
+    }
+
+    fn build(&self, store: &mut Store, input: &[usize], outputs: usize, config: &QuantConfig) -> Result<Sequential> {
+        resnet_imagenet(store, self.depth, image(self, input)?[2], outputs, config)
+    }
+}
 
 /// The CIFAR residual network of depth 6n + 2: three stages of n blocks with 16, 32 and 64 channels, option-A shortcuts,
 /// global average pooling, a batch norm over the 64 features (METHOD 4) and the classifier.

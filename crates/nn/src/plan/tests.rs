@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::layers::{AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Relu, Sequential};
-use crate::models::{ModelSpec, build};
+use crate::models::{EdsrSpec, LeNet, ModelSpec, build};
 use crate::optim::{Optimizer, OptimizerConfig};
 use fixnet_autograd::check::sample;
 use fixnet_quant::{QuantConfig, Scheme, WeightScales};
@@ -61,7 +61,7 @@ fn a_plan_gives_the_bits_of_every_model_in_every_precision_and_scheme() {
             let model: ModelSpec = model.parse().unwrap();
             let mut store = Store::seeded(1);
             let net = build(&mut store, &model, input, 3, &config).unwrap();
-            train(&net, &mut store, &input, matches!(model, ModelSpec::Edsr(_)));
+            train(&net, &mut store, &input, model.get::<EdsrSpec>().is_some());
             layers_and_plan_agree(&net, &mut store, &input);
         }
     }
@@ -231,7 +231,7 @@ fn outputs_have_names() {
 fn the_table_of_lenet() {
     let mut store = Store::seeded(1);
     let q = QuantConfig::new("4/4/4".parse().unwrap());
-    let net = build(&mut store, &ModelSpec::LeNet, [28, 28, 1], 10, &q).unwrap();
+    let net = build(&mut store, &LeNet.into(), [28, 28, 1], 10, &q).unwrap();
     let plan = Plan::of(&net, &mut store, &[28, 28, 1]).unwrap();
     let text = plan.summary().to_string();
     let line = text.lines().find(|l| l.starts_with("conv2 ")).unwrap();

@@ -17,7 +17,7 @@ pub use dsgc::Dsgc;
 pub use lbt::Lbt;
 pub use mse::Mse;
 pub use observed::Observed;
-pub use rule::{CloneRule, GradientRule, Rule, RuleKind, register_rule};
+pub use rule::{CloneRule, GradientRule, Rule, RuleKind, register_rule, rules};
 
 use crate::Rounding;
 use crate::diagnostics::GradientReport;

@@ -164,6 +164,11 @@ pub fn register_rule(kind: RuleKind) {
     RULES.add(kind);
 }
 
+/// Returns all rules that text can name, the latest registered first.
+pub fn rules() -> Vec<RuleKind> {
+    RULES.all()
+}
+
 impl FromStr for Rule {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self> {

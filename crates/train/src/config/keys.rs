@@ -2,7 +2,9 @@
 //! no effect. Flags, warnings, `fixnet recipes --keys` and `docs/reference/recipe.md` are made from it.
 
 use super::{Config, Settings};
+use fixnet_nn::models;
 use fixnet_quant::{Scales, Scheme, TalrRule};
+use std::borrow::Cow;
 use std::fmt::Write;
 use toml::{Table, Value};
 
@@ -39,8 +41,7 @@ pub struct Key {
     pub(super) old: &'static str,
     /// The flag that sets it.
     pub flag: Option<Flag>,
-    /// The values that it takes.
-    pub values: &'static str,
+    values: Values,
     /// What it means.
     pub about: &'static str,
     /// When it has no effect, in words.
@@ -48,8 +49,16 @@ pub struct Key {
     idle: fn(&Config) -> bool,
 }
 
+/// The values of a key, in words.
+#[derive(Debug, Clone, Copy)]
+enum Values {
+    Text(&'static str),
+    /// Those of a registry, to which programs add.
+    Listed(fn() -> String),
+}
+
 const fn key(name: &'static str, old: &'static str, values: &'static str, about: &'static str) -> Key {
-    Key { name, old, flag: None, values, about, ineffective: "", idle: |_| false }
+    Key { name, old, flag: None, values: Values::Text(values), about, ineffective: "", idle: |_| false }
 }
 
 impl Key {
@@ -66,6 +75,18 @@ impl Key {
 
     const fn without(self, ineffective: &'static str, idle: fn(&Config) -> bool) -> Self {
         Self { ineffective, idle, ..self }
+    }
+
+    const fn listed(self, values: fn() -> String) -> Self {
+        Self { values: Values::Listed(values), ..self }
+    }
+
+    /// Returns the values that it takes, in words.
+    pub fn values(&self) -> Cow<'static, str> {
+        match self.values {
+            Values::Text(text) => text.into(),
+            Values::Listed(list) => list().into(),
+        }
     }
 
     /// Whether a run of this configuration does not depend on the key.
@@ -98,6 +119,33 @@ fn float_ends(c: &Config) -> bool {
     c.quant().edges.is_none()
 }
 
+/// The rows of a registry.
+fn joined<T>(rows: Vec<T>, text: impl Fn(&T) -> String) -> String {
+    rows.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// A form and what it means.
+fn explained(form: &str, about: &str) -> String {
+    if about.is_empty() { form.into() } else { format!("{form} ({about})") }
+}
+
+fn sources() -> String {
+    joined(fixnet_data::source_kinds(), |kind| explained(kind.form, kind.about))
+}
+
+fn models() -> String {
+    joined(models::kinds(), |kind| explained(kind.form, kind.about))
+}
+
+fn gradient_rules() -> String {
+    joined(fixnet_quant::rules(), |kind| kind.form.into())
+}
+
+fn optimizers() -> String {
+    let names = joined(fixnet_nn::optim::update_rules(), |rule| rule.name().into());
+    format!("{names}; with a t at the end, transition-rate scheduling (sgdt, …)")
+}
+
 const OMITTED: &str = "the optimizer's usual one";
 const FLOAT: &str = "no layer is quantized";
 const NO_TWIN: &str = "no layer is quantized, or the optimizer is no transition-rate twin";
@@ -110,15 +158,13 @@ const SHARE: &str = "0 to 1";
 /// All keys, in the order of the reference page.
 pub const KEYS: &[Key] = &[
     key("name", "name", "a text", "The name of the run; the stem of the recipe's file if omitted."),
-    key("task", "", "classification, regression, super-resolution, or a task that a program registered", "What is learned."),
     key(
-        "data.source",
-        "data",
-        "digits, photo-digits[:seen], mnist:PATH, cifar10:PATH, cifar100:PATH, folder:PATH (PNG, JPEG), npz:PATH or csv:FILE; for \
-         super-resolution photos[:PATH] or pairs:PATH",
-        "Where the data come from.",
-    )
-    .flag("data", "KIND:PATH", Kind::Text),
+        "task",
+        "",
+        "classification, regression, super-resolution, or a task that a program registered",
+        "What is learned.",
+    ),
+    key("data.source", "data", "", "Where the data come from.").listed(sources).flag("data", "KIND:PATH", Kind::Text),
     key("data.test", "", "as data.source", "Where the test data come from; the test part of `data.source` if omitted."),
     key(
         "data.target",
@@ -138,15 +184,7 @@ pub const KEYS: &[Key] = &[
     key("data.patch", "", "at least 1", "Rows and columns of the patches that are cut from small pictures.")
         .without(NO_PATCHES, no_patches),
     key("data.patches", "", "at least 1", "Patches of each picture in an epoch.").without(NO_PATCHES, no_patches),
-    key(
-        "model.name",
-        "model",
-        "mlp, mlp:512-512, lenet, resnet8, resnet20, resnet32, resnet44, resnet56, resnet18, or for large images \
-         resnet18-imagenet, resnet34-imagenet, resnet50-imagenet; for super-resolution edsr, or edsr:x3-n16-f64-body-r0.1 with any of: x2, x3, x4 \
-         (scale), n (blocks), f (channels), inner or body (which convolutions are quantized), r (factor of a block)",
-        "The network.",
-    )
-    .flag("model", "MODEL", Kind::Text),
+    key("model.name", "model", "", "The network.").listed(models).flag("model", "MODEL", Kind::Text),
     key(
         "quantization.bits",
         "bits",
@@ -173,23 +211,14 @@ pub const KEYS: &[Key] = &[
     key("quantization.scales", "scales", "learned or fixed", "Whether the scales of quantizers are learned or fixed.")
         .flag("scales", "learned|fixed", Kind::Text)
         .without(FLOAT, float),
-    key(
-        "quantization.gradient_rule",
-        "gradient_rule",
-        "lbt[:ALPHA:BETA], min-max, fixed:GAMMA, mse[:EVERY] or dsgc[:EVERY]",
-        "How gradient quantizers choose their interval.",
-    )
-    .flag("gradient-rule", "RULE", Kind::Text)
-    .plural("gradient-rules")
-    .without("gradients are float", |c| c.quant().precision.gradient().is_none() && float_ends(c)),
-    key(
-        "quantization.gradient_rounding",
-        "gradient_rounding",
-        "stochastic or nearest",
-        "How gradients are rounded.",
-    )
-    .flag("gradient-rounding", "stochastic|nearest", Kind::Text)
-    .without("gradients are float", |c| c.quant().precision.gradient().is_none() && float_ends(c)),
+    key("quantization.gradient_rule", "gradient_rule", "", "How gradient quantizers choose their interval.")
+        .listed(gradient_rules)
+        .flag("gradient-rule", "RULE", Kind::Text)
+        .plural("gradient-rules")
+        .without("gradients are float", |c| c.quant().precision.gradient().is_none() && float_ends(c)),
+    key("quantization.gradient_rounding", "gradient_rounding", "stochastic or nearest", "How gradients are rounded.")
+        .flag("gradient-rounding", "stochastic|nearest", Kind::Text)
+        .without("gradients are float", |c| c.quant().precision.gradient().is_none() && float_ends(c)),
     key(
         "quantization.first_last_bits",
         "edges",
@@ -230,20 +259,16 @@ pub const KEYS: &[Key] = &[
     key(
         "optimizer.name",
         "optimizer",
-        "sgd, adam, adamw, nadam, adamax, rmsprop or adagrad; with a t at the end, transition-rate scheduling (sgdt, …)",
+        "",
         "The optimizer. One of another update rule than the recipe's comes with its usual learning rate and settings.",
     )
+    .listed(optimizers)
     .flag("optimizer", "OPTIMIZER", Kind::Text)
     .plural("optimizers"),
     key("optimizer.lr", "lr", NUMBER, "The first learning rate; U_0 of a twin.").flag("lr", "LR", Kind::Number),
     key("optimizer.weight_decay", "weight_decay", NUMBER, "Weight decay: L2, but decoupled with adamw."),
-    key(
-        "optimizer.decay_groups",
-        "decay_groups",
-        "weights or all",
-        "Whether biases and normalizations decay too.",
-    )
-    .without("weight_decay is 0", |c| c.optimizer().weight_decay == 0.0),
+    key("optimizer.decay_groups", "decay_groups", "weights or all", "Whether biases and normalizations decay too.")
+        .without("weight_decay is 0", |c| c.optimizer().weight_decay == 0.0),
     key(
         "optimizer.clip_norm",
         "",
@@ -252,22 +277,32 @@ pub const KEYS: &[Key] = &[
     ),
     key("optimizer.momentum", "momentum", "0 to below 1", "The momentum of sgd and rmsprop."),
     key("optimizer.nesterov", "nesterov", "true or false", "Nesterov's momentum in sgd."),
-    key("optimizer.betas", "betas", "two numbers from 0 to below 1", "beta1 and beta2 of adam, adamw, nadam and adamax."),
-    key("optimizer.eps", "eps", "a number above 0", "The number that keeps a divisor from 0, in all optimizers but sgd."),
+    key(
+        "optimizer.betas",
+        "betas",
+        "two numbers from 0 to below 1",
+        "beta1 and beta2 of adam, adamw, nadam and adamax.",
+    ),
+    key(
+        "optimizer.eps",
+        "eps",
+        "a number above 0",
+        "The number that keeps a divisor from 0, in all optimizers but sgd.",
+    ),
     key("optimizer.momentum_decay", "momentum_decay", NUMBER, "How fast the momentum of nadam rises."),
     key("optimizer.alpha", "alpha", "0 to below 1", "The share of the old mean square in rmsprop."),
     key("optimizer.lr_decay", "lr_decay", NUMBER, "How fast the learning rate of adagrad falls."),
     key("optimizer.scale_lr", "scale_lr", NUMBER, "The learning rate of learned scales.").without(FLOAT, float),
-    key(
-        "optimizer.latent_lr_factor",
-        "latent_lr_factor",
-        NUMBER,
-        "The factor of the learning rate of latent weights.",
-    )
-    .without(FLOAT, float),
+    key("optimizer.latent_lr_factor", "latent_lr_factor", NUMBER, "The factor of the learning rate of latent weights.")
+        .without(FLOAT, float),
     key("schedule.kind", "schedule", "constant, step, cosine or linear", "The schedule of the learning rate."),
-    key("schedule.scales", "scale_schedule", "constant, step, cosine or linear", "The schedule of `optimizer.scale_lr`.")
-        .without("no layer is quantized, or scales are fixed", |c| float(c) || c.quant().scales == Scales::Fixed),
+    key(
+        "schedule.scales",
+        "scale_schedule",
+        "constant, step, cosine or linear",
+        "The schedule of `optimizer.scale_lr`.",
+    )
+    .without("no layer is quantized, or scales are fixed", |c| float(c) || c.quant().scales == Scales::Fixed),
     key(
         "schedule.warmup",
         "warmup",
@@ -282,7 +317,8 @@ pub const KEYS: &[Key] = &[
     )
     .without(NO_STEPS, no_steps),
     key("schedule.step_factor", "step_factor", NUMBER, "The factor of a step schedule.").without(NO_STEPS, no_steps),
-    key("transition.factor", "transition_factor", NUMBER, "lambda of the target transition rate.").without(NO_TWIN, no_twin),
+    key("transition.factor", "transition_factor", NUMBER, "lambda of the target transition rate.")
+        .without(NO_TWIN, no_twin),
     key(
         "transition.momentum",
         "transition_momentum",
@@ -328,8 +364,14 @@ pub const KEYS: &[Key] = &[
     key("augmentation.cutout", "cutout", "pixels", "The side of a square that is blanked at a random place."),
     key("augmentation.mixup", "mixup", SHARE, "alpha of mixup; 0 is off."),
     key("run.epochs", "epochs", "at least 1", "Passes over the training data.").flag("epochs", "EPOCHS", Kind::Number),
-    key("run.batch_size", "batch_size", "at least 1", "Samples per step.").flag("batch-size", "BATCH_SIZE", Kind::Number),
-    key("run.seed", "seed", "0 to 2^63 - 1", "The seed of all randomness.").flag("seed", "SEED", Kind::Seed).plural("seeds"),
+    key("run.batch_size", "batch_size", "at least 1", "Samples per step.").flag(
+        "batch-size",
+        "BATCH_SIZE",
+        Kind::Number,
+    ),
+    key("run.seed", "seed", "0 to 2^63 - 1", "The seed of all randomness.")
+        .flag("seed", "SEED", Kind::Seed)
+        .plural("seeds"),
     key(
         "run.init",
         "init",
@@ -337,7 +379,12 @@ pub const KEYS: &[Key] = &[
         "The weights to start from: of another run, a checkpoint, or a file of PyTorch weights.",
     )
     .flag("init", "CHECKPOINT", Kind::Text),
-    key("run.tensorboard", "tensorboard", "true or false", "Writes event files of TensorBoard; never changes the result."),
+    key(
+        "run.tensorboard",
+        "tensorboard",
+        "true or false",
+        "Writes event files of TensorBoard; never changes the result.",
+    ),
 ];
 
 /// Returns the key of this name.
@@ -396,7 +443,7 @@ pub fn reference() -> String {
         let _ = writeln!(
             page,
             "| `{inner}` | {flag} | {default} | {} | {}{idle} |",
-            key.values.replace('|', "\\|"),
+            key.values().replace('|', "\\|"),
             key.about
         );
     }

@@ -5,7 +5,7 @@ use super::text;
 use crate::text::commands;
 use crate::{Error, Result};
 use fixnet_data::{Augment, Source};
-use fixnet_nn::models::ModelSpec;
+use fixnet_nn::models::{LeNet, ModelSpec};
 use fixnet_nn::optim::{DecayGroups, OptimizerConfig, Scope};
 use fixnet_quant::{Deviation, OutputScaleStart, Precision, Rounding, Rule, Scales, Scheme, TalrRule, WeightScales};
 use serde::{Deserialize, Serialize};
@@ -222,7 +222,7 @@ impl Default for Settings {
 impl Default for DataSettings {
     fn default() -> Self {
         Self {
-            source: Source::Digits,
+            source: Source::default(),
             test: None,
             target: None,
             image_size: None,
@@ -235,7 +235,7 @@ impl Default for DataSettings {
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { name: ModelSpec::LeNet }
+        Self { name: LeNet.into() }
     }
 }
 

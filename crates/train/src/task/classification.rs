@@ -11,7 +11,7 @@ use fixnet_autograd::{Array, Graph, Store, Var};
 use fixnet_data::{ClassDifference, DataDescription, Dataset, Labels, Loader, Normalize, Split};
 use fixnet_export::class_names;
 use fixnet_nn::metrics::{self, Confusion, Prediction};
-use fixnet_nn::models::{self, Task as Purpose};
+use fixnet_nn::models::{self, Output};
 use fixnet_nn::plan::Plan;
 use fixnet_nn::{Layer, metrics::correct};
 use fixnet_tensor::Tensor;
@@ -65,8 +65,8 @@ pub type Labelled = Parts<Labels>;
 
 fn check_model(config: &Config) -> Result<()> {
     let model = config.model();
-    if model.task() != Purpose::Classify {
-        let reason = format!("expected a classifier, found {model}, which enlarges images");
+    if model.output() != Output::Values {
+        let reason = format!("expected a classifier, found {model}, whose output is of another form");
         return Err(Error::Setting { key: "model.name".into(), reason });
     }
     Ok(())
@@ -75,7 +75,7 @@ fn check_model(config: &Config) -> Result<()> {
 /// Runs of other seeds have the same data where no part of them is drawn.
 fn data_key(config: &Config) -> String {
     let mut data = config.data().clone();
-    if data.validation == 0.0 && !data.source.draws_test() {
+    if !data.is_drawn() {
         data.seed = 0;
     }
     format!("{data:?}")

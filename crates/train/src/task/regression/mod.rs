@@ -16,7 +16,7 @@ use fixnet_autograd::{Array, Graph, Store, Var, ops};
 use fixnet_data::{Normalize, NumberBatch, NumberDescription, Numbers, Split, Target};
 use fixnet_nn::Layer;
 use fixnet_nn::layers::Sequential;
-use fixnet_nn::models::{self, Task as Purpose};
+use fixnet_nn::models::{self, Output};
 use fixnet_nn::plan::Plan;
 use fixnet_tensor::Tensor;
 use std::collections::BTreeMap;
@@ -80,8 +80,8 @@ impl Regression {
 
 fn check_model(config: &Config) -> Result<()> {
     let model = config.model();
-    if model.task() != Purpose::Classify {
-        let reason = format!("expected a network of values, such as mlp, found {model}, which enlarges images");
+    if model.output() != Output::Values {
+        let reason = format!("expected a network of values, such as mlp, found {model}, whose output is of another form");
         return Err(Error::Setting { key: "model.name".into(), reason });
     }
     Ok(())
@@ -90,7 +90,7 @@ fn check_model(config: &Config) -> Result<()> {
 /// Runs of other seeds have the same data where no part of them is drawn.
 fn data_key(config: &Config) -> String {
     let mut data = config.data().clone();
-    if data.validation == 0.0 && !data.source.draws_test() {
+    if !data.is_drawn() {
         data.seed = 0;
     }
     format!("{data:?}")

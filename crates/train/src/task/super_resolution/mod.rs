@@ -24,7 +24,7 @@ use fixnet_data::{Augment, Normalize, PairSplit, PatchSettings, Picture};
 use fixnet_nn::Layer;
 use fixnet_nn::layers::Sequential;
 use fixnet_nn::metrics::{self, SSIM_WINDOW};
-use fixnet_nn::models::{self, EdsrSpec, ModelSpec};
+use fixnet_nn::models::{self, ModelSpec, Output};
 use fixnet_nn::plan::Plan;
 use fixnet_tensor::Tensor;
 use rayon::prelude::*;
@@ -47,25 +47,29 @@ const MEANS: [f32; 3] = [0.4488, 0.4371, 0.4040];
 /// Super-resolution, for a network that was or will be trained on such pictures.
 #[derive(Debug, Clone)]
 pub struct SuperResolution {
-    spec: EdsrSpec,
+    scale: usize,
+    /// How far an output pixel sees, in pixels of the input.
+    reach: usize,
     record: Record,
 }
 
 impl SuperResolution {
-    /// Returns the task and the data of pictures that a program made or read itself. `patches` says how patches are cut.
+    /// Returns the task of a network and the data of pictures that a program made or read itself. `patches` says how patches are
+    /// cut.
     ///
     /// # Errors
-    /// The pictures are those of another scale, or smaller than a patch or than the metrics need.
-    pub fn of_split(spec: EdsrSpec, split: PairSplit, patches: PatchSettings) -> Result<(Self, Pictures)> {
+    /// The network enlarges no pictures; the pictures are those of another scale, or smaller than a patch or than the metrics need.
+    pub fn of_split(model: &ModelSpec, split: PairSplit, patches: PatchSettings) -> Result<(Self, Pictures)> {
+        let (scale, reach) = enlarges(model)?;
         let normalize = Normalize::new(MEANS.to_vec(), vec![1.0; 3])?;
-        let record = Record::of(&spec, &split, [patches.side; 2], normalize.clone());
-        let data = Pictures::new(spec.scale, split, patches, normalize)?;
-        Ok((Self { spec, record }, data))
+        let record = Record::of(scale, &split, [patches.side; 2], normalize.clone());
+        let data = Pictures::new(scale, split, patches, normalize)?;
+        Ok((Self { scale, reach, record }, data))
     }
 
     /// How many times higher and wider pictures become.
     pub fn scale(&self) -> usize {
-        self.spec.scale
+        self.scale
     }
 
     /// What a network sees of pixels.
@@ -74,7 +78,7 @@ impl SuperResolution {
     }
 
     fn enlarger(&self) -> Enlarger {
-        Enlarger { scale: self.spec.scale, reach: self.spec.reach(), normalize: self.record.normalize.clone() }
+        Enlarger { scale: self.scale, reach: self.reach, normalize: self.record.normalize.clone() }
     }
 }
 
@@ -83,25 +87,23 @@ fn least_side(scale: usize) -> usize {
     (SSIM_WINDOW + 2 * scale).div_ceil(scale)
 }
 
-fn spec(config: &Config) -> Result<EdsrSpec> {
-    match config.model() {
-        ModelSpec::Edsr(spec) => Ok(*spec),
-        other => {
-            let reason = format!("expected a network that enlarges pictures (edsr), found {other}");
+/// How many times a network enlarges pictures, and how far its outputs see.
+fn enlarges(model: &ModelSpec) -> Result<(usize, usize)> {
+    match model.output() {
+        Output::Image { scale, reach } => Ok((scale, reach)),
+        _ => {
+            let reason = format!("expected a network that enlarges pictures, such as edsr, found {model}");
             Err(Error::Setting { key: "model.name".into(), reason })
         }
     }
 }
 
 fn check(config: &Config) -> Result<()> {
-    let (spec, patch) = (spec(config)?, config.patches());
-    let least = least_side(spec.scale);
+    let ((scale, _), patch) = (enlarges(config.model())?, config.patches());
+    let least = least_side(scale);
     let refuse = |key: &str, reason: String| Err(Error::Setting { key: key.into(), reason });
     if patch.side < least {
-        return refuse(
-            "data.patch",
-            format!("expected at least {least} for a scale of {}, found {}", spec.scale, patch.side),
-        );
+        return refuse("data.patch", format!("expected at least {least} for a scale of {scale}, found {}", patch.side));
     }
     if patch.each == 0 {
         return refuse("data.patches", "expected at least 1, found 0".into());
@@ -119,23 +121,24 @@ fn check(config: &Config) -> Result<()> {
 /// Pictures, and how they are cut; runs of other seeds have the same where no part of them is drawn.
 fn data_key(config: &Config) -> String {
     let mut data = config.data().clone();
-    if data.validation == 0.0 {
+    if !data.is_drawn() {
         data.seed = 0;
     }
-    let scale = spec(config).map_or(0, |spec| spec.scale);
+    let scale = enlarges(config.model()).map_or(0, |(scale, _)| scale);
     format!("{data:?} x{scale} {:?}", config.patches())
 }
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
     check(config)?;
-    let spec = spec(config)?;
-    let (task, data) = SuperResolution::of_split(spec, config.data().load_pairs(spec.scale)?, config.patches())?;
+    let (scale, _) = enlarges(config.model())?;
+    let pairs = config.data().load_pairs(scale)?;
+    let (task, data) = SuperResolution::of_split(config.model(), pairs, config.patches())?;
     Ok((Arc::new(task), Box::new(data)))
 }
 
 fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
-    let spec = spec(config)?;
-    Ok(Arc::new(SuperResolution { spec, record: Record::read_from(place, &spec, metadata)? }))
+    let (scale, reach) = enlarges(config.model())?;
+    Ok(Arc::new(SuperResolution { scale, reach, record: Record::read_from(place, scale, metadata)? }))
 }
 
 fn of_shape(config: &Config, input: &[usize], _: usize) -> Result<Arc<dyn Task>> {
@@ -144,22 +147,22 @@ fn of_shape(config: &Config, input: &[usize], _: usize) -> Result<Arc<dyn Task>>
         let reason = format!("expected pictures of three colours, found {found}");
         return Err(Error::Setting { key: "input".into(), reason });
     };
-    let spec = spec(config)?;
+    let (scale, reach) = enlarges(config.model())?;
     let normalize = Normalize::new(MEANS.to_vec(), vec![1.0; 3])?;
-    Ok(Arc::new(SuperResolution { spec, record: Record::unseen(&spec, [height, width], normalize) }))
+    Ok(Arc::new(SuperResolution { scale, reach, record: Record::unseen(scale, [height, width], normalize) }))
 }
 
 fn of_plan(config: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
-    let spec = spec(config)?;
+    let (scale, reach) = enlarges(config.model())?;
     let wrong = |reason: String| crate::error::run(std::path::Path::new(place), reason);
     let normalize = plan.normalize().cloned().ok_or_else(|| wrong("expected a normalization, found none".into()))?;
     let (input, output) = (plan.input_shape(), plan.output_shape());
     match (input, output) {
-        (&[h, w, 3], &[large_h, large_w, 3]) if [large_h, large_w] == [h, w].map(|side| side * spec.scale) => {
-            Ok(Arc::new(SuperResolution { spec, record: Record::unseen(&spec, [h, w], normalize) }))
+        (&[h, w, 3], &[large_h, large_w, 3]) if [large_h, large_w] == [h, w].map(|side| side * scale) => {
+            Ok(Arc::new(SuperResolution { scale, reach, record: Record::unseen(scale, [h, w], normalize) }))
         }
         _ => {
-            let expected = format!("a network that enlarges pictures {} times", spec.scale);
+            let expected = format!("a network that enlarges pictures {scale} times");
             Err(wrong(format!("expected {expected}, found one from {input:?} to {output:?}")))
         }
     }
@@ -212,7 +215,7 @@ impl Task for SuperResolution {
 
     fn build(&self, store: &mut Store, config: &Config) -> Result<Box<dyn Layer>> {
         let [height, width] = self.record.input;
-        let net = models::build(store, &ModelSpec::Edsr(spec(config)?), [height, width, 3], 0, config.quant())?;
+        let net = models::build(store, config.model(), [height, width, 3], 0, config.quant())?;
         Ok(Box::new(Sequential::new().push(net).push(AddMeans(self.record.normalize.mean().to_vec()))))
     }
 
@@ -229,7 +232,7 @@ impl Task for SuperResolution {
     }
 
     fn check_recorded(&self, config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>> {
-        let expected = Record::read_from(place, &self.spec, metadata)?;
+        let expected = Record::read_from(place, self.scale, metadata)?;
         expected.check_same(&format!("data {}", config.data().source), &self.record)?;
         Ok(Vec::new())
     }
@@ -241,7 +244,7 @@ impl Task for SuperResolution {
 
     fn score(&self, output: &Tensor, batch: &Batch) -> Result<Vec<f64>> {
         let (found, wanted) = (pictures_of(output)?, pictures_of(targets(batch)?)?);
-        let border = self.spec.scale;
+        let border = self.scale;
         let of = |(a, b): (&Picture, &Picture)| -> Result<[f64; 2]> {
             Ok([metrics::psnr(a, b, border)?, metrics::ssim(a, b, border)?])
         };
@@ -255,8 +258,8 @@ impl Task for SuperResolution {
 
     fn load_test(&self, config: &Config) -> Result<Box<dyn Data>> {
         let place = || format!("data {}", config.data().source);
-        let test = config.data().load_test_pairs(self.spec.scale).map_err(|e| Error::from(e).within(place()))?;
-        Ok(Box::new(Pictures::of_test(self.spec.scale, test, self.record.normalize.clone())?))
+        let test = config.data().load_test_pairs(self.scale).map_err(|e| Error::from(e).within(place()))?;
+        Ok(Box::new(Pictures::of_test(self.scale, test, self.record.normalize.clone())?))
     }
 
     fn predict(&self, net: &dyn Layer, store: &mut Store, picture: &Picture) -> Result<Answer> {

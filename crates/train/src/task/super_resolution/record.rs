@@ -2,7 +2,6 @@
 
 use crate::Result;
 use fixnet_data::{DataError, Fingerprints, Normalize, PairSplit};
-use fixnet_nn::models::EdsrSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,26 +21,26 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn of(spec: &EdsrSpec, split: &PairSplit, input: [usize; 2], normalize: Normalize) -> Self {
+    pub(super) fn of(scale: usize, split: &PairSplit, input: [usize; 2], normalize: Normalize) -> Self {
         let fingerprints = Fingerprints {
             train: split.train.fingerprint().into(),
             test: split.test.fingerprint().into(),
             validation: split.validation.as_ref().map(|pairs| pairs.fingerprint().into()),
         };
-        Self { scale: spec.scale, input, normalize, fingerprints: Some(fingerprints) }
+        Self { scale, input, normalize, fingerprints: Some(fingerprints) }
     }
 
     /// The record of a network whose data are not known.
-    pub(super) fn unseen(spec: &EdsrSpec, input: [usize; 2], normalize: Normalize) -> Self {
-        Self { scale: spec.scale, input, normalize, fingerprints: None }
+    pub(super) fn unseen(scale: usize, input: [usize; 2], normalize: Normalize) -> Self {
+        Self { scale, input, normalize, fingerprints: None }
     }
 
     pub(super) fn write_to(&self, metadata: &mut BTreeMap<String, String>) {
         metadata.insert(KEY.into(), serde_json::to_string(self).expect("a record is plain data"));
     }
 
-    /// Reads the record in the metadata of the checkpoint `place`, of a network of `spec`.
-    pub(super) fn read_from(place: &str, spec: &EdsrSpec, metadata: &BTreeMap<String, String>) -> Result<Self> {
+    /// Reads the record in the metadata of the checkpoint `place`, of a network that enlarges `scale` times.
+    pub(super) fn read_from(place: &str, scale: usize, metadata: &BTreeMap<String, String>) -> Result<Self> {
         let place = format!("{place}: {KEY}");
         let wrong = |expected: &str, found: String| DataError::Unexpected {
             place: place.clone(),
@@ -51,10 +50,8 @@ impl Record {
         let text =
             metadata.get(KEY).ok_or_else(|| wrong("the record of super-resolution in its metadata", "none".into()))?;
         let record: Self = serde_json::from_str(text).map_err(|e| wrong("a record", format!("a damaged one ({e})")))?;
-        if record.scale != spec.scale {
-            return Err(
-                wrong(&format!("a scale of {}, as the network has", spec.scale), record.scale.to_string()).into()
-            );
+        if record.scale != scale {
+            return Err(wrong(&format!("a scale of {scale}, as the network has"), record.scale.to_string()).into());
         }
         if record.input.iter().any(|side| !(1..=LARGEST).contains(side)) {
             return Err(
@@ -97,13 +94,13 @@ mod tests {
 
     #[test]
     fn what_is_damaged_or_of_other_pictures_is_named() {
-        let spec = EdsrSpec::default();
+        let scale = 2;
         let normalize = Normalize::none(3);
         let prints = |train: &str| Fingerprints { train: train.into(), test: "t".into(), validation: None };
-        let record = Record { fingerprints: Some(prints("a")), ..Record::unseen(&spec, [8, 9], normalize) };
+        let record = Record { fingerprints: Some(prints("a")), ..Record::unseen(scale, [8, 9], normalize) };
         let mut metadata = BTreeMap::new();
         record.write_to(&mut metadata);
-        assert_eq!(Record::read_from("x", &spec, &metadata).unwrap(), record);
+        assert_eq!(Record::read_from("x", scale, &metadata).unwrap(), record);
         let other = Record { fingerprints: Some(prints("b")), ..record.clone() };
         let e = record.check_same("data photos", &other).unwrap_err().to_string();
         assert!(
@@ -113,12 +110,12 @@ mod tests {
         assert!(record.check_same("", &Record { fingerprints: None, ..other }).is_ok());
         let refused = |text: &str| {
             let metadata = BTreeMap::from([(KEY.to_string(), text.to_string())]);
-            Record::read_from("x", &spec, &metadata).unwrap_err().to_string()
+            Record::read_from("x", scale, &metadata).unwrap_err().to_string()
         };
         let text = &metadata[KEY];
         assert!(refused("{").contains("x: super_resolution: expected a record, found a damaged one"));
         assert!(refused(&text.replace("\"scale\":2", "\"scale\":3")).contains("a scale of 2"));
         assert!(refused(&text.replace("[8,9]", "[8,0]")).contains("sides from 1"));
-        assert!(Record::read_from("x", &spec, &BTreeMap::new()).unwrap_err().to_string().ends_with("found none"));
+        assert!(Record::read_from("x", scale, &BTreeMap::new()).unwrap_err().to_string().ends_with("found none"));
     }
 }
