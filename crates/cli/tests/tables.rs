@@ -49,7 +49,8 @@ fn runs_of_both_kinds_go_through_every_command() {
     for (kind, metric) in [("classes", "accuracy"), ("numbers", "r2")] {
         for bits in ["32/32/32", "4/4/4"] {
             let trained = place.train(kind, "run", &["--bits", bits, "--threads", "1", "--overwrite"]);
-            let other = place.train(kind, "other", &["--bits", bits, "--threads", "2", "--isa", "scalar", "--overwrite"]);
+            let other =
+                place.train(kind, "other", &["--bits", bits, "--threads", "2", "--isa", "scalar", "--overwrite"]);
             assert_eq!(trained["digest"], other["digest"]);
             let run = place.text("run");
             assert_eq!(json(&["verify", &run, "--threads", "2", "--json"])["equal"], true);
@@ -61,7 +62,11 @@ fn runs_of_both_kinds_go_through_every_command() {
             let out = fixnet(&["export", &run, "--packed", &packed, "--onnx", &onnx, "--samples", &samples]);
             assert!(out.status.success(), "{}", stderr(&out));
             let again = json(&["eval", &packed, "--json"]);
-            let keys = if kind == "classes" { &["loss", "accuracy", "class_names"][..] } else { &["loss", "r2", "mse", "mae"] };
+            let keys = if kind == "classes" {
+                &["loss", "accuracy", "class_names"][..]
+            } else {
+                &["loss", "r2", "mse", "mae"]
+            };
             for key in keys {
                 assert_eq!(found[*key], again[*key], "{kind} at {bits}: {key}");
             }
@@ -110,7 +115,7 @@ fn a_stopped_run_goes_on_to_the_same_digest_and_other_rows_are_refused() {
 #[test]
 fn what_is_wrong_is_named() {
     let place = Place::new();
-    place.train("classes", "run", &["--epochs", "1"]);
+    place.train("classes", "run", &[]);
     let (run, csv) = (place.text("run"), |name: &str| format!("csv:{}", place.text(name)));
     fs::write(place.path("odd.csv"), "a,b,kind\n1,2,warm\n1,NA,cold\n").unwrap();
     let train = |data: &str, more: &[&str], words: &[&str]| {

@@ -3,8 +3,8 @@
 use crate::source::{Reader, Request, SourceKind};
 use crate::{
     DataDescription, DataError, Dataset, Result, Split, cifar_names,
-    samples::IN_MEMORY,
     records::{Form, Part, Records},
+    samples::IN_MEMORY,
 };
 use fixnet_files::input_file;
 use std::{

@@ -2,9 +2,7 @@
 
 use crate::image_file::MAX_SIDE;
 use crate::source::Request;
-use crate::{
-    DataDescription, DataError, Dataset, NumberDescription, Numbers, PairSplit, Pairs, Result, Source, Split,
-};
+use crate::{DataDescription, DataError, Dataset, NumberDescription, Numbers, PairSplit, Pairs, Result, Source, Split};
 use std::any::Any;
 
 /// A source with what else decides which images are seen.
@@ -209,7 +207,10 @@ mod tests {
         let split = config(Some(source("test.csv", "a,y,b\n7,dog,8\n")), Some("y")).load().unwrap();
         assert_eq!((split.train.len(), split.test.labels(), split.test.classes()), (3, &[1][..], 2));
         let e = config(Some(source("test.csv", "a,b,y\n7,8,cow\n")), None).load().unwrap_err().to_string();
-        assert!(e.ends_with("test.csv: line 2, column `y`: expected a class of the network: cat, dog, found `cow`"), "{e}");
+        assert!(
+            e.ends_with("test.csv: line 2, column `y`: expected a class of the network: cat, dog, found `cow`"),
+            "{e}"
+        );
         let e = config(Some(source("test.csv", "b,a,y\n7,8,cat\n")), None).load().unwrap_err().to_string();
         assert!(e.contains("expected the columns of the network, found another order: `b` in place of `a`"), "{e}");
         let test = source("numbers.csv", "b,y,a\n7,8,1\n");

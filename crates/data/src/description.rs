@@ -64,7 +64,12 @@ impl Fingerprints {
     }
 
     /// Checks that `found` are the same, where both are known. `place` names the data, whose samples are called `noun`.
-    pub(crate) fn check_same(expected: Option<&Self>, found: Option<&Self>, place: &str, noun: &'static str) -> Result<()> {
+    pub(crate) fn check_same(
+        expected: Option<&Self>,
+        found: Option<&Self>,
+        place: &str,
+        noun: &'static str,
+    ) -> Result<()> {
         let (Some(expected), Some(found)) = (expected, found) else { return Ok(()) };
         let parts = [
             ("training", Some(&expected.train), Some(&found.train)),
@@ -365,7 +370,10 @@ mod tests {
         let names = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
         let of = |a: &str, b: &str| check_columns("t", Some(&names(a)), Some(&names(b)), "the network");
         of("a b", "a b").unwrap();
-        assert_eq!(text(of("a b c", "a c b")), "t: expected the columns of the network, found another order: `c` in place of `b`");
+        assert_eq!(
+            text(of("a b c", "a c b")),
+            "t: expected the columns of the network, found another order: `c` in place of `b`"
+        );
         assert_eq!(
             text(of("a b c", "a d")),
             "t: expected the columns of the network, found others: missing `b`, `c`; unexpected `d`"

@@ -3,9 +3,9 @@
 use crate::source::{Reader, Request, SourceKind};
 use crate::{
     DataDescription, DataError, Dataset, Result, Split,
+    records::{Form, Part, Records},
     samples::IN_MEMORY,
     targets::check_labels,
-    records::{Form, Part, Records},
 };
 use fixnet_files::input_file;
 use fixnet_tensor::Budget;

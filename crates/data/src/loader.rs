@@ -56,7 +56,11 @@ impl<T: Targets> Loader<T> {
     /// `batch_size` is 0, or `normalize` was made for another number of channels or columns.
     pub fn new(data: &Dataset<T>, batch_size: usize, normalize: Normalize) -> Self {
         assert!(batch_size > 0, "a batch holds at least one sample");
-        assert_eq!(Some(&normalize.mean().len()), data.shape().last(), "normalization and samples have the same channels");
+        assert_eq!(
+            Some(&normalize.mean().len()),
+            data.shape().last(),
+            "normalization and samples have the same channels"
+        );
         let tables = if data.row(0).is_none() { normalize.tables() } else { Vec::new() };
         let plan = Plan { data: data.clone(), normalize, tables, order: None, augment: None };
         Self { plan: Arc::new(plan), ahead: Ahead::new(data.len(), batch_size) }
@@ -102,7 +106,8 @@ impl<T: Targets> Plan<T> {
     /// The sample at a place of the epoch, and with what it is mixed.
     fn draw(&self, place: usize) -> Draw {
         let index = self.order.as_ref().map_or(place, |order| order[place]);
-        let partner = |(augment, seed, epoch): (Augment, u64, u32)| augment.partner(seed, epoch, index, self.data.len());
+        let partner =
+            |(augment, seed, epoch): (Augment, u64, u32)| augment.partner(seed, epoch, index, self.data.len());
         Draw { index, mixed: self.augment.and_then(partner) }
     }
 

@@ -618,7 +618,11 @@ mod tests {
         }
         let rows = |descr: &str, data: &[u8]| with("x_train", npy(descr, "(2, 2)", data)).unwrap_err();
         let e = rows("<f8", &[1.0, 1e300, 0.0, 0.0].map(f64::to_le_bytes).concat());
-        assert!(e.starts_with("f: x_train: expected finite numbers in the range of f32, found 1") && e.ends_with("in row 0, column 1"), "{e}");
+        assert!(
+            e.starts_with("f: x_train: expected finite numbers in the range of f32, found 1")
+                && e.ends_with("in row 0, column 1"),
+            "{e}"
+        );
         assert!(rows("<i4", &[0; 16]).ends_with("expected rows [N, F] as f4 or f8, found i4"));
         assert!(rows("<f2", &[0; 8]).ends_with("expected floats as f4 or f8, found f2"));
         assert!(rows("<f4", &[0; 15]).ends_with("expected 16 bytes of numbers [2, 2], found 15"));

@@ -113,7 +113,8 @@ impl Samples {
 
     /// Floats, samples of `shape` one after the other.
     pub(crate) fn floats(name: &str, shape: &[usize], values: Vec<f32>) -> Result<Self> {
-        let wrong = |expected: String, found: String| Err(DataError::Unexpected { place: name.into(), expected, found });
+        let wrong =
+            |expected: String, found: String| Err(DataError::Unexpected { place: name.into(), expected, found });
         let len = Budget::ARRAY.clone().claim(&format!("{name}: a sample"), shape, size_of::<f32>())?;
         if shape.is_empty() || len == 0 || values.is_empty() {
             return wrong("at least one sample of at least one number".into(), "none".into());
@@ -332,7 +333,8 @@ mod tests {
 
     #[test]
     fn floats_are_whole_samples_of_finite_numbers() {
-        let text = |shape: &[usize], values: &[f32]| Samples::floats("d", shape, values.to_vec()).unwrap_err().to_string();
+        let text =
+            |shape: &[usize], values: &[f32]| Samples::floats("d", shape, values.to_vec()).unwrap_err().to_string();
         assert_eq!(text(&[2], &[1.0; 3]), "d: expected a multiple of 2 numbers ([2] a sample), found 3");
         assert_eq!(text(&[2], &[1.0, 2.0, 3.0, f32::NAN]), "d: expected finite numbers, found NaN in sample 1");
         for shape in [&[][..], &[0]] {

@@ -51,13 +51,7 @@ impl Source {
     /// # Errors
     /// A file is missing or broken, or the source has other data.
     pub fn load(&self) -> Result<Split> {
-        self.kind()?.reader.labelled(&Request {
-            source: self,
-            image_size: None,
-            seed: 1,
-            target: None,
-            whole: false,
-        })
+        self.kind()?.reader.labelled(&Request { source: self, image_size: None, seed: 1, target: None, whole: false })
     }
 }
 

@@ -62,7 +62,8 @@ impl Cell<'_> {
 
     /// The number of a feature.
     pub(crate) fn feature(&self) -> Result<f32> {
-        let advice = "write texts as numbers, such as a column of 0 and 1 for each text, or leave out the column, before";
+        let advice =
+            "write texts as numbers, such as a column of 0 and 1 for each text, or leave out the column, before";
         Ok(self.number(advice)? as f32)
     }
 }
@@ -86,7 +87,8 @@ impl Columns {
     /// The columns of a table whose first row this is: a row of names, or already of numbers. `target` is the name or the number
     /// of a column; without one the last column is the target.
     pub(crate) fn of(place: &str, first: Vec<String>, target: Option<&str>) -> Result<Self> {
-        let wrong = |expected: String, found: String| Err(DataError::Unexpected { place: place.into(), expected, found });
+        let wrong =
+            |expected: String, found: String| Err(DataError::Unexpected { place: place.into(), expected, found });
         if let [only] = &first[..] {
             let expected = "at least two columns, a feature and the target, with commas between them";
             return wrong(expected.into(), format!("one (`{}`)", only.chars().take(SHOWN).collect::<String>()));
@@ -108,7 +110,8 @@ impl Columns {
                         return wrong(expected, format!("{} columns: {}", all.len(), listed(&all)));
                     }
                     None => {
-                        let expected = format!("a target column from 0 to {}, since columns have no names", all.len() - 1);
+                        let expected =
+                            format!("a target column from 0 to {}, since columns have no names", all.len() - 1);
                         return wrong(expected, format!("`{text}`"));
                     }
                 }
@@ -382,7 +385,11 @@ mod tests {
         assert_eq!(of("a,b,c", Some("b")).unwrap().features().unwrap(), ["a", "c"]);
         assert!(of("0,1,2,y", None).unwrap().are_named() && of("1,2,y", None).unwrap().are_named());
         for (names, target, words) in [
-            ("a,b", Some("c"), "t: expected a target column `c` (or its number, counted from 0), found 2 columns: a, b"),
+            (
+                "a,b",
+                Some("c"),
+                "t: expected a target column `c` (or its number, counted from 0), found 2 columns: a, b",
+            ),
             ("1,2", Some("y"), "a target column from 0 to 1, since columns have no names, found `y`"),
             ("a;b", None, "with commas between them, found one (`a;b`)"),
             ("a,b,a", None, "t: line 1: expected names of columns that differ, found `a` for columns 0 and 2"),

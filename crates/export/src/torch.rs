@@ -55,12 +55,7 @@ pub struct Imported {
 /// The file cannot be read, is damaged, has numbers that no weights have ([`TensorFile::weights`]), or does not fit: the
 /// message names all tensors that are missing, of another shape,
 /// or left over.
-pub fn pretrained(
-    path: &Path,
-    model: &ModelSpec,
-    input: impl AsRef<[usize]>,
-    classes: usize,
-) -> Result<Pretrained> {
+pub fn pretrained(path: &Path, model: &ModelSpec, input: impl AsRef<[usize]>, classes: usize) -> Result<Pretrained> {
     let file = TensorFile::weights(path)?;
     let imported = translate(&file, &plan_of(model, input, classes)?);
     if imported.misfits.is_empty() {

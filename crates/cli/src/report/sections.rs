@@ -5,8 +5,8 @@ use super::curves::grid;
 use super::gather::{Evaluated, Subject};
 use super::numbers::{UNKNOWN, duration, grouped, or_unknown};
 use super::picture::address;
-use fixnet::plan::Summary;
 use crate::chart::{Chart, Ink, Line, Scale};
+use fixnet::plan::Summary;
 use fixnet::train::task::{Element, Pictures, Scatter, Section, Table};
 use maud::{Markup, html};
 

@@ -11,7 +11,7 @@ mod section;
 pub mod super_resolution;
 
 pub use classification::{Classification, Labelled};
-pub use parts::{Parts, PartTargets};
+pub use parts::{PartTargets, Parts};
 pub use registry::{TaskKind, check, find, kinds, load, of_plan, of_shape, recorded, register};
 pub use regression::Regression;
 pub use section::{Element, Matrix, Picture, Pictures, Scatter, Section, Table};

@@ -81,7 +81,8 @@ impl Regression {
 fn check_model(config: &Config) -> Result<()> {
     let model = config.model();
     if model.output() != Output::Values {
-        let reason = format!("expected a network of values, such as mlp, found {model}, whose output is of another form");
+        let reason =
+            format!("expected a network of values, such as mlp, found {model}, whose output is of another form");
         return Err(Error::Setting { key: "model.name".into(), reason });
     }
     Ok(())

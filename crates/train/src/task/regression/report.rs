@@ -36,7 +36,8 @@ pub(super) fn section(target: &str, test: &Dataset<Numbers>, pairs: &[(f64, f64)
         points: shown().map(|(found, truth)| (found, truth - found)).collect(),
         line: [(least, 0.0), (most, 0.0)],
     };
-    let elements = vec![Element::Scatter(prediction), Element::Scatter(residuals), Element::Table(largest(test, pairs))];
+    let elements =
+        vec![Element::Scatter(prediction), Element::Scatter(residuals), Element::Table(largest(test, pairs))];
     Section { title: format!("Test {}", test.noun()), elements }
 }
 
