@@ -201,7 +201,7 @@ impl Numbers {
     /// # Errors
     /// A number is not finite, or beyond the range of `f32`, in which networks compute.
     pub fn new(place: &str, column: Option<&str>, values: Vec<f64>) -> Result<Self> {
-        match values.iter().position(|&v| !(v.abs() <= f64::from(f32::MAX))) {
+        match values.iter().position(|&v| !(v as f32).is_finite()) {
             Some(at) => Err(DataError::Unexpected {
                 place: format!("{place}: target {at}"),
                 expected: "a finite number in the range of f32".into(),
