@@ -39,7 +39,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     // Read back without building a model: the plan is a layer. It has the normalization, so it takes pixels from 0 to 1.
     let (read, _) = packed::load(&path)?;
     let ours = metrics::evaluate(&net, &mut store, Loader::new(&data.test, 256, normalize))?;
-    let raw = Loader::new(&data.test, 256, Normalize::none(data.test.channels));
+    let raw = Loader::new(&data.test, 256, Normalize::none(1));
     let theirs = metrics::evaluate(&read, &mut Store::seeded(0), raw)?;
     println!("test accuracy {:.2} %, packed {:.2} %", 100.0 * ours.accuracy, 100.0 * theirs.accuracy);
     assert_eq!(ours.loss.to_bits(), theirs.loss.to_bits());
