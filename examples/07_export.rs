@@ -30,7 +30,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let (read, _) = packed::load(&path)?;
     let ours = session.evaluate(Part::Test, || false)?.ok_or("the digits have test images")?;
     let test = digits()?.test;
-    let raw = Loader::new(&test, 256, Normalize::none(test.channels));
+    let raw = Loader::new(&test, 256, Normalize::none(1));
     let theirs = metrics::evaluate(&read, &mut Store::seeded(0), raw)?;
     let accuracy = ours.get("accuracy").unwrap_or_default();
     println!("test accuracy {:.2} %, packed {:.2} %", 100.0 * accuracy, 100.0 * theirs.accuracy);

@@ -1,9 +1,9 @@
-//! `fixnet eval`: the test accuracy of a checkpoint.
+//! `fixnet eval`: the metrics of a checkpoint on test data.
 
 use crate::export::Packed;
 use crate::machine::Machine;
 use crate::out::{note, say, text};
-use crate::train::tested_on;
+use crate::train::tested_on_whole;
 use anyhow::Result;
 use fixnet::checkpoint::Checkpoint;
 use fixnet::train::run::place::{config_of, existing_checkpoint_or_best};
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// The checkpoint of the best epoch instead of the last one, of a run with --keep-best
     #[arg(long)]
     best: bool,
-    /// Other data of the same shape and classes; their test images are evaluated
+    /// Other data of the same shape and classes; their test images, or all rows of a table, are evaluated
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 fn eval(args: &Args) -> Result<ExitCode> {
     let path = existing_checkpoint_or_best(&args.run, args.best)?;
     if let Some(packed) = Packed::open(&path)? {
-        let config = tested_on(packed.config.clone(), args.data.as_deref())?;
+        let config = tested_on_whole(packed.config.clone(), args.data.as_deref())?;
         let data = packed.task.load_test(&config)?;
         let result = packed.evaluate(&*data)?;
         let of = json!({ "packed": text(&path), "data": test_source(&config) });
@@ -52,7 +52,7 @@ fn eval(args: &Args) -> Result<ExitCode> {
     }
     let config = config_of(&checkpoint)?;
     let mut trained = Trained::open(&config, &checkpoint)?;
-    let evaluated = tested_on(config, args.data.as_deref())?;
+    let evaluated = tested_on_whole(config, args.data.as_deref())?;
     let task = trained.task().clone();
     let data = task.load_test(&evaluated)?;
     let result = trained.evaluate(&*data)?;

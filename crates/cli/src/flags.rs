@@ -92,7 +92,11 @@ mod tests {
     #[test]
     fn every_flag_sets_a_key() {
         let mut values = Settings::default().values();
-        values.extend([("optimizer.lr".into(), Value::from(0.1)), ("run.init".into(), Value::from("run"))]);
+        values.extend([
+            ("data.target".into(), Value::from("age")),
+            ("optimizer.lr".into(), Value::from(0.1)),
+            ("run.init".into(), Value::from("run")),
+        ]);
         values.extend([("run.keep_best".into(), Value::from("loss")), ("run.patience".into(), Value::from(3))]);
         for (key, flag) in flags() {
             assert_eq!(values[key.name].is_str(), flag.kind == Kind::Text, "{}", key.name);

@@ -21,9 +21,9 @@ pub(crate) struct Args {
     /// The network: resnet20, resnet18, resnet18-imagenet, resnet50-imagenet, lenet, …
     #[arg(long)]
     model: String,
-    /// Height, width and channels of an image (default 224x224x3 for the networks of ImageNet, else 32x32x3)
+    /// Height, width and channels of an image, or the columns of a row (default 224x224x3 for the networks of ImageNet, else 32x32x3)
     #[arg(long, value_name = "HxWxC", value_parser = crate::summary::shape)]
-    input: Option<[usize; 3]>,
+    input: Option<crate::summary::Shape>,
     /// Classes (default 1000 for the networks of ImageNet, else 10)
     #[arg(long, value_parser = crate::summary::classes)]
     classes: Option<usize>,
@@ -39,7 +39,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let model: ModelSpec = args.model.parse().map_err(|e: fixnet::autograd::Error| usage(e.into()))?;
     outputs::check(&[&args.out], &[&args.file], None)?;
     let (size, classes) = model.published();
-    let plan = torch::plan_of(&model, args.input.unwrap_or(size), args.classes.unwrap_or(classes))?;
+    let input = args.input.map_or_else(|| size.to_vec(), |shape| shape.0);
+    let plan = torch::plan_of(&model, input, args.classes.unwrap_or(classes))?;
     let file = TensorFile::weights(&args.file)?;
     let imported = torch::translate(&file, &plan);
     if !imported.misfits.is_empty() {

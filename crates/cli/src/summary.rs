@@ -25,9 +25,9 @@ pub(crate) struct Args {
     /// The network
     #[arg(long)]
     model: Option<String>,
-    /// Height, width and channels of an image, instead of those of the data
+    /// Height, width and channels of an image, or the columns of a row, instead of those of the data
     #[arg(long, value_name = "HxWxC", value_parser = shape)]
-    input: Option<[usize; 3]>,
+    input: Option<Shape>,
     /// Classes, instead of those of the data
     #[arg(long, value_parser = classes)]
     classes: Option<usize>,
@@ -36,13 +36,18 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Three lengths such as `32x32x3`.
-pub(crate) fn shape(text: &str) -> Result<[usize; 3], String> {
+/// The lengths of an input's axes.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape(pub(crate) Vec<usize>);
+
+/// Three lengths such as `32x32x3`, or one such as `13`.
+pub(crate) fn shape(text: &str) -> Result<Shape, String> {
     let lengths: Option<Vec<usize>> =
         text.split('x').map(|n| n.parse().ok().filter(|n| (1..=65_536).contains(n))).collect();
-    lengths
-        .and_then(|lengths| lengths.try_into().ok())
-        .ok_or_else(|| format!("expected three lengths from 1 to 65536 such as 32x32x3, found {text}"))
+    match lengths {
+        Some(lengths) if [1, 3].contains(&lengths.len()) => Ok(Shape(lengths)),
+        _ => Err(format!("expected three lengths from 1 to 65536 such as 32x32x3, or one such as 13, found {text}")),
+    }
 }
 
 /// A number of classes.
@@ -66,8 +71,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         }
     }
     let config = settings.check().map_err(|e| crate::usage(e.into()))?;
-    let (task, class_names) = match (args.input, args.classes, &checkpoint) {
-        (Some(input), Some(classes), _) => (task::of_shape(&config, input, classes)?, None),
+    let input = args.input.map(|shape| shape.0);
+    let own_input = input.is_none();
+    let (task, class_names) = match (input, args.classes, &checkpoint) {
+        (Some(input), Some(classes), _) => (task::of_shape(&config, &input, classes)?, None),
         (input, classes, found) => {
             let known = match found {
                 Some(found) => task::recorded(&config, &found.path().display().to_string(), found.metadata())?,
@@ -78,15 +85,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             match (input, classes) {
                 (None, None) => (known, names),
                 (input, classes) => {
-                    let own = <[usize; 3]>::try_from(known.input_shape()).unwrap_or([1; 3]);
                     let classes = classes.or(known.classes()).unwrap_or(1);
-                    (task::of_shape(&config, input.unwrap_or(own), classes)?, names)
+                    (task::of_shape(&config, &input.unwrap_or(known.input_shape()), classes)?, names)
                 }
             }
         }
     };
     // Of a checkpoint as it is, the model is the one that it holds: a larger one is not even built.
-    let as_it_is = args.bits.is_none() && args.model.is_none() && args.input.is_none() && args.classes.is_none();
+    let as_it_is = args.bits.is_none() && args.model.is_none() && own_input && args.classes.is_none();
     let mut store = match &checkpoint {
         Some(checkpoint) if as_it_is => Trained::expected(&config, checkpoint, Store::seeded(0)),
         _ => Store::seeded(0),

@@ -163,6 +163,14 @@ pub(crate) fn tested_on(config: Config, source: Option<&str>) -> Result<Config> 
     }
 }
 
+/// As [`tested_on`], with all rows of a table.
+pub(crate) fn tested_on_whole(config: Config, source: Option<&str>) -> Result<Config> {
+    match source {
+        Some(source) => Ok(config.with_whole_test_of(source.parse::<Source>().map_err(|e| usage(e.into()))?)?),
+        None => Ok(config),
+    }
+}
+
 /// `fixnet train`.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let mut config = args.config()?;

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Writes `count` images of each class and their labels.
 fn write(data: &Dataset, count: usize, folder: &Path, stem: &str) -> Result<(), Box<dyn Error>> {
     let mut chosen = Vec::new();
-    for class in 0..data.classes {
+    for class in 0..data.classes() {
         let of_class: Vec<usize> = (0..data.len()).filter(|&i| usize::from(data.labels()[i]) == class).collect();
         chosen.extend((0..count).map(|j| of_class[j * of_class.len() / count]));
     }
@@ -32,7 +32,7 @@ fn write(data: &Dataset, count: usize, folder: &Path, stem: &str) -> Result<(), 
         images.extend_from_slice(&data.image(i)?);
     }
     let labels = chosen.iter().map(|&i| data.labels()[i] as u8).collect();
-    let shape = vec![chosen.len(), data.height, data.width];
+    let shape = vec![chosen.len(), data.shape()[0], data.shape()[1]];
     zip(&folder.join(format!("{stem}-images-idx3-ubyte.gz")), &Idx { shape, data: images })?;
     zip(&folder.join(format!("{stem}-labels-idx1-ubyte.gz")), &Idx { shape: vec![chosen.len()], data: labels })
 }

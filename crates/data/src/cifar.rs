@@ -3,8 +3,8 @@
 use crate::source::{Reader, Request, SourceKind};
 use crate::{
     DataDescription, DataError, Dataset, Result, Split, cifar_names,
-    dataset::IN_MEMORY,
     records::{Form, Part, Records},
+    samples::IN_MEMORY,
 };
 use fixnet_files::input_file;
 use std::{
@@ -178,7 +178,7 @@ mod tests {
         ];
         let split = folder(&files, cifar10).unwrap();
         assert_eq!((split.train.labels(), split.test.labels()), (&[4, 5, 7][..], &[9][..]));
-        assert_eq!((split.train.shape(), split.train.classes), ([32, 32, 3], 10));
+        assert_eq!((split.train.shape(), split.train.classes()), (&[32, 32, 3][..], 10));
         assert_eq!(split.train.image(2).unwrap()[..9], [10, 20, 30, 11, 21, 31, 10, 20, 30]);
         assert_eq!((split.train.class_names()[9].as_str(), split.test.class_names()[0].as_str()), ("j", "a"));
     }
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn cifar100_takes_the_fine_label() {
         let split = folder(&[("train.bin", record(&[19, 99])), ("test.bin", record(&[0, 42]))], cifar100).unwrap();
-        assert_eq!((split.train.labels(), split.test.labels(), split.train.classes), (&[99][..], &[42][..], 100));
+        assert_eq!((split.train.labels(), split.test.labels(), split.train.classes()), (&[99][..], &[42][..], 100));
         assert_eq!(split.test.image(0).unwrap()[..6], [10, 20, 30, 11, 21, 31]);
         assert_eq!(split.test.class_names()[42], "leopard");
         let coarse = folder(&[("train.bin", record(&[20, 1])), ("test.bin", record(&[0, 0]))], cifar100).unwrap_err();
@@ -250,7 +250,7 @@ mod tests {
             let (paths, in_memory) = ([path.path().into()], if streamed { 0 } else { IN_MEMORY });
             if let Ok(set) = fuzz::within(fuzz::MOST, || read("d", &paths, classes, in_memory)) {
                 prop_assert!((0..set.len()).all(|i| set.image(i).unwrap().len() == 3 * PLANE));
-                prop_assert!(set.labels().iter().all(|&l| usize::from(l) < set.classes));
+                prop_assert!(set.labels().iter().all(|&l| usize::from(l) < set.classes()));
             }
         }
     }

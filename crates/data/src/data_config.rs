@@ -2,7 +2,7 @@
 
 use crate::image_file::MAX_SIDE;
 use crate::source::Request;
-use crate::{DataDescription, DataError, Dataset, PairSplit, Pairs, Result, Source, Split};
+use crate::{DataDescription, DataError, Dataset, NumberDescription, Numbers, PairSplit, Pairs, Result, Source, Split};
 use std::any::Any;
 
 /// A source with what else decides which images are seen.
@@ -14,6 +14,8 @@ pub struct DataConfig {
     pub image_size: Option<usize>,
     /// Where the test data come from, if from elsewhere than the training data.
     pub test: Option<Source>,
+    /// The column of a table that holds the targets, by its name or its number; `None` is the last one.
+    pub target: Option<String>,
     /// The share of the training images that is set apart for validation, 0 to below 1.
     pub validation: f64,
     /// Draws the validation images, and the test images of a folder that has none.
@@ -33,6 +35,10 @@ impl DataConfig {
             (false, Some(size)) => {
                 let expected = format!("left out, since images of {} have one size", self.source);
                 Err(DataError::setting("image_size", &expected, size))
+            }
+            _ if self.target.is_some() && !self.has_table() => {
+                let expected = format!("left out, since {} is no table", self.source);
+                Err(DataError::setting("target", &expected, self.target.as_deref().unwrap_or_default()))
             }
             _ if !(0.0..1.0).contains(&self.validation) => Err(DataError::setting(
                 "validation",
@@ -61,13 +67,49 @@ impl DataConfig {
     ///
     /// # Errors
     /// A file is missing or broken; the images have another shape than those that the network was trained on, or other
-    /// classes ([`DataDescription::check_images`]).
+    /// classes ([`DataDescription::check_data`]).
     pub fn load_test(&self, network: &DataDescription) -> Result<Dataset> {
         self.check()?;
         let source = self.test.as_ref().unwrap_or(&self.source);
         let test = source.kind()?.reader.labelled_test(&self.request(source), network)?;
-        network.check_images(&test)?;
+        network.check_data(&test)?;
         Ok(test)
+    }
+
+    /// Reads or makes data whose targets are numbers.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); or the source has no such targets.
+    pub fn load_numbers(&self) -> Result<Split<Numbers>> {
+        self.check()?;
+        let split = self.source.kind()?.reader.numbers(&self.request(&self.source))?;
+        let split = match &self.test {
+            Some(_) => Split::new(split.train, self.numbers_test()?)?,
+            None => split,
+        };
+        split.with_validation(self.validation, self.seed)
+    }
+
+    /// Reads or makes the test data of [`load_numbers`](Self::load_numbers) alone, for `network`.
+    ///
+    /// # Errors
+    /// As there; or the samples have another shape or other columns than those that the network was trained on
+    /// ([`NumberDescription::check_data`]).
+    pub fn load_test_numbers(&self, network: &NumberDescription) -> Result<Dataset<Numbers>> {
+        self.check()?;
+        let test = self.numbers_test()?;
+        network.check_data(&test)?;
+        Ok(test)
+    }
+
+    fn numbers_test(&self) -> Result<Dataset<Numbers>> {
+        let source = self.test.as_ref().unwrap_or(&self.source);
+        source.kind()?.reader.numbers_test(&self.request(source))
+    }
+
+    /// Whether any of the data come from a table.
+    fn has_table(&self) -> bool {
+        self.source.is_table() || self.test.as_ref().is_some_and(Source::is_table)
     }
 
     /// Reads the pictures of a source for super-resolution, `scale` times enlarged.
@@ -111,8 +153,14 @@ impl DataConfig {
         self.validation != 0.0 || drawn(&self.source) || self.test.as_ref().is_some_and(drawn)
     }
 
-    fn request<'a>(&self, source: &'a Source) -> Request<'a> {
-        Request { source, image_size: self.image_size, seed: self.seed }
+    fn request<'a>(&'a self, source: &'a Source) -> Request<'a> {
+        Request {
+            source,
+            image_size: self.image_size,
+            seed: self.seed,
+            target: self.target.as_deref(),
+            whole: self.test.is_some(),
+        }
     }
 }
 
@@ -125,6 +173,7 @@ mod tests {
         let config = |image_size, validation| DataConfig {
             source: Source::default(),
             test: None,
+            target: None,
             image_size,
             validation,
             seed: 4,
@@ -133,5 +182,49 @@ mod tests {
         assert_eq!((split.train.len(), split.validation.unwrap().len(), split.test.len()), (5400, 600, 1000));
         let e = config(Some(32), 0.0).load().unwrap_err().to_string();
         assert_eq!(e, "image_size: expected left out, since images of digits have one size, found 32");
+        let e = DataConfig { target: Some("age".into()), ..config(None, 0.0) }.load().unwrap_err().to_string();
+        assert_eq!(e, "target: expected left out, since digits is no table, found age");
+    }
+
+    #[test]
+    fn a_second_table_is_for_testing_and_has_the_same_columns() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            format!("csv:{}", path.display()).parse::<Source>().unwrap()
+        };
+        let train = source("train.csv", "a,b,y\n1,2,dog\n3,4,cat\n5,6,dog\n");
+        let config = |test, target: Option<&str>| DataConfig {
+            source: train.clone(),
+            test,
+            target: target.map(Into::into),
+            image_size: None,
+            validation: 0.0,
+            seed: 1,
+        };
+        // The target may lie elsewhere, and classes may be missing.
+        let split = config(Some(source("test.csv", "a,y,b\n7,dog,8\n")), Some("y")).load().unwrap();
+        assert_eq!((split.train.len(), split.test.labels(), split.test.classes()), (3, &[1][..], 2));
+        let e = config(Some(source("test.csv", "a,b,y\n7,8,cow\n")), None).load().unwrap_err().to_string();
+        assert!(
+            e.ends_with("test.csv: line 2, column `y`: expected a class of the network: cat, dog, found `cow`"),
+            "{e}"
+        );
+        let e = config(Some(source("test.csv", "b,a,y\n7,8,cat\n")), None).load().unwrap_err().to_string();
+        assert!(e.contains("expected the columns of the network, found another order: `b` in place of `a`"), "{e}");
+        let test = source("numbers.csv", "b,y,a\n7,8,1\n");
+        let e = config(Some(test.clone()), Some("a")).load_numbers().unwrap_err().to_string();
+        assert!(e.contains("column `y`: expected a number"), "{e}");
+        let mut numbers = config(Some(test), Some("a"));
+        numbers.source = source("train.csv", "a,b,y\n1,2,3\n4,5,6\n");
+        let split = numbers.load_numbers().unwrap();
+        assert_eq!((split.train.targets().values(), split.test.targets().values()), (&[1.0, 4.0][..], &[1.0][..]));
+        let network = NumberDescription::of(&split);
+        assert_eq!(numbers.load_test_numbers(&network).unwrap(), split.test);
+        numbers.source = Source::default();
+        numbers.target = None;
+        let e = numbers.load_numbers().unwrap_err().to_string();
+        assert!(e.contains("csv:PATH or npz:PATH with numbers as targets") && e.contains("digits"), "{e}");
     }
 }

@@ -1,21 +1,24 @@
 //! What a result depends on of its data: recorded with a network, so that it can be used without the data and compared with
 //! other data.
 
-use crate::{ClassDifference, DataError, Dataset, Normalize, Result, Split, classes::check_class_names};
+use crate::listed::listed;
+use crate::{
+    ClassDifference, DataError, Dataset, Normalize, Result, Split, Targets, classes::check_class_names, samples::noun,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The largest side, number of channels or number of classes that a description may hold.
 const LARGEST: usize = 1 << 16;
 
-/// What a network needs to know of the data it was trained on: the shape of an image, the classes and the normalization of
-/// pixels; and fingerprints, which tell whether other data are the same.
+/// What a classifier needs to know of the data it was trained on: the shape of a sample, the classes and the normalization of
+/// pixels or columns; and fingerprints, which tell whether other data are the same.
 ///
 /// ```
 /// use fixnet_data::DataDescription;
 /// let digits = fixnet_data::digits()?;
 /// let description = DataDescription::of(&digits);
-/// assert_eq!((description.shape, description.class_names().unwrap()[9].as_str()), ([28, 28, 1], "9"));
+/// assert_eq!((description.shape.clone(), description.class_names().unwrap()[9].as_str()), (vec![28, 28, 1], "9"));
 /// let mut metadata = std::collections::BTreeMap::new();
 /// description.write_to(&mut metadata);
 /// assert_eq!(DataDescription::read_from("a file", &metadata)?, Some(description));
@@ -23,37 +26,66 @@ const LARGEST: usize = 1 << 16;
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataDescription {
-    /// Height, width and channels of an image.
-    pub shape: [usize; 3],
+    /// Height, width and channels of an image, or the number of columns of a row.
+    pub shape: Vec<usize>,
     /// The number of classes.
     pub classes: usize,
     /// What each class is called; `None` in files of versions that did not record it.
     class_names: Option<Vec<String>>,
-    /// Mean and standard deviation of each channel over the training images.
+    /// What each column of a table is called, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    columns: Option<Vec<String>>,
+    /// Mean and standard deviation of each channel or column over the training data.
     pub normalize: Normalize,
-    /// What tells the images from others; `None` where only the network is known.
+    /// What tells the data from others; `None` where only the network is known.
     pub fingerprints: Option<Fingerprints>,
 }
 
 /// [`Dataset::fingerprint`] of the parts of a [`Split`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprints {
-    /// Of the training images, without those set apart for validation.
+    /// Of the training data, without those set apart for validation.
     pub train: String,
-    /// Of the test images.
+    /// Of the test data.
     pub test: String,
-    /// Of the images set apart for validation, if there are any.
+    /// Of the data set apart for validation, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<String>,
 }
 
 impl Fingerprints {
     /// Computes those of `data`.
-    pub fn of(data: &Split) -> Self {
+    pub fn of<T: Targets>(data: &Split<T>) -> Self {
         Self {
             train: data.train.fingerprint(),
             test: data.test.fingerprint(),
             validation: data.validation.as_ref().map(Dataset::fingerprint),
+        }
+    }
+
+    /// Checks that `found` are the same, where both are known. `place` names the data, whose samples are called `noun`.
+    pub(crate) fn check_same(
+        expected: Option<&Self>,
+        found: Option<&Self>,
+        place: &str,
+        noun: &'static str,
+    ) -> Result<()> {
+        let (Some(expected), Some(found)) = (expected, found) else { return Ok(()) };
+        let parts = [
+            ("training", Some(&expected.train), Some(&found.train)),
+            ("validation", expected.validation.as_ref(), found.validation.as_ref()),
+            ("test", Some(&expected.test), Some(&found.test)),
+        ];
+        let Some((part, expected, found)) = parts.into_iter().find(|(_, expected, found)| expected != found) else {
+            return Ok(());
+        };
+        let (place, expected, found) = (place.into(), short(expected), short(found));
+        match noun {
+            "images" => Err(DataError::OtherImages { place, part, expected, found }),
+            _ => {
+                let expected = format!("the {part} {noun} that the run began with ({expected})");
+                Err(DataError::Unexpected { place, expected, found: format!("others ({found})") })
+            }
         }
     }
 }
@@ -66,9 +98,10 @@ impl DataDescription {
     pub fn of(data: &Split) -> Self {
         let train = &data.train;
         Self {
-            shape: train.shape(),
-            classes: train.classes,
+            shape: train.shape().to_vec(),
+            classes: train.classes(),
             class_names: Some(train.class_names().to_vec()),
+            columns: train.columns().map(<[String]>::to_vec),
             normalize: Normalize::of(train),
             fingerprints: Some(Fingerprints::of(data)),
         }
@@ -77,38 +110,46 @@ impl DataDescription {
     /// Describes the data of a network of which no more is known than its input, its classes and its normalization.
     ///
     /// # Errors
-    /// A number of the shape or of the classes is 0 or more than 65536, the channels are not those of `normalize`, or the
-    /// names are not one per class.
+    /// The shape is neither that of an image nor of a row; a number of it or of the classes is 0 or more than 65536, the
+    /// channels are not those of `normalize`, or the names are not one per class.
     pub fn of_network(
         place: &str,
-        shape: [usize; 3],
+        shape: &[usize],
         classes: usize,
         class_names: Option<Vec<String>>,
         normalize: Normalize,
     ) -> Result<Self> {
-        let description = Self { shape, classes, class_names, normalize, fingerprints: None };
+        let shape = shape.to_vec();
+        let description = Self { shape, classes, class_names, columns: None, normalize, fingerprints: None };
         description.check(place)?;
         Ok(description)
     }
 
     /// Checks what a file may have wrong.
     fn check(&self, place: &str) -> Result<()> {
-        let wrong =
-            |expected: String, found: String| Err(DataError::Unexpected { place: place.into(), expected, found });
-        let sizes = [&self.shape[..], &[self.classes]].concat();
-        if sizes.iter().any(|size| !(1..=LARGEST).contains(size)) {
-            return wrong(format!("images and classes of 1 to {LARGEST}"), format!("{sizes:?}"));
-        }
-        let channels = self.normalize.mean().len();
-        if channels != self.shape[2] {
-            return wrong(format!("{} means and deviations, one per channel", self.shape[2]), channels.to_string());
-        }
+        check_sizes(place, &self.shape, Some(self.classes))?;
+        check_last_axis(place, &self.shape, &self.normalize, self.columns.as_deref())?;
         self.class_names.as_ref().map_or(Ok(()), |names| check_class_names(place, names, self.classes))
     }
 
     /// What each class is called, the first that of class 0; `None` if it was not recorded.
     pub fn class_names(&self) -> Option<&[String]> {
         self.class_names.as_deref()
+    }
+
+    /// What each column of a table is called, where that is known.
+    pub fn columns(&self) -> Option<&[String]> {
+        self.columns.as_deref()
+    }
+
+    /// What samples are called in messages: `images`, or `rows`.
+    pub fn noun(&self) -> &'static str {
+        noun(&self.shape)
+    }
+
+    /// Height, width and channels, where samples are images.
+    pub fn image_shape(&self) -> Option<[usize; 3]> {
+        self.shape.as_slice().try_into().ok()
     }
 
     /// Adds the description to the metadata of a file.
@@ -132,60 +173,127 @@ impl DataDescription {
         Ok(Some(description))
     }
 
-    /// Checks that `data` are images for this network: of its shape, and of the same classes in the same order.
+    /// Checks that `data` are samples for this network: of its shape and columns, and of the same classes in the same order.
     ///
     /// # Errors
     /// They are not; the message names the difference.
-    pub fn check_images(&self, data: &Dataset) -> Result<()> {
+    pub fn check_data(&self, data: &Dataset) -> Result<()> {
         let place = || data.name.clone();
-        if data.shape() != self.shape {
-            let [expected, found] = [self.shape, data.shape()].map(|shape| format!("{shape:?}"));
-            let expected = format!("images of {expected} (height, width, channels), as the network was trained on");
-            return Err(DataError::Unexpected { place: place(), expected, found });
-        }
+        check_samples(data, &self.shape, self.columns.as_deref())?;
         let difference =
             self.class_names.as_ref().and_then(|names| ClassDifference::between(names, &data.class_names()));
         if let Some(difference) = difference {
             return Err(DataError::OtherClasses { place: place(), of: "the network", difference });
         }
-        if data.classes != self.classes {
-            let expected = format!("images of {} classes, as the network was trained on", self.classes);
-            return Err(DataError::Unexpected { place: place(), expected, found: data.classes.to_string() });
+        if data.classes() != self.classes {
+            let expected = format!("{} of {} classes, as the network was trained on", self.noun(), self.classes);
+            return Err(DataError::Unexpected { place: place(), expected, found: data.classes().to_string() });
         }
         Ok(())
     }
 
-    /// Checks that `found` describes the same images, in the same order: those that a run began with. `place` names where
+    /// Checks that `found` describes the same samples, in the same order: those that a run began with. `place` names where
     /// these are.
     ///
     /// # Errors
     /// It does not; the message names the part that differs.
     pub fn check_same(&self, place: &str, found: &Self) -> Result<()> {
-        if found.shape != self.shape {
-            let expected = format!("images of {:?} (height, width, channels), as the run began with", self.shape);
-            return Err(DataError::Unexpected { place: place.into(), expected, found: format!("{:?}", found.shape) });
-        }
+        check_shape_of_run(place, &self.shape, &found.shape)?;
+        check_columns(place, self.columns(), found.columns(), "the run")?;
         if let (Some(expected), Some(names)) = (&self.class_names, &found.class_names)
             && let Some(difference) = ClassDifference::between(expected, names)
         {
             return Err(DataError::OtherClasses { place: place.into(), of: "the run", difference });
         }
-        let (Some(expected), Some(found)) = (&self.fingerprints, &found.fingerprints) else { return Ok(()) };
-        let parts = [
-            ("training", Some(&expected.train), Some(&found.train)),
-            ("validation", expected.validation.as_ref(), found.validation.as_ref()),
-            ("test", Some(&expected.test), Some(&found.test)),
-        ];
-        match parts.into_iter().find(|(_, expected, found)| expected != found) {
-            None => Ok(()),
-            Some((part, expected, found)) => Err(DataError::OtherImages {
-                place: place.into(),
-                part,
-                expected: short(expected),
-                found: short(found),
-            }),
+        Fingerprints::check_same(self.fingerprints.as_ref(), found.fingerprints.as_ref(), place, self.noun())
+    }
+}
+
+/// Checks the numbers of a shape, and of classes, that come from a file.
+pub(crate) fn check_sizes(place: &str, shape: &[usize], classes: Option<usize>) -> Result<()> {
+    let wrong = |expected: String, found: &[usize]| {
+        Err(DataError::Unexpected { place: place.into(), expected, found: format!("{found:?}") })
+    };
+    if !matches!(shape.len(), 1 | 3) {
+        return wrong("the shape of an image or of a row".into(), shape);
+    }
+    let sizes: Vec<usize> = shape.iter().copied().chain(classes).collect();
+    match sizes.iter().all(|size| (1..=LARGEST).contains(size)) {
+        true => Ok(()),
+        false => {
+            let classes = if classes.is_some() { " and classes" } else { "" };
+            wrong(format!("{}{classes} of 1 to {LARGEST}", noun(shape)), &sizes)
         }
     }
+}
+
+/// Checks that normalization and names are those of the last axis.
+pub(crate) fn check_last_axis(
+    place: &str,
+    shape: &[usize],
+    normalize: &Normalize,
+    columns: Option<&[String]>,
+) -> Result<()> {
+    let wrong = |expected: String, found: usize| {
+        Err(DataError::Unexpected { place: place.into(), expected, found: found.to_string() })
+    };
+    let (last, found) = (shape.last().copied().unwrap_or(0), normalize.mean().len());
+    if found != last {
+        let each = if shape.len() == 3 { "channel" } else { "column" };
+        return wrong(format!("{last} means and deviations, one per {each}"), found);
+    }
+    match columns {
+        Some(columns) if columns.len() != last => wrong(format!("{last} names of columns"), columns.len()),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that the samples of `data` have the shape and the columns that a network was trained on.
+pub(crate) fn check_samples<T: Targets>(data: &Dataset<T>, shape: &[usize], columns: Option<&[String]>) -> Result<()> {
+    check_columns(&data.name, columns, data.columns(), "the network")?;
+    if data.shape() == shape {
+        return Ok(());
+    }
+    let expected = format!("{} of {}, as the network was trained on", noun(shape), axes(shape));
+    Err(DataError::Unexpected { place: data.name.clone(), expected, found: format!("{:?}", data.shape()) })
+}
+
+/// Checks that samples have the shape that a run began with.
+pub(crate) fn check_shape_of_run(place: &str, expected: &[usize], found: &[usize]) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    let expected = format!("{} of {}, as the run began with", noun(expected), axes(expected));
+    Err(DataError::Unexpected { place: place.into(), expected, found: format!("{found:?}") })
+}
+
+fn axes(shape: &[usize]) -> String {
+    let axes = if shape.len() == 3 { "height, width, channels" } else { "columns" };
+    format!("{shape:?} ({axes})")
+}
+
+/// Checks that two tables have the same columns in the same order, where both name them. `of` says whose the first are.
+pub(crate) fn check_columns(
+    place: &str,
+    expected: Option<&[String]>,
+    found: Option<&[String]>,
+    of: &str,
+) -> Result<()> {
+    let (Some(expected), Some(found)) = (expected, found) else { return Ok(()) };
+    if expected == found {
+        return Ok(());
+    }
+    let without = |names: &[String], others: &[String]| -> Vec<String> {
+        names.iter().filter(|name| !others.contains(name)).map(|name| format!("`{name}`")).collect()
+    };
+    let parts = [("missing", without(expected, found)), ("unexpected", without(found, expected))];
+    let named = parts.iter().filter(|(_, names)| !names.is_empty());
+    let named: Vec<String> = named.map(|(what, names)| format!("{what} {}", listed(names))).collect();
+    let found = match (named.is_empty(), expected.iter().zip(found).position(|(a, b)| a != b)) {
+        (true, Some(at)) => format!("another order: `{}` in place of `{}`", found[at], expected[at]),
+        _ => format!("others: {}", named.join("; ")),
+    };
+    Err(DataError::Unexpected { place: place.into(), expected: format!("the columns of {of}"), found })
 }
 
 /// The beginning of a fingerprint, for messages.
@@ -226,6 +334,7 @@ mod tests {
         for (from, to, word) in [
             ("[1,1,2]", "[1,1,3]", "3 means and deviations, one per channel"),
             ("[1,1,2]", "[0,1,2]", "images and classes of 1 to 65536"),
+            ("[1,1,2]", "[1,2]", "the shape of an image or of a row"),
             ("[1,1,2]", "[1,99999,2]", "images and classes of 1 to 65536"),
             ("\"classes\":2", "\"classes\":3", "3 class names, one per class"),
             ("\"b\"", "\"a\"", "`a` for classes 0 and 1"),
@@ -257,21 +366,37 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_compared_by_name_and_order() {
+        let names = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
+        let of = |a: &str, b: &str| check_columns("t", Some(&names(a)), Some(&names(b)), "the network");
+        of("a b", "a b").unwrap();
+        assert_eq!(
+            text(of("a b c", "a c b")),
+            "t: expected the columns of the network, found another order: `c` in place of `b`"
+        );
+        assert_eq!(
+            text(of("a b c", "a d")),
+            "t: expected the columns of the network, found others: missing `b`, `c`; unexpected `d`"
+        );
+        check_columns("t", None, Some(&names("a")), "the network").unwrap();
+    }
+
+    #[test]
     fn images_of_other_classes_are_refused() {
         let run = described(["a", "b"], [1, 2, 4, 250], [9, 8, 7, 6]);
-        run.check_images(&dataset(["a", "b"], [0; 4])).unwrap();
-        let e = text(run.check_images(&dataset(["b", "z"], [0; 4])));
+        run.check_data(&dataset(["a", "b"], [0; 4])).unwrap();
+        let e = text(run.check_data(&dataset(["b", "z"], [0; 4])));
         assert_eq!(
             e,
             "d: expected the classes of the network, found others: missing `a` (class 0); unexpected `z` (class 1); in \
              another place `b` (class 0 instead of 1)"
         );
         let wide = Dataset::new("w", [1, 2, 2], 2, vec![0; 4], vec![0]).unwrap();
-        assert!(text(run.check_images(&wide)).starts_with("w: expected images of [1, 1, 2]"));
+        assert!(text(run.check_data(&wide)).starts_with("w: expected images of [1, 1, 2]"));
         // Of a file that does not say what its classes are, their number counts.
         let unnamed = DataDescription { class_names: None, ..run };
-        unnamed.check_images(&dataset(["b", "z"], [0; 4])).unwrap();
+        unnamed.check_data(&dataset(["b", "z"], [0; 4])).unwrap();
         let three = Dataset::new("t", [1, 1, 2], 3, vec![0; 2], vec![0]).unwrap();
-        assert!(text(unnamed.check_images(&three)).contains("expected images of 2 classes"));
+        assert!(text(unnamed.check_data(&three)).contains("expected images of 2 classes"));
     }
 }

@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn classes_are_balanced() {
         let split = digits().unwrap();
-        assert_eq!((split.train.len(), split.test.len(), split.train.shape()), (6000, 1000, [28, 28, 1]));
+        assert_eq!((split.train.len(), split.test.len(), split.train.shape()), (6000, 1000, &[28, 28, 1][..]));
         for (data, expected) in [(&split.train, 600), (&split.test, 100)] {
             let mut counts = [0; 10];
             data.labels().iter().for_each(|&l| counts[usize::from(l)] += 1);

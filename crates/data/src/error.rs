@@ -168,6 +168,20 @@ pub enum DataError {
         /// The beginning of the fingerprint of what is there.
         found: String,
     },
+    /// A cell of a table that cannot be used.
+    #[error("{place}: line {line}, column `{column}`: expected {expected}, found {found}")]
+    Cell {
+        /// The file.
+        place: String,
+        /// The line of the file, counted from 1.
+        line: u64,
+        /// The name of the column, or its number where columns have no names.
+        column: String,
+        /// What would do, and what to do about it.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
     /// A file, an array or a setting that is not what it has to be.
     #[error("{place}: expected {expected}, found {found}")]
     Unexpected {

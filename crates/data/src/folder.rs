@@ -9,7 +9,8 @@ use crate::listed::listed;
 use crate::source::{Reader, Request, SourceKind};
 use crate::{
     DataDescription, DataError, Dataset, Result, Split,
-    dataset::{IN_MEMORY, OnDemand},
+    dataset::TEST_SHARE,
+    samples::{IN_MEMORY, OnDemand},
 };
 use fixnet_files::input_file;
 use rayon::prelude::*;
@@ -34,12 +35,9 @@ impl Reader for ImageFolder {
     }
 
     fn labelled_test(&self, request: &Request<'_>, network: &DataDescription) -> Result<Dataset> {
-        folder_test(request.path(), request.image_size, request.seed, network.shape[2])
+        folder_test(request.path(), request.image_size, request.seed, network.image_shape().map_or(1, |shape| shape[2]))
     }
 }
-
-/// The share of test images where no folder holds them.
-const TEST_SHARE: f64 = 0.1;
 
 /// Reads images from a folder: with sub-folders `train` and `test` these two, each with one sub-folder a class; else one
 /// sub-folder a class, of which a tenth of all images, drawn by `seed`, is for testing. Classes are numbered in the order
@@ -279,7 +277,7 @@ mod tests {
             ("test/cat/a.png", &one),
         ]);
         let split = folder(dir.path(), None, 1).unwrap();
-        assert_eq!((split.train.shape(), split.train.classes), ([2, 3, 3], 2));
+        assert_eq!((split.train.shape(), split.train.classes()), (&[2, 3, 3][..], 2));
         assert_eq!((split.train.labels(), split.test.labels()), (&[0, 1, 1][..], &[0, 1][..]));
         assert_eq!(
             (split.train.class_names().to_vec(), split.test.class_names()),
@@ -298,7 +296,7 @@ mod tests {
         let clear = png(RgbaImage::from_fn(3, 2, |_, _| Rgba([5, 6, 7, 0])));
         let dir = folder_of(&[("a/1.png", &grey), ("b/1.png", &grey)]);
         let split = folder(dir.path(), None, 1).unwrap();
-        assert_eq!((split.train.shape(), split.train.len(), split.test.len()), ([2, 3, 1], 1, 1));
+        assert_eq!((split.train.shape(), split.train.len(), split.test.len()), (&[2, 3, 1][..], 1, 1));
         assert_eq!(*split.train.image(0).unwrap(), [0, 10, 20, 1, 11, 21]);
         let dir = folder_of(&[("train/a/1.png", &grey), ("train/a/2.png", &clear), ("test/a/1.png", &grey)]);
         let split = folder(dir.path(), None, 1).unwrap();

@@ -3,8 +3,9 @@
 use crate::source::{Reader, Request, SourceKind};
 use crate::{
     DataDescription, DataError, Dataset, Result, Split,
-    dataset::{IN_MEMORY, check_labels},
     records::{Form, Part, Records},
+    samples::IN_MEMORY,
+    targets::check_labels,
 };
 use fixnet_files::input_file;
 use fixnet_tensor::Budget;
@@ -283,7 +284,7 @@ mod tests {
     #[test]
     fn a_folder_is_read_with_any_mix_of_plain_and_gzip() {
         let split = folder(|_| ()).unwrap();
-        assert_eq!((split.train.shape(), split.train.classes, split.train.len()), ([3, 2, 1], 10, 4));
+        assert_eq!((split.train.shape(), split.train.classes(), split.train.len()), (&[3, 2, 1][..], 10, 4));
         assert_eq!((split.train.labels(), split.test.labels()), (&[3, 1, 4, 9][..], &[0, 5][..]));
         assert_eq!(*split.train.image(1).unwrap(), [6, 7, 8, 9, 10, 11]);
     }

@@ -1,4 +1,4 @@
-//! Data sets: readers, the two embedded sets, augmentation, normalization and batches.
+//! Data sets of images and tables: readers, the embedded sets, augmentation, normalization and batches.
 //!
 //! Everything random here is a function of a seed, an epoch and the index of an image, so runs repeat and resume exactly.
 
@@ -10,6 +10,7 @@ mod bicubic;
 mod cifar;
 mod cifar_names;
 mod classes;
+mod csv_file;
 mod data_config;
 mod dataset;
 mod description;
@@ -24,14 +25,19 @@ mod normalize;
 mod npz;
 mod npz_header;
 mod npz_names;
+mod number_description;
 mod pairs;
 mod patches;
 mod photo_digits;
 mod photos;
 mod picture;
 mod records;
+mod samples;
 mod source;
 mod sources;
+mod split;
+mod table;
+mod targets;
 mod transform;
 mod vary;
 
@@ -39,8 +45,9 @@ pub use augment::Augment;
 pub use bicubic::bicubic;
 pub use cifar::{cifar10, cifar100};
 pub use classes::{ClassDifference, check_class_names};
+pub use csv_file::{csv, csv_numbers};
 pub use data_config::DataConfig;
-pub use dataset::{Dataset, Split};
+pub use dataset::Dataset;
 pub use description::{DataDescription, Fingerprints};
 pub use digits::digits;
 pub use error::{DataError, Result};
@@ -48,15 +55,18 @@ pub use folder::folder;
 pub use idx::{Idx, mnist};
 #[doc(hidden)]
 pub use listed::listed;
-pub use loader::{Batch, Loader};
+pub use loader::Loader;
 pub use normalize::Normalize;
-pub use npz::npz;
+pub use npz::{npz, npz_numbers};
+pub use number_description::{NumberDescription, Target};
 pub use pairs::{PairSplit, Pairs};
 pub use patches::{PatchBatch, PatchSettings, Patches};
 pub use photo_digits::{photo_digits, photo_digits_seen};
 pub use picture::Picture;
 pub use source::{Reader, Request, Source, SourceKind};
 pub use sources::{register_source, source_kinds};
+pub use split::Split;
+pub use targets::{Batch, Draw, Labels, NumberBatch, Numbers, Targets};
 pub use transform::Transform;
 
 /// FNV-1a of all images and labels, for tests that hold the embedded sets to their first release.

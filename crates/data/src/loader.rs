@@ -1,23 +1,12 @@
-//! Batches: which images, in which order, varied and normalized how; prepared ahead while the network computes.
+//! Batches: which samples, in which order, varied and normalized how; prepared ahead while the network computes.
 
-use crate::{Augment, Dataset, Normalize, Result, ahead::Ahead, vary::Variation};
+use crate::{Augment, Dataset, Draw, Labels, Normalize, Result, Targets, ahead::Ahead, samples::View, vary::Variation};
 use fixnet_tensor::{
     Budget, Buffer, Tensor,
     rng::{Stream, domain},
 };
 use rayon::prelude::*;
 use std::sync::Arc;
-
-/// Images and labels of one step.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// Normalized images, N, H, W, C.
-    pub images: Tensor,
-    /// The class of each image; of a mixed one that of the larger share.
-    pub labels: Vec<usize>,
-    /// With mixup the share of each class in each image, N, classes.
-    pub targets: Option<Tensor>,
-}
 
 /// An iterator over the batches of one epoch.
 ///
@@ -41,30 +30,37 @@ pub struct Batch {
 /// # Ok::<(), fixnet_data::DataError>(())
 /// ```
 #[derive(Debug)]
-pub struct Loader {
-    plan: Arc<Plan>,
-    ahead: Ahead<Batch>,
+pub struct Loader<T: Targets = Labels> {
+    plan: Arc<Plan<T>>,
+    ahead: Ahead<T::Batch>,
 }
 
 /// What the batches of an epoch follow from.
 #[derive(Debug, Clone)]
-struct Plan {
-    data: Dataset,
+struct Plan<T: Targets> {
+    data: Dataset<T>,
+    normalize: Normalize,
+    /// What becomes of each byte, where samples are bytes.
     tables: Vec<[f32; 256]>,
-    /// The images in their order; `None` is the order of the data set.
+    /// The samples in their order; `None` is the order of the data set.
     order: Option<Vec<usize>>,
     augment: Option<(Augment, u64, u32)>,
 }
 
-impl Loader {
-    /// All images of `data` in their order.
+impl<T: Targets> Loader<T> {
+    /// All samples of `data` in their order.
     ///
     /// # Panics
-    /// `batch_size` is 0, or `normalize` was made for another number of channels.
-    pub fn new(data: &Dataset, batch_size: usize, normalize: Normalize) -> Self {
-        assert!(batch_size > 0, "a batch holds at least one image");
-        assert_eq!(normalize.mean().len(), data.channels, "normalization and images have the same channels");
-        let plan = Plan { data: data.clone(), tables: normalize.tables(), order: None, augment: None };
+    /// `batch_size` is 0, or `normalize` was made for another number of channels or columns.
+    pub fn new(data: &Dataset<T>, batch_size: usize, normalize: Normalize) -> Self {
+        assert!(batch_size > 0, "a batch holds at least one sample");
+        assert_eq!(
+            Some(&normalize.mean().len()),
+            data.shape().last(),
+            "normalization and samples have the same channels"
+        );
+        let tables = if data.row(0).is_none() { normalize.tables() } else { Vec::new() };
+        let plan = Plan { data: data.clone(), normalize, tables, order: None, augment: None };
         Self { plan: Arc::new(plan), ahead: Ahead::new(data.len(), batch_size) }
     }
 
@@ -75,7 +71,8 @@ impl Loader {
         self
     }
 
-    /// Varies each image by a draw that depends on seed, epoch and the image's index in the data set alone.
+    /// Varies each image by a draw that depends on seed, epoch and the image's index in the data set alone. Of rows of a table
+    /// mixup alone has an effect.
     pub fn augmented(mut self, augment: Augment, seed: u64, epoch: u32) -> Self {
         Arc::make_mut(&mut self.plan).augment = Some((augment, seed, epoch));
         self
@@ -88,67 +85,61 @@ impl Loader {
     }
 }
 
-impl Plan {
-    /// Writes image `index`, varied and normalized, to `out`.
-    fn image(&self, index: usize, out: &mut [f32]) -> Result<()> {
-        let shape = self.data.shape();
-        let draw = |(augment, seed, epoch): (Augment, u64, u32)| augment.draw(seed, epoch, index, shape);
-        let variation = self.augment.map_or(Variation::NONE, draw);
-        self.data.with_image(index, |image| variation.write(image, shape, &self.tables, out))
+impl<T: Targets> Plan<T> {
+    /// Writes sample `index`, varied and normalized, to `out`.
+    fn sample(&self, index: usize, out: &mut [f32]) -> Result<()> {
+        self.data.with_sample(index, |view| match (view, self.data.image_shape()) {
+            (View::Bytes(image), Some(shape)) => {
+                let draw = |(augment, seed, epoch): (Augment, u64, u32)| augment.draw(seed, epoch, index, shape);
+                self.augment.map_or(Variation::NONE, draw).write(image, shape, &self.tables, out);
+            }
+            (View::Bytes(_), None) => unreachable!("bytes are those of images"),
+            (View::Floats(values), _) => {
+                out.copy_from_slice(values);
+                self.normalize.apply_to(out);
+            }
+        })
     }
 
-    /// With what image `index` is mixed, and its own share.
-    fn partner(&self, index: usize) -> Option<(usize, f32)> {
-        self.augment.and_then(|(augment, seed, epoch)| augment.partner(seed, epoch, index, self.data.len()))
+    /// The sample at a place of the epoch, and with what it is mixed.
+    fn draw(&self, place: usize) -> Draw {
+        let index = self.order.as_ref().map_or(place, |order| order[place]);
+        let partner =
+            |(augment, seed, epoch): (Augment, u64, u32)| augment.partner(seed, epoch, index, self.data.len());
+        Draw { index, mixed: self.augment.and_then(partner) }
     }
 
-    fn batch(&self, start: usize, count: usize) -> Result<Batch> {
-        let index = |i: usize| self.order.as_ref().map_or(start + i, |order| order[start + i]);
-        let label = |index: usize| usize::from(self.data.labels()[index]);
-        let [height, width, channels] = self.data.shape();
-        let (len, shape) = (height * width * channels, [count, height, width, channels]);
-        let mut budget = Budget::BATCH;
-        budget.claim(&format!("{}: a batch of images", self.data.name), &shape, size_of::<f32>())?;
-        let mut images = Tensor::take(&shape);
-        let write = |i: usize, out: &mut [f32]| {
-            self.image(index(i), out)?;
-            if let Some((other, share)) = self.partner(index(i)) {
+    fn batch(&self, start: usize, count: usize) -> Result<T::Batch> {
+        let draws: Vec<Draw> = (start..start + count).map(|place| self.draw(place)).collect();
+        let shape = [&[count], self.data.shape()].concat();
+        let len: usize = self.data.shape().iter().product();
+        let (mut budget, name) = (Budget::BATCH, &self.data.name);
+        budget.claim(&format!("{name}: a batch of {}", self.data.noun()), &shape, size_of::<f32>())?;
+        let mut inputs = Tensor::take(&shape);
+        let write = |draw: Draw, out: &mut [f32]| {
+            self.sample(draw.index, out)?;
+            if let Some((other, share)) = draw.mixed {
                 let mut mixed = Buffer::<f32>::take(len);
-                self.image(other, &mut mixed)?;
+                self.sample(other, &mut mixed)?;
                 let rest = 1.0 - share;
                 out.iter_mut().zip(&*mixed).for_each(|(a, &b)| *a = *a * share + b * rest);
             }
             Ok(())
         };
-        let chunks = images.data_mut().par_chunks_exact_mut(len).with_min_len(8).enumerate();
-        let failed = chunks.filter_map(|(i, out)| write(i, out).err().map(|e| (i, e)));
+        let chunks = inputs.data_mut().par_chunks_exact_mut(len).with_min_len(8).enumerate();
+        let failed = chunks.filter_map(|(i, out)| write(draws[i], out).err().map(|e| (i, e)));
         // Of several errors always the first of the batch.
         if let Some((_, e)) = failed.min_by_key(|&(i, _)| i) {
             return Err(e);
         }
-        let labels: Vec<usize> = (0..count).map(|i| label(index(i))).collect();
-        let mixed = self.augment.is_some_and(|(augment, ..)| augment.mixup > 0.0);
-        let soft = [count, self.data.classes];
-        if mixed {
-            budget.claim(&format!("{}: the targets of a batch", self.data.name), &soft, size_of::<f32>())?;
-        }
-        let targets = mixed.then(|| {
-            let mut targets = Tensor::zeros(&soft);
-            for (i, row) in targets.data_mut().chunks_exact_mut(self.data.classes).enumerate() {
-                let (other, share) = self.partner(index(i)).unwrap_or((index(i), 1.0));
-                row[labels[i]] += share;
-                row[label(other)] += 1.0 - share;
-            }
-            targets
-        });
-        Ok(Batch { images, labels, targets })
+        self.data.targets().batch(name, inputs, &draws, &mut budget)
     }
 }
 
-impl Iterator for Loader {
-    type Item = Result<Batch>;
+impl<T: Targets> Iterator for Loader<T> {
+    type Item = Result<T::Batch>;
 
-    fn next(&mut self) -> Option<Result<Batch>> {
+    fn next(&mut self) -> Option<Self::Item> {
         let plan = Arc::clone(&self.plan);
         self.ahead.next(move |start, count| plan.batch(start, count))
     }
@@ -159,11 +150,12 @@ impl Iterator for Loader {
     }
 }
 
-impl ExactSizeIterator for Loader {}
+impl<T: Targets> ExactSizeIterator for Loader<T> {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Batch;
 
     /// 23 images of 4x4 in two channels; the label is the index.
     fn data() -> Dataset {
@@ -183,7 +175,7 @@ mod tests {
     fn a_batch_beyond_its_budget_is_refused_before_memory_is_taken() {
         #[derive(Debug)]
         struct Black;
-        impl super::super::dataset::OnDemand for Black {
+        impl crate::samples::OnDemand for Black {
             fn shape(&self) -> [usize; 3] {
                 [8192, 8192, 1]
             }

@@ -1,10 +1,13 @@
-//! Per-channel normalization: bytes to numbers of mean 0 and deviation 1 over the training set.
+//! Normalization of each channel or column: to numbers of mean 0 and deviation 1 over the training set.
 
-use crate::{DataError, Dataset, Result, dataset::Moments};
+use crate::{
+    DataError, Dataset, Result, Targets,
+    samples::{Moments, Sums},
+};
 use fixnet_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Mean and standard deviation of each channel, on the scale where 255 is 1.
+/// Mean and standard deviation of each channel of images, on the scale where 255 is 1; or of each column of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Form")]
 pub struct Normalize {
@@ -28,12 +31,19 @@ impl TryFrom<Form> for Normalize {
 }
 
 impl Normalize {
-    /// The mean and standard deviation over all pixels of `data`, usually the training set.
+    /// The mean and standard deviation over all pixels or rows of `data`, usually the training set.
     ///
-    /// Sums are exact integers; division and square root are rounded once each, so the result is the same everywhere. A
-    /// channel of one single value gets deviation 1. Of images that are streamed, no more than 4096, evenly spread, count.
-    pub fn of(data: &Dataset) -> Self {
-        let Moments { sums, count } = data.moments();
+    /// Of bytes, sums are exact integers; division and square root are rounded once each. Of floats, sums are `f64` and go from
+    /// the first sample to the last. So the result is the same everywhere. A channel or column of one single value gets
+    /// deviation 1. Of images that are streamed, no more than 4096, evenly spread, count.
+    pub fn of<T: Targets>(data: &Dataset<T>) -> Self {
+        let Sums { sums, count } = match data.moments() {
+            Moments::Sums(sums) => sums,
+            Moments::Floats(moments) => {
+                let (mean, std) = moments.into_iter().map(|[mean, std]| (mean, std)).unzip();
+                return Self { mean, std };
+            }
+        };
         let count = u128::from(count);
         let mean = sums.iter().map(|&[sum, _]| (sum as f64 / (255 * count) as f64) as f32).collect();
         let std = sums.iter().map(|&[sum, squares]| {
@@ -44,7 +54,7 @@ impl Normalize {
         Self { std: std.collect(), mean }
     }
 
-    /// Given means and standard deviations, one of each a channel, on the scale where 255 is 1.
+    /// Given means and standard deviations, one of each a channel (on the scale where 255 is 1) or column.
     ///
     /// # Errors
     /// They are not as many, a number is not finite, or a deviation is not above 0.
@@ -60,35 +70,40 @@ impl Normalize {
         }
     }
 
-    /// Leaves pixels as they are, from 0 to 1: for a network that normalizes its input itself, such as a
+    /// Leaves pixels as they are, from 0 to 1, and columns too: for a network that normalizes its input itself, such as a
     /// plan with a normalization.
     pub fn none(channels: usize) -> Self {
         Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
     }
 
-    /// What a network sees of pixels from 0 to 1 in N, H, W, C order: `(x - mean) / std`, rounded twice, as the loader
-    /// computes it of bytes divided by 255.
+    /// What a network sees of pixels from 0 to 1 in N, H, W, C order, or of rows: `(x - mean) / std`, rounded twice, as the
+    /// loader computes it of bytes divided by 255 and of floats.
     ///
     /// # Errors
-    /// The last axis is not that of the channels.
+    /// The last axis is not that of the channels or columns.
     pub fn apply(&self, images: &Tensor) -> fixnet_tensor::Result<Tensor> {
         let channels = self.mean.len();
         if images.shape().last() != Some(&channels) {
             return Err(fixnet_tensor::Error::shape("normalize", format!("[.., {channels}]"), images.shape()));
         }
         let mut out = images.clone();
-        for pixel in out.data_mut().chunks_exact_mut(channels.max(1)) {
-            pixel.iter_mut().zip(self.mean.iter().zip(&self.std)).for_each(|(x, (m, s))| *x = (*x - m) / s);
-        }
+        self.apply_to(out.data_mut());
         Ok(out)
     }
 
-    /// The mean of each channel.
+    /// [`apply`](Self::apply) to whole pixels or rows in place.
+    pub(crate) fn apply_to(&self, values: &mut [f32]) {
+        for pixel in values.chunks_exact_mut(self.mean.len().max(1)) {
+            pixel.iter_mut().zip(self.mean.iter().zip(&self.std)).for_each(|(x, (m, s))| *x = (*x - m) / s);
+        }
+    }
+
+    /// The mean of each channel or column.
     pub fn mean(&self) -> &[f32] {
         &self.mean
     }
 
-    /// The standard deviation of each channel.
+    /// The standard deviation of each channel or column.
     pub fn std(&self) -> &[f32] {
         &self.std
     }

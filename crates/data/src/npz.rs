@@ -6,11 +6,12 @@
 use crate::listed::listed;
 use crate::source::{Reader, Request, SourceKind};
 use crate::{
-    DataDescription, DataError, Dataset, Result, Split,
-    dataset::{IN_MEMORY, check_labels},
+    DataDescription, DataError, Dataset, Numbers, Result, Split,
     npz_header::Header,
     npz_names,
     records::{Form, Part, Records, out_of_range},
+    samples::{IN_MEMORY, Samples},
+    targets::check_labels,
 };
 use fixnet_files::input_file;
 use fixnet_tensor::{Budget, Buffer};
@@ -35,11 +36,20 @@ impl Reader for Npz {
     fn labelled_test(&self, request: &Request<'_>, network: &DataDescription) -> Result<Dataset> {
         npz_test(request.path(), network.classes)
     }
+
+    fn numbers(&self, request: &Request<'_>) -> Result<Split<Numbers>> {
+        npz_numbers(request.path())
+    }
+
+    fn numbers_test(&self, request: &Request<'_>) -> Result<Dataset<Numbers>> {
+        npz_numbers_test(request.path())
+    }
 }
 
-/// Reads images `x_train` and `x_test` `[N, H, W]` or `[N, H, W, C]`, `u8` or `f32` from 0 to 1 (kept in 256 steps), and labels
-/// `y_train` and `y_test` `[N]` or `[N, 1]` of any integer type, from an `.npz` file or a folder of `.npy` files. There are as many
-/// classes as the largest training label says, or as an array of text `class_names` `[K]` names, if there is one. Images of
+/// Reads images `x_train` and `x_test` `[N, H, W]` or `[N, H, W, C]`, `u8` or `f32` from 0 to 1 (kept in 256 steps), or rows
+/// `[N, F]` of `f32` or `f64` (kept as `f32`), and labels `y_train` and `y_test` `[N]` or `[N, 1]` of any integer type, from an
+/// `.npz` file or a folder of `.npy` files. There are as many classes as the largest training label says, or as an
+/// array of text `class_names` `[K]` names, if there is one. Images of
 /// more than 512 MiB are streamed; they must not be compressed.
 ///
 /// # Errors
@@ -47,6 +57,22 @@ impl Reader for Npz {
 /// of images and labels disagree; training and test images differ in shape.
 pub fn npz(path: &Path) -> Result<Split> {
     read(path, IN_MEMORY)
+}
+
+/// As [`npz`], with numbers of any type, all of them finite, in place of labels.
+///
+/// # Errors
+/// As there.
+pub fn npz_numbers(path: &Path) -> Result<Split<Numbers>> {
+    opened(path, |mut arrays| {
+        let train = arrays.numbers_half("train", IN_MEMORY)?;
+        Split::new(train, arrays.numbers_half("test", IN_MEMORY)?)
+    })
+}
+
+/// The test part of [`npz_numbers`] alone.
+pub(crate) fn npz_numbers_test(path: &Path) -> Result<Dataset<Numbers>> {
+    opened(path, |mut arrays| arrays.numbers_half("test", IN_MEMORY))
 }
 
 /// The test images alone, for a network of so many classes.
@@ -120,7 +146,7 @@ struct Arrays<'a> {
 impl Arrays<'_> {
     fn split(mut self, in_memory: u64) -> Result<Split> {
         let train = self.half("train", in_memory, None)?;
-        let test = self.half("test", in_memory, Some(train.classes))?;
+        let test = self.half("test", in_memory, Some(train.classes()))?;
         Split::new(train, test)
     }
 
@@ -136,35 +162,52 @@ impl Arrays<'_> {
         Ok(names)
     }
 
-    /// The images `train` or `test`; of as many classes as there are names, as `classes` says, or as there are labels.
-    fn half(&mut self, name: &str, in_memory: u64, classes: Option<usize>) -> Result<Dataset> {
+    /// The samples `train` or `test`, and their targets, which `read` reads from their array: how many samples there are, the
+    /// samples, the targets and the places of both.
+    fn parts<V>(
+        &mut self,
+        name: &str,
+        in_memory: u64,
+        read: impl Fn(Array, &mut dyn Read) -> Result<Vec<V>>,
+    ) -> Result<(Inputs, Vec<V>, [String; 2])> {
         let place = &self.place;
         let [x, y] = ["x", "y"].map(|kind| (format!("{kind}_{name}.npy"), format!("{place}: {kind}_{name}")));
-        let (mut images, mut labels) = (None, Vec::new());
+        let (mut inputs, mut targets) = (None, Vec::new());
         (self.open)(&x.0, &mut |from, lies| {
-            images = Some(Array::read(&x.1, from)?.images(from, lies, in_memory)?);
+            inputs = Some(Array::read(&x.1, from)?.inputs(from, lies, in_memory)?);
             Ok(())
         })?;
         (self.open)(&y.0, &mut |from, _| {
-            labels = Array::read(&y.1, from)?.labels(from)?;
+            targets = read(Array::read(&y.1, from)?, from)?;
             Ok(())
         })?;
-        let Some((count, images)) = images else { return Err(DataError::Empty { place: x.1 }) };
-        if labels.len() != count {
-            return Err(DataError::Counts { images_in: x.1, images: count, labels_in: y.1, labels: labels.len() });
+        let Some((count, inputs)) = inputs else { return Err(DataError::Empty { place: x.1 }) };
+        if targets.len() != count {
+            return Err(DataError::Counts { images_in: x.1, images: count, labels_in: y.1, labels: targets.len() });
         }
+        Ok((inputs, targets, [x.1, y.1]))
+    }
+
+    /// The samples `train` or `test` with classes: as many as there are names, as `classes` says, or as there are labels.
+    fn half(&mut self, name: &str, in_memory: u64, classes: Option<usize>) -> Result<Dataset> {
+        let (inputs, labels, [x, y]) = self.parts(name, in_memory, |array, from| array.labels(from))?;
         let most = usize::from(labels.iter().copied().max().unwrap_or(0)) + 1;
         let names = self.class_names()?;
         let classes = names.as_ref().map(Vec::len).or(classes).unwrap_or(most);
-        check_labels(&y.1, &labels, classes)?;
-        let data = match images {
-            Images::Memory(shape, bytes) => Dataset::new(y.1, shape, classes, bytes, labels),
-            Images::Files(records) => records.dataset(x.1, classes, labels, in_memory),
-        }?;
+        check_labels(&y, &labels, classes)?;
+        let place = if matches!(inputs, Inputs::Files(_)) { x } else { y };
+        let data = Dataset::labelled(place.clone(), inputs.samples(&place, in_memory)?, classes, labels)?;
         match names {
             Some(names) => data.with_class_names(names),
             None => Ok(data),
         }
+    }
+
+    /// The samples `train` or `test` with numbers.
+    fn numbers_half(&mut self, name: &str, in_memory: u64) -> Result<Dataset<Numbers>> {
+        let (inputs, values, [x, y]) = self.parts(name, in_memory, |array, from| array.numbers(from))?;
+        let targets = Numbers::new(&y, None, values)?;
+        Dataset::of(x.clone(), inputs.samples(&x, in_memory)?, targets)
     }
 }
 
@@ -172,11 +215,23 @@ pub(crate) fn unexpected(place: &str, expected: impl ToString, found: impl ToStr
     DataError::Unexpected { place: place.into(), expected: expected.to_string(), found: found.to_string() }
 }
 
-/// The images of an array.
-enum Images {
-    /// Their shape and bytes.
-    Memory([usize; 3], Vec<u8>),
+/// The samples of an array.
+enum Inputs {
+    /// The shape of an image, and the bytes of all.
+    Images([usize; 3], Vec<u8>),
+    /// The columns of a row, and the numbers of all.
+    Rows(usize, Vec<f32>),
     Files(Records),
+}
+
+impl Inputs {
+    fn samples(self, name: &str, in_memory: u64) -> Result<Samples> {
+        match self {
+            Self::Images(shape, bytes) => Samples::images(name, shape, bytes),
+            Self::Rows(columns, values) => Samples::floats(name, &[columns], values),
+            Self::Files(records) => records.samples(name, in_memory),
+        }
+    }
 }
 
 /// The header of an array.
@@ -214,11 +269,10 @@ impl Array {
 
     /// The bytes of the numbers, of which `most` are allowed.
     fn bytes(&self, from: &mut dyn Read, most: u64) -> Result<Vec<u8>> {
-        let width = usize::from(self.kind[1] - b'0');
         Budget::new(most, "labels of fewer images, or of fewer bytes each, take less").claim(
             &self.place,
             &self.shape,
-            width,
+            self.size(),
         )?;
         // One byte more than announced tells whether there is more; nothing is allocated on the header's word alone.
         let mut bytes = Vec::new();
@@ -246,14 +300,16 @@ impl Array {
         format!("{}{}", char::from(self.kind[0]), char::from(self.kind[1]))
     }
 
-    /// How many images, and they themselves: in memory, or where they lie if they take more than `in_memory` bytes.
-    fn images(self, from: &mut dyn Read, lies: Lies, in_memory: u64) -> Result<(usize, Images)> {
+    /// How many samples, and they themselves: in memory, or where they lie if they are images of more than `in_memory` bytes.
+    fn inputs(self, from: &mut dyn Read, lies: Lies, in_memory: u64) -> Result<(usize, Inputs)> {
         let (count, shape) = match self.shape[..] {
+            [n, columns] if self.kind[0] == b'f' => return Ok((n, self.rows(columns, from)?)),
             [n, h, w] => (n, [h, w, 1]),
             [n, h, w, c] => {
                 self.check_order([h, w, c])?;
                 (n, [h, w, c])
             }
+            [_, _] if self.kind != *b"u1" => return self.wrong("rows [N, F] as f4 or f8", self.kind()),
             _ => return self.wrong("images [N, H, W] or [N, H, W, C]", format!("{:?}", self.shape)),
         };
         let form = match &self.kind {
@@ -267,11 +323,11 @@ impl Array {
         if self.len / form.size() as u128 <= u128::from(in_memory) {
             let raw = self.bytes(from, in_memory.saturating_mul(form.size() as u64))?;
             if matches!(form, Form::Bytes) {
-                return Ok((count, Images::Memory(shape, raw)));
+                return Ok((count, Inputs::Images(shape, raw)));
             }
             let mut out = vec![0; raw.len() / form.size()];
             form.convert(&raw, shape[2], &mut out).map_err(|(at, v)| out_of_range(&self.place, at, v))?;
-            return Ok((count, Images::Memory(shape, out)));
+            return Ok((count, Inputs::Images(shape, out)));
         }
         let Some((path, offset)) = lies else {
             Budget::new(in_memory, Budget::DATA.advice()).claim(&self.place, &self.shape, 1)?;
@@ -290,9 +346,81 @@ impl Array {
             form.convert(&raw, shape[2], &mut out).map_err(|(at, v)| out_of_range(&self.place, i * image + at, v))?;
         }
         match from.read(&mut [0]).map_err(|e| self.damaged(e))? {
-            0 => Ok((count, Images::Files(records))),
+            0 => Ok((count, Inputs::Files(records))),
             _ => self.incomplete("more"),
         }
+    }
+
+    /// Rows of finite numbers.
+    fn rows(&self, columns: usize, from: &mut dyn Read) -> Result<Inputs> {
+        if self.len == 0 {
+            return self.wrong("at least one row of at least one number", format!("{:?}", self.shape));
+        }
+        self.check_floats()?;
+        Budget::TABLE.clone().claim(&self.place, &self.shape, size_of::<f32>())?;
+        let bytes = self.bytes(from, Budget::TABLE.limit().saturating_mul(2))?;
+        let mut values = Vec::with_capacity(bytes.len() / self.size());
+        for (at, number) in bytes.chunks_exact(self.size()).enumerate() {
+            let v = self.float(number);
+            if !(v as f32).is_finite() {
+                let found = format!("{v} in row {}, column {}", at / columns, at % columns);
+                return self.wrong("finite numbers in the range of f32", found);
+            }
+            values.push(v as f32);
+        }
+        Ok(Inputs::Rows(columns, values))
+    }
+
+    /// Numbers of any type, one per sample.
+    fn numbers(&self, from: &mut dyn Read) -> Result<Vec<f64>> {
+        match self.shape[..] {
+            [_] | [_, 1] => {}
+            _ => return self.wrong("numbers [N] or [N, 1]", format!("{:?}", self.shape)),
+        }
+        let is_float = self.kind[0] == b'f';
+        if is_float {
+            self.check_floats()?;
+        }
+        let bytes = self.bytes(from, IN_MEMORY)?;
+        let number = |bytes: &[u8]| if is_float { self.float(bytes) } else { self.integer(bytes) as f64 };
+        Ok(bytes.chunks_exact(self.size()).map(number).collect())
+    }
+
+    /// The bytes of a number.
+    fn size(&self) -> usize {
+        usize::from(self.kind[1] - b'0')
+    }
+
+    fn check_floats(&self) -> Result<()> {
+        match &self.kind {
+            b"f4" | b"f8" => Ok(()),
+            _ => self.wrong("floats as f4 or f8", self.kind()),
+        }
+    }
+
+    /// The float of four or eight bytes.
+    fn float(&self, number: &[u8]) -> f64 {
+        match (<[u8; 4]>::try_from(number), <[u8; 8]>::try_from(number), self.big_endian) {
+            (Ok(word), _, false) => f64::from(f32::from_le_bytes(word)),
+            (Ok(word), _, true) => f64::from(f32::from_be_bytes(word)),
+            (_, Ok(word), false) => f64::from_le_bytes(word),
+            (_, Ok(word), true) => f64::from_be_bytes(word),
+            _ => f64::NAN,
+        }
+    }
+
+    /// The whole number of some bytes.
+    fn integer(&self, number: &[u8]) -> i128 {
+        // Little-endian in 16 bytes, the sign carried on.
+        let (mut wide, size) = ([0; 16], number.len());
+        wide[..size].copy_from_slice(number);
+        if self.big_endian {
+            wide[..size].reverse();
+        }
+        if self.kind[0] == b'i' && wide[size - 1] >= 128 {
+            wide[size..].fill(255);
+        }
+        i128::from_le_bytes(wide)
     }
 
     /// Refuses images that look like [N, C, H, W], the order of PyTorch: no more than four rows, and more than four columns
@@ -310,7 +438,7 @@ impl Array {
         self.wrong(&expected, format!("{:?}, which would be {c} channels of {h}x{w} pixels", self.shape))
     }
 
-    fn labels(self, from: &mut dyn Read) -> Result<Vec<u16>> {
+    fn labels(&self, from: &mut dyn Read) -> Result<Vec<u16>> {
         match self.shape[..] {
             [_] | [_, 1] => {}
             _ => return self.wrong("labels [N] or [N, 1]", format!("{:?}", self.shape)),
@@ -318,20 +446,10 @@ impl Array {
         if self.kind[0] == b'f' {
             return self.wrong("labels of an integer type", self.kind());
         }
-        let size = usize::from(self.kind[1] - b'0');
         let bytes = self.bytes(from, IN_MEMORY)?;
-        let mut labels = Vec::with_capacity(bytes.len() / size);
-        for (i, number) in bytes.chunks_exact(size).enumerate() {
-            // Little-endian in 16 bytes, the sign carried on.
-            let mut wide = [0; 16];
-            wide[..size].copy_from_slice(number);
-            if self.big_endian {
-                wide[..size].reverse();
-            }
-            if self.kind[0] == b'i' && wide[size - 1] >= 128 {
-                wide[size..].fill(255);
-            }
-            let v = i128::from_le_bytes(wide);
+        let mut labels = Vec::with_capacity(bytes.len() / self.size());
+        for (i, number) in bytes.chunks_exact(self.size()).enumerate() {
+            let v = self.integer(number);
             match u16::try_from(v) {
                 Ok(label) if label < u16::MAX => labels.push(label),
                 _ => return self.wrong("labels from 0 to 65534", format!("{v} at {i}")),
@@ -402,7 +520,7 @@ mod tests {
             load(zipped(None, CompressionMethod::Deflated)).unwrap(),
             npz(dir.path()).unwrap(),
         ] {
-            assert_eq!((split.train.shape(), split.train.classes), ([1, 2, 1], 3));
+            assert_eq!((split.train.shape(), split.train.classes()), (&[1, 2, 1][..], 3));
             assert_eq!((split.train.labels(), split.test.labels()), (&[2, 0][..], &[1][..]));
             assert_eq!(*split.train.image(1).unwrap(), [3, 4]);
         }
@@ -410,7 +528,7 @@ mod tests {
         std::fs::write(dir.path().join("class_names.npy"), npy("|S3", "(4,)", b"antbeecatdog")).unwrap();
         let split = npz(dir.path()).unwrap();
         assert_eq!(
-            (split.train.classes, &split.test.class_names()[..]),
+            (split.train.classes(), &split.test.class_names()[..]),
             (4, &["ant", "bee", "cat", "dog"].map(String::from)[..])
         );
         assert_eq!(npz_test(dir.path(), 3).unwrap(), split.test);
@@ -468,7 +586,46 @@ mod tests {
             assert_eq!([&*split.train.image(0).unwrap(), &*split.train.image(1).unwrap()].concat(), [0, 128, 255, 51]);
         }
         let split = with("y_train", npy(">i2", "(2,)", &[0, 7, 1, 0])).unwrap();
-        assert_eq!((split.train.labels(), split.train.classes), (&[7, 256][..], 257));
+        assert_eq!((split.train.labels(), split.train.classes()), (&[7, 256][..], 257));
+    }
+
+    #[test]
+    fn rows_have_classes_or_numbers() {
+        let doubles = |to: fn(f64) -> [u8; 8]| [1.0, 2.0, -0.5, 4.0].map(to).concat();
+        let floats = [1.0f32, 2.0, -0.5, 4.0].map(f32::to_le_bytes).concat();
+        let rows = [("<f4", floats), ("<f8", doubles(f64::to_le_bytes)), (">f8", doubles(f64::to_be_bytes))];
+        let test = npy("<f4", "(1, 2)", &[7.0f32, 8.0].map(f32::to_le_bytes).concat());
+        for (descr, data) in rows {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, bytes) in arrays(Some(("x_train", npy(descr, "(2, 2)", &data)))) {
+                let bytes = if name == "x_test" { test.clone() } else { bytes };
+                std::fs::write(dir.path().join(format!("{name}.npy")), bytes).unwrap();
+            }
+            let split = npz(dir.path()).unwrap();
+            assert_eq!((split.train.shape(), split.train.labels()), (&[2][..], &[2, 0][..]));
+            assert_eq!((split.train.row(1).unwrap(), split.test.row(0).unwrap()), (&[-0.5, 4.0][..], &[7.0, 8.0][..]));
+            // Whole numbers are numbers too.
+            assert_eq!(npz_numbers(dir.path()).unwrap().train.targets().values(), [2.0, 0.0]);
+            let y = npy("<f8", "(2, 1)", &[0.25, -1e9].map(f64::to_le_bytes).concat());
+            std::fs::write(dir.path().join("y_train.npy"), y).unwrap();
+            assert_eq!(npz_numbers(dir.path()).unwrap().train.targets().values(), [0.25, -1e9]);
+            assert_eq!(npz_numbers_test(dir.path()).unwrap().len(), 1);
+            assert!(npz(dir.path()).unwrap_err().to_string().contains("labels of an integer type, found f8"));
+            let y = npy("<f8", "(2,)", &[0.25, f64::NAN].map(f64::to_le_bytes).concat());
+            std::fs::write(dir.path().join("y_train.npy"), y).unwrap();
+            let e = npz_numbers(dir.path()).unwrap_err().to_string();
+            assert!(e.ends_with("y_train: target 1: expected a finite number in the range of f32, found NaN"), "{e}");
+        }
+        let rows = |descr: &str, data: &[u8]| with("x_train", npy(descr, "(2, 2)", data)).unwrap_err();
+        let e = rows("<f8", &[1.0, 1e300, 0.0, 0.0].map(f64::to_le_bytes).concat());
+        assert!(
+            e.starts_with("f: x_train: expected finite numbers in the range of f32, found 1")
+                && e.ends_with("in row 0, column 1"),
+            "{e}"
+        );
+        assert!(rows("<i4", &[0; 16]).ends_with("expected rows [N, F] as f4 or f8, found i4"));
+        assert!(rows("<f2", &[0; 8]).ends_with("expected floats as f4 or f8, found f2"));
+        assert!(rows("<f4", &[0; 15]).ends_with("expected 16 bytes of numbers [2, 2], found 15"));
     }
 
     #[test]
@@ -607,7 +764,7 @@ mod tests {
             let _ = load(&file);
             let mut from = &*file;
             fuzz::within(fuzz::MOST, || if let Ok(array) = Array::read("f", &mut from) {
-                let _ = if images { array.images(&mut from, None, 9).map(|_| ()) } else { array.labels(&mut from).map(|_| ()) };
+                let _ = if images { array.inputs(&mut from, None, 9).map(|_| ()) } else { array.labels(&mut from).map(|_| ()) };
             });
         }
     }

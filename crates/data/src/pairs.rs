@@ -4,9 +4,9 @@
 //! Opening reads every file once. Pairs are kept in memory if all of them are small together; else each is decoded again when
 //! it is asked for, and memory holds only those in use.
 
-use crate::dataset::IN_MEMORY;
 use crate::folder::entries;
 use crate::image_file::unexpected;
+use crate::samples::IN_MEMORY;
 use crate::{DataError, Picture, Result, bicubic};
 use fixnet_tensor::rng::{Stream, domain};
 use rayon::prelude::*;

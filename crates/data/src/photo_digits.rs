@@ -83,7 +83,7 @@ fn half(name: &str, digits: &Dataset, photos: &[(&str, &[u8])], part: u32) -> Re
     images.par_chunks_exact_mut(SIDE * SIDE * 3).enumerate().for_each(|(i, out)| {
         let draws = Stream::new(SEED, domain::DATA, part, i as u32);
         background(&photos[draws.below(0, photos.len() as u32) as usize], &draws, out);
-        let ink = place(&inks[i], digits.height, &draws);
+        let ink = place(&inks[i], digits.shape()[0], &draws);
         let colour = colour(&ink, out, &draws);
         for (pixel, &ink) in out.chunks_exact_mut(3).zip(&ink) {
             for (value, &colour) in pixel.iter_mut().zip(&colour) {
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn the_bytes_are_the_same_everywhere() {
         let split = photo_digits().unwrap();
-        assert_eq!((split.train.len(), split.test.len(), split.train.shape()), (6000, 1000, [32, 32, 3]));
+        assert_eq!((split.train.len(), split.test.len(), split.train.shape()), (6000, 1000, &[32, 32, 3][..]));
         let sums = (crate::checksum(&split.train), crate::checksum(&split.test));
         assert_eq!(sums, (0x4b54_bce5_be5e_3520, 0x27cb_b6b8_d4ec_db2c), "{sums:#018x?}");
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();

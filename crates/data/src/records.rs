@@ -1,7 +1,10 @@
 //! Images of one size that lie at even distances in files: read at once if they fit in memory, else one by one when they
 //! are asked for.
 
-use crate::{DataError, Dataset, Result, dataset::OnDemand};
+use crate::{
+    DataError, Dataset, Result,
+    samples::{OnDemand, Samples},
+};
 use fixnet_files::input_file;
 use fixnet_tensor::{Budget, Buffer};
 use std::{
@@ -104,10 +107,16 @@ impl Records {
 
     /// A data set of these images, in memory if they take no more than `in_memory` bytes.
     pub(crate) fn dataset(self, name: String, classes: usize, labels: Vec<u16>, in_memory: u64) -> Result<Dataset> {
+        let samples = self.samples(&name, in_memory)?;
+        Dataset::labelled(name, samples, classes, labels)
+    }
+
+    /// These images, in memory if they take no more than `in_memory` bytes; `name` is that of the data set.
+    pub(crate) fn samples(self, name: &str, in_memory: u64) -> Result<Samples> {
         let (shape, len) = (self.shape, self.len());
         let count: usize = self.parts.iter().map(|part| part.count).sum();
         if (count as u64).saturating_mul(len as u64) > in_memory {
-            return Dataset::streamed(name, std::sync::Arc::new(self), classes, labels);
+            return Samples::streamed(name, std::sync::Arc::new(self), count);
         }
         let mut images = vec![0; count * len];
         let mut rest = images.as_mut_slice();
@@ -116,7 +125,7 @@ impl Records {
             (here, rest) = rest.split_at_mut(part.count * len);
             self.read_from(part, 0, here)?;
         }
-        Dataset::new(name, shape, classes, images, labels)
+        Samples::images(name, shape, images)
     }
 
     /// Fills `out` with images of a file from number `first` on.

@@ -1,6 +1,6 @@
 //! What a source of data is: its text in recipes, its kind, and its reader.
 
-use crate::{DataDescription, DataError, Dataset, Pairs, Result, Split};
+use crate::{DataDescription, DataError, Dataset, Numbers, Pairs, Result, Split};
 use std::any::Any;
 use std::fmt;
 use std::path::Path;
@@ -30,6 +30,10 @@ pub struct Request<'a> {
     pub image_size: Option<usize>,
     /// Draws the test part where the source has none.
     pub seed: u64,
+    /// The column of a table that holds the targets, by its name or its number; `None` is the last one.
+    pub target: Option<&'a str>,
+    /// Whether no test part is drawn, since test data come from another source: where the source has no parts, each is all of it.
+    pub whole: bool,
 }
 
 impl<'a> Request<'a> {
@@ -46,7 +50,7 @@ impl<'a> Request<'a> {
 
 /// Reads a kind of sources. A reader has those methods that fit its data; the others return an error.
 pub trait Reader: fmt::Debug + Send + Sync {
-    /// Reads or makes labelled images.
+    /// Reads or makes labelled images or rows.
     ///
     /// # Errors
     /// A file is missing or broken; or the source has other data.
@@ -54,12 +58,28 @@ pub trait Reader: fmt::Debug + Send + Sync {
         Err(request.has_no("labelled images"))
     }
 
-    /// Reads or makes the labelled test images alone, for `network`.
+    /// Reads or makes the labelled test samples alone, for `network`.
     ///
     /// # Errors
     /// As [`labelled`](Self::labelled).
     fn labelled_test(&self, request: &Request<'_>, _network: &DataDescription) -> Result<Dataset> {
         Ok(self.labelled(request)?.test)
+    }
+
+    /// Reads or makes samples whose targets are numbers.
+    ///
+    /// # Errors
+    /// A file is missing or broken; or the source has other data.
+    fn numbers(&self, request: &Request<'_>) -> Result<Split<Numbers>> {
+        Err(request.has_no("csv:PATH or npz:PATH with numbers as targets"))
+    }
+
+    /// Reads or makes the test samples of [`numbers`](Self::numbers) alone.
+    ///
+    /// # Errors
+    /// As there.
+    fn numbers_test(&self, request: &Request<'_>) -> Result<Dataset<Numbers>> {
+        Ok(self.numbers(request)?.test)
     }
 
     /// Reads or makes the pairs of small and large pictures of `part`, `train` or `test`, the large ones `scale` times as high
@@ -92,6 +112,8 @@ pub struct SourceKind {
     pub scaled: bool,
     /// Whether a part of the data is drawn by the seed even where none is set apart for validation.
     pub drawn: bool,
+    /// Whether they are tables, of which a column is the target.
+    pub table: bool,
     /// What reads them.
     pub reader: &'static dyn Reader,
 }
@@ -99,7 +121,7 @@ pub struct SourceKind {
 impl SourceKind {
     /// Makes a row of data that are as they are: not scaled, and no part of them drawn.
     pub const fn new(form: &'static str, about: &'static str, reader: &'static dyn Reader) -> Self {
-        Self { form, about, scaled: false, drawn: false, reader }
+        Self { form, about, scaled: false, drawn: false, table: false, reader }
     }
 
     pub(crate) fn name(&self) -> &'static str {

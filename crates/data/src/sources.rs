@@ -3,7 +3,7 @@
 
 use crate::source::{Request, Source, SourceKind};
 use crate::{DataError, Result, Split};
-use crate::{cifar, digits, folder, idx, npz, photo_digits, photos};
+use crate::{cifar, csv_file, digits, folder, idx, npz, photo_digits, photos};
 use fixnet_tensor::Registry;
 use std::str::FromStr;
 
@@ -15,6 +15,7 @@ static KINDS: Registry<SourceKind> = Registry::new(&[
     cifar::CIFAR100,
     folder::KIND,
     npz::KIND,
+    csv_file::KIND,
     photos::PHOTOS,
     photos::PAIRS,
 ]);
@@ -39,13 +40,18 @@ impl Source {
         KINDS.find(|kind| kind.name() == self.name).ok_or_else(|| unknown(&self.to_string()))
     }
 
+    /// Returns whether it is a table, of which a column is the target.
+    pub fn is_table(&self) -> bool {
+        self.kind().is_ok_and(|kind| kind.table)
+    }
+
     /// Reads or makes labelled images; of a folder its images as they are, test images drawn by seed 1 where it has none.
     /// [`DataConfig::load`](crate::DataConfig::load) has settings.
     ///
     /// # Errors
     /// A file is missing or broken, or the source has other data.
     pub fn load(&self) -> Result<Split> {
-        self.kind()?.reader.labelled(&Request { source: self, image_size: None, seed: 1 })
+        self.kind()?.reader.labelled(&Request { source: self, image_size: None, seed: 1, target: None, whole: false })
     }
 }
 
@@ -91,6 +97,7 @@ mod tests {
             "cifar100:../y",
             "folder:a b",
             "npz:x.npz",
+            "csv:x.csv",
             "photos",
             "photos:a",
             "pairs:b/c",
@@ -112,6 +119,7 @@ mod tests {
             "CIFAR10:x",
             "folder:",
             "npz",
+            "csv",
             "pairs",
             "photos:",
         ] {

@@ -55,7 +55,7 @@ pub struct Imported {
 /// The file cannot be read, is damaged, has numbers that no weights have ([`TensorFile::weights`]), or does not fit: the
 /// message names all tensors that are missing, of another shape,
 /// or left over.
-pub fn pretrained(path: &Path, model: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Pretrained> {
+pub fn pretrained(path: &Path, model: &ModelSpec, input: impl AsRef<[usize]>, classes: usize) -> Result<Pretrained> {
     let file = TensorFile::weights(path)?;
     let imported = translate(&file, &plan_of(model, input, classes)?);
     if imported.misfits.is_empty() {
@@ -68,10 +68,10 @@ pub fn pretrained(path: &Path, model: &ModelSpec, input: [usize; 3], classes: us
 ///
 /// # Errors
 /// The images are too small for it.
-pub fn plan_of(model: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Plan> {
-    let mut store = Store::seeded(0);
+pub fn plan_of(model: &ModelSpec, input: impl AsRef<[usize]>, classes: usize) -> Result<Plan> {
+    let (mut store, input) = (Store::seeded(0), input.as_ref());
     let net = models::build(&mut store, model, input, classes, &QuantConfig::float())?;
-    Ok(Plan::of(&net, &mut store, &input)?)
+    Ok(Plan::of(&net, &mut store, input)?)
 }
 
 /// The name of a tensor without what wrappers of PyTorch add: `DataParallel` and `AveragedModel` (`module`), Lightning

@@ -14,6 +14,9 @@ pub mod own_gradient_rule {}
 #[doc = include_str!("guide/own_data.md")]
 pub mod own_data {}
 
+#[doc = include_str!("guide/own_table.md")]
+pub mod own_table {}
+
 #[doc = include_str!("guide/reproducibility.md")]
 pub mod reproducibility {}
 

@@ -27,6 +27,8 @@ impl Budget {
     pub const FILE: Self = Self::new(16 << 30, "a file without the state of an optimizer takes less");
     /// The images of a data set that are kept in memory, or unpacked from a compressed file: 512 MiB.
     pub const DATA: Self = Self::new(512 << 20, "plain files (not compressed) may be larger: they are streamed");
+    /// The rows of a table, which are kept in memory: 512 MiB.
+    pub const TABLE: Self = Self::new(512 << 20, "a table with fewer rows or columns takes less");
     /// An image while it is decoded, and an image of a streamed set: 512 MiB. As many are under way as there are threads.
     pub const IMAGE: Self = Self::new(512 << 20, "images with fewer pixels take less");
     /// What a network from a file holds at a time while it evaluates one image: 256 MiB.

@@ -52,10 +52,7 @@ impl Weights {
         if file.header().checksum().is_some() {
             return Ok((Pretrained::new(file.floats()).read_from(file), Vec::new()));
         }
-        let &[height, width, channels] = &task.input_shape()[..] else {
-            return Ok((Pretrained::new(file.floats()).read_from(file), Vec::new()));
-        };
-        let plan = torch::plan_of(config.model(), [height, width, channels], task.classes().unwrap_or(0))?;
+        let plan = torch::plan_of(config.model(), task.input_shape(), task.classes().unwrap_or(0))?;
         let imported = torch::translate(file, &plan);
         let identities =
             imported.identities.iter().map(|name| format!("{name}: not in the file; it begins as the identity"));

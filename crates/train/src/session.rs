@@ -35,7 +35,7 @@ pub struct Step {
     pub layers: Option<Vec<LayerReport>>,
 }
 
-/// Mean values over some samples, the loss first and then the metrics of the task.
+/// The mean loss over some samples, and then the metrics of the task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
     /// Names and values.
@@ -45,11 +45,10 @@ pub struct Scores {
 }
 
 impl Scores {
-    /// The means of sums over samples.
-    fn mean(task: &dyn Task, loss: f64, sums: &[f64], samples: usize) -> Self {
-        let n = samples.max(1) as f64;
-        let sums = std::iter::once(&loss).chain(sums);
-        Self { values: all_metrics(task).zip(sums).map(|(metric, sum)| (metric.name, sum / n)).collect(), samples }
+    /// The mean loss, and the metrics that follow from sums over samples.
+    fn of_sums(task: &dyn Task, loss: f64, sums: &[f64], samples: usize) -> Self {
+        let values = std::iter::once(loss / samples.max(1) as f64).chain(task.finish(sums, samples));
+        Self { values: all_metrics(task).zip(values).map(|(metric, value)| (metric.name, value)).collect(), samples }
     }
 
     /// Returns the value of a metric.
@@ -180,7 +179,7 @@ impl<'a> Session<'a> {
         freeze(&optimizer, &mut store)?;
         let plan = Plan::of(&*net, &mut store, &task.input_shape())?;
         check_last_batch(&plan, samples, config.batch_size())?;
-        progress.sums.resize(task.metrics().len(), 0.0);
+        progress.sums.resize(task.sums(), 0.0);
         if let Some(best) = progress.best.as_mut().filter(|_| config.is_extended_after(progress.epoch)) {
             (best.waited, best.stopped) = (0, false);
         }
@@ -248,7 +247,7 @@ impl<'a> Session<'a> {
 
     /// Computes the gradients of a step, those of the mean loss over all its samples.
     fn passes(&mut self) -> Result<Passes> {
-        let mut all = Passes { sums: vec![0.0; self.task.metrics().len()], ..Passes::default() };
+        let mut all = Passes { sums: vec![0.0; self.task.sums()], ..Passes::default() };
         for _ in 0..self.config.accumulate() {
             let Some(batch) = self.batches.next().transpose()? else { break };
             profile::mark("load data");
@@ -302,7 +301,7 @@ impl<'a> Session<'a> {
     /// Returns the means over the samples that the running epoch has seen so far.
     pub fn seen(&self) -> Scores {
         let Progress { seen, loss_sum, sums, .. } = &self.progress;
-        Scores::mean(&*self.task, *loss_sum, sums, usize::try_from(*seen).unwrap_or(usize::MAX))
+        Scores::of_sums(&*self.task, *loss_sum, sums, usize::try_from(*seen).unwrap_or(usize::MAX))
     }
 
     /// Goes on to the next epoch.
@@ -311,7 +310,7 @@ impl<'a> Session<'a> {
     /// The data cannot be read.
     pub fn next_epoch(&mut self) -> Result<()> {
         let Progress { epoch: done, best, .. } = self.progress;
-        let sums = vec![0.0; self.task.metrics().len()];
+        let sums = vec![0.0; self.task.sums()];
         self.progress = Progress { epoch: done + 1, sums, best, ..Progress::default() };
         self.optimizer.set_total_steps(u64::from(self.config.epochs_at(done + 1)) * self.epoch_steps);
         self.batches = epoch(self.data, &self.config, &self.progress)?;
@@ -501,7 +500,7 @@ pub fn evaluate(
     store: &mut Store,
     batches: impl Iterator<Item = Result<Batch>>,
 ) -> Result<Scores> {
-    let (mut loss, mut samples, mut sums) = (0.0, 0, vec![0.0; task.metrics().len()]);
+    let (mut loss, mut samples, mut sums) = (0.0, 0, vec![0.0; task.sums()]);
     for batch in batches {
         let batch = batch?;
         let mut g = Graph::eval(store);
@@ -511,13 +510,14 @@ pub fn evaluate(
         let output = output.tensor();
         metrics::check_finite(&output, batch_loss, samples)?;
         loss += batch_loss * batch.samples as f64;
-        for ((total, sum), metric) in sums.iter_mut().zip(task.score(&output, &batch)?).zip(task.metrics()) {
+        for (i, (total, sum)) in sums.iter_mut().zip(task.score(&output, &batch)?).enumerate() {
             if !sum.is_finite() {
-                return Err(fixnet_nn::Error::NotFinite { what: metric.name, sample: samples, found: sum }.into());
+                let what = task.metrics().get(i).map_or("a metric", |metric| metric.name);
+                return Err(fixnet_nn::Error::NotFinite { what, sample: samples, found: sum }.into());
             }
             *total += sum;
         }
         samples += batch.samples;
     }
-    Ok(Scores::mean(task, loss, &sums, samples))
+    Ok(Scores::of_sums(task, loss, &sums, samples))
 }

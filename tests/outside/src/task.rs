@@ -67,7 +67,7 @@ fn recorded(_: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Res
     Ok(Arc::new(Locate { record: Some(record) }))
 }
 
-fn of_shape(_: &Config, input: [usize; 3], _: usize) -> Result<Arc<dyn Task>> {
+fn of_shape(_: &Config, input: &[usize], _: usize) -> Result<Arc<dyn Task>> {
     match input {
         [SIDE, SIDE, 1] => Ok(Arc::new(Locate { record: None })),
         _ => Err(setting("input", format!("expected {SIDE}x{SIDE}x1, found {input:?}"))),

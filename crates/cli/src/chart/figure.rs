@@ -166,11 +166,11 @@ fn lines(Laid { x, y, lines, x_labels, y_labels }: &Laid, (width, height): (f64,
             path d=(path(border(true).chain(border(false).rev()), px, py)) fill=(color(line.ink)) fill-opacity="0.18" {}
         }
         @for line in lines {
-            @if line.points.len() > 1 {
+            @if line.points.len() > 1 && !line.dots {
                 path d=(path(line.points.iter().copied(), px, py)) stroke=(color(line.ink)) fill="none"
                     stroke-width=(if line.dashed { "1" } else { "2" }) stroke-dasharray=[line.dashed.then_some("5 4")] {}
             }
-            @if line.points.len() < 3 {
+            @if line.points.len() < 3 || line.dots {
                 @for &(x, y) in &line.points { circle cx=(fixed(px(x))) cy=(fixed(py(y))) r="3" fill=(color(line.ink)) {} }
             }
         }

@@ -38,6 +38,8 @@ pub(crate) struct Line {
     pub(crate) ink: Ink,
     pub(crate) dashed: bool,
     pub(crate) points: Vec<(f64, f64)>,
+    /// Whether its points are apart from each other: drawn as dots, without a line through them.
+    pub(crate) dots: bool,
     /// Where given: the lower and the upper border at the place of each point.
     pub(crate) band: Vec<(f64, f64)>,
 }
@@ -131,7 +133,7 @@ impl Chart {
         // A band is drawn along all points of its line.
         let whole =
             line.points.iter().all(|&p| drawn(p)) && line.band.iter().all(|&(low, high)| fits(low) && fits(high));
-        if whole && line.band.len() == line.points.len() {
+        if whole && (line.band.len() == line.points.len() || line.dots) {
             return line.clone();
         }
         Line {

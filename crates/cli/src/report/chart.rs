@@ -47,7 +47,13 @@ pub(super) fn draw(chart: &Chart) -> Option<Markup> {
                 .map(|p| [p.0, rounded(p.1)]).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     });
-    let spoken = format!("{}, {} lines over {}s", chart.title, lines.len(), chart.x);
+    // Between dots there is nothing to be told under the pointer.
+    let dots = lines.iter().any(|line| line.dots);
+    let data = (!dots).then(|| data.to_string());
+    let spoken = match dots {
+        true => format!("{}, points over {}", chart.title, chart.x),
+        false => format!("{}, {} lines over {}s", chart.title, lines.len(), chart.x),
+    };
     Some(html! {
         figure.chart {
             figcaption {
@@ -55,7 +61,7 @@ pub(super) fn draw(chart: &Chart) -> Option<Markup> {
                 p { (chart.about) @if ys.log { " Logarithmic." } }
             }
             svg viewBox=(format!("0 0 {} {}", SIZE.0, SIZE.1)) role="img" aria-label=(spoken)
-                data-chart=(data.to_string()) {
+                data-chart=[data] {
                 @for (&v, text) in ys.ticks.iter().zip(&y_labels) {
                     line.grid x1=(fixed(left)) x2=(fixed(left + width)) y1=(fixed(py(v))) y2=(fixed(py(v))) {}
                     text.tick x=(fixed(left - 6.0)) y=(fixed(py(v) + 4.0)) text-anchor="end" { (text) }
@@ -67,8 +73,8 @@ pub(super) fn draw(chart: &Chart) -> Option<Markup> {
                 text.axis x=(fixed(left + width / 2.0)) y=(fixed(SIZE.1 - 6.0)) text-anchor="middle" { (chart.x) }
                 @for l in &lines {
                     g.line.dashed[l.dashed].(class(l.ink)) style=[style(l.ink)] {
-                        @if l.points.len() > 1 { path d=(path(l.points.iter().copied(), px, py)) {} }
-                        @if l.points.len() <= 16 {
+                        @if l.points.len() > 1 && !l.dots { path d=(path(l.points.iter().copied(), px, py)) {} }
+                        @if l.points.len() <= 16 || l.dots {
                             @for &(x, y) in &l.points { circle cx=(fixed(px(x))) cy=(fixed(py(y))) r="2.4" {} }
                         }
                     }

@@ -1,20 +1,25 @@
 //! What belongs to one run on the page: what its task shows, its layers, and where it comes from.
 
 use super::chart::matrix;
+use super::curves::grid;
 use super::gather::{Evaluated, Subject};
 use super::numbers::{UNKNOWN, duration, grouped, or_unknown};
 use super::picture::address;
+use crate::chart::{Chart, Ink, Line, Scale};
 use fixnet::plan::Summary;
-use fixnet::train::task::{Element, Pictures, Section, Table};
+use fixnet::train::task::{Element, Pictures, Scatter, Section, Table};
 use maud::{Markup, html};
 
-/// What the task shows of the test data: a matrix and its tables on the left, images on the right; large ones below.
+/// What the task shows of the test data: charts of points; a matrix and its tables on the left, images on the right; large ones
+/// below.
 pub(super) fn sections(e: &Evaluated) -> Markup {
     let large = |section: &Section| section.elements.iter().any(|e| matches!(e, Element::Pictures(p) if p.large));
     html! {
         @for section in &e.sections {
             section {
                 h3 { (section.title) }
+                @let charts = scatters(section);
+                @if !charts.is_empty() { (grid(&charts)) }
                 div.columns[!large(section)] {
                     figure.counts {
                         @for element in &section.elements {
@@ -37,6 +42,18 @@ pub(super) fn sections(e: &Evaluated) -> Markup {
             }
         }
     }
+}
+
+/// The charts of points of a section.
+fn scatters(section: &Section) -> Vec<Chart> {
+    let chart = |scatter: &Scatter| {
+        let line = Line { ink: Ink::Quiet, points: scatter.line.to_vec(), ..Line::default() };
+        let dots = Line { points: scatter.points.clone(), dots: true, ..Line::default() };
+        let (title, about) = (scatter.title.clone(), scatter.about.clone());
+        Chart { title, about, x: scatter.x, scale: Scale::Linear, lines: vec![line, dots], ..Chart::default() }
+    };
+    let scatter = |element: &Element| if let Element::Scatter(scatter) = element { Some(chart(scatter)) } else { None };
+    section.elements.iter().filter_map(scatter).collect()
 }
 
 /// A table behind its heading.

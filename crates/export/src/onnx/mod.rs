@@ -76,7 +76,11 @@ pub fn encode(plan: &Plan, options: &Options) -> Result<Vec<u8>> {
     let graph = writer.graph.finish("fixnet", ("image", &axes(plan.input_shape())), &outputs);
     let mut metadata = options.metadata.clone();
     metadata.insert("fixnet".into(), env!("CARGO_PKG_VERSION").into());
-    metadata.insert("input".into(), "float [batch, C, H, W], pixels from 0 to 1 (bytes divided by 255)".into());
+    let input = match plan.input_shape().len() {
+        1 => "float [batch, F], the columns of a row as they are",
+        _ => "float [batch, C, H, W], pixels from 0 to 1 (bytes divided by 255)",
+    };
+    metadata.insert("input".into(), input.into());
     metadata.extend(class_names::entry(plan));
     if let Some(normalize) = plan.normalize() {
         metadata.insert("mean".into(), format!("{:?}", normalize.mean()));

@@ -291,6 +291,19 @@ mod tests {
     }
 
     #[test]
+    fn a_perceptron_takes_rows_and_other_models_say_so() {
+        let mut store = Store::seeded(0);
+        let net = build(&mut store, &"mlp:5".parse().unwrap(), [7], 1, &config("4/4/4", None)).unwrap();
+        let plan = crate::plan::Plan::of(&net, &mut store, &[7]).unwrap();
+        assert_eq!((plan.output_shape(), plan.summary().parameters()), (&[1][..], 7 * 5 + 5 + 2 * 5 + 5 + 1));
+        let mut g = Graph::train(&mut store);
+        let x = g.input(Tensor::from_vec(&[2, 7], (0..14).map(|v| v as f32 - 7.0).collect()).unwrap());
+        assert_eq!(net.forward(&mut g, &x).unwrap().shape(), [2, 1]);
+        let e = build(&mut Store::seeded(0), &LeNet.into(), [7], 1, &config("4/4/4", None)).err().unwrap().to_string();
+        assert!(e.contains("inputs of the shape [7]") && e.ends_with("lenet, which takes images [H, W, C]"), "{e}");
+    }
+
+    #[test]
     fn models_tell_the_form_of_their_output() {
         assert_eq!(ModelSpec::from(ResNet18).output(), Output::Values);
         let mut store = Store::seeded(0);

@@ -111,7 +111,7 @@ fn no_steps(c: &Config) -> bool {
 }
 
 fn no_patches(c: &Config) -> bool {
-    c.settings().task == "classification"
+    ["classification", "regression"].contains(&c.settings().task.as_str())
 }
 
 fn float_ends(c: &Config) -> bool {
@@ -151,7 +151,7 @@ fn optimizers() -> String {
 
 const FLOAT: &str = "no layer is quantized";
 const NO_TWIN: &str = "no layer is quantized, or the optimizer is no transition-rate twin";
-const NO_PATCHES: &str = "the task is classification";
+const NO_PATCHES: &str = "the task is classification or regression";
 const NO_STEPS: &str = "no schedule in use is `step`";
 const ENDS: &str = "the first and the last layer are float";
 const NUMBER: &str = "a number of at least 0";
@@ -160,9 +160,21 @@ const SHARE: &str = "0 to 1";
 /// All keys, in the order of the reference page.
 pub const KEYS: &[Key] = &[
     key("name", "name", "a text", "The name of the run; the stem of the recipe's file if omitted."),
-    key("task", "", "classification, super-resolution, or a task that a program registered", "What is learned."),
+    key(
+        "task",
+        "",
+        "classification, regression, super-resolution, or a task that a program registered",
+        "What is learned.",
+    ),
     key("data.source", "data", "", "Where the data come from.").listed(sources).flag("data", "KIND:PATH", Kind::Text),
     key("data.test", "", "as data.source", "Where the test data come from; the test part of `data.source` if omitted."),
+    key(
+        "data.target",
+        "",
+        "the name of a column, or its number counted from 0",
+        "The column of a table (`csv:`) that holds what is predicted; the last one if omitted.",
+    )
+    .flag("target", "COLUMN", Kind::Text),
     key("data.image_size", "image_size", "1 to 16384", "Rows and columns to which the images of a folder are scaled."),
     key(
         "data.validation",

@@ -80,6 +80,7 @@ impl Settings {
         let data = DataConfig {
             source: settings.data.source.clone(),
             test: settings.data.test.clone(),
+            target: settings.data.target.clone(),
             image_size: settings.data.image_size,
             validation: settings.data.validation,
             seed: settings.run.seed,
@@ -247,8 +248,26 @@ impl Config {
     /// As [`with_source`](Self::with_source).
     pub fn with_test_of(&self, source: Source) -> Result<Self> {
         let mut settings = self.settings.clone();
-        (settings.data.source, settings.data.test) = (source, None);
+        // Of a table that has test rows in another file, all rows of such a file are test rows.
+        let whole = source.is_table() && settings.data.test.is_some();
+        settings.data.test = whole.then(|| source.clone());
+        if !source.is_table() {
+            settings.data.target = None;
+        }
+        settings.data.source = source;
         settings.check()
+    }
+
+    /// As [`with_test_of`](Self::with_test_of), with all rows of a table as test data.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_whole_test_of(&self, source: Source) -> Result<Self> {
+        let mut config = self.with_test_of(source)?;
+        if config.data.source.is_table() {
+            config.settings.data.test = Some(config.data.source.clone());
+        }
+        config.settings.check()
     }
 
     /// Returns the same configuration with event files of TensorBoard, which have no influence on the result.

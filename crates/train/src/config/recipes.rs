@@ -13,6 +13,8 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("cifar10-resnet20", include_str!("../../recipes/cifar10-resnet20.toml")),
     ("cifar100-resnet20", include_str!("../../recipes/cifar100-resnet20.toml")),
     ("photos-x2", include_str!("../../recipes/photos-x2.toml")),
+    ("table", include_str!("../../recipes/table.toml")),
+    ("table-regression", include_str!("../../recipes/table-regression.toml")),
     ("mlp-digits", include_str!("../../recipes/mlp-digits.toml")),
 ];
 

@@ -63,6 +63,8 @@ pub struct DataSettings {
     #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub test: Option<Source>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
     pub validation: f64,
     pub patch: usize,
@@ -267,7 +269,15 @@ impl Default for Settings {
 
 impl Default for DataSettings {
     fn default() -> Self {
-        Self { source: Source::default(), test: None, image_size: None, validation: 0.0, patch: 24, patches: 64 }
+        Self {
+            source: Source::default(),
+            test: None,
+            target: None,
+            image_size: None,
+            validation: 0.0,
+            patch: 24,
+            patches: 64,
+        }
     }
 }
 

@@ -30,6 +30,7 @@ fn the_table_has_every_key() {
     let mut settings = Settings::default();
     for (key, value) in [
         ("data.test", Value::from("digits")),
+        ("data.target", "age".into()),
         ("data.image_size", 8.into()),
         ("run.init", "x".into()),
         ("run.tensorboard", true.into()),
@@ -229,7 +230,10 @@ fn every_key_of_data_arrives() {
     };
     assert_eq!(found.augment(), expected);
     let (source, test) = ("folder:x".parse().unwrap(), Some("folder:y".parse().unwrap()));
-    assert_eq!(*found.data(), DataConfig { source, test, image_size: Some(32), validation: 0.1, seed: 7 });
+    assert_eq!(
+        *found.data(),
+        DataConfig { source, test, target: None, image_size: Some(32), validation: 0.1, seed: 7 }
+    );
     assert_eq!(found.patches(), PatchSettings { side: 9, each: 5, flip: true, quarter_turns: true });
 }
 

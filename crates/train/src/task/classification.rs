@@ -1,20 +1,20 @@
-//! Classification of images: one class per image, cross-entropy, top-1 accuracy.
+//! Classification of images and of rows of a table: one class per sample, cross-entropy, top-1 accuracy.
 
+use super::parts::check_augment;
 use super::{
-    Answer, Batch, Batches, Better, Data, Element, LOSS, Matrix, Metric, Part, Picture, Pictures, Section, Table, Task,
-    TaskKind, Unit,
+    Answer, Batch, Better, Data, Element, LOSS, Matrix, Metric, Part, PartTargets, Parts, Picture, Pictures, Section,
+    Table, Task, TaskKind, Unit,
 };
 use crate::session::Scores;
 use crate::{Config, Error, Result, Trained};
 use fixnet_autograd::{Array, Graph, Store, Var};
-use fixnet_data::{ClassDifference, DataDescription, Dataset, Loader, Normalize, Split};
+use fixnet_data::{ClassDifference, DataDescription, Dataset, Labels, Loader, Normalize, Split};
 use fixnet_export::class_names;
 use fixnet_nn::metrics::{self, Confusion, Prediction};
 use fixnet_nn::models::{self, Output};
 use fixnet_nn::plan::Plan;
 use fixnet_nn::{Layer, metrics::correct};
 use fixnet_tensor::Tensor;
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ const EARLIER: &str = "data";
 /// How many images of each kind a report shows.
 const SHOWN: usize = 12;
 
-/// Classification of images, for a network that was or will be trained on data of this description.
+/// Classification of images or rows, for a network that was or will be trained on data of this description.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classification {
     description: DataDescription,
@@ -46,12 +46,12 @@ impl Classification {
         Self { description, streamed: false }
     }
 
-    /// Returns the task and the data of images that a program made or read itself.
+    /// Returns the task and the data of samples that a program made or read itself.
     pub fn of_split(split: Split) -> (Self, Labelled) {
         let description = DataDescription::of(&split);
         let normalize = description.normalize.clone();
         let task = Self { description, streamed: split.train.is_streamed() };
-        (task, Labelled { train: Some(split.train), validation: split.validation, test: split.test, normalize })
+        (task, Parts::of_split(split, normalize))
     }
 
     /// Returns what the network has to know of its data.
@@ -60,25 +60,8 @@ impl Classification {
     }
 }
 
-/// Labelled images in their parts.
-#[derive(Debug)]
-pub struct Labelled {
-    train: Option<Dataset>,
-    validation: Option<Dataset>,
-    test: Dataset,
-    normalize: Normalize,
-}
-
-impl Labelled {
-    /// Returns the images of a part.
-    pub fn part(&self, part: Part) -> Option<&Dataset> {
-        match part {
-            Part::Train => self.train.as_ref(),
-            Part::Validation => self.validation.as_ref(),
-            Part::Test => Some(&self.test),
-        }
-    }
-}
+/// Images or rows with labels, in their parts.
+pub type Labelled = Parts<Labels>;
 
 fn check_model(config: &Config) -> Result<()> {
     let model = config.model();
@@ -115,72 +98,33 @@ fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -
     Ok(Arc::new(task))
 }
 
-fn of_shape(_: &Config, input: [usize; 3], classes: usize) -> Result<Arc<dyn Task>> {
-    let description = DataDescription::of_network("the network", input, classes, None, Normalize::none(input[2]))?;
+fn of_shape(_: &Config, input: &[usize], classes: usize) -> Result<Arc<dyn Task>> {
+    let normalize = Normalize::none(input.last().copied().unwrap_or(0));
+    let description = DataDescription::of_network("the network", input, classes, None, normalize)?;
     Ok(Arc::new(Classification::new(description)))
 }
 
 fn of_plan(_: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
     let wrong = |reason: String| crate::error::run(std::path::Path::new(place), reason);
     let normalize = plan.normalize().cloned().ok_or_else(|| wrong("expected a normalization, found none".into()))?;
-    let (&[h, w, c], &[classes]) = (plan.input_shape(), plan.output_shape()) else {
+    let (input @ ([_] | [_, _, _]), &[classes]) = (plan.input_shape(), plan.output_shape()) else {
         let found = format!("a network from {:?} to {:?}", plan.input_shape(), plan.output_shape());
         return Err(wrong(format!("expected a classifier of images, found {found}")));
     };
     let names = plan.class_names().map(<[String]>::to_vec);
-    let description = DataDescription::of_network(place, [h, w, c], classes, names, normalize)?;
+    let description = DataDescription::of_network(place, input, classes, names, normalize)?;
     Ok(Arc::new(Classification::new(description)))
 }
 
-impl Data for Labelled {
-    fn len(&self, part: Part) -> usize {
-        self.part(part).map_or(0, Dataset::len)
+impl PartTargets for Labels {
+    fn erased(batch: fixnet_data::Batch) -> Batch {
+        let samples = batch.labels.len();
+        Batch { inputs: batch.images.clone(), samples, targets: Box::new(batch) }
     }
 
-    fn name(&self, part: Part) -> String {
-        self.part(part).map_or_else(|| part.name().into(), |data| data.name.clone())
+    fn array(&self) -> Result<(String, Array)> {
+        Ok(("labels".into(), Array::U64(self.values().iter().map(|&l| l.into()).collect())))
     }
-
-    fn epoch(&self, config: &Config, number: u32, skip: usize) -> Result<Batches> {
-        let Some(train) = &self.train else { return Ok(Box::new(std::iter::empty())) };
-        let loader = Loader::new(train, config.batch_size(), self.normalize.clone())
-            .shuffled(config.seed(), number)
-            .augmented(config.augment(), config.seed(), number)
-            .skip_batches(skip);
-        Ok(Box::new(loader.map(erased)))
-    }
-
-    fn batches(&self, part: Part, batch_size: usize) -> Result<Batches> {
-        match self.part(part) {
-            Some(data) => Ok(Box::new(Loader::new(data, batch_size, self.normalize.clone()).map(erased))),
-            None => Ok(Box::new(std::iter::empty())),
-        }
-    }
-
-    fn arrays(&self, part: Part) -> Result<Vec<(String, Array)>> {
-        let Some(data) = self.part(part) else { return Ok(Vec::new()) };
-        let [h, w, c] = data.shape();
-        let mut images = Vec::with_capacity(data.len() * h * w * c);
-        for i in 0..data.len() {
-            let image = data.image(i)?;
-            images.extend((0..c).flat_map(|k| image[k..].iter().step_by(c).map(|&v| f32::from(v) / 255.0)));
-        }
-        Ok(vec![
-            ("images".into(), Array::F32(Tensor::from_vec(&[data.len(), c, h, w], images)?)),
-            ("labels".into(), Array::U64(data.labels().iter().map(|&l| l.into()).collect())),
-        ])
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-/// A batch whose targets are those of images with classes.
-fn erased(batch: fixnet_data::Result<fixnet_data::Batch>) -> Result<Batch> {
-    let batch = batch?;
-    let samples = batch.labels.len();
-    Ok(Batch { inputs: batch.images.clone(), samples, targets: Box::new(batch) })
 }
 
 fn targets(batch: &Batch) -> Result<&fixnet_data::Batch> {
@@ -200,18 +144,18 @@ impl Task for Classification {
     }
 
     fn input_shape(&self) -> Vec<usize> {
-        self.description.shape.to_vec()
+        self.description.shape.clone()
     }
 
     fn build(&self, store: &mut Store, config: &Config) -> Result<Box<dyn Layer>> {
         check_model(config)?;
         let model = config.model();
-        let (shape, classes) = (self.description.shape, self.description.classes);
+        let (shape, classes) = (&self.description.shape, self.description.classes);
         Ok(Box::new(models::build(store, model, shape, classes, config.quant())?))
     }
 
     fn check(&self, config: &Config) -> Result<()> {
-        Ok(config.augment().check_for(self.description.shape)?)
+        check_augment(config, &self.description.shape)
     }
 
     fn complete(&self, plan: Plan) -> Plan {
@@ -271,12 +215,14 @@ impl Task for Classification {
     fn load_test(&self, config: &Config) -> Result<Box<dyn Data>> {
         let place = || format!("data {}", config.data().source);
         let test = config.data().load_test(&self.description).map_err(|e| Error::from(e).within(place()))?;
-        let normalize = self.description.normalize.clone();
-        Ok(Box::new(Labelled { train: None, validation: None, test, normalize }))
+        Ok(Box::new(Parts::of_test(test, self.description.normalize.clone())))
     }
 
     fn predict(&self, net: &dyn Layer, store: &mut Store, picture: &fixnet_data::Picture) -> Result<Answer> {
-        let [height, width, channels] = self.description.shape;
+        let Some(shape @ [height, width, channels]) = self.description.image_shape() else {
+            let reason = "expected a network for images, found one for rows of a table".into();
+            return Err(Error::Setting { key: "picture".into(), reason });
+        };
         let grey = picture.pixels().chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]);
         let fits = channels == 3 || (channels == 1 && grey);
         if [picture.height(), picture.width()] != [height, width] || !fits {
@@ -286,7 +232,7 @@ impl Task for Classification {
             return Err(Error::Setting { key: "picture".into(), reason });
         }
         let pixels: Vec<u8> = picture.pixels().chunks_exact(3).flat_map(|p| &p[..channels]).copied().collect();
-        let one = Dataset::new("picture", self.description.shape, self.description.classes, pixels, vec![0])?;
+        let one = Dataset::new("picture", shape, self.description.classes, pixels, vec![0])?;
         let batch = Loader::new(&one, 1, self.description.normalize.clone()).next().expect("one image is a batch")?;
         let mut g = Graph::eval(store);
         let x = g.input(batch.images);
@@ -319,7 +265,7 @@ impl Task for Classification {
 /// What a report shows of the test images.
 fn section(test: &Dataset, predictions: &[Prediction]) -> Result<Section> {
     let names = test.class_names();
-    let confusion = Confusion::of(test.classes, predictions.iter().map(|p| (p.label, p.class)));
+    let confusion = Confusion::of(test.classes(), predictions.iter().map(|p| (p.label, p.class)));
     let right: Vec<usize> = (0..predictions.len()).filter(|&i| predictions[i].is_right()).collect();
     let mut wrong: Vec<usize> = (0..predictions.len()).filter(|&i| !predictions[i].is_right()).collect();
     wrong.sort_by(|&a, &b| predictions[b].probability.total_cmp(&predictions[a].probability));
@@ -334,30 +280,30 @@ fn section(test: &Dataset, predictions: &[Prediction]) -> Result<Section> {
             large: false,
         }))
     };
-    let counts = (0..test.classes).flat_map(|label| (0..test.classes).map(move |class| (label, class)));
+    let counts = (0..test.classes()).flat_map(|label| (0..test.classes()).map(move |class| (label, class)));
     let matrix = Matrix {
         title: "Confusion matrix".into(),
         about: format!(
-            "Rows are labels, columns predictions; percent of the row. {}, {} images.",
+            "Rows are labels, columns predictions; percent of the row. {}, {} {}.",
             test.name,
-            predictions.len()
+            predictions.len(),
+            test.noun()
         ),
         names: names.to_vec(),
         counts: counts.map(|(label, class)| confusion.count(label, class)).collect(),
     };
-    let note = if wrong.is_empty() { "" } else { "Label → prediction, and its probability." };
-    Ok(Section {
-        title: "Test images".into(),
-        elements: vec![
-            Element::Matrix(matrix),
-            Element::Table(classes_table(&confusion, &names)),
+    let mut elements = vec![Element::Matrix(matrix), Element::Table(classes_table(&confusion, &names, test.noun()))];
+    if test.image_shape().is_some() {
+        let note = if wrong.is_empty() { "" } else { "Label → prediction, and its probability." };
+        elements.extend([
             pictures("Wrong, and most certain", &wrong, "No image is classified wrongly.", note)?,
             pictures("Right", &varied(&right, predictions), "No image is classified rightly.", "")?,
-        ],
-    })
+        ]);
+    }
+    Ok(Section { title: format!("Test {}", test.noun()), elements })
 }
 
-fn classes_table(confusion: &Confusion, names: &[String]) -> Table {
+fn classes_table(confusion: &Confusion, names: &[String], noun: &str) -> Table {
     // Of classes that are called by their numbers these are enough.
     let named = names.iter().enumerate().any(|(class, name)| *name != class.to_string());
     let share = |v: Option<f64>| v.map_or_else(|| "–".into(), |v| Unit::Share.text(v));
@@ -373,7 +319,7 @@ fn classes_table(confusion: &Confusion, names: &[String]) -> Table {
     };
     let mut columns = vec![("class".to_string(), true)];
     columns.extend(named.then(|| ("name".to_string(), false)));
-    columns.extend(["images", "recall", "precision"].map(|head| (head.to_string(), true)));
+    columns.extend([noun, "recall", "precision"].map(|head| (head.to_string(), true)));
     Table { title: "Each class".into(), columns, rows: (0..confusion.classes()).map(row).collect() }
 }
 
@@ -388,12 +334,12 @@ fn varied(indices: &[usize], predictions: &[Prediction]) -> Vec<usize> {
 }
 
 fn picture(data: &Dataset, index: usize, p: Prediction, names: &[String]) -> Result<Picture> {
-    let [height, width, channels] = data.shape();
+    let [height, width, channels] = data.image_shape().unwrap_or_default();
     let bytes = data.image(index)?;
     // An image that is neither grey nor coloured is shown by its first channel.
     let (pixels, channels) = match channels {
         3 => (bytes.to_vec(), 3),
-        _ => (bytes.iter().step_by(channels).copied().collect(), 1),
+        _ => (bytes.iter().step_by(channels.max(1)).copied().collect(), 1),
     };
     let (label, class) = (&names[p.label], &names[p.class]);
     let probability = f64::from(p.probability);

@@ -4,13 +4,17 @@
 //! trainer, logs, tables and plots walk [`Task::metrics`] and know no task. A task of another crate joins by [`register`].
 
 mod classification;
+mod parts;
 mod registry;
+pub mod regression;
 mod section;
 pub mod super_resolution;
 
 pub use classification::{Classification, Labelled};
+pub use parts::{PartTargets, Parts};
 pub use registry::{TaskKind, check, find, kinds, load, of_plan, of_shape, recorded, register};
-pub use section::{Element, Matrix, Picture, Pictures, Section, Table};
+pub use regression::Regression;
+pub use section::{Element, Matrix, Picture, Pictures, Scatter, Section, Table};
 pub use super_resolution::SuperResolution;
 
 use crate::session::Scores;
@@ -32,6 +36,8 @@ pub enum Unit {
     Share,
     /// Decibels, with two digits.
     Decibel,
+    /// Quantities of any size, with five significant digits.
+    Quantity,
 }
 
 impl Unit {
@@ -41,7 +47,20 @@ impl Unit {
             Self::Number => format!("{value:.4}"),
             Self::Share => format!("{:.2} %", 100.0 * value),
             Self::Decibel => format!("{value:.2} dB"),
+            Self::Quantity => quantity(value),
         }
+    }
+}
+
+/// A number with five significant digits.
+fn quantity(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if (1e-4..1e7).contains(&size) => {
+            let places = (4.0 - size.log10().floor()).clamp(0.0, 8.0) as usize;
+            format!("{value:.places$}")
+        }
+        _ => format!("{value:.4e}"),
     }
 }
 
@@ -64,7 +83,7 @@ impl Better {
     }
 }
 
-/// A number by which a network is judged, the mean over samples.
+/// A number by which a network is judged: the mean over samples, or what the task makes of sums over them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
     /// Its name in logs and tables: letters and `_`.
@@ -228,11 +247,22 @@ pub trait Task: Send + Sync {
     /// The output does not fit the targets.
     fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var>;
 
-    /// Computes each metric, as the sum over the samples of a batch.
+    /// Returns how many sums over samples the metrics follow from: one per metric, unless the task says otherwise.
+    fn sums(&self) -> usize {
+        self.metrics().len()
+    }
+
+    /// Computes the sums over the samples of a batch from which the metrics follow: each metric itself, unless the task
+    /// [finishes](Self::finish) them otherwise.
     ///
     /// # Errors
     /// The output does not fit the targets.
     fn score(&self, output: &Tensor, batch: &Batch) -> Result<Vec<f64>>;
+
+    /// Computes the metrics from the sums over all batches, of so many samples: the means, unless the task says otherwise.
+    fn finish(&self, sums: &[f64], samples: usize) -> Vec<f64> {
+        sums.iter().map(|sum| sum / samples.max(1) as f64).collect()
+    }
 
     /// Loads the test data of a configuration alone, for a network of this task.
     ///
@@ -271,4 +301,15 @@ pub fn joined_metrics(tasks: impl IntoIterator<Item = &'static [Metric]>) -> Vec
     }
     all.push(LOSS);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_have_five_digits() {
+        let texts = [0.0, 1.0, -123.456, 12345.678, 123456.7, 0.00123456, 1e-9, 2.5e12].map(|v| Unit::Quantity.text(v));
+        assert_eq!(texts, ["0", "1.0000", "-123.46", "12346", "123457", "0.0012346", "1.0000e-9", "2.5000e12"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! The tasks by their names in recipes. There is one list; programs add their own to it.
 
-use super::{Data, Metric, Task, classification, super_resolution};
+use super::{Data, Metric, Task, classification, regression, super_resolution};
 use crate::{Config, Error, Result, judge};
 use fixnet_nn::plan::Plan;
 use fixnet_tensor::Registry;
@@ -24,12 +24,12 @@ pub struct TaskKind {
     /// Makes the task of a network from what the checkpoint `place` recorded, without data.
     pub recorded: fn(&Config, place: &str, &BTreeMap<String, String>) -> Result<Arc<dyn Task>>,
     /// Makes the task of a network for inputs of this shape, with so many classes where it has classes.
-    pub of_shape: fn(&Config, [usize; 3], usize) -> Result<Arc<dyn Task>>,
+    pub of_shape: fn(&Config, &[usize], usize) -> Result<Arc<dyn Task>>,
     /// Makes the task of the packed network in the file `place`.
     pub of_plan: fn(&Config, place: &str, &Plan) -> Result<Arc<dyn Task>>,
 }
 
-static KINDS: Registry<TaskKind> = Registry::new(&[classification::KIND, super_resolution::KIND]);
+static KINDS: Registry<TaskKind> = Registry::new(&[classification::KIND, regression::KIND, super_resolution::KIND]);
 
 /// Adds a task to the registry. One of the same name takes the place of an earlier one, also of a built-in one.
 pub fn register(kind: TaskKind) {
@@ -84,7 +84,7 @@ pub fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String
 ///
 /// # Errors
 /// The task is unknown, or does not take such inputs.
-pub fn of_shape(config: &Config, input: [usize; 3], classes: usize) -> Result<Arc<dyn Task>> {
+pub fn of_shape(config: &Config, input: &[usize], classes: usize) -> Result<Arc<dyn Task>> {
     (find(config)?.of_shape)(config, input, classes)
 }
 

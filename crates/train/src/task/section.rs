@@ -19,6 +19,8 @@ pub enum Element {
     Table(Table),
     /// Images with captions.
     Pictures(Pictures),
+    /// Points in a chart.
+    Scatter(Scatter),
 }
 
 /// Counts of pairs of names, drawn as a coloured square.
@@ -73,4 +75,19 @@ pub struct Picture {
     pub detail: String,
     /// The whole sentence, for who cannot see the image.
     pub spoken: String,
+}
+
+/// Points in a chart.
+#[derive(Debug, Clone)]
+pub struct Scatter {
+    /// The heading.
+    pub title: String,
+    /// A sentence about it; says what goes up.
+    pub about: String,
+    /// What is to the right.
+    pub x: &'static str,
+    /// The points, right and up.
+    pub points: Vec<(f64, f64)>,
+    /// The line on which points would lie best, by its ends.
+    pub line: [(f64, f64); 2],
 }

@@ -141,11 +141,12 @@ fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -
     Ok(Arc::new(SuperResolution { scale, reach, record: Record::read_from(place, scale, metadata)? }))
 }
 
-fn of_shape(config: &Config, [height, width, channels]: [usize; 3], _: usize) -> Result<Arc<dyn Task>> {
-    if channels != 3 || height == 0 || width == 0 {
-        let reason = format!("expected pictures of three colours, found {height}x{width}x{channels}");
+fn of_shape(config: &Config, input: &[usize], _: usize) -> Result<Arc<dyn Task>> {
+    let (&[height, width, 3], false) = (input, input.contains(&0)) else {
+        let found = input.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+        let reason = format!("expected pictures of three colours, found {found}");
         return Err(Error::Setting { key: "input".into(), reason });
-    }
+    };
     let (scale, reach) = enlarges(config.model())?;
     let normalize = Normalize::new(MEANS.to_vec(), vec![1.0; 3])?;
     Ok(Arc::new(SuperResolution { scale, reach, record: Record::unseen(scale, [height, width], normalize) }))

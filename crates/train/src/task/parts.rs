@@ -1,0 +1,115 @@
+//! Data sets in their parts, as the data of a task: what classification and regression share.
+
+use super::{Batch, Batches, Data, Part};
+use crate::{Config, Result};
+use fixnet_autograd::Array;
+use fixnet_data::{Augment, DataError, Dataset, Loader, Normalize, Split, Targets};
+use fixnet_tensor::Tensor;
+use std::any::Any;
+
+/// Images or rows with targets of one kind, in their parts.
+#[derive(Debug)]
+pub struct Parts<T: Targets> {
+    train: Option<Dataset<T>>,
+    validation: Option<Dataset<T>>,
+    test: Dataset<T>,
+    normalize: Normalize,
+}
+
+/// Targets that a task knows behind the type of its batches.
+pub trait PartTargets: Targets {
+    /// Makes a batch of the task, whose targets are all that its loss and its metrics need.
+    fn erased(batch: Self::Batch) -> Batch;
+
+    /// Returns the targets as a named array, for other programs.
+    ///
+    /// # Errors
+    /// They take more memory than there is.
+    fn array(&self) -> Result<(String, Array)>;
+}
+
+impl<T: Targets> Parts<T> {
+    /// All parts of a split, normalized by `normalize`.
+    pub(super) fn of_split(split: Split<T>, normalize: Normalize) -> Self {
+        Self { train: Some(split.train), validation: split.validation, test: split.test, normalize }
+    }
+
+    /// A test part alone.
+    pub(super) fn of_test(test: Dataset<T>, normalize: Normalize) -> Self {
+        Self { train: None, validation: None, test, normalize }
+    }
+
+    /// Returns the samples of a part.
+    pub fn part(&self, part: Part) -> Option<&Dataset<T>> {
+        match part {
+            Part::Train => self.train.as_ref(),
+            Part::Validation => self.validation.as_ref(),
+            Part::Test => Some(&self.test),
+        }
+    }
+}
+
+/// Checks that an augmentation can vary samples of this shape.
+pub(super) fn check_augment(config: &Config, shape: &[usize]) -> Result<()> {
+    let augment = config.augment();
+    match <[usize; 3]>::try_from(shape) {
+        Ok(image) => Ok(augment.check_for(image)?),
+        Err(_) if augment == (Augment { mixup: augment.mixup, ..Augment::default() }) => Ok(()),
+        Err(_) => Err(DataError::Unexpected {
+            place: "augmentation".into(),
+            expected: "mixup alone for rows of a table".into(),
+            found: "variations of images".into(),
+        }
+        .into()),
+    }
+}
+
+impl<T: PartTargets> Data for Parts<T> {
+    fn len(&self, part: Part) -> usize {
+        self.part(part).map_or(0, Dataset::len)
+    }
+
+    fn name(&self, part: Part) -> String {
+        self.part(part).map_or_else(|| part.name().into(), |data| data.name.clone())
+    }
+
+    fn epoch(&self, config: &Config, number: u32, skip: usize) -> Result<Batches> {
+        let Some(train) = &self.train else { return Ok(Box::new(std::iter::empty())) };
+        let loader = Loader::new(train, config.batch_size(), self.normalize.clone())
+            .shuffled(config.seed(), number)
+            .augmented(config.augment(), config.seed(), number)
+            .skip_batches(skip);
+        Ok(Box::new(loader.map(|batch| Ok(T::erased(batch?)))))
+    }
+
+    fn batches(&self, part: Part, batch_size: usize) -> Result<Batches> {
+        let Some(data) = self.part(part) else { return Ok(Box::new(std::iter::empty())) };
+        let loader = Loader::new(data, batch_size, self.normalize.clone());
+        Ok(Box::new(loader.map(|batch| Ok(T::erased(batch?)))))
+    }
+
+    fn arrays(&self, part: Part) -> Result<Vec<(String, Array)>> {
+        let Some(data) = self.part(part) else { return Ok(Vec::new()) };
+        Ok(vec![inputs(data)?, data.targets().array()?])
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Images [N, C, H, W] from 0 to 1, or rows [N, F] as they are.
+fn inputs<T: Targets>(data: &Dataset<T>) -> Result<(String, Array)> {
+    if data.row(0).is_some() {
+        let shape = [&[data.len()], data.shape()].concat();
+        let values = (0..data.len()).filter_map(|i| data.row(i)).flatten().copied().collect();
+        return Ok((data.noun().into(), Array::F32(Tensor::from_vec(&shape, values)?)));
+    }
+    let [h, w, c] = data.image_shape().unwrap_or_default();
+    let mut images = Vec::with_capacity(data.len() * h * w * c);
+    for i in 0..data.len() {
+        let image = data.image(i)?;
+        images.extend((0..c).flat_map(|k| image[k..].iter().step_by(c).map(|&v| f32::from(v) / 255.0)));
+    }
+    Ok(("images".into(), Array::F32(Tensor::from_vec(&[data.len(), c, h, w], images)?)))
+}
