@@ -205,6 +205,11 @@ pub enum DataError {
     },
 }
 
+/// The error of something that is not what it has to be.
+pub(crate) fn unexpected(place: &str, expected: impl ToString, found: impl ToString) -> DataError {
+    DataError::Unexpected { place: place.into(), expected: expected.to_string(), found: found.to_string() }
+}
+
 impl DataError {
     /// A setting out of its range.
     pub(crate) fn setting(key: &str, expected: &str, found: impl ToString) -> Self {

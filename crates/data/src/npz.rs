@@ -3,6 +3,7 @@
 //!
 //! The zip crate opens the archive.
 
+use crate::error::unexpected;
 use crate::listed::listed;
 use crate::source::{Reader, Request, SourceKind};
 use crate::{
@@ -209,10 +210,6 @@ impl Arrays<'_> {
         let targets = Numbers::new(&y, None, values)?;
         Dataset::of(x.clone(), inputs.samples(&x, in_memory)?, targets)
     }
-}
-
-pub(crate) fn unexpected(place: &str, expected: impl ToString, found: impl ToString) -> DataError {
-    DataError::Unexpected { place: place.into(), expected: expected.to_string(), found: found.to_string() }
 }
 
 /// The samples of an array.

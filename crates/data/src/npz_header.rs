@@ -1,7 +1,7 @@
 //! The header of a NumPy array: one line of text behind a magic number. It is read here, because the crates that read it
 //! allocate what it announces before they look for it.
 
-use crate::{Result, npz::unexpected};
+use crate::{Result, error::unexpected};
 use std::io::Read;
 
 /// The longest header, far beyond those of plain arrays.

@@ -31,9 +31,11 @@ pub mod compare;
 pub mod config;
 mod earlier;
 mod error;
+mod evaluation;
 pub mod init;
 pub mod judge;
 pub mod run;
+mod scores;
 pub mod session;
 pub mod task;
 // For the command.
@@ -44,7 +46,9 @@ pub mod trainer;
 
 pub use config::{Config, Settings};
 pub use error::{Error, Result};
+pub use evaluation::{EVALUATED, evaluate, evaluate_test};
 pub use judge::Judge;
+pub use scores::{Network, Scores};
 pub use session::Session;
 pub use task::Task;
 pub use trained::Trained;

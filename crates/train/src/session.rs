@@ -4,15 +4,16 @@
 mod place;
 
 use crate::earlier;
+use crate::evaluation::{EVALUATED, evaluate, scores_of};
 use crate::init::Weights;
 use crate::judge::Judge;
-use crate::run::place::RECIPE;
-use crate::task::{Batch, Batches, Data, Part, Task, all_metrics};
+use crate::run::names::RECIPE;
+use crate::scores::Scores;
+use crate::task::{Batch, Batches, Data, Part, Task};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Graph, Group, Param, Store};
 use fixnet_nn::Layer;
 use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
-use fixnet_nn::metrics;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, StepReport};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::diagnostics::{LayerReport, Watch};
@@ -20,9 +21,6 @@ use fixnet_tensor::profile;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Samples that are evaluated at a time, at most.
-pub const EVALUATED: usize = 256;
 
 /// The result of a step.
 #[derive(Debug)]
@@ -33,28 +31,6 @@ pub struct Step {
     pub report: StepReport,
     /// What was seen in each quantized layer, in a step that was looked at.
     pub layers: Option<Vec<LayerReport>>,
-}
-
-/// The mean loss over some samples, and then the metrics of the task.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scores {
-    /// Names and values.
-    pub values: Vec<(&'static str, f64)>,
-    /// The number of samples.
-    pub samples: usize,
-}
-
-impl Scores {
-    /// The mean loss, and the metrics that follow from sums over samples.
-    fn of_sums(task: &dyn Task, loss: f64, sums: &[f64], samples: usize) -> Self {
-        let values = std::iter::once(loss / samples.max(1) as f64).chain(task.finish(sums, samples));
-        Self { values: all_metrics(task).zip(values).map(|(metric, value)| (metric.name, value)).collect(), samples }
-    }
-
-    /// Returns the value of a metric.
-    pub fn get(&self, name: &str) -> Option<f64> {
-        self.values.iter().find(|(of, _)| *of == name).map(|(_, value)| *value)
-    }
 }
 
 /// A run: model, optimizer and place in the data.
@@ -301,7 +277,7 @@ impl<'a> Session<'a> {
     /// Returns the means over the samples that the running epoch has seen so far.
     pub fn seen(&self) -> Scores {
         let Progress { seen, loss_sum, sums, .. } = &self.progress;
-        Scores::of_sums(&*self.task, *loss_sum, sums, usize::try_from(*seen).unwrap_or(usize::MAX))
+        scores_of(&*self.task, *loss_sum, sums, usize::try_from(*seen).unwrap_or(usize::MAX))
     }
 
     /// Goes on to the next epoch.
@@ -488,36 +464,4 @@ fn check_last_batch(plan: &Plan, samples: usize, size: usize) -> Result<()> {
             ),
         }),
     }
-}
-
-/// Runs a network over batches in evaluation and returns the means of loss and metrics.
-///
-/// # Errors
-/// A batch cannot be read, or does not fit the network; or a loss, an output or a metric is not finite.
-pub fn evaluate(
-    task: &dyn Task,
-    net: &dyn Layer,
-    store: &mut Store,
-    batches: impl Iterator<Item = Result<Batch>>,
-) -> Result<Scores> {
-    let (mut loss, mut samples, mut sums) = (0.0, 0, vec![0.0; task.sums()]);
-    for batch in batches {
-        let batch = batch?;
-        let mut g = Graph::eval(store);
-        let x = g.input(batch.inputs.clone());
-        let output = net.forward(&mut g, &x)?;
-        let batch_loss = f64::from(task.loss(&mut g, &output, &batch)?.tensor().item());
-        let output = output.tensor();
-        metrics::check_finite(&output, batch_loss, samples)?;
-        loss += batch_loss * batch.samples as f64;
-        for (i, (total, sum)) in sums.iter_mut().zip(task.score(&output, &batch)?).enumerate() {
-            if !sum.is_finite() {
-                let what = task.metrics().get(i).map_or("a metric", |metric| metric.name);
-                return Err(fixnet_nn::Error::NotFinite { what, sample: samples, found: sum }.into());
-            }
-            *total += sum;
-        }
-        samples += batch.samples;
-    }
-    Ok(Scores::of_sums(task, loss, &sums, samples))
 }

@@ -2,8 +2,9 @@
 //! needed: what it depends on of them is in the checkpoint.
 
 use crate::earlier;
-use crate::session::{EVALUATED, Scores, evaluate};
-use crate::task::{self, Answer, Data, Part, Task};
+use crate::evaluation::{EVALUATED, evaluate_test};
+use crate::scores::{Network, Scores};
+use crate::task::{self, Answer, Data, Section, Task};
 use crate::{Config, Result};
 use fixnet_autograd::Store;
 use fixnet_nn::Layer;
@@ -71,14 +72,31 @@ impl Trained {
         Ok(Plan::of(&*self.net, &mut self.store, &self.task.input_shape())?.batch(EVALUATED))
     }
 
+    /// Returns the network with its state and the size of its batches in evaluation.
+    ///
+    /// # Errors
+    /// As [`batch_size`](Self::batch_size).
+    pub fn network(&mut self) -> Result<Network<'_>> {
+        let batch_size = self.batch_size()?;
+        Ok(Network { net: &*self.net, store: &mut self.store, batch_size })
+    }
+
     /// Evaluates on the test part of `data`.
     ///
     /// # Errors
     /// The data cannot be read, or do not fit the network.
     pub fn evaluate(&mut self, data: &dyn Data) -> Result<Scores> {
-        let batches = data.batches(Part::Test, self.batch_size()?)?;
-        let scores = evaluate(&*self.task, &*self.net, &mut self.store, batches);
-        scores.map_err(|e| e.within(data.name(Part::Test)))
+        let task = self.task.clone();
+        evaluate_test(&*task, &mut self.network()?, data)
+    }
+
+    /// Evaluates on the test part of `data`, and returns what a report shows of it.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn report(&mut self, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
+        let task = self.task.clone();
+        task.report(self.network()?, data)
     }
 
     /// Returns what the network says of one picture, of any size where the task allows that.

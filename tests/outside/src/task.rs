@@ -6,9 +6,8 @@ use fixnet::autograd::Array;
 use fixnet::plan::Plan;
 use fixnet::prelude::{Graph, Layer, Normalize, Store, Tensor, Var, models};
 use fixnet::tensor::rng::{Stream, domain};
-use fixnet::train::session::Scores;
 use fixnet::train::task::{Batch, Batches, Better, Data, Element, Metric, Part, Section, Table, Task, TaskKind, Unit};
-use fixnet::train::{Config, Error, Result, Trained};
+use fixnet::train::{Config, Error, Network, Result, Scores, evaluate_test};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -212,8 +211,8 @@ impl Task for Locate {
         Ok(Box::new(read(config)?))
     }
 
-    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
-        let scores = trained.evaluate(data)?;
+    fn report(&self, mut network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
+        let scores = evaluate_test(self, &mut network, data)?;
         let far = scores.get(METRICS[0].name).unwrap_or_default();
         let table = Table {
             title: "Spots".into(),

@@ -3,10 +3,10 @@
 use anyhow::Result;
 use fixnet::checkpoint::{Best, Checkpoint};
 use fixnet::plan::Summary;
+use fixnet::train::Scores;
 use fixnet::train::run::event::{DiagnosticStep, EpochEvent, StepEvent, StoppedEvent};
 use fixnet::train::run::place::{self, checkpoint_path, existing_best, existing_config, has_checkpoint};
 use fixnet::train::run::{self, History, Process};
-use fixnet::train::session::Scores;
 use fixnet::train::task::{self, Metric, Part, Section};
 use fixnet::train::{Config, Trained, judge};
 use std::path::Path;
@@ -206,7 +206,7 @@ impl Subject {
 
 fn evaluate(config: &Config, data: Option<&str>, trained: &mut Trained) -> Result<Evaluated> {
     let config = crate::train::tested_on(config.clone(), data)?;
-    let task = trained.task().clone();
-    let (scores, sections) = task.report(trained, &*task.load_test(&config)?)?;
+    let data = trained.task().load_test(&config)?;
+    let (scores, sections) = trained.report(&*data)?;
     Ok(Evaluated { scores, sections })
 }

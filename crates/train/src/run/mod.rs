@@ -6,7 +6,7 @@ pub mod event;
 mod folder;
 mod history;
 mod log;
-mod names;
+pub(crate) mod names;
 pub mod place;
 mod processes;
 mod tensorboard;

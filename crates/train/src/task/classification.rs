@@ -5,8 +5,8 @@ use super::{
     Answer, Batch, Better, Data, Element, LOSS, Matrix, Metric, Part, PartTargets, Parts, Picture, Pictures, Section,
     Table, Task, TaskKind, Unit,
 };
-use crate::session::Scores;
-use crate::{Config, Error, Result, Trained};
+use crate::scores::{Network, Scores};
+use crate::{Config, Error, Result};
 use fixnet_autograd::{Array, Graph, Store, Var};
 use fixnet_data::{ClassDifference, DataDescription, Dataset, Labels, Loader, Normalize, Split};
 use fixnet_export::class_names;
@@ -244,14 +244,13 @@ impl Task for Classification {
         ))
     }
 
-    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
+    fn report(&self, network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
         let test = data.as_any().downcast_ref::<Labelled>().and_then(|data| data.part(Part::Test));
         let test = test.ok_or_else(|| {
             fixnet_autograd::Error::setting("data of a classification", "labelled images", "other ones")
         })?;
-        let size = trained.batch_size()?;
-        let (net, store) = trained.parts();
-        let batches = Loader::new(test, size, self.description.normalize.clone());
+        let Network { net, store, batch_size } = network;
+        let batches = Loader::new(test, batch_size, self.description.normalize.clone());
         let predictions = metrics::predict(net, store, batches);
         let predictions = predictions.map_err(|e| Error::from(e).within(test.name.clone()))?;
         let mean = |sum: f64| sum / predictions.len().max(1) as f64;

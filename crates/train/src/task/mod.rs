@@ -17,8 +17,8 @@ pub use regression::Regression;
 pub use section::{Element, Matrix, Picture, Pictures, Scatter, Section, Table};
 pub use super_resolution::SuperResolution;
 
-use crate::session::Scores;
-use crate::{Config, Result, Trained};
+use crate::scores::{Network, Scores};
+use crate::{Config, Result};
 use fixnet_autograd::{Array, Graph, Store, Var};
 use fixnet_nn::Layer;
 use fixnet_nn::plan::Plan;
@@ -283,7 +283,7 @@ pub trait Task: Send + Sync {
     ///
     /// # Errors
     /// The data cannot be read.
-    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<(Scores, Vec<Section>)>;
+    fn report(&self, network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)>;
 }
 
 /// Returns the loss and the metrics of a task.

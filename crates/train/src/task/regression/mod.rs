@@ -10,8 +10,9 @@ mod report;
 
 use super::parts::check_augment;
 use super::{Batch, Better, Data, Metric, Part, PartTargets, Parts, Section, Task, TaskKind, Unit};
-use crate::session::Scores;
-use crate::{Config, Error, Result, Trained};
+use crate::evaluation::evaluate_test;
+use crate::scores::{Network, Scores};
+use crate::{Config, Error, Result};
 use fixnet_autograd::{Array, Graph, Store, Var, ops};
 use fixnet_data::{Normalize, NumberBatch, NumberDescription, Numbers, Split, Target};
 use fixnet_nn::Layer;
@@ -252,15 +253,15 @@ impl Task for Regression {
         Ok(Box::new(Parts::of_test(test, self.description.normalize.clone())))
     }
 
-    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
+    fn report(&self, mut network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
         let test = data.as_any().downcast_ref::<Measured>().and_then(|data| data.part(Part::Test));
         let test = test.ok_or_else(|| {
             fixnet_autograd::Error::setting("data of a regression", "samples with numbers", "other ones")
         })?;
-        let (scores, size) = (trained.evaluate(data)?, trained.batch_size()?);
-        let (net, store) = trained.parts();
+        let scores = evaluate_test(self, &mut network, data)?;
+        let Network { net, store, batch_size } = network;
         let mut pairs = Vec::with_capacity(test.len());
-        for batch in data.batches(Part::Test, size)? {
+        for batch in data.batches(Part::Test, batch_size)? {
             let batch = batch?;
             let mut g = Graph::eval(store);
             let x = g.input(batch.inputs.clone());

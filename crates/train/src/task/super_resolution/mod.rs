@@ -17,8 +17,9 @@ pub use pictures::Pictures;
 pub use report::{Judged, judge};
 
 use super::{Answer, Batch, Better, Data, Metric, Part, Section, Task, TaskKind, Unit};
-use crate::session::Scores;
-use crate::{Config, Error, Result, Trained};
+use crate::evaluation::evaluate_test;
+use crate::scores::{Network, Scores};
+use crate::{Config, Error, Result};
 use fixnet_autograd::{Graph, Store, Var};
 use fixnet_data::{Augment, Normalize, PairSplit, PatchSettings, Picture};
 use fixnet_nn::Layer;
@@ -266,13 +267,12 @@ impl Task for SuperResolution {
         Ok(Answer::Picture(self.enlarger().enlarge(net, store, picture)?))
     }
 
-    fn report(&self, trained: &mut Trained, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
+    fn report(&self, mut network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
         let test = data.as_any().downcast_ref::<Pictures>().and_then(|data| data.part(Part::Test));
         let test = test.ok_or_else(|| {
             fixnet_autograd::Error::setting("data of super-resolution", "pairs of pictures", "other ones")
         })?;
-        let scores = trained.evaluate(data)?;
-        let (net, store) = trained.parts();
-        Ok((scores, vec![report::section(&self.enlarger(), net, store, test)?]))
+        let scores = evaluate_test(self, &mut network, data)?;
+        Ok((scores, vec![report::section(&self.enlarger(), network.net, network.store, test)?]))
     }
 }

@@ -1,0 +1,57 @@
+//! Evaluation of a network by its task.
+
+use crate::Result;
+use crate::scores::{Network, Scores};
+use crate::task::{Batch, Data, Part, Task, all_metrics};
+use fixnet_autograd::{Graph, Store};
+use fixnet_nn::{Layer, metrics};
+
+/// Samples that are evaluated at a time, at most.
+pub const EVALUATED: usize = 256;
+
+/// The mean loss, and the metrics that follow from sums over samples.
+pub(crate) fn scores_of(task: &dyn Task, loss: f64, sums: &[f64], samples: usize) -> Scores {
+    let values = std::iter::once(loss / samples.max(1) as f64).chain(task.finish(sums, samples));
+    Scores { values: all_metrics(task).zip(values).map(|(metric, value)| (metric.name, value)).collect(), samples }
+}
+
+/// Runs a network over batches in evaluation and returns the means of loss and metrics.
+///
+/// # Errors
+/// A batch cannot be read, or does not fit the network; or a loss, an output or a metric is not finite.
+pub fn evaluate(
+    task: &dyn Task,
+    net: &dyn Layer,
+    store: &mut Store,
+    batches: impl Iterator<Item = Result<Batch>>,
+) -> Result<Scores> {
+    let (mut loss, mut samples, mut sums) = (0.0, 0, vec![0.0; task.sums()]);
+    for batch in batches {
+        let batch = batch?;
+        let mut g = Graph::eval(store);
+        let x = g.input(batch.inputs.clone());
+        let output = net.forward(&mut g, &x)?;
+        let batch_loss = f64::from(task.loss(&mut g, &output, &batch)?.tensor().item());
+        let output = output.tensor();
+        metrics::check_finite(&output, batch_loss, samples)?;
+        loss += batch_loss * batch.samples as f64;
+        for (i, (total, sum)) in sums.iter_mut().zip(task.score(&output, &batch)?).enumerate() {
+            if !sum.is_finite() {
+                let what = task.metrics().get(i).map_or("a metric", |metric| metric.name);
+                return Err(fixnet_nn::Error::NotFinite { what, sample: samples, found: sum }.into());
+            }
+            *total += sum;
+        }
+        samples += batch.samples;
+    }
+    Ok(scores_of(task, loss, &sums, samples))
+}
+
+/// Evaluates a network on the test part of `data`.
+///
+/// # Errors
+/// As [`evaluate`]; the message names the part.
+pub fn evaluate_test(task: &dyn Task, network: &mut Network<'_>, data: &dyn Data) -> Result<Scores> {
+    let batches = data.batches(Part::Test, network.batch_size)?;
+    evaluate(task, network.net, network.store, batches).map_err(|e| e.within(data.name(Part::Test)))
+}
