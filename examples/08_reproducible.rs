@@ -9,8 +9,8 @@ use std::sync::Arc;
 /// The digest of all state (weights, momentum, statistics, clipping factors) after three steps.
 fn digest(data: &Split, seed: u64) -> Result<String> {
     let (task, data) = Classification::of_split(data.clone());
-    let mut settings = Settings::default();
-    settings.augmentation = Augment { rotation: 10.0, shift: 0.1, mixup: 0.2, ..Augment::default() };
+    let augmentation = Augment { rotation: 10.0, shift: 0.1, mixup: 0.2, ..Augment::default() };
+    let mut settings = Settings { augmentation, ..Settings::default() };
     (settings.run.batch_size, settings.run.seed) = (16, seed);
     let mut session = Session::new(settings.check()?, Arc::new(task), &data)?;
     for _ in 0..3 {
