@@ -82,6 +82,7 @@ Examples:
   fixnet train digits --bits 32/32/32                         the float baseline
   fixnet train photo-digits --gradient-rule min-max --seed 2  another rule, another seed
   fixnet train mnist --data mnist:FOLDER                      IDX files, plain or gzip
+  fixnet train --data folder:PHOTOS                           no recipe: settings that fit the data
   fixnet train mine.toml --out runs/mine --checkpoint-every 500steps
   fixnet train digits --bits 2/2/32 --init runs/digits-32-32-32-s1
   fixnet train digits --validation 0.1 --keep-best loss --patience 5   keeps the best, stops early

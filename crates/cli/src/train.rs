@@ -15,20 +15,21 @@ use fixnet::train::config::value_of;
 use fixnet::train::init::Weights;
 use fixnet::train::run::event::{EpochEvent, score_name};
 use fixnet::train::run::{Folder, place};
-use fixnet::train::task::{self, LOSS, Metric, Part, Task, all_metrics};
+use fixnet::train::task::{self, Data, LOSS, Metric, Part, Task, all_metrics};
 use fixnet::train::trainer::{self, Clock, Every, Watcher};
-use fixnet::train::{Config, Session, Settings};
+use fixnet::train::{Config, Session, Settings, suggest};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Arguments of `fixnet train`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A built-in recipe (`fixnet recipes` lists them) or a TOML file
-    recipe: String,
+    /// A built-in recipe (`fixnet recipes` lists them) or a TOML file; without one, settings are chosen that fit --data
+    recipe: Option<String>,
     #[command(flatten)]
     flags: Flags<false>,
     /// Set any key of the recipe, as in --set transition.rule=damped; may be repeated
@@ -115,22 +116,61 @@ impl Args {
         }
     }
 
-    /// The recipe with the flags put in.
-    fn config(&self) -> Result<Config> {
-        let mut settings = find(&self.recipe)?;
-        settings.clone().check().with_context(|| format!("recipe {}", self.recipe))?;
-        self.check_once().map_err(usage)?;
+    /// Puts the flags into a recipe.
+    fn put(&self, settings: &mut Settings) -> Result<()> {
         // An optimizer may bring settings, which others then change.
-        self.flags.set(&mut settings, |key| key == "optimizer.name")?;
-        self.set.iter().try_for_each(|assignment| set(&mut settings, assignment)).map_err(usage)?;
-        self.flags.set(&mut settings, |key| key != "optimizer.name")?;
+        self.flags.set(settings, |key| key == "optimizer.name")?;
+        self.set.iter().try_for_each(|assignment| set(settings, assignment)).map_err(usage)?;
+        self.flags.set(settings, |key| key != "optimizer.name")?;
         settings.run.tensorboard |= self.options.tensorboard;
+        Ok(())
+    }
+
+    /// The recipe with the flags put in, and the data where they had to be read for it.
+    fn config(&self) -> Result<(Config, Option<Loaded>)> {
+        self.check_once().map_err(usage)?;
+        let (mut settings, loaded) = match &self.recipe {
+            Some(recipe) => {
+                let settings = find(recipe)?;
+                settings.clone().check().with_context(|| format!("recipe {recipe}"))?;
+                (settings, None)
+            }
+            None => self.suggested()?,
+        };
+        self.put(&mut settings)?;
         // What was right before the flags were put in is wrong by the flags.
         let config = settings.check().map_err(|e| usage(e.into()))?;
         task::check(&config).map_err(|e| usage(e.into()))?;
-        Ok(config)
+        let same = |of: &Config| Ok::<_, fixnet::train::Error>(task::data_key(of)? == task::data_key(&config)?);
+        let loaded = match loaded {
+            Some((of, task, data)) => same(&of)?.then_some((task, data)),
+            None => None,
+        };
+        Ok((config, loaded))
+    }
+
+    /// A recipe that fits the data.
+    fn suggested(&self) -> Result<(Settings, Option<(Config, Arc<dyn Task>, Box<dyn Data>)>)> {
+        if !self.flag_keys().chain(self.set_keys()).any(|key| key == "data.source") {
+            let known = fixnet::train::config::names();
+            return Err(usage(anyhow!(
+                "expected a recipe ({known}, or a TOML file) or --data KIND:PATH, found neither"
+            )));
+        }
+        // Mistakes in flags are told as such, before data are read.
+        self.put(&mut Settings::default())?;
+        let suggestion = suggest(|settings| {
+            self.put(settings)
+                .map_err(|e| fixnet::train::Error::Setting { key: "flags".into(), reason: format!("{e:#}") })
+        })?;
+        let of = suggestion.data;
+        note!("note: no recipe is given, so settings are chosen for {of}; config.toml of the run has them");
+        Ok((suggestion.settings, Some(suggestion.loaded)))
     }
 }
+
+/// A task with its data.
+type Loaded = (Arc<dyn Task>, Box<dyn Data>);
 
 /// A built-in recipe, or one from a file; an unknown name is a mistake of the command line.
 pub(crate) fn find(name: &str) -> Result<Settings> {
@@ -173,25 +213,34 @@ pub(crate) fn tested_on_whole(config: Config, source: Option<&str>) -> Result<Co
 
 /// `fixnet train`.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let mut config = args.config()?;
-    let useful = config.canonical()?.settings().optimizer.name.clone();
-    let settings = config.settings();
-    if useful != settings.optimizer.name {
-        let (name, bits) = (&settings.optimizer.name, settings.quantization.bits);
-        note!("optimizer: {name} has no quantized weights to schedule at {bits}; {useful} is used");
-        let mut settings = settings.clone();
-        settings.optimizer.name = useful;
-        config = settings.check()?;
-    }
-    args.note_ineffective(&config);
-    let out = args.out.clone().unwrap_or_else(|| {
-        let bits = config.settings().quantization.bits;
-        Path::new("runs").join(plain(&format!("{}-{bits}-s{}", config.name(), config.seed())))
-    });
     args.options.machine.run(|isa| {
+        let (mut config, loaded) = args.config()?;
+        let useful = config.canonical()?.settings().optimizer.name.clone();
+        let settings = config.settings();
+        if useful != settings.optimizer.name {
+            let (name, bits) = (&settings.optimizer.name, settings.quantization.bits);
+            note!("optimizer: {name} has no quantized weights to schedule at {bits}; {useful} is used");
+            let mut settings = settings.clone();
+            settings.optimizer.name = useful;
+            config = settings.check()?;
+        }
+        args.note_ineffective(&config);
+        if args.recipe.is_none() {
+            let s = config.settings();
+            let (bits, epochs, size) = (s.quantization.bits, s.run.epochs, s.run.batch_size);
+            let what = format!("task {}, model {}, bits {bits}, optimizer {}", s.task, s.model.name, s.optimizer.name);
+            note!("note: {what}, {epochs} epochs of batches of {size}");
+        }
+        let out = args.out.clone().unwrap_or_else(|| {
+            let bits = config.settings().quantization.bits;
+            Path::new("runs").join(plain(&format!("{}-{bits}-s{}", config.name(), config.seed())))
+        });
         // Before the data: a wrong name should not cost the time to load them.
         let weights = config.settings().run.init.as_deref().map(Weights::open).transpose()?;
-        let (task, data) = task::load(&config)?;
+        let (task, data) = match loaded {
+            Some(loaded) => loaded,
+            None => task::load(&config)?,
+        };
         let mut notes = Vec::new();
         let mut session = Session::begin(config, task, &*data, weights.as_ref(), &mut notes)?;
         notes.iter().for_each(|line| note!("{line}"));

@@ -37,6 +37,7 @@ pub mod judge;
 pub mod run;
 mod scores;
 pub mod session;
+mod suggest;
 pub mod task;
 // For the command.
 #[doc(hidden)]
@@ -50,5 +51,6 @@ pub use evaluation::{EVALUATED, evaluate, evaluate_test};
 pub use judge::Judge;
 pub use scores::{Network, Scores};
 pub use session::Session;
+pub use suggest::{Suggestion, suggest};
 pub use task::Task;
 pub use trained::Trained;

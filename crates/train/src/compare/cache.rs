@@ -27,7 +27,7 @@ impl Cache {
 
     /// Returns the data of a configuration: those that are there, or loaded in their place.
     pub(super) fn load(&self, config: &Config) -> Result<Loaded> {
-        let key = data_key(config)?;
+        let key = task::data_key(config)?;
         let mut known = self.known();
         if let Some((_, loaded)) = known.last.as_ref().filter(|(of, _)| *of == key) {
             return Ok(loaded.clone());
@@ -44,17 +44,11 @@ impl Cache {
 
     /// Returns the task of the data of a configuration, if they were loaded before.
     pub(super) fn task(&self, config: &Config) -> Result<Option<Arc<dyn Task>>> {
-        Ok(self.known().tasks.get(&data_key(config)?).cloned())
+        Ok(self.known().tasks.get(&task::data_key(config)?).cloned())
     }
 
     /// Returns whether data of this source were loaded before, with whatever seed.
     pub(super) fn has_source(&self, config: &Config) -> bool {
         self.known().sources.contains(&config.data().source)
     }
-}
-
-/// What the data of a configuration depend on.
-pub(super) fn data_key(config: &Config) -> Result<String> {
-    let kind = task::find(config)?;
-    Ok(format!("{} {}", kind.name, (kind.data_key)(config)))
 }

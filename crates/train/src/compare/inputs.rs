@@ -2,7 +2,7 @@
 //! may have changed between two runs. What a checkpoint recorded of its data does.
 
 use super::Cell;
-use super::cache::{Cache, data_key};
+use super::cache::Cache;
 use crate::init::Weights;
 use crate::run::place::{self, RECIPE, start_path};
 use crate::task::{self, Data, Task};
@@ -130,7 +130,9 @@ impl Recorded {
     /// so, or the data are another source. Seeds may draw other parts of one source.
     fn difference(&self, of: &Self) -> Option<String> {
         let same_source = self.config.data().source == of.config.data().source;
-        if self.of_task() == of.of_task() || (same_source && data_key(&self.config).ok() != data_key(&of.config).ok()) {
+        if self.of_task() == of.of_task()
+            || (same_source && task::data_key(&self.config).ok() != task::data_key(&of.config).ok())
+        {
             return None;
         }
         let task = match task::recorded(&of.config, &of.place, &of.metadata) {

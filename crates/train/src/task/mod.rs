@@ -12,7 +12,7 @@ pub mod super_resolution;
 
 pub use classification::{Classification, Labelled};
 pub use parts::{PartTargets, Parts};
-pub use registry::{TaskKind, check, find, kinds, load, of_plan, of_shape, recorded, register};
+pub use registry::{TaskKind, check, data_key, find, kinds, load, of_plan, of_shape, recorded, register};
 pub use regression::Regression;
 pub use section::{Element, Matrix, Picture, Pictures, Scatter, Section, Table};
 pub use super_resolution::SuperResolution;

@@ -64,6 +64,15 @@ pub fn check(config: &Config) -> Result<()> {
     judge::metric(config, kind.metrics).map(drop)
 }
 
+/// Returns what the data of a configuration depend on: configurations of equal texts have the same data.
+///
+/// # Errors
+/// The task is unknown.
+pub fn data_key(config: &Config) -> Result<String> {
+    let kind = find(config)?;
+    Ok(format!("{} {}", kind.name, (kind.data_key)(config)))
+}
+
 /// Loads the data of a configuration, with their task.
 ///
 /// # Errors

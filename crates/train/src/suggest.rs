@@ -1,0 +1,115 @@
+//! A recipe for data of one's own: a task that can read them, and a network and a length of training that fit their size.
+
+use crate::config::{OptimizerSettings, Settings};
+use crate::task::{self, Data, Part, Task};
+use crate::{Config, Result};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Steps that a suggested run takes, about.
+const STEPS: usize = 3000;
+/// Rows and columns to which images of different or large sizes are scaled.
+const SCALED: usize = 64;
+/// Images with a longer side are scaled where that is possible.
+const LARGE: usize = 128;
+
+/// A recipe that was made for data, and the data, which were read for it.
+pub struct Suggestion {
+    /// The recipe.
+    pub settings: Settings,
+    /// What the data are, in a few words: `72 images of 64x64 pixels`.
+    pub data: String,
+    /// The task and the data, of the configuration in which they were read.
+    pub loaded: (Config, Arc<dyn Task>, Box<dyn Data>),
+}
+
+/// Makes a recipe for the data that `choose` sets: it is called with a recipe and changes in it what the user chose, at least
+/// `data.source`. The tasks are tried in the order classification, regression, super-resolution. The recipe that is returned
+/// has the suggestions alone, so `choose` is to be called once more on it.
+///
+/// # Errors
+/// No task can read the data: the error of the first one that has to do with such a source.
+pub fn suggest(choose: impl Fn(&mut Settings) -> Result<()>) -> Result<Suggestion> {
+    let mut first = None;
+    for base in ["table", "table-regression", "photos-x2"] {
+        let mut settings = Settings::find(base)?;
+        for size in [None, Some(SCALED)] {
+            settings.data.image_size = size;
+            match load(&settings, &choose) {
+                Ok((config, task, data)) => {
+                    let side = task.input_shape().first().copied().unwrap_or(0);
+                    if size.is_none() && side > LARGE && is_scaled(&config) {
+                        continue;
+                    }
+                    let about = fit(&mut settings, &config, &*task, &*data);
+                    return Ok(Suggestion { settings, data: about, loaded: (config, task, data) });
+                }
+                Err(e) => drop(first.get_or_insert(e)),
+            }
+        }
+    }
+    Err(first.expect("there are tasks to try"))
+}
+
+/// Reads the data as a recipe says after the user's choice.
+fn load(
+    base: &Settings,
+    choose: &impl Fn(&mut Settings) -> Result<()>,
+) -> Result<(Config, Arc<dyn Task>, Box<dyn Data>)> {
+    let mut settings = base.clone();
+    choose(&mut settings)?;
+    let config = settings.check()?;
+    let (task, data) = task::load(&config)?;
+    Ok((config, task, data))
+}
+
+fn is_scaled(config: &Config) -> bool {
+    config.data().source.kind().is_ok_and(|kind| kind.scaled) && config.data().image_size.is_none()
+}
+
+/// Fits a recipe to the data.
+fn fit(settings: &mut Settings, config: &Config, task: &dyn Task, data: &dyn Data) -> String {
+    let samples = data.len(Part::Train);
+    let shape = task.input_shape();
+    let source = &config.data().source;
+    settings.data.source = source.clone();
+    settings.name = source.argument().map_or_else(
+        || source.name().into(),
+        |place| {
+            Path::new(place)
+                .file_stem()
+                .map_or_else(|| source.name().into(), |stem| stem.to_string_lossy().into_owned())
+        },
+    );
+    let what = match shape[..] {
+        [height, width, channels] if task.classes().is_some() => {
+            fit_images(settings, [height, width, channels]);
+            format!("images of {height}x{width} pixels")
+        }
+        [columns] => format!("rows of {columns} numbers"),
+        _ => return data.name(Part::Train),
+    };
+    settings.run.batch_size = match samples {
+        0..400 => 16,
+        400..2000 => 32,
+        _ => 64,
+    };
+    let epochs = (STEPS * settings.run.batch_size / samples.max(1)).clamp(10, 100);
+    settings.run.epochs = u32::try_from(epochs).unwrap_or(100);
+    format!("{samples} {what}")
+}
+
+/// A network for images: small grey ones are as a rule drawn or written, others are photographs.
+fn fit_images(settings: &mut Settings, [height, width, channels]: [usize; 3]) {
+    let Settings { model, optimizer, quantization, augmentation, .. } = Settings::default();
+    (settings.model, settings.quantization, settings.augmentation) = (model, quantization, augmentation);
+    settings.optimizer = OptimizerSettings { lr: Some(0.05), ..optimizer };
+    let side = height.max(width);
+    let written = channels == 1 && side <= 40 && height.min(width) >= 4;
+    if !written {
+        let name = if side > LARGE { "resnet18-imagenet" } else { "resnet20" };
+        settings.model.name = name.parse().expect("a model of this name");
+        settings.augmentation.flip = true;
+        settings.augmentation.crop_padding = side / 8;
+    }
+}
