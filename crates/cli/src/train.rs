@@ -11,7 +11,7 @@ use fixnet::kernel::Isa;
 use fixnet::tensor::profile;
 use fixnet::train::Scores;
 use fixnet::train::compare::names::plain;
-use fixnet::train::config::value_of;
+use fixnet::train::config::{KEYS, value_of};
 use fixnet::train::init::Weights;
 use fixnet::train::run::event::{EpochEvent, score_name};
 use fixnet::train::run::{Folder, place};
@@ -108,10 +108,9 @@ impl Args {
 
     /// Warns about settings that were given and have no effect on this run.
     fn note_ineffective(&self, config: &Config) {
-        let s = config.settings();
-        for key in config.ineffective_keys() {
-            if self.flag_keys().chain(self.set_keys()).any(|given| given == key) {
-                note!("note: {key} has no effect at {} with {}", s.quantization.bits, s.optimizer.name);
+        for key in KEYS.iter().filter(|key| key.is_ineffective(config)) {
+            if self.flag_keys().chain(self.set_keys()).any(|given| given == key.name) {
+                note!("note: {} has no effect, since {}", key.name, key.ineffective);
             }
         }
     }

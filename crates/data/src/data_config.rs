@@ -227,4 +227,34 @@ mod tests {
         let e = numbers.load_numbers().unwrap_err().to_string();
         assert!(e.contains("csv:PATH or npz:PATH with numbers as targets") && e.contains("digits"), "{e}");
     }
+
+    #[test]
+    fn a_second_folder_is_for_testing_and_all_of_the_first_for_training() {
+        let dir = tempfile::tempdir().unwrap();
+        for (folder, count) in [("a", 20), ("b", 10)] {
+            for class in ["x", "y"] {
+                let place = dir.path().join(folder).join(class);
+                std::fs::create_dir_all(&place).unwrap();
+                for i in 0..count {
+                    image::RgbImage::from_pixel(4, 4, image::Rgb([i, 7, 9]))
+                        .save(place.join(format!("{i}.png")))
+                        .unwrap();
+                }
+            }
+        }
+        let source = |name: &str| format!("folder:{}", dir.path().join(name).display()).parse::<Source>().unwrap();
+        let config = DataConfig {
+            source: source("a"),
+            test: Some(source("b")),
+            image_size: None,
+            target: None,
+            validation: 0.0,
+            seed: 4,
+        };
+        let split = config.load().unwrap();
+        assert_eq!((split.train.len(), split.test.len()), (40, 20));
+        assert_eq!(config.load_test(&DataDescription::of(&split)).unwrap(), split.test);
+        let undivided = DataConfig { test: None, ..config }.load().unwrap();
+        assert_eq!((undivided.train.len(), undivided.test.len()), (36, 4));
+    }
 }

@@ -209,6 +209,11 @@ impl<T: Targets> Dataset<T> {
         self.samples.with(index, to)
     }
 
+    /// Returns whether samples are floats, which augmentations do not vary.
+    pub fn is_floats(&self) -> bool {
+        self.samples.is_floats()
+    }
+
     /// Whether images are read from their files when they are asked for, because all of them are more than 512 MiB.
     pub fn is_streamed(&self) -> bool {
         self.samples.is_streamed()

@@ -31,12 +31,27 @@ struct ImageFolder;
 
 impl Reader for ImageFolder {
     fn labelled(&self, request: &Request<'_>) -> Result<Split> {
+        if request.whole && !holds_classes(&request.path().join("test")) {
+            let all = whole(request.path(), request.image_size, 1)?;
+            return Split::new(all.clone(), all);
+        }
         folder(request.path(), request.image_size, request.seed)
     }
 
     fn labelled_test(&self, request: &Request<'_>, network: &DataDescription) -> Result<Dataset> {
-        folder_test(request.path(), request.image_size, request.seed, network.image_shape().map_or(1, |shape| shape[2]))
+        let channels = network.image_shape().map_or(1, |shape| shape[2]);
+        match request.whole && !holds_classes(&request.path().join("test")) {
+            true => whole(request.path(), request.image_size, channels),
+            false => folder_test(request.path(), request.image_size, request.seed, channels),
+        }
     }
+}
+
+/// All images of a folder of classes, with at least so many channels.
+fn whole(path: &Path, size: Option<usize>, channels: usize) -> Result<Dataset> {
+    let listing = Listing::of(path, size)?;
+    let colour = listing.colour || channels == 3;
+    listing.dataset(path.display().to_string(), size, colour, IN_MEMORY)
 }
 
 /// Reads images from a folder: with sub-folders `train` and `test` these two, each with one sub-folder a class; else one

@@ -287,6 +287,10 @@ impl Samples {
         &values[index * self.sample_len()..][..self.sample_len()]
     }
 
+    pub(crate) fn is_floats(&self) -> bool {
+        matches!(self.values, Values::Floats(_))
+    }
+
     pub(crate) fn is_streamed(&self) -> bool {
         matches!(self.values, Values::Streamed { .. })
     }

@@ -99,6 +99,12 @@ pub enum Error {
         /// What differs.
         source: Box<Error>,
     },
+    /// A session whose last step failed was asked for another one, or to be saved.
+    #[error("step {step} failed, so the session cannot go on: resume its last checkpoint")]
+    Failed {
+        /// The step.
+        step: u64,
+    },
     /// An error, with where it arose.
     #[error("{place}: {source}")]
     Within {

@@ -1,6 +1,7 @@
 //! A run in memory: its state, and the steps that it takes. It knows no folder, no log and no command, so that training, resuming
 //! and verifying take the same steps; a program may take them in a loop of its own.
 
+mod passes;
 mod place;
 
 use crate::earlier;
@@ -9,7 +10,7 @@ use crate::init::Weights;
 use crate::judge::Judge;
 use crate::run::names::RECIPE;
 use crate::scores::Scores;
-use crate::task::{Batch, Batches, Data, Part, Task};
+use crate::task::{Batches, Data, Part, Task};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Graph, Group, Param, Store};
 use fixnet_nn::Layer;
@@ -18,6 +19,7 @@ use fixnet_nn::optim::{Optimizer, OptimizerConfig, StepReport};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::diagnostics::{LayerReport, Watch};
 use fixnet_tensor::profile;
+use passes::Passes;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub struct Session<'a> {
     judge: Option<Judge>,
     /// Steps of an epoch.
     epoch_steps: u64,
+    /// Whether a step failed, so that the state belongs to no step.
+    failed: bool,
 }
 
 impl<'a> Session<'a> {
@@ -62,8 +66,9 @@ impl<'a> Session<'a> {
     }
 
     /// Makes a run of a network of your own, which has taken no step. `build` puts its parameters into the store that it is
-    /// given; the model that the configuration names is not looked at. Such a run cannot be evaluated or exported from its
-    /// folder, since that would build the model of the recipe: give the network a name for that
+    /// given; the model that the configuration names is not looked at. What other calls and the command build from the recipe
+    /// alone (`resume`, `verify`, `eval`, `export`) would build that model instead: go on with
+    /// [`resumed_with_network`](Self::resumed_with_network), or give the network a name
     /// ([`register_model`](fixnet_nn::models::register_model)).
     ///
     /// # Errors
@@ -76,8 +81,28 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         let mut store = Store::seeded(config.seed());
         task.check(&config)?;
-        let net = build(&mut store, &config)?;
+        let net = task.wrap(build(&mut store, &config)?);
         Self::of_network(config, task, data, (store, net), Progress::default())
+    }
+
+    /// Makes a run of a network of your own as it was when the checkpoint was saved. Notes for the user are added to `notes`.
+    ///
+    /// # Errors
+    /// As [`resumed`](Self::resumed).
+    pub fn resumed_with_network(
+        config: Config,
+        task: Arc<dyn Task>,
+        data: &'a dyn Data,
+        checkpoint: &Checkpoint,
+        build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
+        let mut store = Self::store_for(&config, &*task, data, checkpoint, notes)?;
+        task.check(&config)?;
+        let net = task.wrap(build(&mut store, &config)?);
+        let mut session = Self::of_network(config, task, data, (store, net), checkpoint.progress().clone())?;
+        checkpoint.restore(&mut session.store, Some(&mut session.optimizer))?;
+        Ok(session)
     }
 
     /// Makes a run that has taken no step and begins as its recipe says, from `weights` where these are given. Notes for the user
@@ -117,15 +142,26 @@ impl<'a> Session<'a> {
         checkpoint: &Checkpoint,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
-        let path = checkpoint.path().display().to_string();
-        // Of other data the place in them means nothing.
-        notes.extend(task.check_recorded(&config, &path, checkpoint.metadata())?);
-        place::check(&config, data.len(Part::Train), checkpoint)?;
-        earlier::check(&config, &*task, checkpoint)?;
-        let store = checkpoint.expected_in(Store::seeded(config.seed()));
+        let store = Self::store_for(&config, &*task, data, checkpoint, notes)?;
         let mut session = Self::build(config, task, data, store, checkpoint.progress().clone())?;
         checkpoint.restore(&mut session.store, Some(&mut session.optimizer))?;
         Ok(session)
+    }
+
+    /// Returns a store for the parameters of a checkpoint, if a run with these data can go on from it.
+    fn store_for(
+        config: &Config,
+        task: &dyn Task,
+        data: &dyn Data,
+        checkpoint: &Checkpoint,
+        notes: &mut Vec<String>,
+    ) -> Result<Store> {
+        let path = checkpoint.path().display().to_string();
+        // Of other data the place in them means nothing.
+        notes.extend(task.check_recorded(config, &path, checkpoint.metadata())?);
+        place::check(config, data.len(Part::Train), checkpoint)?;
+        earlier::check(config, task, checkpoint)?;
+        Ok(checkpoint.expected_in(Store::seeded(config.seed())))
     }
 
     fn build(
@@ -154,7 +190,7 @@ impl<'a> Session<'a> {
         let optimizer = Optimizer::new(OptimizerConfig { total_steps, ..config.optimizer().clone() })?;
         freeze(&optimizer, &mut store)?;
         let plan = Plan::of(&*net, &mut store, &task.input_shape())?;
-        check_last_batch(&plan, samples, config.batch_size())?;
+        place::check_last_batch(&plan, samples, config.batch_size())?;
         progress.sums.resize(task.sums(), 0.0);
         if let Some(best) = progress.best.as_mut().filter(|_| config.is_extended_after(progress.epoch)) {
             (best.waited, best.stopped) = (0, false);
@@ -174,6 +210,7 @@ impl<'a> Session<'a> {
             diagnostics,
             judge,
             epoch_steps,
+            failed: false,
         })
     }
 
@@ -191,24 +228,36 @@ impl<'a> Session<'a> {
     /// takes what is left. `None` if the epoch has no batch left.
     ///
     /// # Errors
-    /// A batch cannot be read, or a loss or a gradient is not finite.
+    /// A batch cannot be read, or a loss or a gradient is not finite. Statistics may then have moved without weights, so the
+    /// session takes no further step and is not saved: go on from its last checkpoint.
     pub fn step(&mut self) -> Result<Option<Step>> {
         let step = self.store.step() + 1;
         let due = self.diagnostics.is_some_and(|every| step == 1 || step.is_multiple_of(every));
         if self.epoch_is_over() {
             return Ok(None);
         }
+        self.check_usable()?;
         let watch = due.then(|| Watch::begin(&mut self.store)).transpose()?;
-        // Of a step that fails, no part reaches another one.
-        let passes = self.passes().inspect_err(|_| self.store.zero_grad())?;
-        let report = self.optimizer.step(&mut self.store)?;
+        let passes = self.passes().and_then(|passes| Ok((passes, self.optimizer.step(&mut self.store)?)));
         profile::mark("optimizer");
         let layers = watch.map(|watch| watch.finish(&mut self.store));
+        let (passes, report) = passes.inspect_err(|_| {
+            self.store.zero_grad();
+            self.failed = true;
+        })?;
         self.progress.batches += passes.batches;
         self.progress.seen += passes.samples as u64;
         self.progress.loss_sum += passes.loss_sum;
         self.progress.sums.iter_mut().zip(&passes.sums).for_each(|(total, sum)| *total += sum);
         Ok(Some(Step { loss: passes.loss(), report, layers }))
+    }
+
+    /// Checks that no step has failed.
+    fn check_usable(&self) -> Result<()> {
+        match self.failed {
+            false => Ok(()),
+            true => Err(Error::Failed { step: self.store.step() + 1 }),
+        }
     }
 
     /// Takes the steps that are left of the running epoch and goes on to the next. Nothing is evaluated or written;
@@ -334,6 +383,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.check_usable()?;
         Ok(checkpoint::save(path, &self.store, &self.optimizer, &self.progress, &self.metadata()?)?)
     }
 
@@ -342,6 +392,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The file cannot be written.
     pub fn save_single(&self, path: &Path) -> Result<()> {
+        self.check_usable()?;
         Ok(checkpoint::save_single(path, &self.store, &self.optimizer, &self.progress, &self.metadata()?)?)
     }
 
@@ -386,35 +437,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The batches of a step together.
-#[derive(Debug, Default)]
-struct Passes {
-    batches: u64,
-    samples: usize,
-    /// Samples of the last batch.
-    last: usize,
-    /// The mean loss of the last batch.
-    last_loss: f64,
-    /// The sums over samples of losses and metrics.
-    loss_sum: f64,
-    sums: Vec<f64>,
-}
-
-impl Passes {
-    fn add(&mut self, batch: &Batch, loss: f64, sums: &[f64]) {
-        self.batches += 1;
-        self.samples += batch.samples;
-        (self.last, self.last_loss) = (batch.samples, loss);
-        self.loss_sum += loss * batch.samples as f64;
-        self.sums.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
-    }
-
-    /// The mean loss of the samples. Of one batch it is what was computed, since a quotient may round.
-    fn loss(&self) -> f64 {
-        if self.batches == 1 { self.last_loss } else { self.loss_sum / self.samples as f64 }
-    }
-}
-
 /// Returns the batches of an epoch over so many samples.
 fn batches(config: &Config, samples: usize) -> u64 {
     samples.div_ceil(config.batch_size()) as u64
@@ -441,27 +463,4 @@ fn freeze(optimizer: &Optimizer, store: &mut Store) -> Result<()> {
 /// Returns the batches that are left of the running epoch.
 fn epoch(data: &dyn Data, config: &Config, progress: &Progress) -> Result<Batches> {
     data.epoch(config, progress.epoch, usize::try_from(progress.batches).unwrap_or(usize::MAX))
-}
-
-/// Checks that no batch is a single sample where a normalization needs several: better known now than after an epoch.
-fn check_last_batch(plan: &Plan, samples: usize, size: usize) -> Result<()> {
-    let last = samples.checked_rem(size).filter(|rest| *rest > 0).unwrap_or(size.min(samples));
-    if last != 1 {
-        return Ok(());
-    }
-    let one_row = |node: &fixnet_nn::plan::Node| {
-        let pixels = node.shape().split_last().map_or(1, |(_, pixels)| pixels.iter().product::<usize>());
-        node.get::<fixnet_autograd::ops::FixedNorm>().is_some() && pixels == 1
-    };
-    match plan.nodes().iter().find(|node| one_row(node)) {
-        None => Ok(()),
-        Some(norm) => Err(Error::Setting {
-            key: "run.batch_size".into(),
-            reason: format!(
-                "expected batches of at least 2 samples for the batch norm `{}`, found {size}, which leaves one of {samples} \
-                 samples for the last batch",
-                norm.name()
-            ),
-        }),
-    }
 }

@@ -119,7 +119,7 @@ fn what_does_not_fit_a_table_is_named() {
     };
     refused("model.name", "lenet".into(), "inputs of the shape [3]");
     refused("model.name", "edsr".into(), "expected a network of values, such as mlp, found edsr");
-    refused("augmentation.flip", true.into(), "expected mixup alone for rows of a table");
+    refused("augmentation.flip", true.into(), "expected mixup alone");
     refused("data.target", "size".into(), "expected a target column `size` (or its number");
     refused("data.image_size", Value::from(8), "image_size: expected left out");
     refused("data.source", "digits".into(), "target: expected left out, since digits is no table");

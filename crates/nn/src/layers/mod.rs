@@ -32,6 +32,12 @@ pub trait Layer: Send + Sync {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var>;
 }
 
+impl<L: Layer + ?Sized> Layer for Box<L> {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        (**self).forward(g, x)
+    }
+}
+
 /// Layers one after the other.
 ///
 /// ```

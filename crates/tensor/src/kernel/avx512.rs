@@ -3,31 +3,49 @@
 use super::tile::Dot;
 use std::arch::x86_64::*;
 
+/// What products of codes share: 16 sums, four bytes of either side at a time.
+macro_rules! codes {
+    () => {
+        type L = u8;
+        type R = i8;
+        type S = i32;
+        type Sum = __m512i;
+        type Part = __m512i;
+        type Lhs = __m512i;
+        type Rhs = __m512i;
+        const LANES: usize = 16;
+        const KR: usize = 4;
+
+        #[inline(always)]
+        unsafe fn load(from: *const i32) -> __m512i {
+            // SAFETY: the caller's obligations of `Dot`.
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut i32, sum: __m512i) {
+            // SAFETY: the caller's obligations of `Dot`.
+            unsafe { _mm512_storeu_si512(to.cast(), sum) }
+        }
+        #[inline(always)]
+        unsafe fn lhs(from: *const u8) -> __m512i {
+            // SAFETY: the caller's obligations of `Dot`.
+            unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+        }
+        #[inline(always)]
+        unsafe fn rhs(from: *const i8) -> __m512i {
+            // SAFETY: the caller's obligations of `Dot`.
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+    };
+}
+
 /// `vpdpbusd`: four products into i32, exact for all bytes.
 pub(super) struct Vnni;
 
 impl Dot for Vnni {
-    type L = u8;
-    type R = i8;
-    type S = i32;
-    type Sum = __m512i;
-    type Part = __m512i;
-    type Lhs = __m512i;
-    type Rhs = __m512i;
-    const LANES: usize = 16;
-    const KR: usize = 4;
+    codes!();
     const FLUSH: usize = usize::MAX;
 
-    #[inline(always)]
-    unsafe fn load(from: *const i32) -> __m512i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store(to: *mut i32, sum: __m512i) {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm512_storeu_si512(to.cast(), sum) }
-    }
     #[inline(always)]
     unsafe fn begin(sum: __m512i) -> __m512i {
         sum
@@ -35,16 +53,6 @@ impl Dot for Vnni {
     #[inline(always)]
     unsafe fn flush(_: __m512i, part: __m512i) -> __m512i {
         part
-    }
-    #[inline(always)]
-    unsafe fn lhs(from: *const u8) -> __m512i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn rhs(from: *const i8) -> __m512i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
     unsafe fn step(part: __m512i, lhs: __m512i, rhs: __m512i) -> __m512i {
@@ -57,27 +65,9 @@ impl Dot for Vnni {
 pub(super) struct Pairs<const FLUSH: usize>;
 
 impl<const FLUSH: usize> Dot for Pairs<FLUSH> {
-    type L = u8;
-    type R = i8;
-    type S = i32;
-    type Sum = __m512i;
-    type Part = __m512i;
-    type Lhs = __m512i;
-    type Rhs = __m512i;
-    const LANES: usize = 16;
-    const KR: usize = 4;
+    codes!();
     const FLUSH: usize = FLUSH;
 
-    #[inline(always)]
-    unsafe fn load(from: *const i32) -> __m512i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store(to: *mut i32, sum: __m512i) {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm512_storeu_si512(to.cast(), sum) }
-    }
     #[inline(always)]
     unsafe fn begin(_: __m512i) -> __m512i {
         // SAFETY: the caller's obligations of `Dot`.
@@ -87,16 +77,6 @@ impl<const FLUSH: usize> Dot for Pairs<FLUSH> {
     unsafe fn flush(sum: __m512i, part: __m512i) -> __m512i {
         // SAFETY: the caller's obligations of `Dot`.
         unsafe { _mm512_add_epi32(sum, _mm512_madd_epi16(part, _mm512_set1_epi16(1))) }
-    }
-    #[inline(always)]
-    unsafe fn lhs(from: *const u8) -> __m512i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn rhs(from: *const i8) -> __m512i {
-        // SAFETY: the caller's obligations of `Dot`.
-        unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
     unsafe fn step(part: __m512i, lhs: __m512i, rhs: __m512i) -> __m512i {

@@ -476,6 +476,7 @@ impl Settings {
                 decay_groups: kept.decay_groups,
                 scale_lr: kept.scale_lr,
                 latent_lr_factor: kept.latent_lr_factor,
+                clip_norm: kept.clip_norm,
                 groups: kept.groups.clone(),
                 ..OptimizerSettings::default()
             };

@@ -251,6 +251,14 @@ fn omitted_settings_are_filled_in_and_survive_the_round_trip() {
 }
 
 #[test]
+fn another_optimizer_keeps_what_is_not_of_its_rule() {
+    let mut settings = Settings::default();
+    settings.optimizer.clip_norm = Some(0.5);
+    settings.set("optimizer.name", "adam".into()).unwrap();
+    assert_eq!((settings.optimizer.name.as_str(), settings.optimizer.clip_norm), ("adam", Some(0.5)));
+}
+
+#[test]
 fn another_update_rule_brings_its_own_settings_and_a_twin_keeps_them() {
     let mut s = Settings::from_toml("[optimizer]\nlr = 0.05\nmomentum = 0.5", "recipe").unwrap();
     s.set("optimizer.name", "sgdt".into()).unwrap();

@@ -1,5 +1,6 @@
 //! Logs: files of one JSON object per line, which only grow.
 
+use super::event::{Event, VERSION};
 use crate::error::{io, run};
 use crate::{Error, Result};
 use fixnet_files::{self as files, input_file};
@@ -26,6 +27,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Returns the lines of a log with the lengths that they end at. A torn line at the end is left out.
 fn parse<T: DeserializeOwned>(path: &Path, log: &[u8]) -> Result<Vec<(T, usize)>> {
+    check_version(path, log)?;
     let (mut lines, mut end) = (Vec::new(), 0);
     let mut damaged: Option<(usize, serde_json::Error)> = None;
     let whole = log.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
@@ -42,6 +44,20 @@ fn parse<T: DeserializeOwned>(path: &Path, log: &[u8]) -> Result<Vec<(T, usize)>
         }
     }
     Ok(lines)
+}
+
+/// Refuses a log of a later version: what is new in it would be taken for damage.
+fn check_version(path: &Path, log: &[u8]) -> Result<()> {
+    let first = log.split(|&b| b == b'\n').next().unwrap_or_default();
+    match serde_json::from_slice(first) {
+        Ok(Event::Header { version, .. }) if version > VERSION => {
+            let reason = format!(
+                "expected a log of version {VERSION} or earlier, found {version}: use the fixnet that wrote it"
+            );
+            Err(run(path, reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A log that this process writes.
@@ -88,5 +104,24 @@ impl Log {
     /// Flushes it to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(io(&self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_of_a_later_version_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let header =
+            |version: u32| format!("{}\n", serde_json::to_string(&Event::Header { version, step: 0 }).unwrap());
+        std::fs::write(&path, header(VERSION)).unwrap();
+        assert_eq!(lines::<Event>(&path).unwrap(), [Event::header()]);
+        std::fs::write(&path, header(VERSION + 1) + "{\"kind\":\"new\"}\n").unwrap();
+        let e = lines::<Event>(&path).unwrap_err().to_string();
+        assert!(e.contains("found 4: use the fixnet that wrote it"), "{e}");
+        assert!(Log::open::<Event>(path.clone(), |_| true).is_err(), "and nothing of it is cut off");
     }
 }

@@ -2,8 +2,9 @@
 
 use super::{batches, steps};
 use crate::error::run;
-use crate::{Config, Result};
+use crate::{Config, Error, Result};
 use fixnet_nn::checkpoint::{Checkpoint, Progress};
+use fixnet_nn::plan::Plan;
 
 /// Checks that the step of a checkpoint and its place in the data say the same, and that a run can have its best epoch.
 ///
@@ -47,4 +48,27 @@ pub(super) fn check(config: &Config, samples: usize, checkpoint: &Checkpoint) ->
         return wrong("a run that goes on", found);
     }
     Ok(())
+}
+
+/// Checks that no batch is a single sample where a normalization needs several: better known now than after an epoch.
+pub(super) fn check_last_batch(plan: &Plan, samples: usize, size: usize) -> Result<()> {
+    let last = samples.checked_rem(size).filter(|rest| *rest > 0).unwrap_or(size.min(samples));
+    if last != 1 {
+        return Ok(());
+    }
+    let one_row = |node: &fixnet_nn::plan::Node| {
+        let pixels = node.shape().split_last().map_or(1, |(_, pixels)| pixels.iter().product::<usize>());
+        node.get::<fixnet_autograd::ops::FixedNorm>().is_some() && pixels == 1
+    };
+    match plan.nodes().iter().find(|node| one_row(node)) {
+        None => Ok(()),
+        Some(norm) => Err(Error::Setting {
+            key: "run.batch_size".into(),
+            reason: format!(
+                "expected batches of at least 2 samples for the batch norm `{}`, found {size}, which leaves one of {samples} \
+                 samples for the last batch",
+                norm.name()
+            ),
+        }),
+    }
 }

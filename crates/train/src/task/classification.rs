@@ -292,7 +292,7 @@ fn section(test: &Dataset, predictions: &[Prediction]) -> Result<Section> {
         counts: counts.map(|(label, class)| confusion.count(label, class)).collect(),
     };
     let mut elements = vec![Element::Matrix(matrix), Element::Table(classes_table(&confusion, &names, test.noun()))];
-    if test.image_shape().is_some() {
+    if test.image_shape().is_some() && !test.is_floats() {
         let note = if wrong.is_empty() { "" } else { "Label → prediction, and its probability." };
         elements.extend([
             pictures("Wrong, and most certain", &wrong, "No image is classified wrongly.", note)?,

@@ -205,6 +205,11 @@ pub trait Task: Send + Sync {
     /// The network does not fit the task or the shape of its inputs.
     fn build(&self, store: &mut Store, config: &Config) -> Result<Box<dyn Layer>>;
 
+    /// Puts around a network of the user's own what [`build`](Self::build) puts around a model: a change of units, say.
+    fn wrap(&self, net: Box<dyn Layer>) -> Box<dyn Layer> {
+        net
+    }
+
     /// Checks settings that depend on the data.
     ///
     /// # Errors

@@ -51,17 +51,20 @@ impl<T: Targets> Parts<T> {
 
 /// Checks that an augmentation can vary samples of this shape.
 pub(super) fn check_augment(config: &Config, shape: &[usize]) -> Result<()> {
-    let augment = config.augment();
     match <[usize; 3]>::try_from(shape) {
-        Ok(image) => Ok(augment.check_for(image)?),
-        Err(_) if augment == (Augment { mixup: augment.mixup, ..Augment::default() }) => Ok(()),
-        Err(_) => Err(DataError::Unexpected {
-            place: "augmentation".into(),
-            expected: "mixup alone for rows of a table".into(),
-            found: "variations of images".into(),
-        }
-        .into()),
+        Ok(image) => Ok(config.augment().check_for(image)?),
+        Err(_) => check_floats(config.augment()),
     }
+}
+
+/// Checks that an augmentation can vary samples of floats.
+fn check_floats(augment: Augment) -> Result<()> {
+    if augment == (Augment { mixup: augment.mixup, ..Augment::default() }) {
+        return Ok(());
+    }
+    let expected = "mixup alone for samples of floats, such as rows of a table".into();
+    let found = "variations of images".into();
+    Err(DataError::Unexpected { place: "augmentation".into(), expected, found }.into())
 }
 
 impl<T: PartTargets> Data for Parts<T> {
@@ -75,6 +78,9 @@ impl<T: PartTargets> Data for Parts<T> {
 
     fn epoch(&self, config: &Config, number: u32, skip: usize) -> Result<Batches> {
         let Some(train) = &self.train else { return Ok(Box::new(std::iter::empty())) };
+        if train.is_floats() {
+            check_floats(config.augment())?;
+        }
         let loader = Loader::new(train, config.batch_size(), self.normalize.clone())
             .shuffled(config.seed(), number)
             .augmented(config.augment(), config.seed(), number)

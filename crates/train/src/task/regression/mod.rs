@@ -183,8 +183,12 @@ impl Task for Regression {
     fn build(&self, store: &mut Store, config: &Config) -> Result<Box<dyn Layer>> {
         check_model(config)?;
         let net = models::build(store, config.model(), &self.description.shape, 1, config.quant())?;
+        Ok(self.wrap(Box::new(net)))
+    }
+
+    fn wrap(&self, net: Box<dyn Layer>) -> Box<dyn Layer> {
         let &Target { mean, deviation, .. } = self.target();
-        Ok(Box::new(Sequential::new().push(net).push(InUnit { mean, deviation })))
+        Box::new(Sequential::new().push(net).push(InUnit { mean, deviation }))
     }
 
     fn check(&self, config: &Config) -> Result<()> {

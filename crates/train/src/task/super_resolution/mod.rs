@@ -217,7 +217,11 @@ impl Task for SuperResolution {
     fn build(&self, store: &mut Store, config: &Config) -> Result<Box<dyn Layer>> {
         let [height, width] = self.record.input;
         let net = models::build(store, config.model(), [height, width, 3], 0, config.quant())?;
-        Ok(Box::new(Sequential::new().push(net).push(AddMeans(self.record.normalize.mean().to_vec()))))
+        Ok(self.wrap(Box::new(net)))
+    }
+
+    fn wrap(&self, net: Box<dyn Layer>) -> Box<dyn Layer> {
+        Box::new(Sequential::new().push(net).push(AddMeans(self.record.normalize.mean().to_vec())))
     }
 
     fn check(&self, config: &Config) -> Result<()> {
