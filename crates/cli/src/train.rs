@@ -149,7 +149,7 @@ impl Args {
     }
 
     /// A recipe that fits the data.
-    fn suggested(&self) -> Result<(Settings, Option<(Config, Arc<dyn Task>, Box<dyn Data>)>)> {
+    fn suggested(&self) -> Result<(Settings, Option<fixnet::train::Loaded>)> {
         if !self.flag_keys().chain(self.set_keys()).any(|key| key == "data.source") {
             let known = fixnet::train::config::names();
             return Err(usage(anyhow!(

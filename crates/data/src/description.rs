@@ -1,7 +1,7 @@
 //! What a result depends on of its data: recorded with a network, so that it can be used without the data and compared with
 //! other data.
 
-use crate::listed::listed;
+use crate::columns::check_columns;
 use crate::{
     ClassDifference, DataError, Dataset, Normalize, Result, Split, Targets, classes::check_class_names, samples::noun,
 };
@@ -270,30 +270,6 @@ pub(crate) fn check_shape_of_run(place: &str, expected: &[usize], found: &[usize
 fn axes(shape: &[usize]) -> String {
     let axes = if shape.len() == 3 { "height, width, channels" } else { "columns" };
     format!("{shape:?} ({axes})")
-}
-
-/// Checks that two tables have the same columns in the same order, where both name them. `of` says whose the first are.
-pub(crate) fn check_columns(
-    place: &str,
-    expected: Option<&[String]>,
-    found: Option<&[String]>,
-    of: &str,
-) -> Result<()> {
-    let (Some(expected), Some(found)) = (expected, found) else { return Ok(()) };
-    if expected == found {
-        return Ok(());
-    }
-    let without = |names: &[String], others: &[String]| -> Vec<String> {
-        names.iter().filter(|name| !others.contains(name)).map(|name| format!("`{name}`")).collect()
-    };
-    let parts = [("missing", without(expected, found)), ("unexpected", without(found, expected))];
-    let named = parts.iter().filter(|(_, names)| !names.is_empty());
-    let named: Vec<String> = named.map(|(what, names)| format!("{what} {}", listed(names))).collect();
-    let found = match (named.is_empty(), expected.iter().zip(found).position(|(a, b)| a != b)) {
-        (true, Some(at)) => format!("another order: `{}` in place of `{}`", found[at], expected[at]),
-        _ => format!("others: {}", named.join("; ")),
-    };
-    Err(DataError::Unexpected { place: place.into(), expected: format!("the columns of {of}"), found })
 }
 
 /// The beginning of a fingerprint, for messages.

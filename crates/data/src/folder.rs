@@ -4,6 +4,7 @@
 //! kept in memory if all of them are small together; else each is decoded when it is asked for, and memory holds only the
 //! batches under way.
 
+use crate::entries::entries;
 use crate::image_file::{Head, MAX_SIDE, decode, unexpected};
 use crate::listed::listed;
 use crate::source::{Reader, Request, SourceKind};
@@ -124,20 +125,6 @@ struct Listing {
     lengths: Vec<u64>,
     /// Whether an image has colours.
     colour: bool,
-}
-
-/// What is in a folder, in the order of the names, without names that begin with a dot.
-pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let io = |source| DataError::Io { place: folder.display().to_string(), source };
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort();
-    Ok(paths)
 }
 
 /// The classes that one of two sorted lists has and the other lacks.

@@ -5,7 +5,8 @@
 
 use crate::{
     DataError, Dataset, Fingerprints, Normalize, Numbers, Result, Split,
-    description::{check_columns, check_last_axis, check_samples, check_shape_of_run, check_sizes},
+    columns::check_columns,
+    description::{check_last_axis, check_samples, check_shape_of_run, check_sizes},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@
 //! Opening reads every file once. Pairs are kept in memory if all of them are small together; else each is decoded again when
 //! it is asked for, and memory holds only those in use.
 
-use crate::folder::entries;
+use crate::entries::entries;
 use crate::image_file::unexpected;
 use crate::samples::IN_MEMORY;
 use crate::{DataError, Picture, Result, bicubic};

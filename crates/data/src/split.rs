@@ -1,6 +1,6 @@
 //! Data in parts: to learn from, to judge by, and held out for judging on the way.
 
-use crate::{DataError, Dataset, Labels, Result, Targets, description::check_columns};
+use crate::{DataError, Dataset, Labels, Result, Targets, columns::check_columns};
 
 /// Training and test samples of one shape.
 #[derive(Debug, Clone, PartialEq, Eq)]

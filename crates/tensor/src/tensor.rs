@@ -81,14 +81,14 @@ impl Tensor {
         &self.shape
     }
 
-    /// The number of elements.
-    pub fn len(&self) -> usize {
-        self.data.len()
-    }
-
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.data.len()
     }
 
     /// The elements, row by row.

@@ -51,6 +51,6 @@ pub use evaluation::{EVALUATED, evaluate, evaluate_test};
 pub use judge::Judge;
 pub use scores::{Network, Scores};
 pub use session::Session;
-pub use suggest::{Suggestion, suggest};
+pub use suggest::{Loaded, Suggestion, suggest};
 pub use task::Task;
 pub use trained::Trained;

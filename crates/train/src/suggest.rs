@@ -13,14 +13,17 @@ const SCALED: usize = 64;
 /// Images with a longer side are scaled where that is possible.
 const LARGE: usize = 128;
 
+/// Data with their task, and the configuration in which they were read.
+pub type Loaded = (Config, Arc<dyn Task>, Box<dyn Data>);
+
 /// A recipe that was made for data, and the data, which were read for it.
 pub struct Suggestion {
     /// The recipe.
     pub settings: Settings,
     /// What the data are, in a few words: `72 images of 64x64 pixels`.
     pub data: String,
-    /// The task and the data, of the configuration in which they were read.
-    pub loaded: (Config, Arc<dyn Task>, Box<dyn Data>),
+    /// The data.
+    pub loaded: Loaded,
 }
 
 /// Makes a recipe for the data that `choose` sets: it is called with a recipe and changes in it what the user chose, at least
@@ -52,10 +55,7 @@ pub fn suggest(choose: impl Fn(&mut Settings) -> Result<()>) -> Result<Suggestio
 }
 
 /// Reads the data as a recipe says after the user's choice.
-fn load(
-    base: &Settings,
-    choose: &impl Fn(&mut Settings) -> Result<()>,
-) -> Result<(Config, Arc<dyn Task>, Box<dyn Data>)> {
+fn load(base: &Settings, choose: &impl Fn(&mut Settings) -> Result<()>) -> Result<Loaded> {
     let mut settings = base.clone();
     choose(&mut settings)?;
     let config = settings.check()?;

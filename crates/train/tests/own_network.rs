@@ -95,7 +95,8 @@ fn a_session_takes_no_step_after_one_that_failed_and_is_not_saved() {
 fn samples_of_floats_in_the_form_of_images_are_not_varied() {
     let set = |name: &str| {
         let values = (0..8 * 16).map(|i| i as f32 / 7.0).collect();
-        Dataset::of_floats(name, &[4, 4, 1], values, Labels::new(name, 2, vec![0, 1, 0, 1, 0, 1, 0, 1]).unwrap()).unwrap()
+        Dataset::of_floats(name, &[4, 4, 1], values, Labels::new(name, 2, vec![0, 1, 0, 1, 0, 1, 0, 1]).unwrap())
+            .unwrap()
     };
     let (task, data) = Classification::of_split(Split::new(set("train"), set("test")).unwrap());
     let varied = config(|settings| settings.augmentation = Augment { flip: true, ..Augment::default() });

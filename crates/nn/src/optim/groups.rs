@@ -1,6 +1,5 @@
 //! Groups of parameters: settings for those whose names match a pattern, and the norm to which gradients are clipped.
 
-use super::Optimizer;
 use fixnet_autograd::{Error, ParamId, Result, Store};
 use fixnet_tensor::{Tensor, map, reduce};
 
@@ -87,18 +86,6 @@ pub(super) fn assign(groups: &[ParamGroup], store: &Store) -> Result<Vec<Option<
         return Err(Error::setting("pattern of a group", expected, format!("`{}`, which matches none", odd.pattern)));
     }
     Ok(store.params().iter().map(|p| groups.iter().position(|g| g.matches(p.name()))).collect())
-}
-
-impl Optimizer {
-    /// Returns the parameters that [groups](super::OptimizerConfig::groups) freeze, in the order of the store.
-    ///
-    /// # Errors
-    /// The pattern of a group matches no parameter.
-    pub fn frozen(&self, store: &Store) -> Result<Vec<ParamId>> {
-        let groups = &self.config().groups;
-        let assigned = assign(groups, store)?.into_iter();
-        Ok(store.ids().zip(assigned).filter(|(_, g)| g.is_some_and(|g| groups[g].frozen)).map(|(id, _)| id).collect())
-    }
 }
 
 /// Returns the norm of gradients together: the root of the sum of squares, parameter by parameter in the order of the store,

@@ -454,6 +454,18 @@ impl Optimizer {
     }
 }
 
+impl Optimizer {
+    /// Returns the parameters that [groups](OptimizerConfig::groups) freeze, in the order of the store.
+    ///
+    /// # Errors
+    /// The pattern of a group matches no parameter.
+    pub fn frozen(&self, store: &Store) -> Result<Vec<ParamId>> {
+        let assigned = &self.config.groups;
+        let found = groups::assign(assigned, store)?.into_iter();
+        Ok(store.ids().zip(found).filter(|(_, g)| g.is_some_and(|g| assigned[g].frozen)).map(|(id, _)| id).collect())
+    }
+}
+
 /// The name of a parameter's buffer in a state.
 fn name(key: &str, p: &Param) -> String {
     format!("optimizer.{key}.{}", p.name())

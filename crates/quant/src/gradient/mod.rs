@@ -2,7 +2,7 @@
 //!
 //! With `g_max = max|g|` of this step and the clipping factor gamma, the interval is `c = gamma · g_max`, the step
 //! `d = c / (2^(b-1) - 1)` and the code `[clip(g, -c, c)/d + u]` with u uniform in (-1/2, 1/2) (stochastic rounding) or 0
-//! (nearest). A [`GradientRule`] chooses gamma; each is a file of this folder and a row in `rule.rs`.
+//! (nearest). A [`GradientRule`] chooses gamma; each is a file of this folder and a row in `rules.rs`.
 
 mod constant;
 mod dsgc;
@@ -12,13 +12,15 @@ mod observed;
 mod periodic;
 pub(crate) mod report;
 mod rule;
+mod rules;
 
 pub use constant::{Fixed, MinMax};
 pub use dsgc::Dsgc;
 pub use lbt::Lbt;
 pub use mse::Mse;
 pub use observed::Observed;
-pub use rule::{CloneRule, GradientRule, Rule, RuleKind, register_rule, rules};
+pub use rule::{CloneRule, GradientRule, Rule, RuleKind};
+pub use rules::{register_rule, rules};
 
 use crate::Rounding;
 use fixnet_autograd::deferred::{self, BLOCK, Deferred, Scratch};

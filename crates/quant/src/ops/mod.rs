@@ -101,15 +101,7 @@ impl QConv2d {
     /// # Errors
     /// The sizes do not fit, or an input that is no layer's output, or the first one of any layer, is not finite.
     pub fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
-        g.store().owns(self.quantizers.weight).map_err(|e| e.in_layer(&self.quantizers.name))?;
-        let weight = g.store().state(self.quantizers.weight).weight();
-        let shape = g.store().param(weight).value.shape();
-        let geometry = Conv2dGeometry::windowed(x.shape(), shape, self.window)
-            .map_err(|e| Error::from(e).in_layer(&self.quantizers.name))?;
-        if g.traces(&[x])? {
-            return self.trace(g, &[x]);
-        }
-        self.quantizers.forward(g, x, Product::Conv2d(geometry))
+        self.record(g, &[x])
     }
 
     /// [`forward`](Self::forward) with a bias `[O]` added.
@@ -117,17 +109,22 @@ impl QConv2d {
     /// # Errors
     /// As there, or the bias does not fit.
     pub fn forward_biased(&self, g: &mut Graph<'_>, x: &Var, bias: &Var) -> Result<Var> {
-        if g.traces(&[x])? {
-            return self.trace(g, &[x, bias]);
-        }
-        let y = self.forward(g, x)?;
-        g.add_bias(&y, bias).map_err(|e| e.in_layer(&self.quantizers.name))
+        self.record(g, &[x, bias])
     }
 
-    fn trace(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        let product = self.fixed(g.store_mut(), inputs[0].is_non_negative())?;
-        let op = FixedConv2d { product, form: fixnet_autograd::ops::Conv2d { window: self.window } };
-        g.apply_as(&self.quantizers.name, op, inputs)
+    fn record(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        let x = inputs[0];
+        g.store().owns(self.quantizers.weight).map_err(|e| e.in_layer(&self.quantizers.name))?;
+        let weight = g.store().state(self.quantizers.weight).weight();
+        let shape = g.store().param(weight).value.shape();
+        let geometry = Conv2dGeometry::windowed(x.shape(), shape, self.window)
+            .map_err(|e| Error::from(e).in_layer(&self.quantizers.name))?;
+        if g.traces(&[x])? {
+            let product = self.fixed(g.store_mut(), x.is_non_negative())?;
+            let op = FixedConv2d { product, form: fixnet_autograd::ops::Conv2d { window: self.window } };
+            return g.apply_as(&self.quantizers.name, op, inputs);
+        }
+        self.quantizers.forward(g, inputs, Product::Conv2d(geometry))
     }
 }
 
@@ -157,30 +154,24 @@ impl QLinear {
     /// # Errors
     /// The sizes do not fit, or an input that is no layer's output, or the first one of any layer, is not finite.
     pub fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
-        if g.traces(&[x])? {
-            return self.trace(g, &[x]);
-        }
-        self.quantizers.forward(g, x, Product::Linear)
+        self.record(g, &[x])
     }
 
-    /// [`forward`](Self::forward) with a bias `[O]` added.
+    /// Records the operation with a bias `[O]` added: x [N, I] to [N, O].
     ///
     /// # Errors
-    /// As there, or the bias does not fit.
+    /// As [`forward`](Self::forward), or the bias does not fit.
     pub fn forward_biased(&self, g: &mut Graph<'_>, x: &Var, bias: &Var) -> Result<Var> {
-        if g.traces(&[x])? {
-            return self.trace(g, &[x, bias]);
-        }
-        let y = self.forward(g, x)?;
-        g.add_bias(&y, bias).map_err(|e| e.in_layer(&self.quantizers.name))
+        self.record(g, &[x, bias])
     }
 
-    fn trace(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
-        let op = FixedLinear {
-            product: self.fixed(g.store_mut(), inputs[0].is_non_negative())?,
-            form: fixnet_autograd::ops::Linear,
-        };
-        g.apply_as(&self.quantizers.name, op, inputs)
+    fn record(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        if g.traces(&inputs[..1])? {
+            let product = self.fixed(g.store_mut(), inputs[0].is_non_negative())?;
+            let op = FixedLinear { product, form: fixnet_autograd::ops::Linear };
+            return g.apply_as(&self.quantizers.name, op, inputs);
+        }
+        self.quantizers.forward(g, inputs, Product::Linear)
     }
 }
 
@@ -240,7 +231,16 @@ impl Product {
 }
 
 impl Quantizers {
-    fn forward(&self, g: &mut Graph<'_>, x: &Var, product: Product) -> Result<Var> {
+    /// The product with the first of `inputs`, and the second one added as a bias.
+    fn forward(&self, g: &mut Graph<'_>, inputs: &[&Var], product: Product) -> Result<Var> {
+        let y = self.product(g, inputs[0], product)?;
+        match inputs.get(1) {
+            Some(bias) => g.add_bias(&y, bias).map_err(|e| e.in_layer(&self.name)),
+            None => Ok(y),
+        }
+    }
+
+    fn product(&self, g: &mut Graph<'_>, x: &Var, product: Product) -> Result<Var> {
         let named = |e: Error| e.in_layer(&self.name);
         g.store().owns(self.weight).map_err(named)?;
         let (modes, input) = (g.modes(), self.input.sided(x.is_non_negative()));

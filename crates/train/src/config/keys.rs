@@ -2,6 +2,7 @@
 //! no effect. Flags, warnings, `fixnet recipes --keys` and `docs/reference/recipe.md` are made from it.
 
 use super::Config;
+use super::schedule_kind::ScheduleKind;
 use fixnet_nn::models;
 use fixnet_quant::{Scales, Scheme, TalrRule};
 use std::borrow::Cow;
@@ -104,7 +105,7 @@ fn no_twin(c: &Config) -> bool {
 }
 
 fn no_steps(c: &Config) -> bool {
-    use super::ScheduleKind::Step;
+    use ScheduleKind::Step;
     let s = c.settings();
     let of_twin = !no_twin(c) && s.transition.schedule == Step;
     s.schedule.kind != Step && !of_twin && (float(c) || s.schedule.scales != Step)
@@ -141,7 +142,7 @@ fn gradient_rules() -> String {
 }
 
 fn schedule_kinds() -> String {
-    joined(super::ScheduleKind::names(), |name| (*name).into())
+    joined(ScheduleKind::names(), |name| (*name).into())
 }
 
 fn optimizers() -> String {

@@ -6,6 +6,7 @@ mod length;
 mod optimizer;
 mod recipes;
 mod reference;
+mod schedule_kind;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -15,9 +16,10 @@ pub use groups::GroupSettings;
 pub use keys::{Flag, GROUP_KEYS, KEYS, Key, Kind, find_by_flag};
 pub use recipes::{BUILT_IN, names};
 pub use reference::reference;
+pub use schedule_kind::ScheduleKind;
 pub use settings::{
-    DataSettings, ModelSettings, OptimizerSettings, QuantizationSettings, RunSettings, ScheduleKind, ScheduleSettings,
-    Settings, TransitionSettings,
+    DataSettings, ModelSettings, OptimizerSettings, QuantizationSettings, RunSettings, ScheduleSettings, Settings,
+    TransitionSettings,
 };
 
 use crate::{Error, Result};

@@ -1,7 +1,8 @@
 //! The optimizer of a recipe: its settings, with those that were omitted filled in.
 
 use super::groups;
-use super::settings::{OptimizerSettings, ScheduleKind, ScheduleSettings, Settings};
+use super::schedule_kind::ScheduleKind;
+use super::settings::{OptimizerSettings, ScheduleSettings, Settings};
 use crate::{Error, Result};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, Schedule, Setting, TransitionConfig, UpdateRule, Warmup};
 

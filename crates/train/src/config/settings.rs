@@ -2,17 +2,16 @@
 
 use super::groups::GroupSettings;
 use super::keys::{self, KEYS};
+use super::schedule_kind::{ScheduleKind, curve};
 use super::text;
 use crate::text::commands;
 use crate::{Error, Result};
 use fixnet_data::{Augment, Source};
 use fixnet_nn::models::{LeNet, ModelSpec};
-use fixnet_nn::optim::{Curve, DecayGroups, OptimizerConfig, Schedule, Scope, schedules};
+use fixnet_nn::optim::{DecayGroups, OptimizerConfig, Schedule, Scope};
 use fixnet_quant::{Deviation, OutputScaleStart, Precision, Rounding, Rule, Scales, Scheme, TalrRule, WeightScales};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use toml::{Table, Value};
 
 /// A recipe: everything that a run depends on. Each field is a table of the TOML file; [`KEYS`] lists all keys with their
@@ -139,53 +138,6 @@ pub struct OptimizerSettings {
     pub latent_lr_factor: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupSettings>,
-}
-
-/// The form of a schedule, by its name: a curve, or `step`, which has settings of its own.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ScheduleKind {
-    /// The rate follows a curve of [`schedules`].
-    Curve(Curve),
-    /// The rate is multiplied by a factor at milestones.
-    Step,
-}
-
-impl ScheduleKind {
-    const STEP: &'static str = "step";
-
-    /// Returns the names of all forms.
-    pub fn names() -> Vec<&'static str> {
-        schedules().iter().map(|curve| curve.name).chain([Self::STEP]).collect()
-    }
-}
-
-impl fmt::Display for ScheduleKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Curve(curve) => curve.name,
-            Self::Step => Self::STEP,
-        })
-    }
-}
-
-impl FromStr for ScheduleKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match schedules().into_iter().find(|curve| curve.name == text) {
-            _ if text == Self::STEP => Ok(Self::Step),
-            Some(curve) => Ok(Self::Curve(curve)),
-            None => Err(format!("expected one of {}, found {text}", Self::names().join(", "))),
-        }
-    }
-}
-
-/// A curve that comes with fixnet.
-fn curve(schedule: Schedule) -> ScheduleKind {
-    match schedule {
-        Schedule::Curve(curve) => ScheduleKind::Curve(curve),
-        _ => ScheduleKind::Step,
-    }
 }
 
 /// The table `[schedule]`.

@@ -1,6 +1,6 @@
 //! Classification of images and of rows of a table: one class per sample, cross-entropy, top-1 accuracy.
 
-use super::parts::check_augment;
+use super::parts::{self, check_augment, data_key};
 use super::{
     Answer, Batch, Better, Data, Element, LOSS, Matrix, Metric, Part, PartTargets, Parts, Picture, Pictures, Section,
     Table, Task, TaskKind, Unit,
@@ -11,7 +11,7 @@ use fixnet_autograd::{Array, Graph, Store, Var};
 use fixnet_data::{ClassDifference, DataDescription, Dataset, Labels, Loader, Normalize, Split};
 use fixnet_export::class_names;
 use fixnet_nn::metrics::{self, Confusion, Prediction};
-use fixnet_nn::models::{self, Output};
+use fixnet_nn::models;
 use fixnet_nn::plan::Plan;
 use fixnet_nn::{Layer, metrics::correct};
 use fixnet_tensor::Tensor;
@@ -64,21 +64,7 @@ impl Classification {
 pub type Labelled = Parts<Labels>;
 
 fn check_model(config: &Config) -> Result<()> {
-    let model = config.model();
-    if model.output() != Output::Values {
-        let reason = format!("expected a classifier, found {model}, whose output is of another form");
-        return Err(Error::Setting { key: "model.name".into(), reason });
-    }
-    Ok(())
-}
-
-/// Runs of other seeds have the same data where no part of them is drawn.
-fn data_key(config: &Config) -> String {
-    let mut data = config.data().clone();
-    if !data.is_drawn() {
-        data.seed = 0;
-    }
-    format!("{data:?}")
+    parts::check_model(config, "a classifier")
 }
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {

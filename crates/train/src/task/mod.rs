@@ -4,6 +4,7 @@
 //! trainer, logs, tables and plots walk [`Task::metrics`] and know no task. A task of another crate joins by [`register`].
 
 mod classification;
+mod kind;
 mod parts;
 mod registry;
 pub mod regression;
@@ -11,8 +12,9 @@ mod section;
 pub mod super_resolution;
 
 pub use classification::{Classification, Labelled};
+pub use kind::TaskKind;
 pub use parts::{PartTargets, Parts};
-pub use registry::{TaskKind, check, data_key, find, kinds, load, of_plan, of_shape, recorded, register};
+pub use registry::{check, data_key, find, kinds, load, of_plan, of_shape, recorded, register};
 pub use regression::Regression;
 pub use section::{Element, Matrix, Picture, Pictures, Scatter, Section, Table};
 pub use super_resolution::SuperResolution;

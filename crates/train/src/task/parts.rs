@@ -1,9 +1,10 @@
 //! Data sets in their parts, as the data of a task: what classification and regression share.
 
 use super::{Batch, Batches, Data, Part};
-use crate::{Config, Result};
+use crate::{Config, Error, Result};
 use fixnet_autograd::Array;
 use fixnet_data::{Augment, DataError, Dataset, Loader, Normalize, Split, Targets};
+use fixnet_nn::models::Output;
 use fixnet_tensor::Tensor;
 use std::any::Any;
 
@@ -47,6 +48,25 @@ impl<T: Targets> Parts<T> {
             Part::Test => Some(&self.test),
         }
     }
+}
+
+/// Checks that the network of a configuration gives values; `expected` says which network is expected.
+pub(super) fn check_model(config: &Config, expected: &str) -> Result<()> {
+    let model = config.model();
+    if model.output() != Output::Values {
+        let reason = format!("expected {expected}, found {model}, whose output is of another form");
+        return Err(Error::Setting { key: "model.name".into(), reason });
+    }
+    Ok(())
+}
+
+/// What the data of a configuration depend on. Runs of other seeds have the same data where no part of them is drawn.
+pub(super) fn data_key(config: &Config) -> String {
+    let mut data = config.data().clone();
+    if !data.is_drawn() {
+        data.seed = 0;
+    }
+    format!("{data:?}")
 }
 
 /// Checks that an augmentation can vary samples of this shape.

@@ -8,7 +8,7 @@
 
 mod report;
 
-use super::parts::check_augment;
+use super::parts::{self, check_augment, data_key};
 use super::{Batch, Better, Data, Metric, Part, PartTargets, Parts, Section, Task, TaskKind, Unit};
 use crate::evaluation::evaluate_test;
 use crate::scores::{Network, Scores};
@@ -17,7 +17,7 @@ use fixnet_autograd::{Array, Graph, Store, Var, ops};
 use fixnet_data::{Normalize, NumberBatch, NumberDescription, Numbers, Split, Target};
 use fixnet_nn::Layer;
 use fixnet_nn::layers::Sequential;
-use fixnet_nn::models::{self, Output};
+use fixnet_nn::models;
 use fixnet_nn::plan::Plan;
 use fixnet_tensor::Tensor;
 use std::collections::BTreeMap;
@@ -80,22 +80,7 @@ impl Regression {
 }
 
 fn check_model(config: &Config) -> Result<()> {
-    let model = config.model();
-    if model.output() != Output::Values {
-        let reason =
-            format!("expected a network of values, such as mlp, found {model}, whose output is of another form");
-        return Err(Error::Setting { key: "model.name".into(), reason });
-    }
-    Ok(())
-}
-
-/// Runs of other seeds have the same data where no part of them is drawn.
-fn data_key(config: &Config) -> String {
-    let mut data = config.data().clone();
-    if !data.is_drawn() {
-        data.seed = 0;
-    }
-    format!("{data:?}")
+    parts::check_model(config, "a network of values, such as mlp")
 }
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
