@@ -74,6 +74,10 @@ fn it_trains_is_killed_resumed_verified_reported_exported_and_packed() {
     assert!(!out.status.success());
     let out = command(&["train", RECIPE, "--gradient-rule", "none"]).output().unwrap();
     assert!(String::from_utf8_lossy(&out.stderr).contains("tail:SHARE"));
+    let out = command(&["train", RECIPE, "--set", "optimizer.own={sharpness=true}"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&out.stderr).contains("optimizer.own.sharpness: expected a number, found true"));
+    let out = command(&["train", RECIPE, "--set", "optimizer.own={rho=1}"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&out.stderr).contains("optimizer.own.rho: expected a setting of lion"));
     let keys = run(&["recipes", "--keys"]);
     let keys = String::from_utf8_lossy(&keys.stdout).into_owned();
     for name in ["spots:COUNT", "spotnet[:WIDTH]", "tail:SHARE", "lion", "square-root"] {

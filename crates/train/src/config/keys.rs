@@ -295,6 +295,12 @@ pub const KEYS: &[Key] = &[
     key("optimizer.momentum_decay", "momentum_decay", NUMBER, "How fast the momentum of nadam rises."),
     key("optimizer.alpha", "alpha", "0 to below 1", "The share of the old mean square in rmsprop."),
     key("optimizer.lr_decay", "lr_decay", NUMBER, "How fast the learning rate of adagrad falls."),
+    key(
+        "optimizer.own",
+        "",
+        "a table",
+        "Settings of an update rule that a program registered, by the names that it gives them.",
+    ),
     key("optimizer.scale_lr", "scale_lr", NUMBER, "The learning rate of learned scales.").without(FLOAT, float),
     key(
         "optimizer.latent_lr_factor",

@@ -5,6 +5,8 @@ use super::schedule_kind::ScheduleKind;
 use super::settings::{OptimizerSettings, ScheduleSettings, Settings};
 use crate::{Error, Result};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, Schedule, Setting, TransitionConfig, UpdateRule, Warmup};
+use std::collections::BTreeMap;
+use toml::Value;
 
 /// Returns the optimizer with its settings, its number of steps not known yet.
 ///
@@ -64,10 +66,7 @@ fn fill(rule: &mut dyn UpdateRule, own: &mut OptimizerSettings) -> Result<()> {
             ("momentum_decay", Setting::Number(v)) => set(v, &mut own.momentum_decay),
             ("alpha", Setting::Number(v)) => set(v, &mut own.alpha),
             ("lr_decay", Setting::Number(v)) => set(v, &mut own.lr_decay),
-            (_, setting) => {
-                let reason = format!("expected settings of {name} that a recipe has, found {key} = {setting:?}");
-                return Err(Error::Setting { key: format!("optimizer.{key}"), reason });
-            }
+            (_, setting) => fill_own(key, setting, &mut own.own)?,
         }
     }
     let given = [
@@ -79,13 +78,45 @@ fn fill(rule: &mut dyn UpdateRule, own: &mut OptimizerSettings) -> Result<()> {
         ("alpha", own.alpha.is_some()),
         ("lr_decay", own.lr_decay.is_some()),
     ];
-    match given.into_iter().find(|(key, given)| *given && !allowed.contains(key)) {
+    let given = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| (key, key.to_string()));
+    let own = own.own.keys().map(|key| (key.as_str(), format!("own.{key}")));
+    match given.chain(own).find(|(key, _)| !allowed.contains(key)) {
         None => Ok(()),
-        Some((key, _)) => Err(Error::Setting {
+        Some((_, key)) => Err(Error::Setting {
             key: format!("optimizer.{key}"),
             reason: format!("expected a setting of {name} ({}), found one that it does not have", allowed.join(", ")),
         }),
     }
+}
+
+/// Gives a setting that only a rule of another crate has the value of the recipe, and the recipe the one that it left out.
+fn fill_own(key: &str, setting: Setting<'_>, own: &mut BTreeMap<String, Value>) -> Result<()> {
+    let given = own.get(key);
+    let wrong = |expected: &str| Error::Setting {
+        key: format!("optimizer.own.{key}"),
+        reason: format!("expected {expected}, found {}", given.map(ToString::to_string).unwrap_or_default()),
+    };
+    let number = |value: &Value| value.as_float().or(value.as_integer().map(|v| v as f64));
+    let value = match setting {
+        Setting::Number(v) => {
+            *v = given.map_or(Some(*v), number).ok_or_else(|| wrong("a number"))?;
+            Value::from(*v)
+        }
+        Setting::Flag(v) => {
+            *v = given.map_or(Some(*v), Value::as_bool).ok_or_else(|| wrong("true or false"))?;
+            Value::from(*v)
+        }
+        Setting::Pair(v) => {
+            let two = |value: &Value| -> Option<[f64; 2]> {
+                value.as_array()?.iter().map(number).collect::<Option<Vec<f64>>>()?.try_into().ok()
+            };
+            *v = given.map_or(Some(*v), two).ok_or_else(|| wrong("two numbers"))?;
+            Value::from(v.to_vec())
+        }
+        _ => return Err(wrong("a setting of a kind that recipes have")),
+    };
+    own.insert(key.into(), value);
+    Ok(())
 }
 
 fn schedule(of: &ScheduleSettings, kind: ScheduleKind, warmup_key: &str, warmup: f64) -> Result<Schedule> {

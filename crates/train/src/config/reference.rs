@@ -27,7 +27,7 @@ pub fn reference() -> String {
         let default = match defaults.get(key.name) {
             Some(Value::String(text)) if text.is_empty() => "none".into(),
             Some(value) => format!("`{value}`"),
-            None if outer == "optimizer" && !["clip_norm", "groups"].contains(&inner) => OMITTED.into(),
+            None if outer == "optimizer" && !["clip_norm", "groups", "own"].contains(&inner) => OMITTED.into(),
             None => "none".into(),
         };
         row(&mut page, key, inner, &default);

@@ -138,6 +138,8 @@ pub struct OptimizerSettings {
     pub latent_lr_factor: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupSettings>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub own: BTreeMap<String, Value>,
 }
 
 /// The table `[schedule]`.
@@ -272,6 +274,7 @@ impl Default for OptimizerSettings {
             momentum_decay: None,
             alpha: None,
             lr_decay: None,
+            own: BTreeMap::new(),
             scale_lr: 1e-5,
             latent_lr_factor: 1.0,
             groups: Vec::new(),

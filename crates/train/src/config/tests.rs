@@ -37,6 +37,7 @@ fn the_table_has_every_key() {
         ("run.keep_best", "loss".into()),
         ("run.patience", 2.into()),
         ("run.extended", toml::from_str::<toml::Table>("x = [[2, 3]]").unwrap()["x"].clone()),
+        ("optimizer.own", toml::from_str::<toml::Table>("x = { y = 1.0 }").unwrap()["x"].clone()),
         ("optimizer.groups", toml::from_str::<toml::Table>("x = [{ match = 'a' }]").unwrap()["x"].clone()),
         ("quantization.first_last_gradient_rule", "mse".into()),
         ("optimizer.lr", 0.1.into()),
