@@ -8,6 +8,8 @@
 //! | [`judge`] | which epoch is the best, and when a run stops early |
 //! | [`trainer`] | the loop over steps and epochs, with logs and checkpoints |
 //! | [`run`] | the folder of a run: its files, its event log, its history |
+//! | [`predictor`] | a trained network that answers about images and rows |
+//! | [`packed`] | a packed network with its task |
 //! | [`compare`] | grids of runs, and tables of what they came to |
 //!
 //! ```
@@ -33,6 +35,8 @@ mod earlier;
 mod error;
 pub mod init;
 pub mod judge;
+pub mod packed;
+pub mod predictor;
 pub mod run;
 pub mod session;
 pub mod task;
@@ -45,6 +49,8 @@ pub mod trainer;
 pub use config::{Config, Settings};
 pub use error::{Error, Result};
 pub use judge::Judge;
+pub use packed::Packed;
+pub use predictor::Predictor;
 pub use session::Session;
 pub use task::Task;
 pub use trained::Trained;

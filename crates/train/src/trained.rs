@@ -1,9 +1,10 @@
-//! A trained network as its checkpoint has it: for evaluation, export and reports. The data that it was trained on are not
+//! A trained network as its checkpoint has it: for evaluation, export and reports ([`Predictor`](crate::Predictor) answers about
+//! new samples). The data that it was trained on are not
 //! needed: what it depends on of them is in the checkpoint.
 
 use crate::earlier;
 use crate::session::{EVALUATED, Scores, evaluate};
-use crate::task::{self, Answer, Data, Part, Task};
+use crate::task::{self, Data, Part, Task};
 use crate::{Config, Result};
 use fixnet_autograd::Store;
 use fixnet_nn::Layer;
@@ -79,14 +80,6 @@ impl Trained {
         let batches = data.batches(Part::Test, self.batch_size()?)?;
         let scores = evaluate(&*self.task, &*self.net, &mut self.store, batches);
         scores.map_err(|e| e.within(data.name(Part::Test)))
-    }
-
-    /// Returns what the network says of one picture, of any size where the task allows that.
-    ///
-    /// # Errors
-    /// The picture does not fit, or the task has no answer about single pictures.
-    pub fn predict(&mut self, picture: &fixnet_data::Picture) -> Result<Answer> {
-        self.task.predict(&*self.net, &mut self.store, picture)
     }
 
     /// Returns the operations of the network, with the normalization of its input and the names of its classes.
