@@ -126,7 +126,8 @@ fn by_name(
     if let Some(twice) = names.iter().enumerate().find(|(i, name)| at(name) != Some(*i)).map(|(_, name)| name) {
         return wrong("names of columns that differ", format!("`{twice}` twice"));
     }
-    let missing: Vec<String> = wanted.iter().filter(|name| at(name).is_none()).map(|name| format!("`{name}`")).collect();
+    let missing: Vec<String> =
+        wanted.iter().filter(|name| at(name).is_none()).map(|name| format!("`{name}`")).collect();
     if !missing.is_empty() {
         let expected = format!("the columns of the network: {}", listed(wanted));
         return wrong(&expected, format!("a table without {}", listed(&missing)));
@@ -166,11 +167,9 @@ mod tests {
     #[test]
     fn columns_are_found_by_name_and_without_names_by_their_number() {
         let network = form(&["a", "b"], 2, Some("kind"));
-        for (text, ignored) in [
-            ("b,a\n2,1\n4,3\n", None),
-            ("kind,b,a\nx,2,1\n,4,3\n", Some("kind")),
-            ("1,2\n3,4\n", None),
-        ] {
+        for (text, ignored) in
+            [("b,a\n2,1\n4,3\n", None), ("kind,b,a\nx,2,1\n,4,3\n", Some("kind")), ("1,2\n3,4\n", None)]
+        {
             let rows = read(text.as_bytes(), &network).unwrap();
             assert_eq!((rows.row(0).unwrap(), rows.row(1).unwrap()), (vec![1.0, 2.0], vec![3.0, 4.0]), "{text}");
             assert_eq!(rows.ignored.as_deref(), ignored, "{text}");

@@ -129,7 +129,8 @@ pub(crate) fn described([height, width, channels]: [usize; 3]) -> String {
 
 /// The error of an image whose channels cannot become those of `shape`.
 pub(crate) fn not_convertible(place: &str, shape: [usize; 3], found: [usize; 3]) -> DataError {
-    let expected = format!("an image of {} (others are converted from grey or colours to grey or colours)", described(shape));
+    let expected =
+        format!("an image of {} (others are converted from grey or colours to grey or colours)", described(shape));
     DataError::setting(place, &expected, described(found))
 }
 
@@ -165,7 +166,8 @@ mod tests {
         let pixel = |i: usize| if (2..6).contains(&(i % 8)) { 200 } else { 0 };
         let wide = Image::new([4, 8, 1], (0..32).map(pixel).collect()).unwrap();
         assert_eq!(wide.converted([4, 4, 1]).unwrap().bytes(), [200; 16]);
-        let high = Image::new([8, 4, 1], (0..32).map(|i| if (8..24).contains(&i) { 200 } else { 0 }).collect()).unwrap();
+        let high =
+            Image::new([8, 4, 1], (0..32).map(|i| if (8..24).contains(&i) { 200 } else { 0 }).collect()).unwrap();
         assert_eq!(high.converted([4, 4, 3]).unwrap().bytes(), [200; 48]);
         // Proportions that fit leave nothing out.
         assert_eq!(image([2, 4, 1]).converted([4, 8, 1]).unwrap().shape(), [4, 8, 1]);

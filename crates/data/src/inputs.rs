@@ -297,9 +297,7 @@ mod tests {
         let path = |name: &str| place.path().join(name);
         fs::write(path("x.npy"), npy("(3, 2, 2, 5)", &[7; 60])).unwrap();
         fs::write(path("x.csv"), "1,2\n").unwrap();
-        let add = |shape: &[usize], name: &str| {
-            Inputs::new(form(shape)).add(&path(name)).map_err(|e| e.to_string())
-        };
+        let add = |shape: &[usize], name: &str| Inputs::new(form(shape)).add(&path(name)).map_err(|e| e.to_string());
         assert!(add(&[2, 2, 3], "x.npy").unwrap_err().contains("found 2x2 in 5 channels"));
         assert!(add(&[4], "x.npy").unwrap_err().contains("expected a row of 4 numbers, found an image of 2x2"));
         assert!(add(&[2, 2, 3], "x.csv").unwrap_err().contains("expected an image of 2x2 in 3 channels, found rows"));

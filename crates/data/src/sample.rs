@@ -195,7 +195,8 @@ mod tests {
         let found = Sample::batch(&samples, &normalize).unwrap();
         assert_eq!((found.shape(), found.data()), (expected.shape(), expected.data()));
         let values: Vec<f32> = (0..20u16).map(|i| f32::from(i * i) / 7.0).collect();
-        let data = Dataset::of_floats("d", &[4], values.clone(), Numbers::new("d", None, vec![0.0; 5]).unwrap()).unwrap();
+        let data =
+            Dataset::of_floats("d", &[4], values.clone(), Numbers::new("d", None, vec![0.0; 5]).unwrap()).unwrap();
         let normalize = Normalize::of(&data);
         let samples: Vec<Sample> = values.chunks(4).map(Sample::from).collect();
         let expected = Loader::new(&data, 5, normalize.clone()).next().unwrap().unwrap().inputs;

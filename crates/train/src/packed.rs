@@ -37,9 +37,8 @@ impl Packed {
         }
         let (plan, metadata) = packed::load(path)?;
         let place = path.display().to_string();
-        let text = metadata
-            .get(RECIPE)
-            .ok_or_else(|| error::run(path, "expected the recipe in its metadata, found none"))?;
+        let text =
+            metadata.get(RECIPE).ok_or_else(|| error::run(path, "expected the recipe in its metadata, found none"))?;
         let config = Config::recorded(text, &place)?;
         let task = task::of_plan(&config, &place, &plan)?;
         let columns = columns(path, &metadata, plan.input_shape())?;
@@ -103,7 +102,8 @@ fn columns(path: &Path, metadata: &BTreeMap<String, String>, input: &[usize]) ->
     match names.filter(|names| input == [names.len()]) {
         Some(names) => Ok(Some(names)),
         None => {
-            let reason = format!("{COLUMNS}: expected a list of a name for each column of {input:?}, found another text");
+            let reason =
+                format!("{COLUMNS}: expected a list of a name for each column of {input:?}, found another text");
             Err(error::run(path, reason))
         }
     }

@@ -204,9 +204,7 @@ impl Predictor {
             None => self.asked(&[sample]).map(|mut one| one.swap_remove(0)).map_err(|e| e.within(inputs.name(index))),
         };
         let answered = |(index, read): (usize, fixnet_data::Result<Reading>)| match read {
-            Ok(Reading { sample, converted_from }) => {
-                Answered { index, answer: answer(index, sample), converted_from }
-            }
+            Ok(Reading { sample, converted_from }) => Answered { index, answer: answer(index, sample), converted_from },
             Err(e) => Answered { index, answer: Err(e.into()), converted_from: None },
         };
         range.zip(read).map(answered).collect()

@@ -267,7 +267,8 @@ impl Task for SuperResolution {
             Sample::Image(image) => Ok(Answer::Picture(self.enlarger().enlarge(net, store, &image.picture()?)?)),
             Sample::Row(_) => {
                 let expected = self.sample_form().to_string();
-                Err(fixnet_autograd::Error::setting("a sample of super-resolution", expected, "a row of numbers").into())
+                Err(fixnet_autograd::Error::setting("a sample of super-resolution", expected, "a row of numbers")
+                    .into())
             }
         };
         samples.iter().map(picture).collect()
