@@ -118,7 +118,8 @@ fn pictures_of_any_size_are_enlarged() {
     // Several go into a folder, and so do the images of an array.
     let pixels: Vec<u8> = (0..2 * 4 * 5 * 3).map(|i| i * 2).collect();
     let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 4, 5, 3), }\n";
-    let array = [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &pixels[..]].concat();
+    let array =
+        [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &pixels[..]].concat();
     fs::write(place.path("two.npy"), array).unwrap();
     let (two, large) = (place.path("two.npy"), place.path("large"));
     let many = ["predict", &run, image.to_str().unwrap(), two.to_str().unwrap(), "--out", large.to_str().unwrap()];

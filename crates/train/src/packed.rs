@@ -1,4 +1,5 @@
-//! A packed network with what its file says beside the operations: the recipe that it was trained by, and the names of columns.
+//! A packed network with what its file says beside the operations: the recipe that it was trained by, and the names of columns and of
+//! the target.
 
 use crate::run::place::RECIPE;
 use crate::session::{EVALUATED, Scores, evaluate};
@@ -16,6 +17,8 @@ use std::sync::Arc;
 
 /// The key of the names of columns in the metadata of a packed network that takes rows: a list as JSON.
 pub const COLUMNS: &str = "columns";
+/// The key of the name of the target in the metadata of a packed network, where it is a column of a table.
+pub const TARGET: &str = "target";
 
 /// A packed network with its task.
 pub struct Packed {
@@ -39,18 +42,21 @@ impl Packed {
         let place = path.display().to_string();
         let text =
             metadata.get(RECIPE).ok_or_else(|| error::run(path, "expected the recipe in its metadata, found none"))?;
-        let config = Config::recorded(text, &place)?;
+        let config = targeted(Config::recorded(text, &place)?, metadata.get(TARGET));
         let task = task::of_plan(&config, &place, &plan)?;
         let columns = columns(path, &metadata, plan.input_shape())?;
         Ok(Some(Self { plan, task, config, columns }))
     }
 
-    /// Adds to the metadata of a file that is to be a packed network what its operations do not say of its task: the names of columns.
+    /// Adds to the metadata of a file that is to be a packed network what its operations do not say of its task: the names of columns
+    /// and of the target.
     pub fn describe(task: &dyn Task, metadata: &mut BTreeMap<String, String>) {
-        if let Some(columns) = task.sample_form().columns {
+        let form = task.sample_form();
+        if let Some(columns) = form.columns {
             let text = serde_json::to_string(&columns).expect("names are plain data");
             metadata.insert(COLUMNS.into(), text);
         }
+        metadata.extend(form.target.map(|target| (TARGET.to_string(), target)));
     }
 
     /// The operations, with the normalization of the input.
@@ -93,6 +99,14 @@ impl Packed {
 pub(crate) fn network(task: &dyn Task, plan: Plan) -> Box<dyn Layer> {
     let plan = plan.without_normalization();
     if task.any_size() { Box::new(AnySize(plan)) } else { Box::new(plan) }
+}
+
+/// The recipe with the name of its target, where it left that to the table.
+fn targeted(config: Config, target: Option<&String>) -> Config {
+    let Some(target) = target else { return config };
+    let mut settings = config.settings().clone();
+    settings.data.target = Some(target.clone());
+    settings.check().unwrap_or(config)
 }
 
 /// The names of columns in the metadata of a file.
