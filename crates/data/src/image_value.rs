@@ -48,7 +48,7 @@ impl Image {
     /// # Errors
     /// The file cannot be read, is no such image or a damaged one, or announces one beyond [`Budget::IMAGE`].
     pub fn read(path: &Path) -> Result<Self> {
-        Ok(Self::read_as(path, |found| Ok(found))?.0)
+        Ok(Self::read_as(path, Ok)?.0)
     }
 
     /// As [`read`](Self::read), scaled to the shape that `wanted` returns for that of the file, which is the second result. The

@@ -36,8 +36,15 @@ pub(super) struct Printed {
     top: usize,
     /// The width of the names of inputs, and of classes.
     widths: [usize; 2],
-    /// The rows of a CSV table: the input, named cells, and the problem.
-    rows: Vec<(String, Vec<(String, String)>, String)>,
+    rows: Vec<Row>,
+}
+
+/// A row of the CSV table.
+struct Row {
+    input: String,
+    /// Cells with the names of their columns.
+    cells: Vec<(String, String)>,
+    problem: String,
 }
 
 /// The width of a column of texts.
@@ -70,7 +77,7 @@ impl Printed {
                 say!("{:<inputs$}  {}", plain(&input), line(&said, classes));
             }
             Form::Json => say!("{}", object(&input, &said)),
-            Form::Csv => self.rows.push((input, cells(said), String::new())),
+            Form::Csv => self.rows.push(Row { input, cells: cells(said), problem: String::new() }),
         }
         Ok(())
     }
@@ -81,7 +88,7 @@ impl Printed {
         match self.form {
             Form::Lines => {}
             Form::Json => say!("{}", json!({ "input": input, "error": problem })),
-            Form::Csv => self.rows.push((input, Vec::new(), problem)),
+            Form::Csv => self.rows.push(Row { input, cells: Vec::new(), problem }),
         }
         Ok(())
     }
@@ -91,12 +98,12 @@ impl Printed {
         if self.form != Form::Csv {
             return Ok(());
         }
-        let widest = self.rows.iter().map(|(_, cells, _)| cells).max_by_key(|cells| cells.len());
+        let widest = self.rows.iter().map(|row| &row.cells).max_by_key(|cells| cells.len());
         let columns: Vec<String> = widest.into_iter().flatten().map(|(column, _)| column.clone()).collect();
         let count = columns.len();
         let mut sheet = Sheet::new();
         sheet.row(["input".into()].into_iter().chain(columns).chain(["error".into()]))?;
-        for (input, cells, problem) in self.rows {
+        for Row { input, cells, problem } in self.rows {
             let mut cells: Vec<String> = cells.into_iter().map(|(_, cell)| cell).collect();
             cells.resize(count, String::new());
             sheet.row([input].into_iter().chain(cells).chain([problem]))?;
