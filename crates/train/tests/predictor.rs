@@ -36,7 +36,7 @@ fn one_by_one_and_all_at_once_are_equal_and_agree_with_the_evaluation() {
     assert_eq!(right as f64 / test.len() as f64, accuracy);
     // Probabilities, to the bit.
     for (i, answer) in answers.iter().enumerate().take(40) {
-        assert_eq!(predictor.predict(&image(i)).unwrap(), *answer, "{i}");
+        assert_eq!(predictor.predict(image(i)).unwrap(), *answer, "{i}");
     }
     for size in [3, 7] {
         let parts = samples[..40].chunks(size).flat_map(|part| predictor.predict_all(part).unwrap());
