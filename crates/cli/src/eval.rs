@@ -1,6 +1,5 @@
 //! `fixnet eval`: the metrics of a checkpoint on test data.
 
-use crate::export::Packed;
 use crate::machine::Machine;
 use crate::out::{note, say, text};
 use crate::train::tested_on_whole;
@@ -9,7 +8,7 @@ use fixnet::checkpoint::Checkpoint;
 use fixnet::train::Scores;
 use fixnet::train::run::place::{config_of, existing_checkpoint_or_best};
 use fixnet::train::task::{Task, all_metrics};
-use fixnet::train::{Config, Trained};
+use fixnet::train::{Config, Packed, Trained};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,11 +38,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 fn eval(args: &Args) -> Result<ExitCode> {
     let path = existing_checkpoint_or_best(&args.run, args.best)?;
     if let Some(packed) = Packed::open(&path)? {
-        let config = tested_on_whole(packed.config.clone(), args.data.as_deref())?;
-        let data = packed.task.load_test(&config)?;
+        let config = tested_on_whole(packed.config().clone(), args.data.as_deref())?;
+        let data = packed.task().load_test(&config)?;
         let result = packed.evaluate(&*data)?;
         let of = json!({ "packed": text(&path), "data": test_source(&config) });
-        return print(args, of, &*packed.task, &result);
+        return print(args, of, &**packed.task(), &result);
     }
     let (checkpoint, problem) = Checkpoint::open_or_previous(&path)?;
     if let Some(problem) = problem {

@@ -1,5 +1,4 @@
-//! `fixnet export`: a trained network as ONNX, packed or as its weights alone, with samples to check a runtime against; and
-//! packed networks for `fixnet eval`.
+//! `fixnet export`: a trained network as ONNX, packed or as its weights alone, with samples to check a runtime against.
 
 use crate::machine::Machine;
 use crate::out::{note, say, text};
@@ -8,17 +7,14 @@ use crate::train::tested_on;
 use crate::usage;
 use anyhow::{Context, Result, anyhow};
 use fixnet::autograd::Array;
-use fixnet::checkpoint::{Checkpoint, Header, Pretrained, TensorFile};
-use fixnet::data::Picture;
+use fixnet::checkpoint::{Checkpoint, Pretrained, TensorFile};
 use fixnet::export::{class_names, onnx, packed};
-use fixnet::layers::Layer;
 use fixnet::metrics;
-use fixnet::plan::{AnySize, Plan};
+use fixnet::plan::Plan;
 use fixnet::tensor::Tensor;
 use fixnet::train::run::place::{RECIPE, checkpoint_path, config_of, existing_checkpoint_or_best};
-use fixnet::train::task::{self, Answer, Data, Part, Task};
-use fixnet::train::{Config, Trained};
-use fixnet::train::{EVALUATED, Scores, evaluate};
+use fixnet::train::task::{Data, Part};
+use fixnet::train::{EVALUATED, Packed, Trained};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -100,11 +96,12 @@ fn export(args: &Args) -> Result<ExitCode> {
     let config = tested_on(config_of(&checkpoint)?, args.data.as_deref())?;
     let mut trained = Trained::open(&config, &checkpoint)?;
     let plan = trained.plan()?;
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         (RECIPE.to_string(), config.to_toml()?),
         ("digest".to_string(), trained.digest().to_string()),
         ("step".to_string(), checkpoint.step().to_string()),
     ]);
+    Packed::describe(&**trained.task(), &mut metadata);
     let floats = 4 * plan.summary().parameters();
     let mut written = Vec::new();
     if let Some(path) = &args.onnx {
@@ -161,50 +158,4 @@ fn samples(path: &Path, plan: &Plan, data: &dyn Data) -> Result<()> {
     let logits = Tensor::from_vec(&[count, logits.len() / count.max(1)], logits)?;
     arrays.push(("logits".into(), Array::F32(logits)));
     Ok(TensorFile::save(path, &arrays, &BTreeMap::new())?)
-}
-
-/// A packed network with the recipe that it was trained by.
-pub(crate) struct Packed {
-    plan: Plan,
-    pub(crate) task: std::sync::Arc<dyn Task>,
-    pub(crate) config: Config,
-}
-
-impl Packed {
-    /// Reads a file if it is a packed network; whatever else it is, others know.
-    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
-        match Header::read(path) {
-            Ok(header) if header.metadata.contains_key(packed::PLAN) => {}
-            _ => return Ok(None),
-        }
-        let (plan, metadata) = packed::load(path)?;
-        let place = path.display().to_string();
-        let text = metadata
-            .get(RECIPE)
-            .with_context(|| format!("{place}: expected the recipe in its metadata, found none"))?;
-        let config = Config::recorded(text, &place)?;
-        let task = task::of_plan(&config, &place, &plan)?;
-        Ok(Some(Self { plan, task, config }))
-    }
-
-    /// The plan for inputs as the task has them.
-    fn layer(&self, plan: Plan) -> Box<dyn Layer> {
-        if self.task.any_size() { Box::new(AnySize(plan)) } else { Box::new(plan) }
-    }
-
-    /// What it says of one picture.
-    pub(crate) fn predict(&self, picture: &Picture) -> Result<Answer> {
-        // The task normalizes, as for a network with layers.
-        let net = self.layer(self.plan.clone().without_normalization());
-        Ok(self.task.predict(&*net, &mut fixnet::autograd::Store::seeded(0), picture)?)
-    }
-
-    /// Evaluates it on the test part of `data`.
-    pub(crate) fn evaluate(&self, data: &dyn Data) -> Result<Scores> {
-        // The data normalize, as for a network with layers. No file has an evaluation take more memory than a batch is given.
-        let plan = self.plan.clone().without_normalization();
-        let batches = data.batches(Part::Test, plan.batch(EVALUATED))?;
-        let scores = evaluate(&*self.task, &*self.layer(plan), &mut fixnet::autograd::Store::seeded(0), batches);
-        Ok(scores.map_err(|e| e.within(data.name(Part::Test)))?)
-    }
 }

@@ -164,14 +164,24 @@ Examples:
   fixnet eval runs/digits-4-4-4-s1 --best             the best checkpoint, of a run with --keep-best
   fixnet eval runs/mnist-4-4-4-s1 --data mnist:OTHER --json")]
     Eval(eval::Args),
-    /// Ask a trained network about one image: its class, or the image enlarged
+    /// Ask a trained network about images or rows: their classes or numbers, or the images enlarged
     #[command(after_help = "\
 Examples:
-  fixnet predict runs/photos-x2-4-4-4-s1 photo.png --out large.png   twice as high and wide
   fixnet predict runs/digits-4-4-4-s1 seven.png                      the most probable classes
+  fixnet predict runs/digits-4-4-4-s1 photos *.jpg --top 1           a folder and files
+  fixnet predict digits.safetensors images.npz --csv > answers.csv   a packed network, an array
+  fixnet predict runs/table-4-4-4-s1 new.csv --json                  rows of a table
+  fixnet predict runs/photos-x2-4-4-4-s1 photo.png --out large.png   twice as high and wide
+  fixnet predict runs/photos-x2-4-4-4-s1 photos --out large          a folder of images
 
-An image may have any size where the network enlarges it: it is computed in tiles whose seams do
-not show, to the bit. A classifier takes images of the size that it was trained on.")]
+An input is a PNG or JPEG image, a folder of them, an .npz file with the array x or x_test (or only
+one: images [N, H, W] or [N, H, W, C], or rows [N, F]), or a .csv file, whose columns are found by
+their names. An image of another size or with other channels is converted as in training: its
+middle is scaled, grey becomes colours or colours grey. A network that enlarges takes any size, in
+tiles whose seams do not show.
+
+--json prints one object per line and input: `input` with `classes`, `numbers`, `file` or `error`.
+--csv prints a row per input. A broken input does not stop the others; the exit code is then 1.")]
     Predict(predict::Args),
     /// Print names, shapes, types and metadata of a safetensors file
     #[command(after_help = "\

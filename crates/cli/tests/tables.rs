@@ -132,5 +132,9 @@ fn what_is_wrong_is_named() {
     fs::write(place.path("hot.csv"), "a,b,kind\n1,2,hot\n").unwrap();
     refused(1, &["eval", &run, "--data", &csv("hot.csv")], &["line 2, column `kind`", "cold, warm, found `hot`"]);
     image::RgbImage::new(2, 1).save(place.path("x.png")).unwrap();
-    refused(1, &["predict", &run, &place.text("x.png")], &["expected a network for images, found one for rows"]);
+    refused(
+        1,
+        &["predict", &run, &place.text("x.png")],
+        &["x.png: expected a row of 2 numbers, found an image of 1x2"],
+    );
 }

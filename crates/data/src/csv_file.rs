@@ -1,21 +1,15 @@
 //! Tables in CSV files: a row per sample, a column per feature and one for the target.
 
+use crate::csv_reader::{CsvReader, check_fields, no_rows};
 use crate::source::{Reader, Request, SourceKind};
 use crate::{
-    DataDescription, DataError, Dataset, Labels, Numbers, Result, Split, Targets,
+    DataDescription, Dataset, Labels, Numbers, Result, Split, Targets,
     dataset::TEST_SHARE,
     table::{Cell, ClassColumn, Columns, NumberColumn, TargetColumn},
 };
-use csv::{ReaderBuilder, StringRecord};
-use fixnet_files::input_file;
+use csv::StringRecord;
 use fixnet_tensor::Budget;
-use std::{
-    cell::Cell as Shared,
-    fs::File,
-    io::{self, Read},
-    path::Path,
-    rc::Rc,
-};
+use std::path::Path;
 
 /// The row of the registry.
 pub(crate) const KIND: SourceKind = SourceKind {
@@ -52,8 +46,6 @@ fn parted<T: Targets>(all: Dataset<T>, request: &Request<'_>) -> Result<Split<T>
     }
 }
 
-/// The longest row of a file.
-const LONGEST_ROW: u64 = 16 << 20;
 /// Memory is claimed for so many rows at a time.
 const CLAIMED: usize = 1024;
 
@@ -103,60 +95,21 @@ fn numbers(path: &Path, target: Option<&str>) -> Result<Dataset<Numbers>> {
     read(path, target, NumberColumn::default())
 }
 
-/// A file that is read row by row. A row that does not end is an error, so that none takes more memory than a row may.
-struct Rows {
-    file: File,
-    /// Bytes that were read since the beginning of the row.
-    since: Rc<Shared<u64>>,
-}
-
-impl Read for Rows {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(out)?;
-        self.since.set(self.since.get() + count as u64);
-        match self.since.get() > LONGEST_ROW {
-            true => Err(io::Error::other(format!("expected rows of at most {LONGEST_ROW} bytes, found a longer one"))),
-            false => Ok(count),
-        }
-    }
-}
-
 fn read<C: TargetColumn>(path: &Path, target: Option<&str>, mut targets: C) -> Result<Dataset<C::Targets>> {
     let place = path.display().to_string();
-    let io = |source| DataError::Io { place: place.clone(), source };
-    let since = Rc::new(Shared::new(0));
-    let file = Rows { file: input_file::open(path).map_err(io)?, since: since.clone() };
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
-    let mut record = StringRecord::new();
-    let mut next = |record: &mut StringRecord| -> Result<Option<u64>> {
-        let found = reader.read_record(record).map_err(|e| unreadable(&place, e))?;
-        since.set(0);
-        Ok(found.then(|| record.position().map_or(0, csv::Position::line)))
-    };
-    let empty = || DataError::Unexpected {
-        place: place.clone(),
-        expected: "at least one row of numbers".into(),
-        found: "none".into(),
-    };
-    let mut line = next(&mut record)?;
+    let (mut file, mut record) = (CsvReader::open(path)?, StringRecord::new());
+    let mut line = file.next(&mut record)?;
     if line.is_none() {
-        return Err(empty());
+        return Err(no_rows(&place));
     }
     let columns = Columns::of(&place, record.iter().map(|name| name.trim().to_string()).collect(), target)?;
     if columns.are_named() {
-        line = next(&mut record)?;
+        line = file.next(&mut record)?;
     }
     let width = columns.len() - 1;
     let (mut budget, mut rows, mut values) = (Budget::TABLE, 0usize, Vec::new());
     while let Some(at) = line {
-        if record.len() != columns.len() {
-            let expected = format!("{} fields, as in the first row", columns.len());
-            return Err(DataError::Unexpected {
-                place: format!("{place}: line {at}"),
-                expected,
-                found: record.len().to_string(),
-            });
-        }
+        check_fields(&place, at, &record, columns.len())?;
         if rows.is_multiple_of(CLAIMED) {
             budget.claim(&format!("{place}: rows from {rows} on"), &[CLAIMED, width], size_of::<f32>())?;
             budget.claim(&format!("{place}: targets from {rows} on"), &[CLAIMED], size_of::<f64>())?;
@@ -169,10 +122,10 @@ fn read<C: TargetColumn>(path: &Path, target: Option<&str>, mut targets: C) -> R
             }
         }
         rows += 1;
-        line = next(&mut record)?;
+        line = file.next(&mut record)?;
     }
     if rows == 0 {
-        return Err(empty());
+        return Err(no_rows(&place));
     }
     let targets = targets.finish(&place, &columns)?;
     let data = Dataset::of_floats(place, &[width], values, targets)?;
@@ -182,27 +135,10 @@ fn read<C: TargetColumn>(path: &Path, target: Option<&str>, mut targets: C) -> R
     }
 }
 
-/// The error of a file that is no CSV.
-fn unreadable(place: &str, e: csv::Error) -> DataError {
-    let line = e.position().map_or(String::new(), |at| format!(": line {}", at.line()));
-    match e.into_kind() {
-        csv::ErrorKind::Io(source) => DataError::Io { place: place.into(), source },
-        csv::ErrorKind::Utf8 { .. } => DataError::Unexpected {
-            place: format!("{place}{line}"),
-            expected: "text in UTF-8".into(),
-            found: "other bytes".into(),
-        },
-        other => DataError::Unexpected {
-            place: format!("{place}{line}"),
-            expected: "rows of fields with commas between them".into(),
-            found: format!("{other:?}"),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::csv_reader::LONGEST_ROW;
     use fixnet_fuzz as fuzz;
     use proptest::prelude::*;
 

@@ -166,7 +166,7 @@ impl Listing {
         let heads = paths.par_iter().map(|path| Head::of_file(path)).collect::<Vec<_>>();
         let heads = heads.into_iter().collect::<Result<Vec<_>>>()?;
         if let Some(side) = size {
-            paths.iter().zip(&heads).try_for_each(|(path, head)| head.claim_scaling(path, side))?;
+            paths.iter().zip(&heads).try_for_each(|(path, head)| head.claim_scaling(path, [side, side]))?;
         }
         let colour = heads.iter().any(|head| head.colour);
         let (sizes, lengths) = heads.iter().map(|head| (head.size, head.len)).unzip();

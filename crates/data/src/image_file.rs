@@ -45,13 +45,14 @@ const IMAGE: &str = "a PNG or JPEG image";
 const MOST_BESIDE: u64 = 16 << 20;
 
 impl Head {
-    /// Claims the memory that scaling takes: columns first, in floats of four channels.
+    /// Claims the memory that scaling to height and width takes: columns first, in floats of four channels.
     ///
     /// # Errors
     /// It is more than [`Budget::IMAGE`].
-    pub(crate) fn claim_scaling(&self, path: &Path, to: usize) -> Result<()> {
-        let side = self.size[0].min(self.size[1]);
-        Budget::IMAGE.clone().claim(&format!("{}, scaled to {to}x{to}", path.display()), &[side, to], 16)?;
+    pub(crate) fn claim_scaling(&self, path: &Path, [height, width]: [usize; 2]) -> Result<()> {
+        let [_, columns] = middle(self.size, [height, width]);
+        let what = format!("{}, scaled to {height}x{width}", path.display());
+        Budget::IMAGE.clone().claim(&what, &[columns, height], 16)?;
         Ok(())
     }
 
@@ -198,18 +199,40 @@ pub(crate) fn decode(path: &Path, bytes: &[u8], shape: [usize; 3], resize: bool)
         return Err(unexpected(path, &format!("{height}x{width} (height, width) as before"), format!("{h}x{w}")));
     }
     if resize {
-        head.claim_scaling(path, height)?;
+        head.claim_scaling(path, [height, width])?;
     }
     guarded(path, || {
         let mut image = head.kind.decode(bytes, head.size, channels == 3)?;
-        if resize && head.size != [height, width] {
-            // The middle first, so that no image on the way is larger than the one in the file.
-            let [h, w] = head.size.map(|side| side as u32);
-            let side = h.min(w);
-            let middle = image.crop_imm((w - side) / 2, (h - side) / 2, side, side);
-            image = middle.resize_exact(width as u32, height as u32, FilterType::Triangle);
+        if resize {
+            image = scaled(image, [height, width]);
         }
-        let bytes = if channels == 3 { image.into_rgb8().into_raw() } else { image.into_luma8().into_raw() };
+        let bytes = bytes_of(image, channels);
         if bytes.len() == height * width * channels { Ok(bytes) } else { Err("not all pixels".into()) }
     })
+}
+
+/// Height and width of the largest part of an image that has the proportions of another one.
+pub(crate) fn middle([h, w]: [usize; 2], [height, width]: [usize; 2]) -> [usize; 2] {
+    match w.saturating_mul(height) > h.saturating_mul(width) {
+        true => [h, (h * width / height.max(1)).max(1)],
+        false => [(w * height / width.max(1)).max(1), w],
+    }
+}
+
+/// Scales the middle of an image to height and width, unless it has them.
+pub(crate) fn scaled(image: DynamicImage, [height, width]: [usize; 2]) -> DynamicImage {
+    let found = [image.height(), image.width()].map(|side| side as usize);
+    if found == [height, width] {
+        return image;
+    }
+    // The middle first, so that no image on the way is larger than the given one.
+    let [h, w] = middle(found, [height, width]);
+    let (left, top) = ((found[1] - w) / 2, (found[0] - h) / 2);
+    let middle = image.crop_imm(left as u32, top as u32, w as u32, h as u32);
+    middle.resize_exact(width as u32, height as u32, FilterType::Triangle)
+}
+
+/// The bytes H, W, C of an image in three channels or one.
+pub(crate) fn bytes_of(image: DynamicImage, channels: usize) -> Vec<u8> {
+    if channels == 3 { image.into_rgb8().into_raw() } else { image.into_luma8().into_raw() }
 }

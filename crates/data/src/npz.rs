@@ -81,6 +81,36 @@ pub(crate) fn npz_test(path: &Path, classes: usize) -> Result<Dataset> {
     opened(path, |mut arrays| arrays.half("test", IN_MEMORY, Some(classes)))
 }
 
+/// Reads samples without targets: those of the array `x` or `x_test`, or of the only array, of an `.npz` file, or those of an
+/// `.npy` file.
+pub(crate) fn npz_samples(path: &Path) -> Result<Samples> {
+    if path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("npy")) {
+        let place = path.display().to_string();
+        let file = input_file::open(path).map_err(|source| DataError::Io { place: place.clone(), source })?;
+        let mut from = BufReader::new(file);
+        let (_, inputs) = Array::read(&place, &mut from)?.inputs(&mut from, Some((path.into(), 0)), IN_MEMORY)?;
+        return inputs.samples(&place, IN_MEMORY);
+    }
+    opened(path, |arrays| {
+        let is = |name: &str| arrays.names.iter().any(|own| own == name);
+        let name = match &arrays.names[..] {
+            _ if is("x") => "x",
+            _ if is("x_test") => "x_test",
+            [only] => only,
+            all => {
+                let (place, expected) = (arrays.place, "an array x or x_test, or only one array".into());
+                return Err(DataError::Missing { place, expected, found: listed(all) });
+            }
+        };
+        let (place, mut inputs) = (format!("{}: {name}", arrays.place), None);
+        (arrays.open)(&format!("{name}.npy"), &mut |from, lies| {
+            inputs = Some(Array::read(&place, from)?.inputs(from, lies, IN_MEMORY)?.1);
+            Ok(())
+        })?;
+        inputs.ok_or_else(|| DataError::Empty { place: place.clone() })?.samples(&place, IN_MEMORY)
+    })
+}
+
 fn read(path: &Path, in_memory: u64) -> Result<Split> {
     opened(path, |arrays| arrays.split(in_memory))
 }
@@ -91,7 +121,7 @@ fn opened<T>(path: &Path, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<
         input_file::open(path).map_err(|source| DataError::Io { place: path.display().to_string(), source })
     };
     if path.is_dir() {
-        let named = path.join(NAMES_FILE).is_file();
+        let names = [NAMES].into_iter().filter(|_| path.join(NAMES_FILE).is_file()).map(String::from).collect();
         let mut open = |name: &str, take: &mut Take<'_>| {
             let array = path.join(name);
             if !array.exists() {
@@ -100,7 +130,7 @@ fn opened<T>(path: &Path, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<
             let (path, file) = (array.clone(), open(&array)?);
             take(&mut BufReader::new(file), Some((path, 0)))
         };
-        return then(Arrays { place: path.display().to_string(), named, open: &mut open });
+        return then(Arrays { place: path.display().to_string(), names, open: &mut open });
     }
     archive(path, BufReader::new(open(path)?), then)
 }
@@ -108,14 +138,13 @@ fn opened<T>(path: &Path, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<
 fn archive<T>(path: &Path, from: impl Read + Seek, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<T> {
     let place = path.display().to_string();
     let mut zip = ZipArchive::new(from).map_err(|e| unexpected(&place, "a zip archive of NumPy arrays", e))?;
-    let named = zip.index_for_name(NAMES_FILE).is_some();
+    let mut names: Vec<String> = zip.file_names().flatten().map(|name| name.trim_end_matches(".npy").into()).collect();
+    names.sort();
+    let known = names.clone();
     let mut open = |name: &str, take: &mut Take<'_>| {
         if zip.index_for_name(name).is_none() {
-            let mut names: Vec<String> =
-                zip.file_names().flatten().map(|name| name.trim_end_matches(".npy").into()).collect();
-            names.sort();
             let expected = format!("an array {}", name.trim_end_matches(".npy"));
-            return Err(DataError::Missing { place: place.clone(), expected, found: listed(&names) });
+            return Err(DataError::Missing { place: place.clone(), expected, found: listed(&known) });
         }
         let wrong = |e| unexpected(&place, format!("an array {name}"), e);
         let mut file = zip.by_name(name).map_err(wrong)?;
@@ -123,7 +152,7 @@ fn archive<T>(path: &Path, from: impl Read + Seek, then: impl FnOnce(Arrays<'_>)
         let start = file.data_start().filter(|_| stored);
         take(&mut file, start.map(|start| (path.to_path_buf(), start)))
     };
-    then(Arrays { place: place.clone(), named, open: &mut open })
+    then(Arrays { place: place.clone(), names, open: &mut open })
 }
 
 /// Where an array lies as it is: a file and the place in it.
@@ -138,8 +167,8 @@ const NAMES_FILE: &str = "class_names.npy";
 /// The arrays of an archive or a folder.
 struct Arrays<'a> {
     place: String,
-    /// Whether class names are among them.
-    named: bool,
+    /// What the arrays are called; of a folder, whether class names are among them.
+    names: Vec<String>,
     /// Opens an array by the name of its file.
     open: &'a mut dyn FnMut(&str, &mut Take<'_>) -> Result<()>,
 }
@@ -154,7 +183,7 @@ impl Arrays<'_> {
     /// The names of the classes, if they are there.
     fn class_names(&mut self) -> Result<Option<Vec<String>>> {
         let (place, mut names) = (format!("{}: {NAMES}", self.place), None);
-        if self.named {
+        if self.names.iter().any(|own| own == NAMES) {
             (self.open)(NAMES_FILE, &mut |from, _| {
                 names = Some(npz_names::read(&place, from)?);
                 Ok(())

@@ -94,6 +94,11 @@ impl NumberDescription {
         }
     }
 
+    /// What each column of a table is called, where that is known.
+    pub fn columns(&self) -> Option<&[String]> {
+        self.columns.as_deref()
+    }
+
     /// Adds the description to the metadata of a file.
     pub fn write_to(&self, metadata: &mut BTreeMap<String, String>) {
         metadata.insert(Self::KEY.into(), serde_json::to_string(self).expect("a description is plain data"));

@@ -103,6 +103,11 @@ impl Picture {
         &self.pixels
     }
 
+    /// The bytes, shared.
+    pub(crate) fn shared(&self) -> Arc<[u8]> {
+        Arc::clone(&self.pixels)
+    }
+
     /// The first `height` rows and `width` columns from (`top`, `left`) on.
     ///
     /// # Errors

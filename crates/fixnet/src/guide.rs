@@ -17,6 +17,9 @@ pub mod own_data {}
 #[doc = include_str!("guide/own_table.md")]
 pub mod own_table {}
 
+#[doc = include_str!("guide/inference.md")]
+pub mod inference {}
+
 #[doc = include_str!("guide/reproducibility.md")]
 pub mod reproducibility {}
 

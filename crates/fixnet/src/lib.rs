@@ -47,7 +47,7 @@ pub use fixnet_train::{Error, Result};
 pub mod prelude {
     pub use crate::checkpoint;
     pub use crate::data::{
-        Augment, Batch, DataConfig, Dataset, Loader, Normalize, Source, Split, digits, photo_digits,
+        Augment, Batch, DataConfig, Dataset, Image, Loader, Normalize, Sample, Source, Split, digits, photo_digits,
     };
     pub use crate::layers::{
         AvgPool2d, BasicBlock, BatchNorm2d, Bottleneck, Clamp, Conv2d, Conv2dConfig, Dropout, Flatten, Gelu,
@@ -61,8 +61,8 @@ pub mod prelude {
         Scope, Sgd, StepReport, TransitionConfig, UpdateRule, Warmup,
     };
     pub use crate::plan::{Plan, Summary};
-    pub use crate::train::task::{Classification, Part};
-    pub use crate::train::{Config, Session, Settings};
+    pub use crate::train::task::{Answer, Classification, Part};
+    pub use crate::train::{Config, Predictor, Session, Settings};
     pub use crate::{Error, Result};
     pub use fixnet_autograd::{Graph, Modes, Store, Var};
     pub use fixnet_quant::{

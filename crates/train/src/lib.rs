@@ -8,6 +8,8 @@
 //! | [`judge`] | which epoch is the best, and when a run stops early |
 //! | [`trainer`] | the loop over steps and epochs, with logs and checkpoints |
 //! | [`run`] | the folder of a run: its files, its event log, its history |
+//! | [`predictor`] | a trained network that answers about images and rows |
+//! | [`packed`] | a packed network with its task |
 //! | [`compare`] | grids of runs, and tables of what they came to |
 //!
 //! ```
@@ -34,6 +36,8 @@ mod error;
 mod evaluation;
 pub mod init;
 pub mod judge;
+pub mod packed;
+pub mod predictor;
 pub mod run;
 mod scores;
 pub mod session;
@@ -49,6 +53,8 @@ pub use config::{Config, Settings};
 pub use error::{Error, Result};
 pub use evaluation::{EVALUATED, evaluate, evaluate_test};
 pub use judge::Judge;
+pub use packed::Packed;
+pub use predictor::Predictor;
 pub use scores::{Network, Scores};
 pub use session::Session;
 pub use suggest::{Loaded, Suggestion, suggest};

@@ -1,10 +1,11 @@
-//! A trained network as its checkpoint has it: for evaluation, export and reports. The data that it was trained on are not
+//! A trained network as its checkpoint has it: for evaluation, export and reports ([`Predictor`](crate::Predictor) answers about
+//! new samples). The data that it was trained on are not
 //! needed: what it depends on of them is in the checkpoint.
 
 use crate::earlier;
 use crate::evaluation::{EVALUATED, evaluate_test};
 use crate::scores::{Network, Scores};
-use crate::task::{self, Answer, Data, Section, Task};
+use crate::task::{self, Data, Section, Task};
 use crate::{Config, Result};
 use fixnet_autograd::Store;
 use fixnet_nn::Layer;
@@ -97,14 +98,6 @@ impl Trained {
     pub fn report(&mut self, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
         let task = self.task.clone();
         task.report(self.network()?, data)
-    }
-
-    /// Returns what the network says of one picture, of any size where the task allows that.
-    ///
-    /// # Errors
-    /// The picture does not fit, or the task has no answer about single pictures.
-    pub fn predict(&mut self, picture: &fixnet_data::Picture) -> Result<Answer> {
-        self.task.predict(&*self.net, &mut self.store, picture)
     }
 
     /// Returns the operations of the network, with the normalization of its input and the names of its classes.

@@ -3,10 +3,13 @@
 
 use crate::source::{SIDE, Spotted};
 use fixnet::autograd::Array;
+use fixnet::data::Sample;
 use fixnet::plan::Plan;
 use fixnet::prelude::{Graph, Layer, Normalize, Store, Tensor, Var, models};
 use fixnet::tensor::rng::{Stream, domain};
-use fixnet::train::task::{Batch, Batches, Better, Data, Element, Metric, Part, Section, Table, Task, TaskKind, Unit};
+use fixnet::train::task::{
+    Answer, Batch, Batches, Better, Data, Element, Metric, Part, Section, Table, Task, TaskKind, Unit,
+};
 use fixnet::train::{Config, Error, Network, Result, Scores, evaluate_test};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -209,6 +212,15 @@ impl Task for Locate {
 
     fn load_test(&self, config: &Config) -> Result<Box<dyn Data>> {
         Ok(Box::new(read(config)?))
+    }
+
+    fn predict(&self, net: &dyn Layer, store: &mut Store, samples: &[Sample]) -> Result<Vec<Answer>> {
+        let mut g = Graph::eval(store);
+        let x = g.input(Sample::batch(samples, &normalize())?);
+        let output = net.forward(&mut g, &x)?.tensor();
+        let place = |v: f32| f64::from(v) * SIDE as f64;
+        let answer = |at: &[f32]| vec![("row".to_string(), place(at[0])), ("column".to_string(), place(at[1]))];
+        Ok(output.data().chunks(2).map(|at| Answer::Numbers(answer(at))).collect())
     }
 
     fn report(&self, mut network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {

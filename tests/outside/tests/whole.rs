@@ -69,6 +69,17 @@ fn it_trains_is_killed_resumed_verified_reported_exported_and_packed() {
     let evaluated = json(&["eval", &packed, "--json"]);
     assert_eq!(evaluated["distance"], trained["test_distance"], "the packed network answers as the run does");
 
+    // Rows and columns of two images, of the run and of the packed network.
+    let images = place("x.npy");
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 16, 16), }\n";
+    let pixels: Vec<u8> = (0..512).map(|i| if i % 256 == 70 { 255 } else { 20 }).collect();
+    let array =
+        [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &pixels[..]].concat();
+    std::fs::write(&images, array).unwrap();
+    let found = json(&["predict", &whole, &images, "--json"]);
+    assert!(found["numbers"]["row"].is_f64() && found["numbers"]["column"].is_f64(), "{found}");
+    assert_eq!(json(&["predict", &packed, &images, "--json"]), found);
+
     // Other data are refused, and the other kinds of things are named where one is unknown.
     let out = command(&["resume", &whole, "--data", "spots:128"]).output().unwrap();
     assert!(!out.status.success());

@@ -3,12 +3,12 @@
 use super::parts::{self, check_augment, data_key};
 use super::{
     Answer, Batch, Better, Data, Element, LOSS, Matrix, Metric, Part, PartTargets, Parts, Picture, Pictures, Section,
-    Table, Task, TaskKind, Unit,
+    Table, Task, TaskKind, Unit, outputs,
 };
 use crate::scores::{Network, Scores};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Array, Graph, Store, Var};
-use fixnet_data::{ClassDifference, DataDescription, Dataset, Labels, Loader, Normalize, Split};
+use fixnet_data::{ClassDifference, DataDescription, Dataset, Labels, Loader, Normalize, Sample, SampleForm, Split};
 use fixnet_export::class_names;
 use fixnet_nn::metrics::{self, Confusion, Prediction};
 use fixnet_nn::models;
@@ -204,30 +204,22 @@ impl Task for Classification {
         Ok(Box::new(Parts::of_test(test, self.description.normalize.clone())))
     }
 
-    fn predict(&self, net: &dyn Layer, store: &mut Store, picture: &fixnet_data::Picture) -> Result<Answer> {
-        let Some(shape @ [height, width, channels]) = self.description.image_shape() else {
-            let reason = "expected a network for images, found one for rows of a table".into();
-            return Err(Error::Setting { key: "picture".into(), reason });
+    fn sample_form(&self) -> SampleForm {
+        SampleForm::of_shape(self.description.shape.clone()).with_columns(self.description.columns())
+    }
+
+    fn predict(&self, net: &dyn Layer, store: &mut Store, samples: &[Sample]) -> Result<Vec<Answer>> {
+        let logits = outputs(net, store, samples, &self.description.normalize)?;
+        let name = |k: usize| match self.description.class_names() {
+            Some(names) => names[k].clone(),
+            None => k.to_string(),
         };
-        let grey = picture.pixels().chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]);
-        let fits = channels == 3 || (channels == 1 && grey);
-        if [picture.height(), picture.width()] != [height, width] || !fits {
-            let colour = if grey { "grey" } else { "coloured" };
-            let found = format!("{}x{}, {colour}", picture.height(), picture.width());
-            let reason = format!("expected an image of {height}x{width} in {channels} channels, found {found}");
-            return Err(Error::Setting { key: "picture".into(), reason });
+        if logits.shape() != [samples.len(), self.description.classes] {
+            let expected = format!("[{}, {}]", samples.len(), self.description.classes);
+            return Err(fixnet_tensor::Error::shape("logits", expected, logits.shape()).into());
         }
-        let pixels: Vec<u8> = picture.pixels().chunks_exact(3).flat_map(|p| &p[..channels]).copied().collect();
-        let one = Dataset::new("picture", shape, self.description.classes, pixels, vec![0])?;
-        let batch = Loader::new(&one, 1, self.description.normalize.clone()).next().expect("one image is a batch")?;
-        let mut g = Graph::eval(store);
-        let x = g.input(batch.images);
-        let logits = net.forward(&mut g, &x)?.tensor();
-        let names = one.class_names();
-        let names = self.description.class_names().unwrap_or(&names);
-        Ok(Answer::Classes(
-            metrics::probabilities(logits.data()).into_iter().map(|(k, p)| (names[k].clone(), p)).collect(),
-        ))
+        let classes = |row| metrics::probabilities(row).into_iter().map(|(k, p)| (name(k), p)).collect();
+        Ok(logits.data().chunks_exact(self.description.classes).map(|row| Answer::Classes(classes(row))).collect())
     }
 
     fn report(&self, network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {

@@ -22,7 +22,9 @@ pub use super_resolution::SuperResolution;
 use crate::scores::{Network, Scores};
 use crate::{Config, Result};
 use fixnet_autograd::{Array, Graph, Store, Var};
+use fixnet_data::{Normalize, Sample, SampleForm};
 use fixnet_nn::Layer;
+use fixnet_nn::metrics::check_finite;
 use fixnet_nn::plan::Plan;
 use fixnet_tensor::Tensor;
 use std::any::Any;
@@ -135,14 +137,16 @@ pub struct Batch {
     pub targets: Box<dyn Any + Send + Sync>,
 }
 
-/// What a network says of one picture.
+/// What a network says of one sample.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Answer {
     /// Another picture: the enlarged one.
     Picture(fixnet_data::Picture),
-    /// Names and their probabilities, the most probable first.
+    /// Names and their probabilities, the most probable first. Of equals the one with the lower number is first.
     Classes(Vec<(String, f64)>),
+    /// Numbers with their names: the target of a regression, in its unit.
+    Numbers(Vec<(String, f64)>),
 }
 
 /// Batches in their order.
@@ -277,12 +281,21 @@ pub trait Task: Send + Sync {
     /// A file is missing or broken; the data do not fit the network.
     fn load_test(&self, config: &Config) -> Result<Box<dyn Data>>;
 
-    /// Returns what a network of this task says of one picture.
+    /// Returns the form of the samples that a network of this task takes, with the names of columns where these are known.
+    fn sample_form(&self) -> SampleForm {
+        let mut form = SampleForm::of_shape(self.input_shape());
+        form.any_size = self.any_size();
+        form
+    }
+
+    /// Returns what a network of this task says of each sample. The samples have the [form](Self::sample_form) of the task: images of
+    /// bytes, rows as they are in a table. The task normalizes them. An answer must not depend on the samples beside it.
+    /// [`Predictor`](crate::Predictor) calls it.
     ///
     /// # Errors
-    /// The picture does not fit the network; or the task has no answer about single pictures.
-    fn predict(&self, _net: &dyn Layer, _store: &mut Store, _picture: &fixnet_data::Picture) -> Result<Answer> {
-        let reason = format!("expected a task that answers about one picture, found {}", self.name());
+    /// An output is not finite; or the task has no answer about single samples.
+    fn predict(&self, _net: &dyn Layer, _store: &mut Store, _samples: &[Sample]) -> Result<Vec<Answer>> {
+        let reason = format!("expected a task that answers about single samples, found {}", self.name());
         Err(crate::Error::Setting { key: "task".into(), reason })
     }
 
@@ -291,6 +304,15 @@ pub trait Task: Send + Sync {
     /// # Errors
     /// The data cannot be read.
     fn report(&self, network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)>;
+}
+
+/// Computes the outputs of a network for samples of one shape, all of them finite.
+fn outputs(net: &dyn Layer, store: &mut Store, samples: &[Sample], normalize: &Normalize) -> Result<Tensor> {
+    let mut g = Graph::eval(store);
+    let x = g.input(Sample::batch(samples, normalize)?);
+    let output = net.forward(&mut g, &x)?.tensor();
+    check_finite(&output, 0.0, 0)?;
+    Ok(output)
 }
 
 /// Returns the loss and the metrics of a task.

@@ -9,12 +9,12 @@
 mod report;
 
 use super::parts::{self, check_augment, data_key};
-use super::{Batch, Better, Data, Metric, Part, PartTargets, Parts, Section, Task, TaskKind, Unit};
+use super::{Answer, Batch, Better, Data, Metric, Part, PartTargets, Parts, Section, Task, TaskKind, Unit, outputs};
 use crate::evaluation::evaluate_test;
 use crate::scores::{Network, Scores};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Array, Graph, Store, Var, ops};
-use fixnet_data::{Normalize, NumberBatch, NumberDescription, Numbers, Split, Target};
+use fixnet_data::{Normalize, NumberBatch, NumberDescription, Numbers, Sample, SampleForm, Split, Target};
 use fixnet_nn::Layer;
 use fixnet_nn::layers::Sequential;
 use fixnet_nn::models;
@@ -71,11 +71,16 @@ impl Regression {
     /// The outputs [N, 1] of a batch with its targets.
     fn pairs<'a>(&self, output: &'a Tensor, batch: &'a Batch) -> Result<impl Iterator<Item = (f64, f64)> + 'a> {
         let targets = targets(batch)?;
-        if output.shape() != [targets.len(), 1] {
-            let expected = format!("[{}, 1]", targets.len());
+        Ok(self.values(output, targets.len())?.zip(targets.iter().copied()))
+    }
+
+    /// The outputs [N, 1] of so many samples.
+    fn values<'a>(&self, output: &'a Tensor, samples: usize) -> Result<impl Iterator<Item = f64> + use<'a>> {
+        if output.shape() != [samples, 1] {
+            let expected = format!("[{samples}, 1]");
             return Err(fixnet_tensor::Error::shape("outputs of a regression", expected, output.shape()).into());
         }
-        Ok(output.data().iter().map(|&v| f64::from(v)).zip(targets.iter().copied()))
+        Ok(output.data().iter().map(|&v| f64::from(v)))
     }
 }
 
@@ -240,6 +245,18 @@ impl Task for Regression {
         let place = || format!("data {}", config.data().source);
         let test = config.data().load_test_numbers(&self.description).map_err(|e| Error::from(e).within(place()))?;
         Ok(Box::new(Parts::of_test(test, self.description.normalize.clone())))
+    }
+
+    fn sample_form(&self) -> SampleForm {
+        SampleForm::of_shape(self.description.shape.clone())
+            .with_columns(self.description.columns())
+            .with_target(self.target().column.as_deref())
+    }
+
+    fn predict(&self, net: &dyn Layer, store: &mut Store, samples: &[Sample]) -> Result<Vec<Answer>> {
+        let output = outputs(net, store, samples, &self.description.normalize)?;
+        let answer = |v: f64| Answer::Numbers(vec![(self.target().name().to_string(), v)]);
+        Ok(self.values(&output, samples.len())?.map(answer).collect())
     }
 
     fn report(&self, mut network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {

@@ -21,7 +21,7 @@ use crate::evaluation::evaluate_test;
 use crate::scores::{Network, Scores};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Graph, Store, Var};
-use fixnet_data::{Augment, Normalize, PairSplit, PatchSettings, Picture};
+use fixnet_data::{Augment, Normalize, PairSplit, PatchSettings, Picture, Sample};
 use fixnet_nn::Layer;
 use fixnet_nn::layers::Sequential;
 use fixnet_nn::metrics::{self, SSIM_WINDOW};
@@ -267,8 +267,16 @@ impl Task for SuperResolution {
         Ok(Box::new(Pictures::of_test(self.scale, test, self.record.normalize.clone())?))
     }
 
-    fn predict(&self, net: &dyn Layer, store: &mut Store, picture: &Picture) -> Result<Answer> {
-        Ok(Answer::Picture(self.enlarger().enlarge(net, store, picture)?))
+    fn predict(&self, net: &dyn Layer, store: &mut Store, samples: &[Sample]) -> Result<Vec<Answer>> {
+        let picture = |sample: &Sample| match sample {
+            Sample::Image(image) => Ok(Answer::Picture(self.enlarger().enlarge(net, store, &image.picture()?)?)),
+            Sample::Row(_) => {
+                let expected = self.sample_form().to_string();
+                Err(fixnet_autograd::Error::setting("a sample of super-resolution", expected, "a row of numbers")
+                    .into())
+            }
+        };
+        samples.iter().map(picture).collect()
     }
 
     fn report(&self, mut network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {

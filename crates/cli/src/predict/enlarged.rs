@@ -1,0 +1,65 @@
+//! Where enlarged images are written: in the place of no input, of no file of a run, and of no file that nobody named.
+
+use super::Args;
+use crate::{outputs, usage};
+use anyhow::{Context, Result, anyhow};
+use fixnet::data::Inputs;
+use fixnet::train::run::place::checkpoint_path;
+use std::path::{Path, PathBuf};
+
+/// The places of enlarged images.
+pub(super) enum Enlarged {
+    /// Beside each image, or nowhere for networks that enlarge none.
+    Beside,
+    /// In this file.
+    File(PathBuf),
+    /// In this folder, under the names of the images.
+    Folder(PathBuf),
+}
+
+impl Enlarged {
+    /// The places that the arguments ask for; `enlarges` says whether the network gives images.
+    ///
+    /// # Errors
+    /// The command line makes no sense: the network gives no images, or a place is taken. The folder cannot be made.
+    pub(super) fn of(args: &Args, inputs: &Inputs, enlarges: bool) -> Result<Self> {
+        let places = match &args.out {
+            Some(_) if !enlarges => {
+                return Err(usage(anyhow!(
+                    "--out: expected a network that gives an image, found a classifier or another"
+                )));
+            }
+            Some(out) if inputs.len() > 1 || out.is_dir() => Self::Folder(out.clone()),
+            Some(out) => Self::File(out.clone()),
+            None => Self::Beside,
+        };
+        if !enlarges {
+            return Ok(places);
+        }
+        if let Self::Folder(folder) = &places {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        let all = 0..inputs.len();
+        let files: Vec<PathBuf> = all.clone().map(|i| places.file(inputs, i)).collect();
+        let taken = files.iter().find(|file| matches!(places, Self::Beside) && file.symlink_metadata().is_ok());
+        if let Some(file) = taken {
+            return Err(usage(anyhow!("--out: expected a file, since {} is there already", file.display())));
+        }
+        let checkpoint = checkpoint_path(&args.run);
+        let read: Vec<&Path> = all.map(|i| inputs.source(i).0).chain([checkpoint.as_path()]).collect();
+        outputs::check(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &read, None)?;
+        Ok(places)
+    }
+
+    /// Where the enlarged input `index` is written.
+    pub(super) fn file(&self, inputs: &Inputs, index: usize) -> PathBuf {
+        let (path, number) = inputs.source(index);
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let stem = number.map_or_else(|| stem.to_string(), |number| format!("{stem}-{number}"));
+        match self {
+            Self::File(file) => file.clone(),
+            Self::Folder(folder) => folder.join(format!("{stem}.png")),
+            Self::Beside => path.with_file_name(format!("{stem}-enlarged.png")),
+        }
+    }
+}

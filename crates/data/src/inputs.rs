@@ -1,0 +1,308 @@
+//! Inputs of a trained network, from image files, folders, NumPy arrays and tables: one list of samples, each of which is read
+//! when it is asked for, so that a broken one among many is an error of its own.
+
+use crate::csv_rows::CsvRows;
+use crate::entries::entries;
+use crate::image_value::described;
+use crate::listed::listed;
+use crate::npz::npz_samples;
+use crate::samples::{Samples, View};
+use crate::{DataError, Image, Result, Sample, SampleForm};
+use std::path::{Path, PathBuf};
+
+/// Names of image files end so, in small letters.
+const IMAGES: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// The samples of files and folders, for a network that takes samples of a form.
+///
+/// ```
+/// use fixnet_data::{Inputs, SampleForm};
+/// let folder = tempfile::tempdir().unwrap();
+/// let file = folder.path().join("rows.csv");
+/// std::fs::write(&file, "size,age\n1,2\n3,4\n").unwrap();
+/// let mut inputs = Inputs::new(SampleForm::of_shape(vec![2]));
+/// inputs.add(&file)?;
+/// assert_eq!(inputs.len(), 2);
+/// assert_eq!(inputs.get(1)?.sample, vec![3.0, 4.0].into());
+/// # Ok::<(), fixnet_data::DataError>(())
+/// ```
+#[derive(Debug)]
+pub struct Inputs {
+    form: SampleForm,
+    parts: Vec<Part>,
+    len: usize,
+    notes: Vec<String>,
+}
+
+/// Samples of one kind.
+#[derive(Debug)]
+struct Part {
+    /// The number of the first one.
+    first: usize,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Images(Vec<PathBuf>),
+    Array(PathBuf, Samples),
+    Rows(PathBuf, CsvRows),
+}
+
+/// A sample as a network takes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// The sample.
+    pub sample: Sample,
+    /// Height, width and channels of the image that was converted to it; `None` if nothing had to be converted.
+    pub converted_from: Option<[usize; 3]>,
+}
+
+impl Inputs {
+    /// None yet, for a network that takes such samples.
+    pub fn new(form: SampleForm) -> Self {
+        Self { form, parts: Vec::new(), len: 0, notes: Vec::new() }
+    }
+
+    /// Adds the samples of a file or a folder:
+    ///
+    /// - a PNG or JPEG file, whatever its name;
+    /// - a folder: the files in it, not those of folders within, whose names end in `.png`, `.jpg` or `.jpeg`, in the order of the
+    ///   names;
+    /// - a file `.npz`: its array `x` or `x_test`, or its only array, [N, H, W] or [N, H, W, C] of `u8` or of `f32` from 0 to 1, or rows
+    ///   [N, F] of `f32` or `f64`; or such an array in a file `.npy`;
+    /// - a file `.csv`: its rows. Columns are found by their names where file and network have names, in any order; the target may be
+    ///   among them, and is left out. Else their number counts.
+    ///
+    /// Returns how many samples there are in it. Image files and the cells of tables are read later, by [`get`](Self::get).
+    ///
+    /// # Errors
+    /// The file or folder cannot be read; it holds samples of another kind than the network takes, or other columns.
+    pub fn add(&mut self, path: &Path) -> Result<usize> {
+        let kind = path.extension().map(|kind| kind.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let place = path.display().to_string();
+        let (kind, count) = match kind.as_str() {
+            _ if path.is_dir() => {
+                let files = self.images_in(path)?;
+                let count = files.len();
+                (Kind::Images(files), count)
+            }
+            "npz" | "npy" => {
+                let samples = npz_samples(path)?;
+                match *samples.shape() {
+                    [height, width, channels] => drop(self.form.image(&place, [height, width, channels])?),
+                    _ if self.form.width(&place)? != samples.last_axis() => {
+                        let found = format!("rows of {} numbers", samples.last_axis());
+                        return Err(DataError::setting(&place, &self.form.to_string(), found));
+                    }
+                    _ => {}
+                }
+                let count = samples.len();
+                (Kind::Array(path.into(), samples), count)
+            }
+            "csv" => {
+                let rows = CsvRows::read(path, &self.form)?;
+                if let Some(column) = &rows.ignored {
+                    self.notes.push(format!("note: {place}: the column `{column}`, the target, is left out"));
+                }
+                let count = rows.len();
+                (Kind::Rows(path.into(), rows), count)
+            }
+            _ => {
+                std::fs::metadata(path).map_err(|source| DataError::Io { place, source })?;
+                (Kind::Images(vec![path.into()]), 1)
+            }
+        };
+        // Files and folders that follow each other are one part.
+        match (self.parts.last_mut(), kind) {
+            (Some(Part { kind: Kind::Images(files), .. }), Kind::Images(more)) => files.extend(more),
+            (_, kind) => self.parts.push(Part { first: self.len, kind }),
+        }
+        self.len += count;
+        Ok(count)
+    }
+
+    /// The image files of a folder.
+    fn images_in(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let is_image = |path: &PathBuf| {
+            let kind = path.extension().map(|kind| kind.to_string_lossy().to_lowercase());
+            kind.is_some_and(|kind| IMAGES.contains(&kind.as_str())) && !path.is_dir()
+        };
+        let (images, others): (Vec<_>, Vec<_>) = entries(folder)?.into_iter().partition(is_image);
+        let names: Vec<_> = others.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy()).collect();
+        if images.is_empty() {
+            let expected = "files .png, .jpg or .jpeg in the folder itself";
+            return Err(DataError::setting(&folder.display().to_string(), expected, listed(&names)));
+        }
+        if !names.is_empty() {
+            let what = format!("{} without .png, .jpg or .jpeg are left out: {}", names.len(), listed(&names));
+            self.notes.push(format!("note: {}: {what}", folder.display()));
+        }
+        Ok(images)
+    }
+
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether there are no samples.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The form of the samples.
+    pub fn form(&self) -> &SampleForm {
+        &self.form
+    }
+
+    /// What a user should know: which column or which files are left out.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The part of sample `index`, and its number in it.
+    fn part(&self, index: usize) -> Option<(&Kind, usize)> {
+        let after = self.parts.partition_point(|part| part.first <= index);
+        let part = self.parts.get(after.checked_sub(1)?).filter(|_| index < self.len)?;
+        Some((&part.kind, index - part.first))
+    }
+
+    /// Returns where sample `index` comes from: its file, and of an array its number, counted from 0, or of a table its line, counted
+    /// from 1. Without such a sample it is empty.
+    pub fn source(&self, index: usize) -> (&Path, Option<u64>) {
+        match self.part(index) {
+            Some((Kind::Images(files), i)) => (&files[i], None),
+            Some((Kind::Array(path, _), i)) => (path, Some(i as u64)),
+            Some((Kind::Rows(path, rows), i)) => (path, Some(rows.line(i))),
+            None => (Path::new(""), None),
+        }
+    }
+
+    /// Returns what sample `index` is called: `FILE`, `FILE[NUMBER]` of an array, `FILE:LINE` of a table.
+    pub fn name(&self, index: usize) -> String {
+        let (path, number) = self.source(index);
+        match (self.part(index), number) {
+            (Some((Kind::Array(..), _)), Some(i)) => format!("{}[{i}]", path.display()),
+            (_, Some(line)) => format!("{}:{line}", path.display()),
+            (_, None) => path.display().to_string(),
+        }
+    }
+
+    /// Reads sample `index` as the network takes it. Images are scaled and their channels converted as
+    /// [`Image::converted`] says.
+    ///
+    /// # Errors
+    /// There is no such sample, its file or its row is broken, or it does not fit the network. The message names the file.
+    pub fn get(&self, index: usize) -> Result<Reading> {
+        let unchanged = |sample: Sample| Ok(Reading { sample, converted_from: None });
+        match self.part(index) {
+            None => Err(DataError::setting("inputs", &format!("a number below {}", self.len), index)),
+            Some((Kind::Rows(_, rows), i)) => unchanged(rows.row(i)?.into()),
+            Some((Kind::Images(files), i)) => {
+                let place = files[i].display().to_string();
+                let (image, found) = Image::read_as(&files[i], |found| self.form.image(&place, found))?;
+                let converted_from = (image.shape() != found).then_some(found);
+                Ok(Reading { sample: image.into(), converted_from })
+            }
+            Some((Kind::Array(_, samples), i)) => samples.with(i, |view| match (view, samples.shape()) {
+                (View::Floats(row), _) => unchanged(row.into()),
+                (View::Bytes(bytes), &[height, width, channels]) => {
+                    let image = Image::new([height, width, channels], bytes.to_vec())?;
+                    let (sample, shape) = (self.form.fit(&self.name(index), &(&image).into())?, image.shape());
+                    let converted_from = (sample.shape() != shape).then_some(shape);
+                    Ok(Reading { sample, converted_from })
+                }
+                (View::Bytes(_), shape) => Err(DataError::setting(&self.name(index), "images", format!("{shape:?}"))),
+            })?,
+        }
+    }
+
+    /// Returns a sentence on images that were converted, from the shapes that they had: how many, and how. `None` if there are none.
+    pub fn note_on_conversions(&self, from: &[[usize; 3]]) -> Option<String> {
+        let &[height, width, channels] = &self.form.shape[..] else { return None };
+        let first = from.first()?;
+        let sizes = from.iter().filter(|found| !self.form.any_size && found[..2] != [height, width]).count();
+        let colours = from.iter().filter(|found| found[2] != channels).count();
+        let cut = from.iter().filter(|found| !self.form.any_size && found[0] * width != found[1] * height).count();
+        let kind = if channels == 1 { "grey" } else { "colours" };
+        let ways = [
+            (sizes, format!("scaled to {height}x{width}")),
+            (cut, "cut to their middle before".into()),
+            (colours, format!("from other channels to {kind}")),
+        ];
+        let ways: Vec<String> = ways.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} {how}")).collect();
+        let count = match from.len() {
+            1 => "1 image was converted".into(),
+            n => format!("{n} images were converted"),
+        };
+        Some(format!("note: {count} as in training: {} (the first had {})", ways.join(", "), described(*first)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayImage, Rgb, RgbImage};
+    use std::fs;
+
+    /// An array of bytes as NumPy writes it.
+    fn npy(shape: &str, data: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    fn form(shape: &[usize]) -> SampleForm {
+        SampleForm::of_shape(shape.to_vec())
+    }
+
+    #[test]
+    fn files_folders_and_arrays_are_one_list() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        RgbImage::from_pixel(4, 2, Rgb([9; 3])).save(path("b.PNG")).unwrap();
+        GrayImage::new(2, 2).save(path("a.png")).unwrap();
+        fs::write(path("c.jpg"), "none").unwrap();
+        fs::write(path("readme.txt"), "none").unwrap();
+        fs::create_dir(path("within.png")).unwrap();
+        let mut inputs = Inputs::new(form(&[2, 2, 1]));
+        assert_eq!(inputs.add(place.path()).unwrap(), 3);
+        assert!(inputs.notes()[0].contains("2 without .png, .jpg or .jpeg are left out: readme.txt, within.png"));
+        fs::write(path("x.npy"), npy("(3, 2, 2)", &[7; 12])).unwrap();
+        assert_eq!((inputs.add(&path("x.npy")).unwrap(), inputs.add(&path("b.PNG")).unwrap()), (3, 1));
+        assert_eq!(inputs.len(), 7);
+        let names: Vec<String> =
+            (0..8).map(|i| inputs.name(i).rsplit('/').next().unwrap_or_default().to_string()).collect();
+        assert_eq!(names, ["a.png", "b.PNG", "c.jpg", "x.npy[0]", "x.npy[1]", "x.npy[2]", "b.PNG", ""]);
+        assert_eq!(inputs.get(0).unwrap().converted_from, None);
+        let wide = inputs.get(1).unwrap();
+        assert_eq!((wide.sample.shape(), wide.converted_from), (vec![2, 2, 1], Some([2, 4, 3])));
+        assert_eq!(inputs.get(6).unwrap(), wide);
+        assert!(inputs.get(2).unwrap_err().to_string().contains("c.jpg: expected a PNG or JPEG image"));
+        assert_eq!(inputs.get(5).unwrap().sample, Image::new([2, 2, 1], vec![7; 4]).unwrap().into());
+        assert!(inputs.get(7).is_err());
+        let note = inputs.note_on_conversions(&[[2, 4, 3], [4, 4, 1]]).unwrap();
+        let words = "2 scaled to 2x2, 1 cut to their middle before, 1 from other channels to grey (the first had 2x4";
+        assert!(note.starts_with("note: 2 images were converted") && note.contains(words), "{note}");
+        assert_eq!(inputs.note_on_conversions(&[]), None);
+    }
+
+    #[test]
+    fn what_a_network_does_not_take_is_refused_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        fs::write(path("x.npy"), npy("(3, 2, 2, 5)", &[7; 60])).unwrap();
+        fs::write(path("x.csv"), "1,2\n").unwrap();
+        let add = |shape: &[usize], name: &str| Inputs::new(form(shape)).add(&path(name)).map_err(|e| e.to_string());
+        assert!(add(&[2, 2, 3], "x.npy").unwrap_err().contains("found 2x2 in 5 channels"));
+        assert!(add(&[4], "x.npy").unwrap_err().contains("expected a row of 4 numbers, found an image of 2x2"));
+        assert!(add(&[2, 2, 3], "x.csv").unwrap_err().contains("expected an image of 2x2 in 3 channels, found rows"));
+        assert!(add(&[2], "none.png").unwrap_err().contains("none.png: "));
+        fs::create_dir(path("empty")).unwrap();
+        assert!(add(&[2, 2, 3], "empty").unwrap_err().contains("expected files .png, .jpg or .jpeg"));
+    }
+}
