@@ -52,8 +52,11 @@ fn verify(args: &Args) -> Result<ExitCode> {
     let saved = Session::resumed(config.clone(), task.clone(), &*data, &checkpoint, &mut notes)?;
     notes.iter().for_each(|line| note!("{line}"));
     expected.push(Expected { step: checkpoint.step(), digest: saved.digest(), source: "checkpoint.safetensors" });
-    drop((saved, checkpoint));
     let best = place::best_path(&args.run);
+    if config.settings().run.keep_best.is_some() && saved.progress().best.is_some() {
+        ensure!(best.exists(), "{}: expected the best checkpoint that the run kept, found none", best.display());
+    }
+    drop((saved, checkpoint));
     if best.exists() {
         let best = Checkpoint::open(&best)?;
         let saved = Session::resumed(config.clone(), task.clone(), &*data, &best, &mut Vec::new())?;

@@ -257,4 +257,23 @@ mod tests {
         let undivided = DataConfig { test: None, ..config }.load().unwrap();
         assert_eq!((undivided.train.len(), undivided.test.len()), (36, 4));
     }
+
+    /// Seconds since 1970 that differ by minutes are one number or two to a float of 32 bits.
+    #[test]
+    fn numbers_that_floats_would_blur_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.csv");
+        let load = |row: fn(usize) -> String| {
+            let rows: String = (0..40).map(|i| row(i) + "\n").collect();
+            std::fs::write(&path, format!("a,b,price\n{rows}")).unwrap();
+            let source = format!("csv:{}", path.display()).parse().unwrap();
+            let config = DataConfig { source, test: None, image_size: None, target: None, validation: 0.0, seed: 4 };
+            config.load_numbers().map(|_| ()).map_err(|e| e.to_string())
+        };
+        let e = load(|i| format!("{},1,{i}", 1_700_000_000 + 60 * i)).unwrap_err();
+        assert!(e.contains("column `a`") && e.contains("subtract a constant"), "{e}");
+        let e = load(|i| format!("{i},1,{}", 1_700_000_000 + 60 * i)).unwrap_err();
+        assert!(e.contains("target `price`"), "{e}");
+        load(|i| format!("{},1700000000,{}", 2000 + i, 390_000 + i)).unwrap();
+    }
 }

@@ -1,5 +1,6 @@
 //! Samples with their targets: images with labels, rows of a table with labels or numbers.
 
+use crate::targets::{is_too_fine, too_fine};
 use crate::{
     DataError, Result,
     samples::{Moments, OnDemand, Samples, View, noun},
@@ -140,6 +141,21 @@ impl<T: Targets> Dataset<T> {
     /// What the samples stand for.
     pub fn targets(&self) -> &T {
         &self.targets
+    }
+
+    /// Checks that the numbers of each column differ by more than floats of 32 bits can hold beside their mean.
+    pub(crate) fn check_resolution(&self) -> Result<()> {
+        let Moments::Floats(columns) = self.moments() else { return Ok(()) };
+        let values =
+            |k: usize| (0..self.len()).filter_map(move |i| self.samples.row(i)).map(move |row| row[k % row.len()]);
+        for (k, &[mean, deviation]) in columns.iter().enumerate() {
+            let first = values(k).next();
+            if is_too_fine(mean, deviation) && values(k).any(|v| Some(v) != first) {
+                let name = self.columns().and_then(|names| names.get(k)).map_or_else(|| k.to_string(), Clone::clone);
+                return Err(too_fine(&format!("{}: column `{name}`", self.name), mean, deviation));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn moments(&self) -> Moments {

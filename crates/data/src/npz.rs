@@ -285,7 +285,7 @@ impl Array {
             return Err(wrong("numbers u1 to u8, i1 to i8 or f4"));
         };
         if !header.is_in_rows() {
-            return Err(wrong("'fortran_order': False"));
+            return Err(wrong("'fortran_order': False (numpy.ascontiguousarray(array) makes it so)"));
         }
         let shape = header.shape().ok_or_else(|| wrong("'shape': (…)"))?;
         let start = header.len();

@@ -25,6 +25,7 @@ impl<T: Targets> Split<T> {
         }
         check_columns(&test.name, train.columns(), test.columns(), "the training data")?;
         train.targets().check_test(&test.name, test.targets())?;
+        train.check_resolution()?;
         Ok(Self { train, test, validation: None })
     }
 

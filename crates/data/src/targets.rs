@@ -228,6 +228,23 @@ impl Numbers {
     }
 }
 
+/// Whether numbers of this mean differ by so little that floats of 32 bits, with their 24 binary digits, blur them: by less than 32
+/// steps of such a float.
+pub(crate) fn is_too_fine(mean: f32, deviation: f32) -> bool {
+    deviation < 32.0 * f32::EPSILON * mean.abs()
+}
+
+/// The error of such numbers.
+pub(crate) fn too_fine(place: &str, mean: f32, deviation: f32) -> DataError {
+    DataError::Unexpected {
+        place: place.into(),
+        expected:
+            "numbers that floats of 32 bits (seven digits) tell apart; subtract a constant from all of them first"
+                .into(),
+        found: format!("a mean of {mean:e} with a deviation of {deviation:e}"),
+    }
+}
+
 /// Mean and standard deviation of some numbers, summed in their order and rounded to `f32`. Equal numbers get a deviation of 1.
 pub(crate) fn moments(values: impl Iterator<Item = f64> + Clone) -> [f32; 2] {
     let (count, sum) = values.clone().fold((0u64, 0.0), |(n, sum), v| (n + 1, sum + v));
@@ -270,7 +287,12 @@ impl Targets for Numbers {
                 expected: format!("the target `{expected}`, as in training"),
                 found: format!("`{found}`"),
             }),
-            _ => Ok(()),
+            _ => {
+                let [mean, deviation] = self.moments();
+                let varies = self.values.iter().any(|v| *v != self.values[0]);
+                let name = || format!("{place}: target `{}`", self.column.as_deref().unwrap_or("target"));
+                if varies && is_too_fine(mean, deviation) { Err(too_fine(&name(), mean, deviation)) } else { Ok(()) }
+            }
         }
     }
 

@@ -46,7 +46,9 @@ pub fn existing_best(run: &Path) -> Result<PathBuf> {
         Err(e) if e.kind() == ErrorKind::NotFound => {
             let kept = config(run)?.settings().run.keep_best.clone();
             let reason = match kept {
-                Some(metric) => format!("none: it keeps the best by {metric}, and no epoch is over yet"),
+                Some(metric) => {
+                    format!("none: it keeps the best by {metric}, but no epoch is over yet, or the file was removed")
+                }
                 None => "none: it was trained without --keep-best METRIC (run.keep_best)".into(),
             };
             Err(Error::NoBest { path: run.into(), reason })
