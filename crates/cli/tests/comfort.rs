@@ -183,7 +183,7 @@ fn shells_get_completions() {
 #[test]
 fn exit_codes_and_colours() {
     refused(2, &[], &["Usage"]);
-    refused(2, &["train"], &["Usage", "RECIPE"]);
+    refused(2, &["train"], &["expected a recipe", "--data KIND:PATH"]);
     refused(2, &["train", "digits", "--checkpoint-every", "soon"], &["--checkpoint-every", "500steps or 5min"]);
     refused(2, &["kernels", "0", "8", "8"], &["above 0"]);
     refused(2, &["kernels", "8", "8", "8", "--bits", "9"], &["9"]);

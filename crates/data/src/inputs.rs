@@ -19,7 +19,7 @@ const IMAGES: [&str; 3] = ["png", "jpg", "jpeg"];
 /// use fixnet_data::{Inputs, SampleForm};
 /// let folder = tempfile::tempdir().unwrap();
 /// let file = folder.path().join("rows.csv");
-/// std::fs::write(&file, "size,age\n1,2\n3,4\n").unwrap();
+/// fixnet_files::write(&file, b"size,age\n1,2\n3,4\n").unwrap();
 /// let mut inputs = Inputs::new(SampleForm::of_shape(vec![2]));
 /// inputs.add(&file)?;
 /// assert_eq!(inputs.len(), 2);

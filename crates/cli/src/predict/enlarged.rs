@@ -37,7 +37,7 @@ impl Enlarged {
             return Ok(places);
         }
         if let Self::Folder(folder) = &places {
-            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+            fixnet::files::create_folder(folder).with_context(|| folder.display().to_string())?;
         }
         let all = 0..inputs.len();
         let files: Vec<PathBuf> = all.clone().map(|i| places.file(inputs, i)).collect();
