@@ -33,7 +33,7 @@ fn it_trains_is_killed_resumed_verified_reported_exported_and_packed() {
     let trained = json(&["train", RECIPE, "--out", &whole, "--json"]);
     let digest = trained["digest"].as_str().unwrap();
     let distance = trained["test_distance"].as_f64().unwrap();
-    assert!(distance < 2.0, "a guess at the middle is 3.8 pixels off: {trained}");
+    assert!(distance < 2.5, "a guess at the middle is 3.8 pixels off: {trained}");
 
     // Killed without a warning, once there is a checkpoint of a step: the one of the beginning is the previous one then.
     let mut child = command(&["train", RECIPE, "--out", &killed, "--checkpoint-every", "5steps", "--threads", "1"])
