@@ -41,6 +41,7 @@ mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use out::note;
+use std::ffi::OsString;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -280,7 +281,28 @@ fn message(error: &anyhow::Error) -> String {
 /// Runs the command with the arguments of this process, and returns its exit code: 0 for done, 1 for failed, 2 for a command
 /// line that makes no sense, 130 for stopped by a signal with everything saved.
 pub fn main() -> ExitCode {
-    let result = match Cli::try_parse().unwrap_or_else(|e| unparsed(&e)).command {
+    run(std::env::args_os())
+}
+
+/// Runs the command with these arguments, the first of which stands for the name of the program: a program does so what the
+/// command does. The exit code is that of [`main`].
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let out = folder.path().join("run").display().to_string();
+/// for arguments in ["train mlp-digits --epochs 1 --quiet --out", "report", "verify --steps 10"] {
+///     let code = fixnet_cli::run(["fixnet"].into_iter().chain(arguments.split(' ')).chain([out.as_str()]));
+///     assert_eq!(code, std::process::ExitCode::SUCCESS);
+/// }
+/// assert!(folder.path().join("run/report.html").exists());
+/// ```
+pub fn run<T: Into<OsString> + Clone>(args: impl IntoIterator<Item = T>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let parsed = match Cli::try_parse_from(&args) {
+        Ok(parsed) => parsed,
+        Err(e) => return unparsed(&e, &args),
+    };
+    let result = match parsed.command {
         Command::Train(args) => train::run(*args),
         Command::Resume(args) => train::resume(args),
         Command::Compare(args) => compare::run(*args),
@@ -307,14 +329,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints why the command line makes no sense, or the help, and ends the process.
-fn unparsed(e: &clap::Error) -> ! {
+/// Prints why the command line makes no sense, or the help.
+fn unparsed(e: &clap::Error, args: &[OsString]) -> ExitCode {
     // The message repeats arguments, such as names of files: only those without control characters are left to clap.
-    if std::env::args_os().all(|arg| out::is_plain(&arg.to_string_lossy())) {
-        e.exit();
+    match args.iter().all(|arg| out::is_plain(&arg.to_string_lossy())) {
+        // A pipe that was closed is no fault of the command line.
+        true => drop(e.print()),
+        false => note!("{}", e.render().to_string().trim_end()),
     }
-    note!("{}", e.render().to_string().trim_end());
-    std::process::exit(e.exit_code())
+    u8::try_from(e.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {

@@ -45,9 +45,13 @@ impl Machine {
         if let Some(odd) = self.threads.filter(|n| !(1..=MOST).contains(n)) {
             return Err(usage(anyhow!("--threads: expected 1 to {MOST}, found {odd}")));
         }
-        rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0)).build_global().context("thread pool")?;
+        let builder = || rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0));
         // On a thread of the pool, so that handing out work never crosses from outside.
-        rayon::scope(|_| work(isa))
+        match builder().build_global() {
+            Ok(()) => rayon::scope(|_| work(isa)),
+            // A program has a pool already, from an earlier call or of its own.
+            Err(_) => builder().build().context("thread pool")?.install(|| work(isa)),
+        }
     }
 }
 

@@ -63,7 +63,7 @@ pub fn csv(path: &Path, target: Option<&str>, seed: u64) -> Result<Split> {
     drawn(labels(path, target)?, seed)
 }
 
-/// As [`csv`], with a target column of numbers.
+/// As [`csv()`], with a target column of numbers.
 ///
 /// # Errors
 /// As there; or a target is not a finite number.
