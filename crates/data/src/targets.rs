@@ -228,10 +228,10 @@ impl Numbers {
     }
 }
 
-/// Whether numbers of this mean differ by so little that floats of 32 bits, with their 24 binary digits, blur them: by less than 32
+/// Whether numbers of this mean differ by so little that floats of 32 bits, with their 24 binary digits, blur them: by less than 4 to 8
 /// steps of such a float.
 pub(crate) fn is_too_fine(mean: f32, deviation: f32) -> bool {
-    deviation < 32.0 * f32::EPSILON * mean.abs()
+    deviation < 4.0 * f32::EPSILON * mean.abs()
 }
 
 /// The error of such numbers.
