@@ -1,6 +1,9 @@
 //! Super-resolution in memory: a run that is saved and resumed within an epoch, on another number of threads, ends with the
 //! bits of one that was not; its checkpoint knows its pictures; and bicubic interpolation has the numbers that are published.
 
+mod common;
+
+use common::{finish, on};
 use fixnet_data::{Pairs, Picture, bicubic};
 use fixnet_nn::checkpoint::Checkpoint;
 use fixnet_train::session::Session;
@@ -23,19 +26,6 @@ fn config(more: &[(&str, toml::Value)]) -> Config {
         settings.set(key, value.clone()).unwrap();
     }
     settings.check().unwrap()
-}
-
-fn finish(session: &mut Session<'_>) -> String {
-    while !session.is_finished() {
-        if session.step().unwrap().is_none() {
-            session.next_epoch().unwrap();
-        }
-    }
-    session.digest()
-}
-
-fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
 }
 
 #[test]

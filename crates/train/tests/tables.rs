@@ -1,6 +1,9 @@
 //! Tables as a library has them: a run that was stopped and resumed ends with the bits of one that was not, whatever the targets
 //! and the number of threads.
 
+mod common;
+
+use common::{finish, on};
 use fixnet_nn::checkpoint::Checkpoint;
 use fixnet_train::task::{self, Part};
 use fixnet_train::{Config, Session, Settings};
@@ -47,19 +50,6 @@ fn config(table: &Path, task: &str, bits: &str) -> Config {
         settings.set(key, value).unwrap();
     }
     settings.check().unwrap()
-}
-
-fn finish(session: &mut Session<'_>) -> String {
-    while !session.is_finished() {
-        if session.step().unwrap().is_none() {
-            session.next_epoch().unwrap();
-        }
-    }
-    session.digest()
-}
-
-fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
 }
 
 #[test]

@@ -63,6 +63,11 @@ pub(crate) fn finish(session: &mut Session<'_>) -> String {
     session.digest()
 }
 
+/// Does `work` on a pool of so many threads.
+pub(crate) fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
 /// Trains a configuration in a folder, in the place of a run that is there.
 pub(crate) fn train(config: &Config, path: &Path, every: Every, watcher: &mut dyn Watcher) {
     let (task, data) = task::load(config).unwrap();
