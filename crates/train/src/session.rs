@@ -62,7 +62,8 @@ impl<'a> Session<'a> {
     /// The network does not fit the data, or a setting does not.
     pub fn new(config: Config, task: Arc<dyn Task>, data: &'a dyn Data) -> Result<Self> {
         let store = Store::seeded(config.seed());
-        Self::build(config, task, data, store, Progress::default())
+        let model = model(task.clone());
+        Self::build(config, task, data, store, Progress::default(), model)
     }
 
     /// Makes a run of a network of your own, which has taken no step. `build` puts its parameters into the store that it is
@@ -79,10 +80,9 @@ impl<'a> Session<'a> {
         data: &'a dyn Data,
         build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
     ) -> Result<Self> {
-        let mut store = Store::seeded(config.seed());
-        task.check(&config)?;
-        let net = task.wrap(build(&mut store, &config)?);
-        Self::of_network(config, task, data, (store, net), Progress::default())
+        let store = Store::seeded(config.seed());
+        let wrapped = wrapped(task.clone(), build);
+        Self::build(config, task, data, store, Progress::default(), wrapped)
     }
 
     /// Makes a run of a network of your own as it was when the checkpoint was saved. Notes for the user are added to `notes`.
@@ -97,12 +97,8 @@ impl<'a> Session<'a> {
         build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
-        let mut store = Self::store_for(&config, &*task, data, checkpoint, notes)?;
-        task.check(&config)?;
-        let net = task.wrap(build(&mut store, &config)?);
-        let mut session = Self::of_network(config, task, data, (store, net), checkpoint.progress().clone())?;
-        checkpoint.restore(&mut session.store, Some(&mut session.optimizer))?;
-        Ok(session)
+        let wrapped = wrapped(task.clone(), build);
+        Self::restored(config, task, data, checkpoint, wrapped, notes)
     }
 
     /// Makes a run that has taken no step and begins as its recipe says, from `weights` where these are given. Notes for the user
@@ -120,7 +116,8 @@ impl<'a> Session<'a> {
         let Some(weights) = weights else { return Self::new(config, task, data) };
         let (pretrained, misfits) = weights.read(&config, &*task)?;
         let store = pretrained.begin(Store::seeded(config.seed()));
-        let mut session = Self::build(config, task, data, store, Progress::default())?;
+        let model = model(task.clone());
+        let mut session = Self::build(config, task, data, store, Progress::default(), model)?;
         let taken = pretrained.finish(&mut session.store).map_err(|e| Error::from(e).within("--init"))?;
         let found = format!("{} of {} parameters and statistics", taken.count, taken.count + taken.missing.len());
         notes.extend(misfits.iter().map(|line| format!("init: {line}")));
@@ -142,26 +139,27 @@ impl<'a> Session<'a> {
         checkpoint: &Checkpoint,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
-        let store = Self::store_for(&config, &*task, data, checkpoint, notes)?;
-        let mut session = Self::build(config, task, data, store, checkpoint.progress().clone())?;
-        checkpoint.restore(&mut session.store, Some(&mut session.optimizer))?;
-        Ok(session)
+        let model = model(task.clone());
+        Self::restored(config, task, data, checkpoint, model, notes)
     }
 
-    /// Returns a store for the parameters of a checkpoint, if a run with these data can go on from it.
-    fn store_for(
-        config: &Config,
-        task: &dyn Task,
-        data: &dyn Data,
+    fn restored(
+        config: Config,
+        task: Arc<dyn Task>,
+        data: &'a dyn Data,
         checkpoint: &Checkpoint,
+        build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
         notes: &mut Vec<String>,
-    ) -> Result<Store> {
+    ) -> Result<Self> {
         let path = checkpoint.path().display().to_string();
         // Of other data the place in them means nothing.
-        notes.extend(task.check_recorded(config, &path, checkpoint.metadata())?);
-        place::check(config, data.len(Part::Train), checkpoint)?;
-        earlier::check(config, task, checkpoint)?;
-        Ok(checkpoint.expected_in(Store::seeded(config.seed())))
+        notes.extend(task.check_recorded(&config, &path, checkpoint.metadata())?);
+        place::check(&config, data.len(Part::Train), checkpoint)?;
+        earlier::check(&config, &*task, checkpoint)?;
+        let store = checkpoint.expected_in(Store::seeded(config.seed()));
+        let mut session = Self::build(config, task, data, store, checkpoint.progress().clone(), build)?;
+        checkpoint.restore(&mut session.store, Some(&mut session.optimizer))?;
+        Ok(session)
     }
 
     fn build(
@@ -169,20 +167,11 @@ impl<'a> Session<'a> {
         task: Arc<dyn Task>,
         data: &'a dyn Data,
         mut store: Store,
-        progress: Progress,
+        mut progress: Progress,
+        build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
     ) -> Result<Self> {
         task.check(&config)?;
-        let net = task.build(&mut store, &config)?;
-        Self::of_network(config, task, data, (store, net), progress)
-    }
-
-    fn of_network(
-        config: Config,
-        task: Arc<dyn Task>,
-        data: &'a dyn Data,
-        (mut store, net): (Store, Box<dyn Layer>),
-        mut progress: Progress,
-    ) -> Result<Self> {
+        let net = build(&mut store, &config)?;
         let judge = Judge::of(&config, task.metrics(), data)?;
         let samples = data.len(Part::Train);
         let epoch_steps = steps(&config, batches(&config, samples));
@@ -435,6 +424,19 @@ impl<'a> Session<'a> {
     pub fn total_steps(&self) -> u64 {
         u64::from(self.config.epochs()) * self.epoch_steps
     }
+}
+
+/// Builds the model that a configuration names.
+fn model(task: Arc<dyn Task>) -> impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>> {
+    move |store, config| task.build(store, config)
+}
+
+/// Builds a network of the user's own, as the task takes it.
+fn wrapped(
+    task: Arc<dyn Task>,
+    build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
+) -> impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>> {
+    move |store, config| Ok(task.wrap(build(store, config)?))
 }
 
 /// Returns the batches of an epoch over so many samples.
