@@ -14,9 +14,6 @@ const RECIPE: &str = r#"
     bits = "2/2/4"
     [optimizer]
     name = "adamt"
-    # A short run: the running transition rate forgets faster than by default.
-    [transition]
-    momentum = 0.9
     [run]
     epochs = 1
     seed = 5
@@ -27,8 +24,8 @@ fn train(session: &mut Session<'_>, end: u64) -> Result<()> {
     while session.store().step() < end {
         let Some(step) = session.step()? else { break };
         if let (0, Some(t)) = (session.store().step() % 20, step.report.transition) {
-            // K_t is the running share of integer weights that change in a step. U_t, how far latent weights move, rises
-            // while K_t is below its target R_t, and falls while it is above.
+            // K_t is the running share of integer weights that change in a step. U_t, the rate at which latent weights move,
+            // rises over the learning rate while K_t is below its target R_t.
             println!("step {:2}: R {:.5}, K {:.5}, U {:.6}", session.store().step(), t.target, t.running, t.talr);
         }
     }

@@ -196,6 +196,10 @@ impl Watcher for Screen<'_> {
         self.part.bar.set_message(format!("{}  epoch {epoch}/{epochs}  loss {mean:.4}", self.place));
     }
 
+    fn note(&mut self, line: String) {
+        self.part.bar.suspend(|| note!("{}: warning: {line}", self.place));
+    }
+
     fn epoch(
         &mut self,
         session: &Session<'_>,

@@ -330,6 +330,10 @@ impl Watcher for Screen<'_> {
         }
     }
 
+    fn note(&mut self, line: String) {
+        self.bar.suspend(|| note!("warning: {line}"));
+    }
+
     fn epoch(&mut self, session: &Session<'_>, folder: &Folder, e: &EpochEvent) -> fixnet::train::Result<()> {
         let mut line = format!("epoch {:>3}", e.epoch);
         let metric = *session.task().metrics().first().unwrap_or(&LOSS);

@@ -257,7 +257,7 @@ fn configured(name: &str, transition: &TransitionConfig) -> Optimizer {
 #[test]
 fn every_twin_moves_latents_by_its_own_rate_and_nothing_else() {
     for rule in update_rules() {
-        let transition = TransitionConfig { factor: 0.1, momentum: 0.5, ..TransitionConfig::default() };
+        let transition = TransitionConfig { factor: 0.1, momentum: 0.5, ..TransitionConfig::paper() };
         let (mut plain, mut twin) = (Model::new(), Model::new());
         let mut optimizers = [rule.to_string(), format!("{rule}t")].map(|name| configured(&name, &transition));
         let mut talr = 0.05;
@@ -295,7 +295,7 @@ fn decoupled_decay_of_the_twin_goes_by_its_own_rate() {
     let config: OptimizerConfig = "adamwt".parse().unwrap();
     // U_0 = 0.1 · 2 = 0.2, eta = 0.5 · U_0, R = 1, no transition: U_1 = 0.2 + 0.1 · 1 = 0.3.
     let transition =
-        TransitionConfig { factor: 1.0, gain: 0.5, schedule: Schedule::CONSTANT, ..TransitionConfig::default() };
+        TransitionConfig { factor: 1.0, gain: 0.5, schedule: Schedule::CONSTANT, ..TransitionConfig::paper() };
     let config = OptimizerConfig {
         lr: 0.1,
         latent_lr_factor: 2.0,
@@ -425,7 +425,7 @@ fn scope_of_the_model_and_of_each_layer() {
             momentum: 0.5,
             schedule: Schedule::CONSTANT,
             scope,
-            ..TransitionConfig::default()
+            ..TransitionConfig::paper()
         };
         let rule = Sgd { momentum: 0.0, nesterov: false };
         let config = OptimizerConfig { lr: 0.1, weight_decay: 0.0, ..rule.into() };
@@ -461,7 +461,7 @@ fn scope_of_the_model_and_of_each_layer() {
 /// R_t follows its own schedule, whatever that of the learning rate.
 #[test]
 fn the_target_has_a_schedule_of_its_own() {
-    let transition = TransitionConfig { factor: 0.3, schedule: Schedule::LINEAR, ..TransitionConfig::default() };
+    let transition = TransitionConfig { factor: 0.3, schedule: Schedule::LINEAR, ..TransitionConfig::paper() };
     let mut optimizer = configured("adamt", &transition);
     let mut model = Model::new();
     for step in 0..3 {
@@ -471,12 +471,56 @@ fn the_target_has_a_schedule_of_its_own() {
     }
 }
 
+/// U_t = U_0 · schedule · a_t, and a_t is 1 until the natural rate is known: then a latent moves as a weight does.
+#[test]
+fn the_automatic_rule_begins_with_the_base_optimizer_and_then_leaves_it() {
+    let transition = TransitionConfig { schedule: Schedule::LINEAR, ..TransitionConfig::default() };
+    let config = OptimizerConfig {
+        lr: 0.05,
+        weight_decay: 0.0,
+        schedule: Schedule::LINEAR,
+        total_steps: 40,
+        transition: Some(transition),
+        ..Sgd { momentum: 0.0, nesterov: false }.into()
+    };
+    let (mut model, mut optimizer) = (Model::new(), Optimizer::new(config).unwrap());
+    // Of 40 steps the third and the fourth measure: one and three of six weights change, at shares of 38/40 and 37/40.
+    for step in 0..4 {
+        let rate = 0.05 * (1.0 - f64::from(step) / 40.0);
+        let before = values(&model.store, model.latents[0])[0];
+        let s = if step == 3 { 1.0 } else { 0.0 };
+        let report = model.step(&mut optimizer, [2.0, 2.0 * s, 2.0 * s, 0.0], [0.0; 2]);
+        let moved = before - values(&model.store, model.latents[0])[0];
+        approx::assert_relative_eq!(f64::from(moved), 2.0 * rate, epsilon = 1e-6);
+        approx::assert_relative_eq!(report.transition.unwrap().target, report.transition_rate);
+    }
+    // From now on there is a target, and nothing changes any more: the rate rises over the base optimizer's.
+    let report = model.step(&mut optimizer, [0.0; 4], [0.0; 2]).transition.unwrap();
+    assert!(report.target > 0.0);
+    let mut last = 0.05 * (1.0 - 4.0 / 40.0);
+    for step in 5..20 {
+        let base = 0.05 * (1.0 - f64::from(step) / 40.0);
+        let report = model.step(&mut optimizer, [0.0; 4], [0.0; 2]).transition.unwrap();
+        assert!(report.talr > base && report.talr <= 4.0 * base, "{step}: {report:?}");
+        last = report.talr;
+    }
+    // A latent moves by that.
+    let before = values(&model.store, model.latents[0])[3];
+    model.step(&mut optimizer, [0.0, 0.0, 0.0, 0.1], [0.0; 2]);
+    approx::assert_relative_eq!(
+        f64::from(before - values(&model.store, model.latents[0])[3]),
+        0.1 * last,
+        epsilon = 1e-6
+    );
+}
+
 #[test]
 fn a_resumed_run_is_the_same_to_the_bit_and_foreign_state_is_refused() {
-    let scopes = [Scope::Model, Scope::Layer].map(|scope| TransitionConfig { scope, ..TransitionConfig::default() });
+    let of = |scope| [TransitionConfig::default(), TransitionConfig::paper()].map(|t| TransitionConfig { scope, ..t });
+    let transitions = [of(Scope::Model), of(Scope::Layer)].concat();
     let mut dicts = Vec::new();
     for name in names() {
-        for transition in &scopes[..if name.ends_with('t') { 2 } else { 1 }] {
+        for transition in &transitions[..if name.ends_with('t') { 4 } else { 1 }] {
             let fresh = || configured(&name, transition);
             let (mut model, mut optimizer) = (Model::new(), fresh());
             model.steps(&mut optimizer, 0..2);
@@ -509,15 +553,18 @@ fn a_resumed_run_is_the_same_to_the_bit_and_foreign_state_is_refused() {
                 }
             }
             assert_eq!(other.state(&resumed), before);
-            dicts.push((name.clone(), transition.scope, dict));
+            dicts.push((name.clone(), transition.clone(), dict));
         }
     }
-    for (name, scope, _) in &dicts {
-        for (of, of_scope, dict) in &dicts {
-            let transition = TransitionConfig { scope: *scope, ..TransitionConfig::default() };
+    for (name, transition, _) in &dicts {
+        for (of, of_transition, dict) in &dicts {
             let find = |name: &str| dict.iter().find(|(n, _)| n == name).map(|(_, array)| array.clone());
-            let loaded = configured(name, &transition).load_state_dict(&Model::new().store, find);
-            assert_eq!(loaded.is_ok(), (name, scope) == (of, of_scope), "{name} from the state of {of}: {loaded:?}");
+            let loaded = configured(name, transition).load_state_dict(&Model::new().store, find);
+            assert_eq!(
+                loaded.is_ok(),
+                (name, transition) == (of, of_transition),
+                "{name} from the state of {of}: {loaded:?}"
+            );
         }
     }
 }

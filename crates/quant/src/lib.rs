@@ -9,6 +9,7 @@ mod config;
 pub mod diagnostics;
 pub mod forward;
 pub mod gradient;
+pub mod natural;
 pub mod ops;
 mod precision;
 pub mod transition;
@@ -19,6 +20,7 @@ pub use gradient::{
     Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, RuleKind, gammas, register_rule,
     rules,
 };
+pub use natural::{NaturalRate, Place};
 pub use ops::{FixedConv2d, FixedLinear, FixedOperation, FixedProduct, QConv2d, QLinear};
 pub use precision::Precision;
 pub use transition::{TalrRule, TransitionRate, Transitions};

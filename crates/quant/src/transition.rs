@@ -8,7 +8,7 @@
 //! U_t = max(0, U_(t-1) + eta · (R_t - K_t))
 //! ```
 //!
-//! The last line is the default of three rules: [`TalrRule`].
+//! The last line is one of the paper's three rules; the default ([`TalrRule::Auto`]) sets target and rate by what it measures.
 
 use fixnet_autograd::{Error, Result};
 use std::fmt;
@@ -39,20 +39,25 @@ impl Sum for Transitions {
 
 /// How the transition-adaptive learning rate U_t (TALR) follows from the target R_t and the running rate K_t.
 ///
-/// The multiplicative rules leave U_t as it is while K_t is 0. A rate that has become 0 stays 0 with them.
+/// The multiplicative rules leave U_t as it is while K_t is 0. A rate that has become 0 stays 0 with them. As text, `paper` is the
+/// additive rule.
 ///
 /// ```
 /// use fixnet_quant::TalrRule;
-/// for text in ["additive", "multiplicative", "damped", "damped:0.9"] {
+/// for text in ["auto", "additive", "multiplicative", "damped", "damped:0.9"] {
 ///     assert_eq!(text.parse::<TalrRule>()?.to_string(), text);
 /// }
+/// assert_eq!("paper".parse::<TalrRule>()?, TalrRule::Additive);
 /// # Ok::<(), fixnet_autograd::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub enum TalrRule {
-    /// `U_t = max(0, U_(t-1) + eta · (R_t - K_t))`.
+    /// The target follows from the natural rate of the base optimizer, and U_t stays near its learning rate: see
+    /// [`NaturalRate`](crate::NaturalRate). lambda, eta and m have no effect.
     #[default]
+    Auto,
+    /// `U_t = max(0, U_(t-1) + eta · (R_t - K_t))`, the paper's rule.
     Additive,
     /// `U_t = U_(t-1) · R_t / K_t`.
     Multiplicative,
@@ -71,6 +76,7 @@ impl TalrRule {
 impl fmt::Display for TalrRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::Auto => f.write_str("auto"),
             Self::Additive => f.write_str("additive"),
             Self::Multiplicative => f.write_str("multiplicative"),
             Self::DAMPED => f.write_str("damped"),
@@ -84,19 +90,23 @@ impl FromStr for TalrRule {
     fn from_str(s: &str) -> Result<Self> {
         let momentum = |text: &str| text.parse().ok().filter(|m| (0.0..1.0).contains(m));
         match (s, s.strip_prefix("damped:").and_then(momentum)) {
-            ("additive", _) => Ok(Self::Additive),
+            ("auto", _) => Ok(Self::Auto),
+            ("additive" | "paper", _) => Ok(Self::Additive),
             ("multiplicative", _) => Ok(Self::Multiplicative),
             ("damped", _) => Ok(Self::DAMPED),
             (_, Some(momentum)) => Ok(Self::Damped { momentum }),
-            _ => Err(Error::setting("TALR rule", "additive, multiplicative, damped or damped:M with M in [0, 1)", s)),
+            _ => {
+                let expected = "auto, paper (additive), multiplicative, damped or damped:M with M in [0, 1)";
+                Err(Error::setting("TALR rule", expected, s))
+            }
         }
     }
 }
 
-/// The running transition rate K_t (`running`) and the transition-adaptive learning rate U_t (`talr`).
+/// The running transition rate K_t (`running`) and the transition-adaptive learning rate U_t (`talr`) of the paper's rules.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TransitionRate {
-    /// How U_t moves.
+    /// How U_t moves. With [`TalrRule::Auto`] it stays: that rule is [`NaturalRate`](crate::NaturalRate).
     pub rule: TalrRule,
     /// m, the share of the old running rate.
     pub momentum: f64,
@@ -124,6 +134,7 @@ impl TransitionRate {
         self.running = self.momentum * self.running + (1.0 - self.momentum) * transitions.rate();
         let ratio = if self.running > 0.0 { target / self.running } else { 1.0 };
         self.talr = match self.rule {
+            TalrRule::Auto => self.talr,
             TalrRule::Additive => (self.talr + self.eta * (target - self.running)).max(0.0),
             TalrRule::Multiplicative => self.talr * ratio,
             TalrRule::Damped { momentum } => momentum * self.talr + (1.0 - momentum) * self.talr * ratio,

@@ -38,6 +38,7 @@ pub mod init;
 pub mod judge;
 pub mod packed;
 pub mod predictor;
+mod pursuit;
 pub mod run;
 mod scores;
 pub mod session;

@@ -1,6 +1,7 @@
 //! The loop over steps and epochs of a run in its folder, with logs, checkpoints and evaluation.
 
 use crate::Result;
+use crate::pursuit::Pursuit;
 use crate::run::Folder;
 use crate::run::event::{EpochEvent, Event, StepEvent, StoppedEvent, TransitionRates, score_name};
 use crate::session::{Session, Step};
@@ -59,6 +60,9 @@ pub trait Watcher {
 
     /// Is called when the steps of an epoch are over, before its evaluation.
     fn steps_are_over(&mut self, _session: &Session<'_>) {}
+
+    /// Is called with what the user should know of the run, once for each matter.
+    fn note(&mut self, _line: String) {}
 
     /// Is called after each epoch, when it is evaluated, logged and saved.
     ///
@@ -127,6 +131,7 @@ pub fn train(
     watcher: &mut dyn Watcher,
     clock: &mut Clock,
 ) -> Result<bool> {
+    let mut pursuit = Pursuit::default();
     while !session.is_finished() {
         if watcher.stop() {
             folder.save(session)?;
@@ -140,6 +145,7 @@ pub fn train(
                 clock.samples += samples;
                 folder.trained(samples, time);
                 after_step(session, folder, &step)?;
+                pursuit.step(&step.report);
                 if clock.save_is_due(every, session.store().step()) {
                     folder.save(session)?;
                     clock.saved(session.store().step());
@@ -148,6 +154,9 @@ pub fn train(
             }
             None => {
                 watcher.steps_are_over(session);
+                if let Some(line) = pursuit.epoch(session) {
+                    watcher.note(line);
+                }
                 if let Some(epoch) = after_epoch(session, folder, watcher)? {
                     watcher.epoch(session, folder, &epoch)?;
                     clock.saved(session.store().step());

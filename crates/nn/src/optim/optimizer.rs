@@ -304,7 +304,7 @@ impl Optimizer {
         let gradient_norm = self.clip(store);
         self.rule.advance(step + 1);
         let fixed = self.fixed(store);
-        let talr = self.transition.as_ref().map_or_else(Vec::new, |t| t.talr(store));
+        let talr = self.transition.as_ref().map_or_else(Vec::new, |t| t.talr(store, total));
         self.buffers.resize(store.params().len(), Vec::new());
         for (i, id) in store.ids().enumerate() {
             let Some(grad) = store.take_grad(id) else { continue };

@@ -74,6 +74,16 @@ pub enum Warmup {
     Fraction(f64),
 }
 
+impl Warmup {
+    /// Returns the steps of a warm-up in a run of `total`.
+    fn steps(self, total: u64) -> u64 {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Fraction(share) => libm::round(share * total as f64) as u64,
+        }
+    }
+}
+
 impl Default for Schedule {
     fn default() -> Self {
         Self::COSINE
@@ -115,16 +125,30 @@ impl Schedule {
                 base * libm::pow(*gamma, passed as f64)
             }
             Self::Warmup { length, then } => {
-                let length = match *length {
-                    Warmup::Steps(steps) => steps,
-                    Warmup::Fraction(share) => libm::round(share * total as f64) as u64,
-                };
+                let length = length.steps(total);
                 if step < length {
                     base * ((step + 1) as f64 / length as f64)
                 } else {
                     then.at(base, step - length, total.saturating_sub(length))
                 }
             }
+        }
+    }
+
+    /// Returns the steps in which the rate rises, in a run of `total`.
+    ///
+    /// ```
+    /// use fixnet_nn::optim::{Schedule, Warmup};
+    /// let schedule = Schedule::COSINE.after(Warmup::Fraction(0.1));
+    /// assert_eq!([schedule.warmup_steps(200), Schedule::COSINE.warmup_steps(200)], [20, 0]);
+    /// ```
+    pub fn warmup_steps(&self, total: u64) -> u64 {
+        match self {
+            Self::Warmup { length, then } => {
+                let own = length.steps(total);
+                own + then.warmup_steps(total.saturating_sub(own))
+            }
+            _ => 0,
         }
     }
 

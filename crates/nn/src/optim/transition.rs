@@ -2,18 +2,18 @@
 
 use super::Schedule;
 use fixnet_autograd::{Array, Error, ParamId, Result, Store};
-use fixnet_quant::{TalrRule, TransitionRate, Transitions, WeightQuantizer};
+use fixnet_quant::{NaturalRate, Place, TalrRule, TransitionRate, Transitions, WeightQuantizer};
 use std::fmt;
 use std::str::FromStr;
 
-/// Settings of transition-rate scheduling (METHOD 3).
+/// Settings of transition-rate scheduling (METHOD 3). With [`TalrRule::Auto`] `factor`, `momentum` and `gain` have no effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransitionConfig {
     /// lambda: the first target rate is lambda · sqrt(bits).
     pub factor: f64,
     /// m: the share of the old running rate.
     pub momentum: f64,
-    /// How the target rate falls over the run.
+    /// How the target rate falls over the run; with [`TalrRule::Auto`] U_t too.
     pub schedule: Schedule,
     /// How U_t follows from the rates.
     pub rule: TalrRule,
@@ -30,10 +30,17 @@ impl Default for TransitionConfig {
             factor: 5e-3,
             momentum: 0.99,
             schedule: Schedule::COSINE,
-            rule: TalrRule::Additive,
+            rule: TalrRule::Auto,
             gain: 1.0,
             scope: Scope::Model,
         }
+    }
+}
+
+impl TransitionConfig {
+    /// The paper's rule with its constants, which are for runs of about 80,000 steps from trained weights.
+    pub fn paper() -> Self {
+        Self { rule: TalrRule::Additive, ..Self::default() }
     }
 }
 
@@ -69,7 +76,7 @@ impl FromStr for Scope {
 /// The transition rate of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TransitionReport {
-    /// R_t.
+    /// R_t; with [`TalrRule::Auto`] k_t itself while the natural rate is measured.
     pub target: f64,
     /// k_t.
     pub rate: f64,
@@ -95,39 +102,62 @@ fn mean(parts: &[(u64, TransitionReport)]) -> TransitionReport {
     }
 }
 
+/// The control of U_t, with K_t.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Control {
+    Paper(TransitionRate),
+    Natural(NaturalRate),
+}
+
 /// The rates U_t: one for the model, or one for each weight quantizer in the store's order.
 #[derive(Debug, Clone)]
 pub(super) struct Scheduler {
     config: TransitionConfig,
-    /// K_0 and U_0.
-    first: TransitionRate,
-    rates: Vec<TransitionRate>,
+    /// U_0.
+    learning_rate: f64,
+    /// The control before the first step.
+    first: Control,
+    controls: Vec<Control>,
 }
 
 impl Scheduler {
     /// U_0 = `learning_rate`.
     pub(super) fn new(config: &TransitionConfig, learning_rate: f64) -> Self {
         let eta = config.gain * learning_rate;
-        let first = TransitionRate { eta, ..TransitionRate::new(learning_rate, config.momentum, config.rule) };
-        Self { config: config.clone(), first, rates: Vec::new() }
+        let first = match config.rule {
+            TalrRule::Auto => Control::Natural(NaturalRate::default()),
+            rule => Control::Paper(TransitionRate { eta, ..TransitionRate::new(learning_rate, config.momentum, rule) }),
+        };
+        Self { config: config.clone(), learning_rate, first, controls: Vec::new() }
     }
 
-    /// The latent weights, in the order of [`rates`](Self::rates) with layer scope.
+    /// The latent weights, in the order of [`controls`](Self::controls) with layer scope.
     fn weights(store: &Store) -> Vec<(ParamId, u8)> {
         store.states::<WeightQuantizer>().map(|(_, q)| (q.weight(), q.bits())).collect()
     }
 
-    /// One rate for each key of [`keys`](Self::keys).
-    fn rates(&self, store: &Store) -> Vec<TransitionRate> {
-        let mut rates = self.rates.clone();
-        rates.resize(keys(self.config.scope, store).len(), self.first);
-        rates
+    /// One control for each key of [`keys`](Self::keys).
+    fn controls(&self, store: &Store) -> Vec<Control> {
+        let mut controls = self.controls.clone();
+        controls.resize(keys(self.config.scope, store).len(), self.first);
+        controls
     }
 
-    /// U_t of each latent weight.
-    pub(super) fn talr(&self, store: &Store) -> Vec<(ParamId, f64)> {
-        let rates = self.rates(store);
-        let rate = |i: usize| rates[if self.config.scope == Scope::Model { 0 } else { i }].talr;
+    /// U_t of `control` at a step.
+    fn rate(&self, control: &Control, step: u64, total_steps: u64) -> f64 {
+        match control {
+            Control::Paper(rate) => rate.talr,
+            Control::Natural(rate) => self.config.schedule.at(self.learning_rate, step, total_steps) * rate.factor,
+        }
+    }
+
+    /// U_t of each latent weight at the store's step.
+    pub(super) fn talr(&self, store: &Store, total_steps: u64) -> Vec<(ParamId, f64)> {
+        let controls = self.controls(store);
+        let rate = |i: usize| {
+            let control = &controls[if self.config.scope == Scope::Model { 0 } else { i }];
+            self.rate(control, store.step(), total_steps)
+        };
         Self::weights(store).into_iter().enumerate().map(|(i, (id, _))| (id, rate(i))).collect()
     }
 
@@ -140,25 +170,37 @@ impl Scheduler {
         total_steps: u64,
     ) -> (TransitionReport, Vec<TransitionReport>) {
         let weights = Self::weights(store);
-        let mut rates = self.rates(store);
-        let step = |rate: &mut TransitionRate, transitions: Transitions, bits: u8| {
-            let first = TransitionRate::first_target(self.config.factor, bits);
-            let target = self.config.schedule.at(first, store.step(), total_steps);
-            rate.update(transitions, target);
-            let report = TransitionReport { target, rate: transitions.rate(), running: rate.running, talr: rate.talr };
-            (transitions.weights, report)
+        let mut controls = self.controls(store);
+        let step = |control: &mut Control, transitions: Transitions, bits: u8| {
+            let (schedule, step) = (&self.config.schedule, store.step());
+            let (target, running) = match control {
+                Control::Paper(rate) => {
+                    let first = TransitionRate::first_target(self.config.factor, bits);
+                    let target = schedule.at(first, step, total_steps);
+                    rate.update(transitions, target);
+                    (target, rate.running)
+                }
+                Control::Natural(rate) => {
+                    let warmup = schedule.warmup_steps(total_steps);
+                    let place = Place { step, total: total_steps, warmup, share: schedule.at(1.0, step, total_steps) };
+                    let target = rate.update(transitions, place);
+                    (target.unwrap_or_else(|| transitions.rate()), rate.running())
+                }
+            };
+            let talr = self.rate(control, step + 1, total_steps);
+            (transitions.weights, TransitionReport { target, rate: transitions.rate(), running, talr })
         };
         let parts: Vec<_> = match self.config.scope {
             Scope::Model => {
                 let bits = weights.iter().map(|&(_, bits)| bits).min().unwrap_or(1);
-                vec![step(&mut rates[0], transitions.iter().copied().sum(), bits)]
+                vec![step(&mut controls[0], transitions.iter().copied().sum(), bits)]
             }
             Scope::Layer => {
-                let each = rates.iter_mut().zip(transitions).zip(&weights);
-                each.map(|((rate, &transitions), &(_, bits))| step(rate, transitions, bits)).collect()
+                let each = controls.iter_mut().zip(transitions).zip(&weights);
+                each.map(|((control, &transitions), &(_, bits))| step(control, transitions, bits)).collect()
             }
         };
-        self.rates = rates;
+        self.controls = controls;
         let layers = match self.config.scope {
             Scope::Model => Vec::new(),
             Scope::Layer => parts.iter().map(|&(_, report)| report).collect(),
@@ -166,24 +208,39 @@ impl Scheduler {
         (mean(&parts), layers)
     }
 
-    /// K_t and U_t, as bits of f64.
+    /// What each control keeps, as bits of f64: of the paper's rules K_t and U_t.
     pub(super) fn state_dict(&self, store: &Store) -> Vec<(String, Array)> {
-        let arrays = self.rates(store).into_iter().map(|t| Array::U64(vec![t.running.to_bits(), t.talr.to_bits()]));
-        keys(self.config.scope, store).into_iter().zip(arrays).collect()
+        let kept = |control| match control {
+            Control::Paper(t) => vec![t.running, t.talr],
+            Control::Natural(rate) => rate.save().to_vec(),
+        };
+        let bits = |control| Array::U64(kept(control).into_iter().map(f64::to_bits).collect());
+        keys(self.config.scope, store).into_iter().zip(self.controls(store).into_iter().map(bits)).collect()
     }
 
-    /// The scheduler with the rates that [`state_dict`](Self::state_dict) gave.
+    /// The scheduler with what [`state_dict`](Self::state_dict) gave.
     pub(super) fn loaded(&self, store: &Store, get: &mut dyn FnMut(&str) -> Option<Array>) -> Result<Self> {
-        let load = |name: String| match get(&name) {
-            Some(Array::U64(v)) if v.len() == 2 => {
-                let right = |v: f64| v.is_finite() && v >= 0.0;
-                let values = super::saved::doubles(&name, &v, "of at least 0", right)?;
-                Ok(TransitionRate { running: values[0], talr: values[1], ..self.first })
+        let load = |name: String| {
+            let found = get(&name);
+            let unfit = |expected: &str| super::saved::unfit(name.clone(), expected.into(), found.clone());
+            let Some(Array::U64(bits)) = &found else { return Err(unfit("u64 of the transition rate")) };
+            let right = |v: f64| v.is_finite() && v >= 0.0;
+            let values = super::saved::doubles(&name, bits, "of at least 0", right)?;
+            match (self.first, values.as_slice()) {
+                (Control::Paper(first), &[running, talr]) => {
+                    Ok(Control::Paper(TransitionRate { running, talr, ..first }))
+                }
+                (Control::Paper(_), _) => Err(unfit("u64 [2]")),
+                (Control::Natural(_), values) => values
+                    .try_into()
+                    .ok()
+                    .and_then(NaturalRate::load)
+                    .map(Control::Natural)
+                    .ok_or_else(|| unfit("u64 [6], a factor within its limits and sums of rates")),
             }
-            other => Err(super::saved::unfit(name, "u64 [2]".into(), other)),
         };
-        let rates = keys(self.config.scope, store).into_iter().map(load).collect::<Result<_>>()?;
-        Ok(Self { rates, ..self.clone() })
+        let controls = keys(self.config.scope, store).into_iter().map(load).collect::<Result<_>>()?;
+        Ok(Self { controls, ..self.clone() })
     }
 }
 

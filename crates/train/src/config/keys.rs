@@ -104,6 +104,10 @@ fn no_twin(c: &Config) -> bool {
     float(c) || c.optimizer().transition.is_none()
 }
 
+fn no_paper_rule(c: &Config) -> bool {
+    no_twin(c) || c.optimizer().transition.as_ref().is_none_or(|t| t.rule == TalrRule::Auto)
+}
+
 fn no_steps(c: &Config) -> bool {
     use ScheduleKind::Step;
     let s = c.settings();
@@ -152,6 +156,8 @@ fn optimizers() -> String {
 
 const FLOAT: &str = "no layer is quantized";
 const NO_TWIN: &str = "no layer is quantized, or the optimizer is no transition-rate twin";
+const NO_PAPER_RULE: &str =
+    "transition.rule is auto, no layer is quantized, or the optimizer is no transition-rate twin";
 const NO_PATCHES: &str = "the task is classification or regression";
 const NO_STEPS: &str = "no schedule in use is `step`";
 const ENDS: &str = "the first and the last layer are float";
@@ -333,14 +339,14 @@ pub const KEYS: &[Key] = &[
     .without(NO_STEPS, no_steps),
     key("schedule.step_factor", "step_factor", NUMBER, "The factor of a step schedule.").without(NO_STEPS, no_steps),
     key("transition.factor", "transition_factor", NUMBER, "lambda of the target transition rate.")
-        .without(NO_TWIN, no_twin),
+        .without(NO_PAPER_RULE, no_paper_rule),
     key(
         "transition.momentum",
         "transition_momentum",
         "0 to below 1",
         "m, the share of the old running transition rate.",
     )
-    .without(NO_TWIN, no_twin),
+    .without(NO_PAPER_RULE, no_paper_rule),
     key(
         "transition.schedule",
         "transition_schedule",
@@ -360,9 +366,10 @@ pub const KEYS: &[Key] = &[
     key(
         "transition.rule",
         "talr_rule",
-        "additive, multiplicative or damped[:MOMENTUM]",
-        "How U_t follows from the transition rates.",
+        "auto (target and rates follow from what is measured), paper (additive), multiplicative or damped[:MOMENTUM]",
+        "How U_t follows from the transition rates. `transition = \"auto\"` in place of the table means this key.",
     )
+    .flag("transition", "RULE", Kind::Text)
     .without(NO_TWIN, no_twin),
     key("transition.gain", "talr_gain", NUMBER, "eta over U_0, the gain of the additive rule.")
         .without("the rule is not additive, or there is no twin", |c| {

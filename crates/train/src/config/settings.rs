@@ -45,6 +45,7 @@ pub struct Settings {
     /// How the learning rate changes over the run.
     pub schedule: ScheduleSettings,
     /// Transition-rate scheduling.
+    #[serde(deserialize_with = "transition")]
     pub transition: TransitionSettings,
     /// How training images are varied.
     pub augmentation: Augment,
@@ -194,6 +195,25 @@ pub struct RunSettings {
     pub tensorboard: bool,
 }
 
+/// The table `[transition]`, or the name of a rule, with which all other keys have their defaults.
+fn transition<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<TransitionSettings, D::Error> {
+    struct WordOrTable;
+    impl<'de> serde::de::Visitor<'de> for WordOrTable {
+        type Value = TransitionSettings;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a table, or the name of a rule: auto or paper")
+        }
+        fn visit_str<E: serde::de::Error>(self, rule: &str) -> std::result::Result<Self::Value, E> {
+            let rule = rule.parse().map_err(E::custom)?;
+            Ok(TransitionSettings { rule, ..TransitionSettings::default() })
+        }
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, table: A) -> std::result::Result<Self::Value, A::Error> {
+            TransitionSettings::deserialize(serde::de::value::MapAccessDeserializer::new(table))
+        }
+    }
+    from.deserialize_any(WordOrTable)
+}
+
 /// Two numbers, no more: a third would be dropped without a word.
 fn two<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<[f64; 2]>, D::Error> {
     let numbers = Option::<Vec<f64>>::deserialize(from)?;
@@ -302,7 +322,7 @@ impl Default for TransitionSettings {
             schedule: curve(Schedule::COSINE),
             warmup: 0.0,
             scope: Scope::Model,
-            rule: TalrRule::Additive,
+            rule: TalrRule::Auto,
             gain: 1.0,
         }
     }
@@ -355,6 +375,8 @@ impl Settings {
             return Self::from_toml(text, place);
         };
         let mut settings = Self::default();
+        // The only rule of the first versions, which did not record it.
+        settings.transition.rule = TalrRule::Additive;
         for (old, value) in flat {
             let key = KEYS.iter().find(|key| key.old == old).map_or(old.as_str(), |key| key.name);
             settings.put(key, value).map_err(|reason| Error::Recipe { place: place.into(), reason })?;
@@ -399,6 +421,11 @@ impl Settings {
     pub fn set(&mut self, key: &str, value: Value) -> Result<()> {
         if let ("optimizer.name", Some(name)) = (key, value.as_str()) {
             return self.set_optimizer(name);
+        }
+        // The table by a word, as recipes may have it.
+        if key == "transition" && value.is_str() {
+            self.transition = TransitionSettings::default();
+            return self.set("transition.rule", value);
         }
         self.put(key, value).map_err(|reason| Error::Setting { key: key.into(), reason })
     }

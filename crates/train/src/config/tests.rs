@@ -143,7 +143,7 @@ fn flat_recipes_are_refused_with_the_new_places_and_read_where_they_were_recorde
         assert!(e.contains(words), "{words}: {e}");
     }
     let found = Config::recorded(flat, "checkpoint").unwrap();
-    let nested = "name = 'x'\n[optimizer]\nlr = 0.05\nname = 'sgdt'\n[transition]\ngain = 85.0\n[run]\nepochs = 3\n[schedule]\nkind = 'step'\n";
+    let nested = "name = 'x'\n[optimizer]\nlr = 0.05\nname = 'sgdt'\n[transition]\nrule = 'paper'\ngain = 85.0\n[run]\nepochs = 3\n[schedule]\nkind = 'step'\n";
     assert_eq!(found, config(nested));
     let e = Settings::default().set("talr_gain", 1.into()).unwrap_err().to_string();
     assert!(e.contains("`transition.gain`"), "{e}");
@@ -282,9 +282,36 @@ fn configurations_of_equal_runs_are_equal() {
     }
     let twin = |rest: &str| format!("[optimizer]\nname = 'sgdt'\n{rest}");
     assert!(same("[transition]\nrule = 'damped'", "") && !same(&twin("[transition]\nrule = 'damped'"), &twin("")));
-    assert!(same("[transition]\ngain = 2.0", "") && !same(&twin("[transition]\ngain = 2.0"), &twin("")));
+    let paper = |rest: &str| twin(&format!("[transition]\nrule = 'paper'\n{rest}"));
+    assert!(same("[transition]\ngain = 2.0", "") && !same(&paper("gain = 2.0"), &paper("")));
+    // The automatic rule has no constants to set.
+    assert!(same(&twin("[transition]\ngain = 2.0\nfactor = 0.1\nmomentum = 0.5"), &twin("")));
     assert!(same(&twin("[transition]\nrule = 'damped'\ngain = 2.0"), &twin("[transition]\nrule = 'damped'")));
     assert!(!same("[schedule]\nkind = 'step'\nmilestones = [0.1]", "[schedule]\nkind = 'step'"));
+}
+
+/// `transition = "paper"` is the whole table with the paper's constants; so are the flag and `--set`.
+#[test]
+fn transition_rate_scheduling_by_a_word() {
+    let of =
+        |text: &str| config(&format!("{text}\n[optimizer]\nname = 'sgdt'")).optimizer().transition.clone().unwrap();
+    assert_eq!(of(""), TransitionConfig::default());
+    assert_eq!(of("transition = 'auto'"), TransitionConfig::default());
+    assert_eq!(of("transition = 'paper'"), TransitionConfig::paper());
+    assert_eq!(
+        of("[transition]\nrule = 'paper'\ngain = 8.0"),
+        TransitionConfig { gain: 8.0, ..TransitionConfig::paper() }
+    );
+    let mut settings = Settings::from_toml("[transition]\nrule = 'damped'\nfactor = 0.1", "recipe").unwrap();
+    settings.set("transition", "paper".into()).unwrap();
+    assert_eq!((settings.transition.rule, settings.transition.factor), (TalrRule::Additive, 5e-3));
+    let e = refused("transition = 'papers'");
+    assert!(e.contains("papers") && e.contains("auto, paper"), "{e}");
+    let e = refused("transition = 3");
+    assert!(e.contains("auto or paper"), "{e}");
+    // Runs of versions that had one rule go on with it.
+    let recorded = Settings::recorded("optimizer = 'sgdt'\nlr = 0.05\ntalr_gain = 8.0", "run").unwrap();
+    assert_eq!(recorded.transition.rule, TalrRule::Additive);
 }
 
 #[test]
