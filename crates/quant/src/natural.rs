@@ -8,7 +8,7 @@
 //! U_t = U_0 · s_t · a_t                                    a_t = 1 while t < W
 //! n   = sum of k_t / sum of s_t, over W/2 <= t < W         the natural rate for a share of 1
 //! R_t = n · s_t
-//! K_t = mean of k over the last T / 50 steps or so, without the pull to 0 of a first value of 0
+//! K_t = mean of k over the last T / 50 steps or so, 3 to 100; not pulled to 0 by a first value of 0
 //! a_(t+1) = a_t · (R_t / K_t)^(20 / T), between 1 and 4
 //! ```
 //!
