@@ -63,7 +63,7 @@ impl Axes {
         for (key, flag, text) in self.flags.given() {
             let values = match flag.kind {
                 Kind::Seed => grid::seeds(text).map_err(|e| usage(anyhow!(e)))?,
-                _ => grid::split(text).into_iter().map(|part| value(flag, part, true)).collect(),
+                _ => grid::split(text).into_iter().map(|part| value(key, flag, part, true)).collect(),
             };
             given.push(Axis { key: key.name.into(), values });
         }
@@ -238,7 +238,15 @@ fn report(args: &Args, grid: &Grid, outcomes: Vec<Outcome>, cache: &Cache) -> Re
     let mut warnings = Vec::new();
     let (grid, outcomes) = whole::of_folder(grid, outcomes, &args.out, cache, &mut warnings)?;
     let (grid, outcomes) = (&grid, &outcomes[..]);
-    let (rows, numbers) = (rows(grid, outcomes), table::numbers(&joined_metrics(grid.cells.iter().map(metrics))));
+    let rows = rows(grid, outcomes);
+    let mut shown = joined_metrics(grid.cells.iter().map(metrics));
+    let firsts: Vec<Metric> = grid.cells.iter().filter_map(|cell| metrics(cell).first().copied()).collect();
+    let is_there = |metric: &Metric| {
+        let last = |o: &Outcome| matches!(o, Outcome::Finished(ended) if ended.epochs.last().is_some_and(|e| e.score(Part::Train, metric.name).is_some()));
+        outcomes.iter().any(last)
+    };
+    shown.retain(|metric| firsts.contains(metric) || is_there(metric));
+    let numbers = table::numbers(&shown);
     let files = table::write(&args.out, grid, outcomes, &rows, &numbers, &mut warnings)?;
     warnings.iter().for_each(|warning| note!("warning: {}", warning.trim_start_matches("warning: ")));
     drop(turn);

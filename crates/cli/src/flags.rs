@@ -4,7 +4,7 @@ use crate::usage;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Arg, ArgMatches, Command, error::Error};
 use fixnet::train::Settings;
-use fixnet::train::config::{Flag, KEYS, Key, Kind, SEED_MAX, value_of};
+use fixnet::train::config::{Flag, KEYS, Key, Kind, SEED_MAX, value_for, value_of};
 use toml::Value;
 
 /// The keys that have flags, with these, in the order of the table.
@@ -13,8 +13,9 @@ pub(crate) fn flags() -> impl Iterator<Item = (&'static Key, Flag)> {
 }
 
 /// The value that the text of a flag stands for; of a list, one of its parts, which may be a text in quotes.
-pub(crate) fn value(flag: Flag, text: &str, part: bool) -> Value {
+pub(crate) fn value(key: &Key, flag: Flag, text: &str, part: bool) -> Value {
     match flag.kind {
+        _ if key.holds_list && !part => value_for(key.name, text),
         Kind::Text if !(part && text.starts_with(['"', '\''])) => Value::from(text),
         _ => value_of(text),
     }
@@ -53,7 +54,7 @@ impl Flags<false> {
             let set = |settings: &mut Settings| {
                 let seed = text.parse::<u64>().is_ok_and(|seed| seed <= SEED_MAX);
                 ensure!(seed || flag.kind != Kind::Seed, "expected 0 to {SEED_MAX}, found {text}");
-                settings.set(key.name, value(flag, text, false)).map_err(|e| anyhow!("{e} (found {text})"))
+                settings.set(key.name, value(key, flag, text, false)).map_err(|e| anyhow!("{e} (found {text})"))
             };
             set(settings).with_context(|| format!("--{}", flag.name)).map_err(usage)?;
         }

@@ -1,17 +1,23 @@
 //! Ctrl-C and SIGTERM: the first one lets the step finish and the run be saved. A second one ends the process at once, which
-//! loses what came after the last checkpoint and nothing else. SIGHUP is left alone, so that `nohup` works.
+//! loses what came after the last checkpoint and nothing else.
+//!
+//! SIGHUP, which a terminal sends when it closes, counts as SIGTERM, unless the process was started to ignore it, as `nohup` does.
+//! SIGUSR1 saves the run, which then goes on: batch systems send it some time before they end a job.
 //!
 //! One request often arrives as two signals: timeout(1), service managers and batch systems send theirs to a process and
 //! then to its group. So the second signal counts only if it is a person's second Ctrl-C or comes a second later.
 
 use crate::INTERRUPTED;
 use anyhow::{Context, Result};
+#[cfg(unix)]
+use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
 use std::time::{Duration, Instant};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
+static SAVE: AtomicBool = AtomicBool::new(false);
 
 /// Two Ctrl-C within this time are one: nobody presses so fast.
 #[cfg(unix)]
@@ -27,18 +33,31 @@ fn ends_at_once(first: i32, signal: i32, after: Duration) -> bool {
     after >= if pressed_twice { ONE_PRESS } else { ONE_REQUEST }
 }
 
-/// From now on [`requested`] reports both signals.
+/// Whether this process was started with SIGHUP ignored, going by `status`, the text of `/proc/self/status`: a handler would undo
+/// that. Where there is no such file, SIGHUP is left alone.
+#[cfg(unix)]
+fn ignores_hangup(status: Option<&str>) -> bool {
+    let mask = status.and_then(|status| status.lines().find_map(|line| line.strip_prefix("SigIgn:")));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> (SIGHUP - 1) & 1 == 1)
+}
+
+/// From now on [`requested`] reports the signals that end a run, and [`save_requested`] the one that saves it.
 ///
 /// # Errors
 /// The system refuses the handlers or the thread that waits for signals.
 #[cfg(unix)]
 pub(crate) fn listen() -> Result<()> {
     let handlers = "handler of Ctrl-C";
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context(handlers)?;
+    let status = std::fs::read_to_string("/proc/self/status").ok();
+    let hangup = (!ignores_hangup(status.as_deref())).then_some(SIGHUP);
+    let all = [SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup);
+    let mut signals = signal_hook::iterator::Signals::new(all).context(handlers)?;
     let wait = move || {
         let mut first = None;
         for signal in signals.forever() {
             match first {
+                _ if signal == SIGUSR1 => SAVE.store(true, Ordering::Relaxed),
                 None => {
                     first = Some((signal, Instant::now()));
                     REQUESTED.store(true, Ordering::Relaxed);
@@ -78,9 +97,22 @@ pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }
 
+/// Whether the user wants the run to be saved, once for each wish.
+pub(crate) fn save_requested() -> bool {
+    SAVE.swap(false, Ordering::Relaxed)
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_of_nohup_ignores_the_hangup() {
+        let status = |mask: &str| format!("Name:\tfixnet\nSigBlk:\t0000000000000000\nSigIgn:\t{mask}\n");
+        assert!(!ignores_hangup(Some(&status("0000000000001000"))));
+        assert!(ignores_hangup(Some(&status("0000000000001001"))));
+        assert!(ignores_hangup(None) && ignores_hangup(Some("Name:\tfixnet\n")));
+    }
 
     #[test]
     fn one_request_that_arrives_twice_is_one() {

@@ -11,7 +11,7 @@ use fixnet::kernel::Isa;
 use fixnet::tensor::profile;
 use fixnet::train::Scores;
 use fixnet::train::compare::names::plain;
-use fixnet::train::config::{KEYS, value_of};
+use fixnet::train::config::{KEYS, value_for};
 use fixnet::train::init::Weights;
 use fixnet::train::run::event::{EpochEvent, score_name};
 use fixnet::train::run::{Folder, place};
@@ -183,7 +183,7 @@ pub(crate) fn find(name: &str) -> Result<Settings> {
 fn set(settings: &mut Settings, assignment: &str) -> Result<()> {
     let (key, text) =
         assignment.split_once('=').with_context(|| format!("--set: expected TABLE.KEY=VALUE, found {assignment}"))?;
-    settings.set(key.trim(), value_of(text.trim())).map_err(|e| anyhow!("--set {assignment}: {e}"))
+    settings.set(key.trim(), value_for(key.trim(), text.trim())).map_err(|e| anyhow!("--set {assignment}: {e}"))
 }
 
 /// The configuration with data in the place that `--data` names.
@@ -311,6 +311,14 @@ impl Watcher for Screen<'_> {
         interrupt::requested()
     }
 
+    fn save(&self) -> bool {
+        let wanted = interrupt::save_requested();
+        if wanted {
+            self.bar.suspend(|| note!("SIGUSR1: the run is saved and goes on"));
+        }
+        wanted
+    }
+
     fn step(&mut self, session: &Session<'_>, clock: &Clock) {
         if self.bar.is_hidden() {
             return;
@@ -318,7 +326,9 @@ impl Watcher for Screen<'_> {
         let (epoch, epochs) = (session.progress().epoch + 1, session.config().epochs());
         let seen = means(session.task(), &session.seen());
         self.bar.set_position(session.store().step());
-        self.bar.set_message(format!("epoch {epoch}/{epochs}  {seen}  {:.0} images/s", clock.overall_rate()));
+        let left =
+            clock.seconds_left(session.total_steps()).map_or_else(String::new, |s| format!("  {} left", duration(s)));
+        self.bar.set_message(format!("epoch {epoch}/{epochs}  {seen}  {:.0} images/s{left}", clock.overall_rate()));
     }
 
     fn steps_are_over(&mut self, session: &Session<'_>) {
@@ -350,6 +360,15 @@ impl Watcher for Screen<'_> {
         }
         log_line(self.bar, self.quiet, &line);
         draw(session, folder)
+    }
+}
+
+/// Seconds as people say them: `42 s`, `3 min 20 s`, `2 h 5 min`.
+fn duration(seconds: f64) -> String {
+    match seconds.round() as u64 {
+        s @ 0..60 => format!("{s} s"),
+        s @ 60..3600 => format!("{} min {} s", s / 60, s % 60),
+        s => format!("{} h {} min", s / 3600, s % 3600 / 60),
     }
 }
 

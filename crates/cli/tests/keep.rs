@@ -160,7 +160,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     let place = Place::new(16);
     let run = place.path("my run");
     let train = place.train(&run, &["--epochs", "1000000"]);
-    for (i, name) in ["-INT", "-TERM"].into_iter().enumerate() {
+    for (i, name) in ["-INT", "-TERM", "-HUP"].into_iter().enumerate() {
         let args = if i == 0 { train.clone() } else { resume(&run, &[]) };
         let mut child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // Until the first epoch of this process is over.
@@ -183,6 +183,28 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     // The state that was saved is that of a run which was never stopped.
     let verified = json(&["verify", run.to_str().unwrap(), "--json"]);
     assert_eq!(verified["equal"], true);
+}
+
+/// Batch systems send SIGUSR1 some time before they end a job.
+#[test]
+fn a_signal_saves_a_run_that_goes_on() {
+    let place = Place::new(4096);
+    let run = place.path("run");
+    // An epoch is long, so that no other save is due.
+    let args =
+        place.train(&run, &["--epochs", "1000", "--batch-size", "1", "--checkpoint-every", "10h", "--log-every", "5"]);
+    let mut child = command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&mut child, || fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default().lines().count() > 1);
+    let step = || json(&["inspect", run.to_str().unwrap(), "--json"])["step"].as_u64().unwrap();
+    let before = step();
+    signal(&child, "-USR1");
+    wait_for(&mut child, || step() > before);
+    signal(&child, "-TERM");
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(130));
+    assert!(stderr(&out).contains("SIGUSR1: the run is saved and goes on"), "{}", stderr(&out));
+    let log = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert!(log.lines().nth(1).unwrap().contains("\"step\":5,"), "{log}");
 }
 
 /// The recipe in a checkpoint names a model of 3.6 GB, its tensors are those of a small one: refused before the model is

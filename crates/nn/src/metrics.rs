@@ -45,6 +45,65 @@ pub fn loss(g: &mut Graph<'_>, logits: &Var, batch: &Batch) -> fixnet_autograd::
     }
 }
 
+/// Computes the cross-entropy of training: with `smoothing` a share of each label is spread over all classes, and the term of each
+/// class counts as often as `weights` says, if there are any. Without both it is [`loss`].
+///
+/// The loss of a sample is `-sum over c of w_c · ((1 - e) · t_c + e / C) · ln p_c`, as in PyTorch with shares of classes; the result is
+/// the mean over the samples.
+///
+/// # Errors
+/// As [`loss`]; or there is not one weight per class.
+pub fn training_loss(
+    g: &mut Graph<'_>,
+    logits: &Var,
+    batch: &Batch,
+    smoothing: f32,
+    weights: Option<&[f32]>,
+) -> fixnet_autograd::Result<Var> {
+    if smoothing == 0.0 && weights.is_none() {
+        return loss(g, logits, batch);
+    }
+    let classes = logits.shape().last().copied().unwrap_or(0);
+    if let Some(weights) = weights.filter(|weights| weights.len() != classes) {
+        return Err(fixnet_autograd::Error::setting(
+            "class weights",
+            format!("{classes}, one per class"),
+            weights.len(),
+        ));
+    }
+    let mut shares = match &batch.targets {
+        Some(targets) => targets.clone(),
+        None => {
+            let mut shares = Tensor::zeros(&[batch.labels.len(), classes]);
+            for (i, (row, &label)) in shares.data_mut().chunks_mut(classes.max(1)).zip(&batch.labels).enumerate() {
+                let last = classes.saturating_sub(1);
+                let wrong = fixnet_autograd::Error::Label { op: "training_loss", found: label, position: i, last };
+                *row.get_mut(label).ok_or(wrong)? = 1.0;
+            }
+            shares
+        }
+    };
+    for row in shares.data_mut().chunks_mut(classes.max(1)) {
+        for (class, share) in row.iter_mut().enumerate() {
+            let smooth = (1.0 - smoothing) * *share + smoothing / classes as f32;
+            *share = smooth * weights.map_or(1.0, |weights| weights[class]);
+        }
+    }
+    g.cross_entropy_weighted(logits, &shares)
+}
+
+/// How many logits are ahead of that of the label; of equals the first ones are.
+fn rank(logits: &[f32], label: usize) -> usize {
+    let of_label = logits[label];
+    logits.iter().enumerate().filter(|&(i, &v)| v > of_label || (v == of_label && i < label)).count()
+}
+
+/// Counts the rows of logits [N, classes] whose label is among their `k` largest values; of equals the first ones win.
+pub fn correct_among(logits: &Tensor, labels: &[usize], k: usize) -> usize {
+    let classes = logits.shape().last().copied().unwrap_or(1).max(1);
+    logits.data().chunks_exact(classes).zip(labels).filter(|(row, label)| rank(row, **label) < k).count()
+}
+
 /// Checks what a network gave in evaluation: the outputs of a batch, whose first axis is that of the samples, and its loss.
 /// `first` is the number of its first sample.
 ///
@@ -99,6 +158,63 @@ mod tests {
         let e = text(check_finite(&output(f32::NAN), 0.5, 7));
         assert!(e.starts_with("the output of sample 8: expected a finite number, found NaN"), "{e}");
         assert!(text(check_finite(&output(1.0), f64::INFINITY, 7)).starts_with("the loss of sample 7: "));
+    }
+
+    /// The numbers of `torch.nn.functional.cross_entropy` (PyTorch 2.15) with shares of classes, `weight` and `label_smoothing`.
+    #[test]
+    fn smoothed_and_weighted_losses_are_those_of_pytorch() {
+        let weights = [0.5, 1.0, 2.0];
+        let cases: [(f32, Option<&[f32]>, f32, [f32; 6]); 3] = [
+            (
+                0.1,
+                None,
+                0.624_107_6,
+                [0.070_978_53, 0.002_889_618, -0.073_868_155, 0.046_491_086, -0.117_053_48, 0.070_562_4],
+            ),
+            (
+                0.0,
+                Some(&weights),
+                0.586_467_15,
+                [0.175_290_39, 0.039_112_57, -0.214_402_97, 0.091_200_53, -0.167_525_98, 0.076_325_43],
+            ),
+            (
+                0.2,
+                Some(&weights),
+                0.781_034_95,
+                [0.144_016_19, 0.002_519_856, -0.146_536_05, 0.097_280_56, -0.112_027_71, 0.014_747_125],
+            ),
+        ];
+        let shares = Tensor::from_vec(&[2, 3], vec![0.0, 0.0, 1.0, 0.25, 0.75, 0.0]).unwrap();
+        let batch = |targets| Batch { images: Tensor::zeros(&[2, 1]), labels: vec![2, 1], targets };
+        for (smoothing, weights, loss, gradient) in cases {
+            let mut store = Store::seeded(0);
+            let x = Tensor::from_vec(&[2, 3], vec![0.5, -1.0, 2.0, 0.0, 0.3, -0.7]).unwrap();
+            let id = store.add("x", fixnet_autograd::Group::Weight, x).unwrap();
+            let mut g = Graph::train(&mut store);
+            let x = g.param(id);
+            let found = training_loss(&mut g, &x, &batch(Some(shares.clone())), smoothing, weights).unwrap();
+            approx::assert_relative_eq!(found.tensor().item(), loss, epsilon = 1e-6);
+            g.backward(found).unwrap();
+            let found = store.take_grad(id).unwrap();
+            found.data().iter().zip(gradient).for_each(|(a, b)| approx::assert_relative_eq!(*a, b, epsilon = 1e-6));
+        }
+        // Labels are shares of one class.
+        let mut store = Store::seeded(0);
+        let mut g = Graph::eval(&mut store);
+        let x = g.input(Tensor::from_vec(&[2, 3], vec![0.5, -1.0, 2.0, 0.0, 0.3, -0.7]).unwrap());
+        let one = Tensor::from_vec(&[2, 3], vec![0.0, 0.0, 1.0, 0.0, 1.0, 0.0]).unwrap();
+        let both = [None, Some(one)]
+            .map(|t| training_loss(&mut g, &x, &batch(t), 0.1, Some(&weights)).unwrap().tensor().item());
+        assert_eq!(both[0].to_bits(), both[1].to_bits());
+        assert!(training_loss(&mut g, &x, &batch(None), 0.1, Some(&weights[..2])).is_err());
+    }
+
+    #[test]
+    fn labels_among_the_first_of_equals() {
+        let logits = Tensor::from_vec(&[2, 4], vec![1.0, 3.0, 3.0, 0.0, 2.0, 2.0, 2.0, 2.0]).unwrap();
+        let found = [1, 2, 3, 4].map(|k| correct_among(&logits, &[2, 3], k));
+        assert_eq!(found, [0, 1, 1, 2]);
+        assert_eq!(correct_among(&logits, &[1, 0], 1), correct(&logits, &[1, 0]));
     }
 
     #[test]

@@ -11,9 +11,6 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// Steps between the events of the metrics log.
-const LOG_EVERY: u64 = 50;
-
 /// How often a checkpoint is saved, besides the end of each epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,6 +52,11 @@ pub trait Watcher {
         false
     }
 
+    /// Returns whether to save the run after the running step, and to go on.
+    fn save(&self) -> bool {
+        false
+    }
+
     /// Is called after each step.
     fn step(&mut self, _session: &Session<'_>, _clock: &Clock) {}
 
@@ -84,13 +86,24 @@ pub struct Clock {
     training: Duration,
     saved: Instant,
     saved_step: u64,
+    /// The step at which this process began, and the last one.
+    first_step: u64,
+    last_step: u64,
 }
 
 impl Clock {
     /// Begins now, at a step of the run.
     pub fn new(step: u64) -> Self {
         let now = Instant::now();
-        Self { start: now, samples: 0, training: Duration::ZERO, saved: now, saved_step: step }
+        Self {
+            start: now,
+            samples: 0,
+            training: Duration::ZERO,
+            saved: now,
+            saved_step: step,
+            first_step: step,
+            last_step: step,
+        }
     }
 
     /// Returns the seconds since the beginning.
@@ -106,6 +119,13 @@ impl Clock {
     /// Returns the samples per second of training steps, if there were any.
     pub fn training_rate(&self) -> Option<f64> {
         (self.samples > 0).then(|| self.samples as f64 / self.training.as_secs_f64())
+    }
+
+    /// Returns the seconds that are left of a run of so many steps if it goes on as so far, evaluation and saving included; `None`
+    /// before the first step.
+    pub fn seconds_left(&self, total_steps: u64) -> Option<f64> {
+        let done = self.last_step.saturating_sub(self.first_step);
+        (done > 0).then(|| self.seconds() / done as f64 * total_steps.saturating_sub(self.last_step) as f64)
     }
 
     fn save_is_due(&self, every: Every, step: u64) -> bool {
@@ -143,10 +163,11 @@ pub fn train(
                 let (time, samples) = (start.elapsed(), session.progress().seen - seen);
                 clock.training += time;
                 clock.samples += samples;
+                clock.last_step = session.store().step();
                 folder.trained(samples, time);
                 after_step(session, folder, &step)?;
                 pursuit.step(&step.report);
-                if clock.save_is_due(every, session.store().step()) {
+                if watcher.save() || clock.save_is_due(every, session.store().step()) {
                     folder.save(session)?;
                     clock.saved(session.store().step());
                 }
@@ -173,7 +194,7 @@ fn after_step(session: &Session<'_>, folder: &mut Folder, step: &Step) -> Result
     if session.digest_is_due() {
         folder.log_digest(session)?;
     }
-    match session.store().step().is_multiple_of(LOG_EVERY) {
+    match session.store().step().is_multiple_of(session.config().settings().run.log_every) {
         true => folder.log(&Event::Step(Box::new(step_event(session, step)))),
         false => Ok(()),
     }
@@ -230,6 +251,17 @@ fn after_epoch(session: &mut Session<'_>, folder: &mut Folder, watcher: &dyn Wat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_left_follows_from_the_steps_of_this_process() {
+        let mut clock = Clock::new(100);
+        assert_eq!(clock.seconds_left(300), None);
+        (clock.start, clock.last_step) = (Instant::now() - Duration::from_secs(50), 150);
+        // 50 steps took 50 seconds or hardly more; 150 are left.
+        let left = clock.seconds_left(300).unwrap();
+        assert!((150.0..200.0).contains(&left), "{left}");
+        assert!(clock.seconds_left(150).unwrap() == 0.0);
+    }
 
     #[test]
     fn intervals_are_read() {

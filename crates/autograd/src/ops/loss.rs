@@ -85,6 +85,31 @@ impl Graph<'_> {
         })
     }
 
+    /// As [`cross_entropy_soft`](Self::cross_entropy_soft), with targets whose rows need not sum to 1: smoothed shares times the
+    /// weights of their classes.
+    ///
+    /// # Errors
+    /// As [`cross_entropy_soft`](Self::cross_entropy_soft).
+    pub fn cross_entropy_weighted(&mut self, logits: &Var, targets: &Tensor) -> Result<Var> {
+        const OP: &str = "cross_entropy_weighted";
+        let [rows, classes] = targets.matrix(OP)?;
+        if logits.shape() != targets.shape() {
+            return Err(TensorError::shape(OP, format!("{:?}", targets.shape()), logits.shape()).into());
+        }
+        self.softmax_loss(OP, logits, rows, |i, row, top, log_sum, out| {
+            let targets = &targets.data()[i * classes..][..classes];
+            let sum = reduce::sum_by(classes, |c| targets[c]) as f32;
+            let mut total = 0f64;
+            for ((o, &v), &target) in out.iter_mut().zip(row).zip(targets) {
+                *o = *o * sum - target;
+                if target != 0.0 {
+                    total += f64::from(target) * f64::from(log_sum - (v - top));
+                }
+            }
+            total
+        })
+    }
+
     /// A mean over rows of losses of the softmax. `of(row index, logits, their largest, ln of the sum of exp(logits -
     /// largest), softmax)` gives the loss of a row and turns its softmax into the derivative.
     fn softmax_loss(
@@ -180,6 +205,12 @@ mod tests {
         let shares = Tensor::from_vec(&[4, 5], shares).unwrap();
         let soft = gradient_error(std::slice::from_ref(&x), 0.01, |g, v| g.cross_entropy_soft(&v[0], &shares));
         assert!(soft.unwrap() < 1e-3);
+        // Rows that sum to 0.5, 2, 0 and 1.
+        let weighted = [[0.5, 0.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.5, 0.5, 0.0], [0.0; 5], [0.2; 5]].concat();
+        let weighted = Tensor::from_vec(&[4, 5], weighted).unwrap();
+        let weighted =
+            gradient_error(std::slice::from_ref(&x), 0.01, |g, v| g.cross_entropy_weighted(&v[0], &weighted));
+        assert!(weighted.unwrap() < 1e-3);
         assert!(gradient_error(&[x.clone(), y.clone()], 0.01, |g, v| g.mse_loss(&v[0], &v[1])).unwrap() < 1e-3);
         assert!(gradient_error(&[x, y], 1e-3, |g, v| g.l1_loss(&v[0], &v[1])).unwrap() < 1e-3);
     }

@@ -14,7 +14,7 @@ pub(super) fn swatch(ink: Ink) -> Markup {
 
 /// The metrics of all runs, each once, the loss last.
 pub(super) fn metrics_of(runs: &[Subject]) -> Vec<Metric> {
-    joined_metrics(runs.iter().map(|run| run.metrics))
+    joined_metrics(runs.iter().map(|run| &run.metrics[..]))
 }
 
 pub(super) fn plain(title: &str, about: &str, x: &'static str, unit: Unit, lines: Vec<Line>) -> Chart {
@@ -65,7 +65,7 @@ pub(super) fn curves(runs: &[Subject]) -> Markup {
         let title = capitalized(metric.name);
         charts.push(Chart { scale: Scale::Linear, ..plain(&title, sets, "epoch", unit, of_epochs(metric)) });
     }
-    let every = "Every 50 steps.";
+    let every = "As often as the log has steps.";
     charts.push(Chart {
         scale: Scale::Orders,
         ..plain("Loss of a batch", every, "step", Unit::Number, of_steps("loss", |step| step.loss))

@@ -25,7 +25,7 @@ pub(super) struct Subject {
     pub(super) diagnostics: Vec<DiagnosticStep>,
     pub(super) processes: Vec<Process>,
     /// The metrics of its task beside the loss.
-    pub(super) metrics: &'static [Metric],
+    pub(super) metrics: Vec<Metric>,
     /// The checkpoint and what follows from it.
     pub(super) state: Option<State>,
     pub(super) evaluated: Option<Evaluated>,
@@ -82,7 +82,7 @@ impl Subject {
         let mut subject = Self {
             name,
             text: config.to_toml()?,
-            metrics: task::find(&config)?.metrics,
+            metrics: computed(task::find(&config)?.metrics, &history.epochs),
             config,
             epochs: history.epochs,
             steps: history.steps,
@@ -186,7 +186,7 @@ impl Subject {
     /// The best epoch in words, with the value of the metric that epochs are judged by.
     pub(super) fn best_epoch(&self) -> Option<String> {
         let best = self.best?;
-        let metric = judge::metric(&self.config, self.metrics).ok()??;
+        let metric = judge::metric(&self.config, &self.metrics).ok()??;
         let validated = self.epochs.iter().any(|e| e.score(Part::Validation, metric.name).is_some());
         let part = if validated { Part::Validation } else { Part::Test };
         let score = format!("{} {}", part.name(), metric.name);
@@ -209,4 +209,11 @@ fn evaluate(config: &Config, data: Option<&str>, trained: &mut Trained) -> Resul
     let data = trained.task().load_test(&config)?;
     let (scores, sections) = trained.report(&*data)?;
     Ok(Evaluated { scores, sections })
+}
+
+/// The first metric of a task, and of the others those that the run has: a few classes have no top five.
+fn computed(metrics: &[Metric], epochs: &[EpochEvent]) -> Vec<Metric> {
+    let has = |metric: &Metric| epochs.iter().any(|epoch| epoch.score(Part::Train, metric.name).is_some());
+    let all = metrics.iter().enumerate();
+    all.filter(|(i, metric)| *i == 0 || has(metric)).map(|(_, metric)| *metric).collect()
 }

@@ -85,7 +85,7 @@ fn tiles(run: &Subject) -> Markup {
     let packed = parameters(run).map(|(_, bytes)| format!("{} bytes packed", brief(bytes)));
     let train = run.last(Part::Train, LOSS.name).map(|v| format!("training {v:.4}"));
     let mut tiles: Vec<(String, String, String)> = Vec::new();
-    for metric in run.metrics {
+    for metric in &run.metrics {
         let found = run.test(metric.name);
         let below = match (metric.unit, found, &run.evaluated) {
             (task::Unit::Share, Some(v), Some(e)) => {

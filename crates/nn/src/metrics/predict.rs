@@ -15,6 +15,8 @@ pub struct Prediction {
     pub probability: f32,
     /// Its cross-entropy: `-ln softmax[label]`.
     pub loss: f64,
+    /// How many classes are more probable than the label; of equals the first ones are.
+    pub rank: usize,
 }
 
 impl Prediction {
@@ -24,7 +26,7 @@ impl Prediction {
         // In their order, each from 0 to 1: the sum of at least one 1 neither overflows nor vanishes.
         let sum: f32 = logits.iter().map(|v| libm::expf(v - logits[class])).sum();
         let loss = f64::from(libm::logf(sum) - (logits[label] - logits[class]));
-        Self { label, class, probability: 1.0 / sum, loss }
+        Self { label, class, probability: 1.0 / sum, loss, rank: super::rank(logits, label) }
     }
 
     /// Whether it is right.

@@ -1,7 +1,7 @@
 //! The grid: every mix of the values of its axes, as configurations with folders of their own.
 
 use super::names::{plain, short};
-use crate::config::{KEYS, find_by_flag, value_of, value_text};
+use crate::config::{KEYS, find, find_by_flag, value_of, value_text};
 use crate::error::run as wrong;
 use crate::run::place::{self, looks_like_a_run};
 use crate::{Config, Error, Result, Settings};
@@ -90,7 +90,7 @@ pub fn read(path: &Path) -> Result<(Vec<String>, Vec<Axis>)> {
 
 /// The values that a TOML value stands for: a list, but for keys whose values are lists themselves.
 fn list(key: &str, values: Value) -> Vec<Value> {
-    let holds_lists = ["optimizer.betas", "optimizer.groups", "schedule.milestones", "run.extended"].contains(&key);
+    let holds_lists = find(key).is_some_and(|key| key.holds_list);
     match values {
         Value::Array(all) if !holds_lists || all.iter().all(Value::is_array) => all,
         one => vec![one],

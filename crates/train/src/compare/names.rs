@@ -21,12 +21,19 @@ pub fn plain(name: &str) -> String {
     format!("{}-{}", &plain[..plain.floor_char_boundary(LONGEST - 7)], hash(name))
 }
 
+/// The longest value that names have as it is.
+const LONGEST_VALUE: usize = 40;
+
 /// Returns the short form of a value of a recipe: of a path its last part, with a hash of the whole path if that leaves
-/// something out; any other value as it is.
+/// something out; of a long list or table its beginning with a hash; any other value as it is.
 pub fn short(key: &str, value: &str) -> String {
     let (kind, path) = match (key, value.split_once(':')) {
         ("data.source", Some((kind, path))) => (format!("{kind}:"), path),
         ("run.init", _) => (String::new(), value),
+        _ if value.len() > LONGEST_VALUE && value.starts_with(['[', '{']) => {
+            let start = &value[..value.floor_char_boundary(LONGEST_VALUE / 2)];
+            return format!("{start}…{}", hash(value));
+        }
         _ => return value.into(),
     };
     let last = Path::new(path).file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
@@ -61,5 +68,9 @@ mod tests {
         assert!(a.starts_with("npz:x.npz-") && a.len() == "npz:x.npz-".len() + 6 && a != b);
         assert!(b.starts_with("npz:x.npz-") && c.starts_with("mnist:mnist-"));
         assert!(short("run.init", "/runs/float").starts_with("float-"));
+        let groups =
+            |name: &str| short("optimizer.groups", &format!("[{{ match = 'layer1.conv.{name}', lr_factor = 0.1 }}]"));
+        assert!(groups("a").len() < 32 && groups("a") != groups("b"), "{}", groups("a"));
+        assert_eq!(short("optimizer.betas", "[0.9, 0.99]"), "[0.9, 0.99]");
     }
 }

@@ -41,6 +41,8 @@ pub struct Key {
     pub(super) old: &'static str,
     /// The flag that sets it.
     pub flag: Option<Flag>,
+    /// Whether its value is a list.
+    pub holds_list: bool,
     values: Values,
     /// What it means.
     pub about: &'static str,
@@ -58,7 +60,16 @@ enum Values {
 }
 
 const fn key(name: &'static str, old: &'static str, values: &'static str, about: &'static str) -> Key {
-    Key { name, old, flag: None, values: Values::Text(values), about, ineffective: "", idle: |_| false }
+    Key {
+        name,
+        old,
+        flag: None,
+        holds_list: false,
+        values: Values::Text(values),
+        about,
+        ineffective: "",
+        idle: |_| false,
+    }
 }
 
 impl Key {
@@ -75,6 +86,10 @@ impl Key {
 
     const fn without(self, ineffective: &'static str, idle: fn(&Config) -> bool) -> Self {
         Self { ineffective, idle, ..self }
+    }
+
+    const fn list(self) -> Self {
+        Self { holds_list: true, ..self }
     }
 
     const fn listed(self, values: fn() -> String) -> Self {
@@ -113,6 +128,10 @@ fn no_steps(c: &Config) -> bool {
     let s = c.settings();
     let of_twin = !no_twin(c) && s.transition.schedule == Step;
     s.schedule.kind != Step && !of_twin && (float(c) || s.schedule.scales != Step)
+}
+
+fn no_classes(c: &Config) -> bool {
+    c.settings().task != "classification"
 }
 
 fn no_patches(c: &Config) -> bool {
@@ -158,6 +177,7 @@ const FLOAT: &str = "no layer is quantized";
 const NO_TWIN: &str = "no layer is quantized, or the optimizer is no transition-rate twin";
 const NO_PAPER_RULE: &str =
     "transition.rule is auto, no layer is quantized, or the optimizer is no transition-rate twin";
+const NO_CLASSES: &str = "the task is not classification";
 const NO_PATCHES: &str = "the task is classification or regression";
 const NO_STEPS: &str = "no schedule in use is `step`";
 const ENDS: &str = "the first and the last layer are float";
@@ -291,7 +311,7 @@ pub const KEYS: &[Key] = &[
         "betas",
         "two numbers from 0 to below 1",
         "beta1 and beta2 of adam, adamw, nadam and adamax.",
-    ),
+    ).list(),
     key(
         "optimizer.eps",
         "eps",
@@ -320,7 +340,7 @@ pub const KEYS: &[Key] = &[
         "",
         "tables `[[optimizer.groups]]`, whose keys are below",
         "Settings of the parameters whose names match a pattern; of several groups that match, the first counts.",
-    ),
+    ).list(),
     key("schedule.kind", "schedule", "", "The schedule of the learning rate.").listed(schedule_kinds),
     key("schedule.scales", "scale_schedule", "as schedule.kind", "The schedule of `optimizer.scale_lr`.")
         .without("no layer is quantized, or scales are fixed", |c| float(c) || c.quant().scales == Scales::Fixed),
@@ -335,7 +355,7 @@ pub const KEYS: &[Key] = &[
         "milestones",
         "fractions of the run",
         "Where a step schedule multiplies the rate by `schedule.step_factor`.",
-    )
+    ).list()
     .without(NO_STEPS, no_steps),
     key("schedule.step_factor", "step_factor", NUMBER, "The factor of a step schedule.").without(NO_STEPS, no_steps),
     key("transition.factor", "transition_factor", NUMBER, "lambda of the target transition rate.")
@@ -375,6 +395,19 @@ pub const KEYS: &[Key] = &[
         .without("the rule is not additive, or there is no twin", |c| {
             no_twin(c) || c.optimizer().transition.as_ref().is_none_or(|t| t.rule != TalrRule::Additive)
         }),
+    key("loss.label_smoothing", "", "0 to below 1", "The share of each label that is spread over all classes in training.")
+        .flag("label-smoothing", "SHARE", Kind::Number)
+        .without(NO_CLASSES, no_classes),
+    key(
+        "loss.class_weights",
+        "",
+        "none, balanced, or a list with a number of at least 0 per class",
+        "How much each class counts in the loss of training: alike, by the inverse of its number of training samples, or as the \
+         list says. Weights are scaled to a mean of 1 over the training samples.",
+    )
+    .flag("class-weights", "none|balanced|LIST", Kind::Text)
+    .list()
+    .without(NO_CLASSES, no_classes),
     key("augmentation.crop_padding", "crop_padding", "pixels", "Random crops after so many pixels of padding."),
     key("augmentation.flip", "flip", "true or false", "Random horizontal flips."),
     key("augmentation.quarter_turns", "", "true or false", "Random quarter turns of square images and of patches."),
@@ -423,7 +456,9 @@ pub const KEYS: &[Key] = &[
         "",
         "pairs [E, N]",
         "Written by `fixnet resume --epochs`: after E epochs, a run of N epochs was extended to more.",
-    ),
+    ).list(),
+    key("run.log_every", "", "at least 1", "Steps between the events of the log; never changes the result.")
+        .flag("log-every", "STEPS", Kind::Number),
     key("run.tensorboard", "tensorboard", "true or false", "Writes event files of TensorBoard; never changes the result."),
 ];
 

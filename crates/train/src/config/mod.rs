@@ -1,5 +1,6 @@
 //! The configuration of a run: read once from TOML ([`Settings`]), checked once, and immutable from then on ([`Config`]).
 
+mod class_weights;
 mod groups;
 pub mod keys;
 mod length;
@@ -12,14 +13,15 @@ mod settings;
 mod tests;
 mod text;
 
+pub use class_weights::{ClassRule, ClassWeights};
 pub use groups::GroupSettings;
-pub use keys::{Flag, GROUP_KEYS, KEYS, Key, Kind, find_by_flag};
+pub use keys::{Flag, GROUP_KEYS, KEYS, Key, Kind, find, find_by_flag};
 pub use recipes::{BUILT_IN, names};
 pub use reference::reference;
 pub use schedule_kind::ScheduleKind;
 pub use settings::{
-    DataSettings, ModelSettings, OptimizerSettings, QuantizationSettings, RunSettings, ScheduleSettings, Settings,
-    TransitionSettings,
+    DataSettings, LossSettings, ModelSettings, OptimizerSettings, QuantizationSettings, RunSettings, ScheduleSettings,
+    Settings, TransitionSettings,
 };
 
 use crate::{Error, Result};
@@ -76,7 +78,15 @@ impl Settings {
         if run.patience == Some(0) {
             return out_of_range("run.patience", "at least 1 epoch, or no such key for never", "0".into());
         }
+        if run.log_every == 0 {
+            return out_of_range("run.log_every", "at least 1", "0".into());
+        }
         length::check(run)?;
+        let smoothing = settings.loss.label_smoothing;
+        if !(0.0..1.0).contains(&smoothing) {
+            return out_of_range("loss.label_smoothing", "0 to below 1", smoothing.to_string());
+        }
+        settings.loss.class_weights.check()?;
         let optimizer = optimizer::resolve(&mut settings)?;
         settings.augmentation.check()?;
         let data = DataConfig {
@@ -283,6 +293,12 @@ impl Config {
 /// A TOML value as text, strings without their quotes.
 pub fn value_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
+
+/// Returns the value of a key from text; a list needs no brackets where the key takes one: `0.9,0.99`.
+pub fn value_for(key: &str, text: &str) -> Value {
+    let is_list = keys::find(key).is_some_and(|key| key.holds_list) && text.contains(',') && !text.starts_with('[');
+    if is_list { value_of(&format!("[{text}]")) } else { value_of(text) }
 }
 
 /// A TOML value from text; what is none is a string.

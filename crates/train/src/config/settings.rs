@@ -1,5 +1,6 @@
 //! [`Settings`]: a recipe as it is written, in tables of typed values. [`Config`](super::Config) is a recipe that was checked.
 
+use super::class_weights::ClassWeights;
 use super::groups::GroupSettings;
 use super::keys::{self, KEYS};
 use super::schedule_kind::{ScheduleKind, curve};
@@ -47,6 +48,8 @@ pub struct Settings {
     /// Transition-rate scheduling.
     #[serde(deserialize_with = "transition")]
     pub transition: TransitionSettings,
+    /// What the loss of a classification counts.
+    pub loss: LossSettings,
     /// How training images are varied.
     pub augmentation: Augment,
     /// The length, the seed and the start of the run.
@@ -174,6 +177,15 @@ pub struct TransitionSettings {
     pub gain: f64,
 }
 
+/// The table `[loss]`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
+pub struct LossSettings {
+    pub label_smoothing: f64,
+    pub class_weights: ClassWeights,
+}
+
 /// The table `[run]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -193,6 +205,7 @@ pub struct RunSettings {
     pub extended: Vec<[u32; 2]>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tensorboard: bool,
+    pub log_every: u64,
 }
 
 /// The table `[transition]`, or the name of a rule, with which all other keys have their defaults.
@@ -235,6 +248,7 @@ impl Default for Settings {
             optimizer: OptimizerSettings::default(),
             schedule: ScheduleSettings::default(),
             transition: TransitionSettings::default(),
+            loss: LossSettings::default(),
             augmentation: Augment::default(),
             run: RunSettings::default(),
         }
@@ -340,6 +354,7 @@ impl Default for RunSettings {
             patience: None,
             extended: Vec::new(),
             tensorboard: false,
+            log_every: 50,
         }
     }
 }

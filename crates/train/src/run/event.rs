@@ -1,7 +1,7 @@
 //! The events of a run, as its logs hold them: one JSON object per line. This is their only description; whatever reads or writes
 //! a log goes through these types.
 //!
-//! `metrics.jsonl` holds a [`Event::Header`], [`Event::Step`] every 50 steps, [`Event::Epoch`] at the end of each epoch, and
+//! `metrics.jsonl` holds a [`Event::Header`], [`Event::Step`] every `run.log_every` steps, [`Event::Epoch`] at the end of each epoch, and
 //! [`Event::Stopped`] where a run ends before its last epoch.
 //! Events hold what is equal in equal runs; times are in `processes.json` alone.
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `config.toml` | the recipe with all its settings |
 //! | `checkpoint.safetensors`, `checkpoint.previous.safetensors` | the last checkpoint, and the one before |
-//! | `metrics.jsonl` | an event every 50 steps and one per epoch |
+//! | `metrics.jsonl` | an event every `run.log_every` steps and one per epoch |
 //! | `digests.jsonl` | digests of the state on the way, which `fixnet verify` compares |
 //! | `diagnostics.jsonl` | what was seen in layers, with `--diagnostics` |
 //! | `curves.svg` | loss and metrics over the epochs |

@@ -14,7 +14,7 @@ pub struct History {
     pub config: Config,
     /// The epochs so far.
     pub epochs: Vec<EpochEvent>,
-    /// The events of every 50 steps.
+    /// The events of every `run.log_every` steps.
     pub steps: Vec<StepEvent>,
     /// The early end, if it came to one.
     pub stopped: Option<StoppedEvent>,

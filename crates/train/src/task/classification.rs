@@ -5,6 +5,7 @@ use super::{
     Answer, Batch, Better, Data, Element, LOSS, Matrix, Metric, Part, PartTargets, Parts, Picture, Pictures, Section,
     Table, Task, TaskKind, Unit, outputs,
 };
+use crate::config::LossSettings;
 use crate::scores::{Network, Scores};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Array, Graph, Store, Var};
@@ -24,7 +25,13 @@ pub(super) const KIND: TaskKind =
 
 const NAME: &str = "classification";
 
-const METRICS: &[Metric] = &[Metric { name: "accuracy", unit: Unit::Share, better: Better::Higher }];
+const METRICS: &[Metric] = &[
+    Metric { name: "accuracy", unit: Unit::Share, better: Better::Higher },
+    Metric { name: "top5", unit: Unit::Share, better: Better::Higher },
+];
+
+/// Of more classes than these it counts too whether the label is among the five most probable.
+const FEW: usize = 10;
 
 /// The fingerprint of the training images in checkpoints of fixnet 0.1, which have no description of their data.
 const EARLIER: &str = "data";
@@ -38,20 +45,33 @@ pub struct Classification {
     description: DataDescription,
     /// Whether the training images are read from their files on demand.
     streamed: bool,
+    /// The share of each label that training spreads over all classes.
+    smoothing: f32,
+    /// How often each class counts in training, if not alike.
+    weights: Option<Vec<f32>>,
 }
 
 impl Classification {
     /// Returns the task of a network that is trained on data of this description.
     pub fn new(description: DataDescription) -> Self {
-        Self { description, streamed: false }
+        Self { description, streamed: false, smoothing: 0.0, weights: None }
     }
 
     /// Returns the task and the data of samples that a program made or read itself.
     pub fn of_split(split: Split) -> (Self, Labelled) {
         let description = DataDescription::of(&split);
         let normalize = description.normalize.clone();
-        let task = Self { description, streamed: split.train.is_streamed() };
+        let task = Self { streamed: split.train.is_streamed(), ..Self::new(description) };
         (task, Parts::of_split(split, normalize))
+    }
+
+    /// Returns the task with a loss of training as a configuration has it, for classes with so many training samples each.
+    ///
+    /// # Errors
+    /// There is not one class weight per class.
+    pub fn with_loss(self, loss: &LossSettings, counts: &[usize]) -> Result<Self> {
+        let weights = loss.class_weights.of_counts(counts)?;
+        Ok(Self { smoothing: loss.label_smoothing as f32, weights, ..self })
     }
 
     /// Returns what the network has to know of its data.
@@ -68,8 +88,11 @@ fn check_model(config: &Config) -> Result<()> {
 }
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
-    let (task, data) = Classification::of_split(config.data().load()?);
-    Ok((Arc::new(task), Box::new(data)))
+    let split = config.data().load()?;
+    let mut counts = vec![0; split.train.classes()];
+    split.train.targets().values().iter().for_each(|&label| counts[usize::from(label)] += 1);
+    let (task, data) = Classification::of_split(split);
+    Ok((Arc::new(task.with_loss(&config.settings().loss, &counts)?), Box::new(data)))
 }
 
 fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
@@ -126,7 +149,7 @@ impl Task for Classification {
     }
 
     fn metrics(&self) -> &'static [Metric] {
-        METRICS
+        if self.description.classes > FEW { METRICS } else { &METRICS[..1] }
     }
 
     fn input_shape(&self) -> Vec<usize> {
@@ -191,11 +214,20 @@ impl Task for Classification {
     }
 
     fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {
-        Ok(metrics::loss(g, output, targets(batch)?)?)
+        let batch = targets(batch)?;
+        match g.modes().record {
+            true => Ok(metrics::training_loss(g, output, batch, self.smoothing, self.weights.as_deref())?),
+            false => Ok(metrics::loss(g, output, batch)?),
+        }
     }
 
     fn score(&self, output: &Tensor, batch: &Batch) -> Result<Vec<f64>> {
-        Ok(vec![correct(output, &targets(batch)?.labels) as f64])
+        let labels = &targets(batch)?.labels;
+        let mut sums = vec![correct(output, labels) as f64];
+        if self.metrics().len() > 1 {
+            sums.push(metrics::correct_among(output, labels, 5) as f64);
+        }
+        Ok(sums)
     }
 
     fn load_test(&self, config: &Config) -> Result<Box<dyn Data>> {
@@ -233,8 +265,11 @@ impl Task for Classification {
         let predictions = predictions.map_err(|e| Error::from(e).within(test.name.clone()))?;
         let mean = |sum: f64| sum / predictions.len().max(1) as f64;
         let right = predictions.iter().filter(|p| p.is_right()).count();
-        let values =
+        let mut values =
             vec![(LOSS.name, mean(predictions.iter().map(|p| p.loss).sum())), (METRICS[0].name, mean(right as f64))];
+        if let Some(top) = self.metrics().get(1) {
+            values.push((top.name, mean(predictions.iter().filter(|p| p.rank < 5).count() as f64)));
+        }
         Ok((Scores { values, samples: predictions.len() }, vec![section(test, &predictions)?]))
     }
 }

@@ -321,7 +321,7 @@ pub fn all_metrics(task: &dyn Task) -> impl Iterator<Item = Metric> + use<> {
 }
 
 /// Returns the metrics of several tasks, each once, and the loss last.
-pub fn joined_metrics(tasks: impl IntoIterator<Item = &'static [Metric]>) -> Vec<Metric> {
+pub fn joined_metrics<'a>(tasks: impl IntoIterator<Item = &'a [Metric]>) -> Vec<Metric> {
     let mut all: Vec<Metric> = Vec::new();
     for metric in tasks.into_iter().flatten() {
         if !all.contains(metric) {
