@@ -51,7 +51,8 @@ impl Classification {
         let description = DataDescription::of(&split);
         let normalize = description.normalize.clone();
         let task = Self { description, streamed: split.train.is_streamed() };
-        (task, Parts::of_split(split, normalize))
+        let data = Parts::of_split(split, normalize, task.description.fingerprints.as_ref());
+        (task, data)
     }
 
     /// Returns what the network has to know of its data.
@@ -69,7 +70,7 @@ fn check_model(config: &Config) -> Result<()> {
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
     let (task, data) = Classification::of_split(config.data().load()?);
-    Ok((Arc::new(task), Box::new(data)))
+    Ok((Arc::new(task), Box::new(data.of_sources(config))))
 }
 
 fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
