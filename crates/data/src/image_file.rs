@@ -241,6 +241,10 @@ mod tests {
             let file = jpeg(COLOUR, &orientation);
             let [height, width] = size(&file);
             assert_eq!([height, width], if i < 4 { [12, 17] } else { [17, 12] });
+            let path = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(path.path(), &file).unwrap();
+            assert_eq!(Head::of_file(path.path()).unwrap().size, [height, width]);
+            assert_eq!(crate::Image::read(path.path()).unwrap().shape(), [height, width, 3]);
             let found = read(&file);
             let corner = |image: &[u8], width: usize, y: usize, x: usize| image[(y * width + x) * 3..][..3].to_vec();
             let corners = |image: &[u8], h: usize, w: usize| {
