@@ -39,8 +39,8 @@ pub enum DataError {
         place: String,
         /// How many classes of the training images have no images in the other part.
         train: usize,
-        /// The other part: `test`, `val`.
-        part: String,
+        /// The other part: `test` or `validation`.
+        part: &'static str,
         /// How many classes of the other part have no training images.
         other: usize,
         /// The first of the classes that only training images have.

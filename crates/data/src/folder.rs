@@ -8,7 +8,7 @@ use crate::entries::entries;
 use crate::image_file::{Head, MAX_SIDE, decode, unexpected};
 use crate::listed::listed;
 use crate::source::{Reader, Request, SourceKind};
-use crate::split_folders::{SplitFolders, name};
+use crate::split_folders::SplitFolders;
 use crate::{
     DataDescription, DataError, Dataset, Result, Split,
     dataset::TEST_SHARE,
@@ -107,11 +107,13 @@ fn read(path: &Path, size: Option<usize>, seed: u64, in_memory: u64, whole: bool
     let of = |part: &Path| Listing::of(part, size);
     let (train, test, validation) =
         (of(train)?, test.map(of).transpose()?, parts.validation.as_deref().map(of).transpose()?);
-    let others = || test.iter().chain(&validation);
-    if let Some(other) = others().find(|other| other.classes != train.classes) {
-        return Err(classes_differ(path, &train, other));
+    let others = || {
+        [("test", &test), ("validation", &validation)].into_iter().filter_map(|(part, of)| Some((part, of.as_ref()?)))
+    };
+    if let Some((part, other)) = others().find(|(_, other)| other.classes != train.classes) {
+        return Err(classes_differ(path, &train, part, other));
     }
-    let colour = train.colour || others().any(|other| other.colour);
+    let colour = train.colour || others().any(|(_, other)| other.colour);
     let dataset = |listing: Listing| {
         let place = listing.folder.display().to_string();
         listing.dataset(place, size, colour, in_memory)
@@ -140,7 +142,7 @@ struct Listing {
 }
 
 /// The classes that one of two parts has and the other lacks.
-fn classes_differ(folder: &Path, train: &Listing, other: &Listing) -> DataError {
+fn classes_differ(folder: &Path, train: &Listing, part: &'static str, other: &Listing) -> DataError {
     let only = |of: &Listing, than: &Listing| -> Vec<String> {
         of.classes.iter().filter(|class| than.classes.binary_search(class).is_err()).cloned().collect()
     };
@@ -148,7 +150,7 @@ fn classes_differ(folder: &Path, train: &Listing, other: &Listing) -> DataError 
     DataError::Classes {
         place: folder.display().to_string(),
         train: only_train.len(),
-        part: name(&other.folder),
+        part,
         other: only_other.len(),
         only_train: listed(&only_train),
         only_other: listed(&only_other),
@@ -338,7 +340,8 @@ mod tests {
         odd.retain(|(name, _)| !name.starts_with("val/b/"));
         odd.push(at("val", "c", 1));
         let e = folder(place(&odd).path(), None, 1).unwrap_err().to_string();
-        let words = "expected the same classes in train and val, found 1 in train only (b) and 1 in val only (c)";
+        let words =
+            "expected the same classes in train and validation, found 1 in train only (b) and 1 in validation only (c)";
         assert!(e.ends_with(words), "{e}");
         // Grey training images become coloured ones where validation images are.
         let grey = png(GrayImage::new(3, 2));
