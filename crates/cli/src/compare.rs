@@ -16,6 +16,7 @@ use fixnet::train::task::{self, Metric, Part, joined_metrics};
 use fixnet::train::trainer::{Clock, Every, Watcher};
 use indicatif::ProgressBar;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -130,10 +131,17 @@ fn compare(args: &Args, grid: &Grid) -> Result<ExitCode> {
     let bar = train::progress(PART * grid.cells.len() as u64, args.quiet || args.json);
     let cache = Cache::default();
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    // Runs of one data set have the same notes on it: each is printed once.
+    let said = Mutex::new(BTreeSet::new());
+    let tell = |line: String| {
+        if said.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
+            bar.suspend(|| note!("{line}"));
+        }
+    };
     let work = || {
         while let Some((i, cell)) = grid.cells.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed)) {
             let place = format!("{}/{} {}", i + 1, grid.cells.len(), cell.name);
-            let outcome = outcome(cell, args, &cache, &bar, &place);
+            let outcome = outcome(cell, args, &cache, &bar, &place, tell);
             let outcome = outcome.unwrap_or_else(|e| Outcome::Failed(message(&e)));
             if let Outcome::Failed(reason) = &outcome {
                 train::log_line(&bar, args.quiet || args.json, &format!("{}: failed: {reason}", cell.name));
@@ -210,11 +218,17 @@ impl Watcher for Screen<'_> {
     }
 }
 
-/// Brings a run to its end, if the user lets it.
-fn outcome(cell: &Cell, args: &Args, cache: &Cache, bar: &ProgressBar, place: &str) -> Result<Outcome> {
+/// Brings a run to its end, if the user lets it; notes go to `tell`.
+fn outcome(
+    cell: &Cell,
+    args: &Args,
+    cache: &Cache,
+    bar: &ProgressBar,
+    place: &str,
+    mut tell: impl FnMut(String),
+) -> Result<Outcome> {
     let mut screen = Screen { part: Share::new(bar), place };
     bar.set_message(out::name(place));
-    let mut tell = |line: String| bar.suspend(|| note!("{line}"));
     let outcome = train_cell(cell, args.diagnostics, args.checkpoint_every, cache, &mut screen, &mut tell)?;
     if let (Outcome::Finished(ended), Some(metric)) = (&outcome, metrics(cell).first())
         && let Some(value) = ended.epochs.last().and_then(|last| last.score(Part::Test, metric.name))

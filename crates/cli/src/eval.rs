@@ -79,7 +79,7 @@ fn print(args: &Args, mut of: Value, task: &dyn Task, result: &Scores) -> Result
         say!("{of}");
         return Ok(ExitCode::SUCCESS);
     }
-    say!("images    {}", result.samples);
+    say!("{:<9} {}", task.noun(), result.samples);
     for metric in all_metrics(task) {
         if let Some(value) = result.get(metric.name) {
             say!("{:<9} {}", metric.name, metric.unit.text(value));

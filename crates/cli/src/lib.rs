@@ -175,7 +175,7 @@ Examples:
   fixnet predict runs/photos-x2-4-4-4-s1 photo.png --out large.png   twice as high and wide
   fixnet predict runs/photos-x2-4-4-4-s1 photos --out large          a folder of images
 
-An input is a PNG or JPEG image, a folder of them, an .npz file with the array x or x_test (or only
+An input is a PNG, JPEG, WebP or BMP image, a folder of them, an .npz file with the array x or x_test (or only
 one: images [N, H, W] or [N, H, W, C], or rows [N, F]), or a .csv file, whose columns are found by
 their names. An image of another size or with other channels is converted as in training: its
 middle is scaled, grey becomes colours or colours grey. A network that enlarges takes any size, in

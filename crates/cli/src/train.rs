@@ -181,8 +181,8 @@ pub(crate) fn find(name: &str) -> Result<Settings> {
 
 /// Sets a key from text as in `transition.rule=damped`: what is no TOML value is a string.
 fn set(settings: &mut Settings, assignment: &str) -> Result<()> {
-    let (key, text) =
-        assignment.split_once('=').with_context(|| format!("--set: expected TABLE.KEY=VALUE, found {assignment}"))?;
+    let parts = assignment.split_once('=').filter(|(key, _)| !key.trim().is_empty());
+    let (key, text) = parts.with_context(|| format!("--set: expected TABLE.KEY=VALUE, found {assignment}"))?;
     settings.set(key.trim(), value_for(key.trim(), text.trim())).map_err(|e| anyhow!("--set {assignment}: {e}"))
 }
 
@@ -228,7 +228,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             let s = config.settings();
             let (bits, epochs, size) = (s.quantization.bits, s.run.epochs, s.run.batch_size);
             let what = format!("task {}, model {}, bits {bits}, optimizer {}", s.task, s.model.name, s.optimizer.name);
-            note!("note: {what}, {epochs} epochs of batches of {size}");
+            let s = if epochs == 1 { "" } else { "s" };
+            note!("note: {what}, {epochs} epoch{s} of batches of {size}");
         }
         let out = args.out.clone().unwrap_or_else(|| {
             let bits = config.settings().quantization.bits;
@@ -328,7 +329,8 @@ impl Watcher for Screen<'_> {
         self.bar.set_position(session.store().step());
         let left =
             clock.seconds_left(session.total_steps()).map_or_else(String::new, |s| format!("  {} left", duration(s)));
-        self.bar.set_message(format!("epoch {epoch}/{epochs}  {seen}  {:.0} images/s{left}", clock.overall_rate()));
+        let noun = session.task().noun();
+        self.bar.set_message(format!("epoch {epoch}/{epochs}  {seen}  {:.0} {noun}/s{left}", clock.overall_rate()));
     }
 
     fn steps_are_over(&mut self, session: &Session<'_>) {
@@ -471,7 +473,7 @@ fn summarize(session: &Session<'_>, folder: &Folder, options: &Options, isa: Isa
         }
     }
     match rate {
-        Some(rate) => say!("time           {seconds:.1} s, {rate:.0} images/s in training"),
+        Some(rate) => say!("time           {seconds:.1} s, {rate:.0} {}/s in training", session.task().noun()),
         None => say!("time           all {} steps were already done", session.store().step()),
     }
     if let Some(peak) = peak {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{images, json, refused};
+use common::{fixnet, images, json, refused};
 use image::RgbImage;
 use serde_json::Value;
 use std::{fs, path::Path};
@@ -56,6 +56,34 @@ fn a_folder_of_images_is_learned() {
 }
 
 #[test]
+fn a_folder_of_validation_images_is_judged_by_and_odd_data_are_noted() {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("images");
+    images(&data);
+    fs::rename(data.join("test"), data.join("Val")).unwrap();
+    let (source, test) = (format!("folder:{}", data.display()), format!("data.test=folder:{}", data.display()));
+    let out = place.path().join("run");
+    let train = |more: &[&str]| {
+        let fixed = ["train", "mlp-digits", "--model", "mlp:8", "--data", &source, "--epochs", "1"];
+        [&fixed[..], &["--out", out.to_str().unwrap()], more].concat().iter().map(|s| s.to_string()).collect::<Vec<_>>()
+    };
+    let said = |more: &[&str]| {
+        let args = train(more);
+        let output = fixnet(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, text) = said(&[]);
+    assert!(code == Some(1) && text.contains("expected a folder `test`") && text.contains("/Val)"), "{text}");
+    let (code, text) = said(&["--set", &format!("{test}/Val"), "--validation", "0.2"]);
+    assert!(code == Some(1) && text.contains("validation: expected 0, since "), "{text}");
+    let (code, text) = said(&["--set", &format!("{test}/train")]);
+    assert!(code == Some(0) && text.contains("the test images are the training images"), "{text}");
+    assert!(last_line(&out)["validation_accuracy"].is_f64());
+    let (code, text) = said(&["--set", "=="]);
+    assert!(code == Some(2) && text.contains("--set: expected TABLE.KEY=VALUE, found =="), "{text}");
+}
+
+#[test]
 fn numpy_arrays_are_learned() {
     let place = tempfile::tempdir().unwrap();
     let labels: Vec<u8> = (0..16).map(|i| i % 2).collect();
@@ -71,7 +99,7 @@ fn numpy_arrays_are_learned() {
     let args = [&fixed[..], &["--data", &source, "--out", out.to_str().unwrap()]].concat();
     assert_eq!(json(&args)["test_accuracy"], 1.0);
     fs::write(place.path().join("y_test.npy"), npy("|u1", "(16,)", &[2; 16])).unwrap();
-    refused(1, &["eval", out.to_str().unwrap()], &["y_test", "0..=1", "found 2"]);
+    refused(1, &["eval", out.to_str().unwrap()], &["y_test", "from 0 to 1", "found 2"]);
 }
 
 #[test]
@@ -97,7 +125,7 @@ fn what_is_wrong_is_named() {
     fs::write(&bad, &bytes[..bytes.len() / 2]).unwrap();
     run(1, &[], &["train/red/3.png", "damaged"]);
     fs::write(&bad, "text").unwrap();
-    run(1, &[], &["train/red/3.png", "expected a PNG or JPEG image", "another kind of file"]);
+    run(1, &[], &["train/red/3.png", "expected a PNG, JPEG, WebP or BMP image", "another kind of file"]);
     RgbImage::new(9, 8).save(&bad).unwrap();
     run(1, &[], &["train/red/3.png", "8x8", "8x9", "image_size"]);
     fs::remove_dir_all(data.join("test/red")).unwrap();

@@ -95,12 +95,12 @@ fn images_of_other_sizes_are_converted_and_a_broken_one_does_not_stop_the_others
     assert_eq!(answers.len(), 4);
     assert!(answers[0]["error"].as_str().unwrap().contains("missing.png"), "{answers:?}");
     assert_eq!(answers[1]["classes"][0]["class"], "red", "{answers:?}");
-    assert!(answers[2]["error"].as_str().unwrap().contains("b.png: expected a PNG or JPEG image"));
+    assert!(answers[2]["error"].as_str().unwrap().contains("b.png: expected a PNG, JPEG, WebP or BMP image"));
     assert!(answers[3]["classes"][1]["probability"].is_f64());
     for words in [
-        "b.png: expected a PNG or JPEG image, found another kind of file",
+        "b.png: expected a PNG, JPEG, WebP or BMP image, found another kind of file",
         "missing.png: ",
-        "1 without .png, .jpg or .jpeg are left out: notes.txt",
+        "1 without .png, .jpg, .jpeg, .webp or .bmp are left out: notes.txt",
         "2 images were converted as in training: 1 scaled to 8x8, 1 cut to their middle before, 1 from other channels to colours",
         "2 of 4 inputs have no answer",
     ] {

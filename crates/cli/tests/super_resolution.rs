@@ -115,6 +115,13 @@ fn pictures_of_any_size_are_enlarged() {
         &["predict", &run, image.to_str().unwrap(), "--out", image.to_str().unwrap()],
         &["the one that is read"],
     );
+    let other = place.path("x.JPG");
+    refused(
+        2,
+        &["predict", &run, image.to_str().unwrap(), "--out", other.to_str().unwrap()],
+        &["--out: expected a name that ends in .png", "found .jpg"],
+    );
+    assert!(!other.exists());
     // Several go into a folder, and so do the images of an array.
     let pixels: Vec<u8> = (0..2 * 4 * 5 * 3).map(|i| i * 2).collect();
     let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 4, 5, 3), }\n";
@@ -130,7 +137,11 @@ fn pictures_of_any_size_are_enlarged() {
     refused(2, &twice, &["x.png: expected a file for each output"]);
     fs::write(&image, "no image").unwrap();
     let out = place.path("out.png");
-    refused(1, &["predict", &run, image.to_str().unwrap(), "--out", out.to_str().unwrap()], &["x.png", "PNG or JPEG"]);
+    refused(
+        1,
+        &["predict", &run, image.to_str().unwrap(), "--out", out.to_str().unwrap()],
+        &["x.png", "PNG, JPEG, WebP or BMP"],
+    );
     assert!(!out.exists());
 }
 

@@ -147,6 +147,27 @@ impl DataConfig {
         self.source.kind()?.reader.other(&self.request(&self.source))
     }
 
+    /// Returns height and width of each image to learn from before it is scaled, where the source can scale images. Headers of files are
+    /// read, and no pixels.
+    ///
+    /// # Errors
+    /// A file is missing, or its header is broken.
+    pub fn image_sizes(&self) -> Result<Vec<[usize; 2]>> {
+        self.check()?;
+        self.source.kind()?.reader.image_sizes(&self.request(&self.source))
+    }
+
+    /// Returns notes for the user on what the sources do with their data, each once. [`Split::notes`] are those on the data themselves.
+    pub fn notes(&self) -> Vec<String> {
+        let of = |source: &Source| {
+            source.kind().map_or_else(|_| Vec::new(), |kind| kind.reader.notes(&self.request(source)))
+        };
+        let mut notes = of(&self.source);
+        notes.extend(self.test.as_ref().map(of).into_iter().flatten());
+        notes.dedup();
+        notes
+    }
+
     /// Returns whether other seeds choose other data.
     pub fn is_drawn(&self) -> bool {
         let drawn = |source: &Source| source.kind().is_ok_and(|kind| kind.drawn);
@@ -274,6 +295,14 @@ mod tests {
         assert!(e.contains("column `a`") && e.contains("subtract a constant"), "{e}");
         let e = load(|i| format!("{i},1,{}", 1_700_000_000 + 60 * i)).unwrap_err();
         assert!(e.contains("target `price`"), "{e}");
+        let tiny: [fn(usize) -> String; 3] =
+            [|i| format!("{i},1,{i}e-36"), |i| format!("{i},1,{i}e-44"), |i| format!("{i},1,{i}e-60")];
+        for row in tiny {
+            let e = load(row).unwrap_err();
+            assert!(e.contains("target `price`") && e.contains("multiply all of them by a constant"), "{e}");
+        }
+        let e = load(|i| format!("{i}e-38,1,{i}")).unwrap_err();
+        assert!(e.contains("column `a`") && e.contains("multiply all of them by a constant"), "{e}");
         load(|i| format!("{},1700000000,{}", 2000 + i, 390_000 + i)).unwrap();
     }
 }

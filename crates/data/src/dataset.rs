@@ -259,20 +259,25 @@ impl<T: Targets> Dataset<T> {
         self.parted(&order[..count], name)
     }
 
-    /// As [`apart`](Self::apart), with the share of each class kept up to one sample.
+    /// As [`apart`](Self::apart), with the share of each class kept up to one sample. Of a class with two samples or more there
+    /// is at least one in either part, for which the part may grow; an only sample stays with the rest if others can go.
     ///
     /// # Errors
     /// As there.
     pub(crate) fn apart_by_group(&self, share: f64, seed: u64, name: &str) -> Result<(Self, Self)> {
         let count = self.share(share, name)?;
         let mut order = Stream::new(seed, domain::SPLIT, 0, 0).permutation(self.len());
-        if let Some(groups) = self.targets.groups() {
-            // Stable, so that each group stays in its random order; then places at even distances are drawn.
-            order.sort_by_key(|&i| groups[i]);
-        }
+        // Places at even distances, before which each group is brought together in its random order.
         let place = |i: usize| (2 * i as u128 + 1) * self.len() as u128 / (2 * count as u128);
-        let drawn: Vec<usize> = (0..count).map(|i| order[place(i) as usize]).collect();
-        self.parted(&drawn, name)
+        let mut places: Vec<usize> = (0..count).map(|i| place(i) as usize).collect();
+        if let Some(groups) = self.targets.groups() {
+            let mut sorted = order.clone();
+            sorted.sort_by_key(|&i| groups[i]);
+            if let Some(more) = balanced(&sorted.iter().map(|&i| groups[i]).collect::<Vec<_>>(), &places) {
+                (order, places) = (sorted, more);
+            }
+        }
+        self.parted(&places.into_iter().map(|i| order[i]).collect::<Vec<_>>(), name)
     }
 
     /// How many samples a share is: at least one, and all but one at most.
@@ -291,6 +296,37 @@ impl<T: Targets> Dataset<T> {
         let (drawn, rest): (Vec<usize>, Vec<usize>) = (0..self.len()).partition(|&i| is_drawn[i]);
         Ok((self.select(self.name.clone(), &rest)?, self.select(name.into(), &drawn)?))
     }
+}
+
+/// Changes which places of sorted groups are drawn as little as it takes for each group of two places or more to have one drawn
+/// and one left, and for groups of one place to have it left. What is drawn beyond the number of `places` is taken back from the
+/// groups with the most drawn. `None` if all groups are of one place.
+fn balanced(groups: &[u16], places: &[usize]) -> Option<Vec<usize>> {
+    let mut is_drawn = vec![false; groups.len()];
+    places.iter().for_each(|&place| is_drawn[place] = true);
+    // Of each group its places, those drawn first, and how many are drawn.
+    let mut all: Vec<(Vec<usize>, usize)> = Vec::new();
+    let mut first = 0;
+    for group in groups.chunk_by(|a, b| a == b) {
+        let (mut of_group, left): (Vec<usize>, Vec<usize>) =
+            (first..first + group.len()).partition(|&place| is_drawn[place]);
+        let drawn = of_group.len();
+        of_group.extend(left);
+        all.push((of_group, drawn.clamp(usize::from(group.len() > 1), group.len() - 1)));
+        first += group.len();
+    }
+    let mut more = all.iter().map(|(_, drawn)| drawn).sum::<usize>();
+    if more == 0 {
+        return None;
+    }
+    while more > places.len() {
+        let Some((_, most)) = all.iter_mut().rev().max_by_key(|(_, drawn)| *drawn).filter(|(_, most)| *most > 1) else {
+            break;
+        };
+        *most -= 1;
+        more -= 1;
+    }
+    Some(all.into_iter().flat_map(|(of_group, drawn)| of_group.into_iter().take(drawn)).collect())
 }
 
 #[cfg(test)]
@@ -340,5 +376,27 @@ mod tests {
         assert_eq!((rest.len(), apart.len()), (48, 16));
         assert_eq!(a.apart_by_group(0.25, 7, "test").unwrap().1, apart);
         assert_ne!(a.apart_by_group(0.25, 8, "test").unwrap().1, apart);
+    }
+
+    /// A class of few samples is in both parts, whatever the seed.
+    #[test]
+    fn small_classes_are_in_both_parts() {
+        // 90 of class 0, 2 of class 1, 3 of class 2, 1 of class 3.
+        let labels: Vec<u16> = (0..96).map(|i| [0, 1, 2, 3][[90, 92, 95].partition_point(|&end| end <= i)]).collect();
+        let a = Dataset::new("a", [1, 1, 1], 4, (0..96).collect(), labels).unwrap();
+        let count = |d: &Dataset| [0, 1, 2, 3].map(|class| d.labels().iter().filter(|&&l| l == class).count());
+        for seed in 0..50 {
+            let (rest, apart) = a.apart_by_group(0.05, seed, "test").unwrap();
+            assert_eq!((count(&apart), count(&rest)), ([3, 1, 1, 0], [87, 1, 2, 1]), "{seed}");
+            let (rest, apart) = a.apart_by_group(0.99, seed, "test").unwrap();
+            assert_eq!((count(&rest), count(&apart)), ([1, 1, 1, 1], [89, 1, 2, 0]), "{seed}");
+        }
+        // Two of each of three classes: the part grows.
+        let small = Dataset::new("b", [1, 1, 1], 3, (0..6).collect(), vec![0, 1, 2, 0, 1, 2]).unwrap();
+        let (rest, apart) = small.apart_by_group(0.1, 1, "test").unwrap();
+        assert_eq!((rest.len(), apart.len()), (3, 3));
+        // Where every class has one sample, any will do.
+        let single = Dataset::new("c", [1, 1, 1], 9, (0..9).collect(), (0..9).collect()).unwrap();
+        assert_eq!(single.apart_by_group(0.3, 1, "test").unwrap().1.len(), 3);
     }
 }

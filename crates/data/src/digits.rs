@@ -2,6 +2,7 @@
 //!
 //! `examples/make_digits.rs` made the files; `data/README.md` beside them gives source and licence.
 
+use crate::idx_files::IdxSet;
 use crate::source::{Reader, Request, SourceKind};
 use crate::{Dataset, Result, Split, idx};
 
@@ -37,7 +38,8 @@ pub fn digits() -> Result<Split> {
 }
 
 fn half(name: &str, images: &[u8], labels: &[u8]) -> Result<Dataset> {
-    idx::pair(name, (name, idx::Idx::read(name, images, 3)?), (name, idx::Idx::read(name, labels, 1)?))
+    let (images, labels) = (idx::Idx::read(name, images, 3)?, idx::Idx::read(name, labels, 1)?);
+    idx::pair(name, (name, images), (name, labels), &IdxSet::Mnist)
 }
 
 #[cfg(test)]

@@ -29,22 +29,24 @@ pub enum DataError {
         /// The first of the names that are there.
         found: String,
     },
-    /// Training and test images are of other classes.
+    /// The images of two parts are of other classes.
     #[error(
-        "{place}: expected the same classes in train and test, found {train} in train only ({only_train}) and {test} in \
-         test only ({only_test})"
+        "{place}: expected the same classes in train and {part}, found {train} in train only ({only_train}) and {other} in \
+         {part} only ({only_other})"
     )]
     Classes {
         /// The folder.
         place: String,
-        /// How many classes of the training images have no test images.
+        /// How many classes of the training images have no images in the other part.
         train: usize,
-        /// How many classes of the test images have no training images.
-        test: usize,
+        /// The other part: `test` or `validation`.
+        part: &'static str,
+        /// How many classes of the other part have no training images.
+        other: usize,
         /// The first of the classes that only training images have.
         only_train: String,
-        /// The first of the classes that only test images have.
-        only_test: String,
+        /// The first of the classes that only the other part has.
+        only_other: String,
     },
     /// A compressed file does not decode.
     #[error("{place}: expected gzip data, found a corrupt stream ({reason})")]

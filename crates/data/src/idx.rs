@@ -3,6 +3,8 @@
 use crate::source::{Reader, Request, SourceKind};
 use crate::{
     DataDescription, DataError, Dataset, Result, Split,
+    error::unexpected,
+    idx_files::{IdxFiles, IdxSet},
     records::{Form, Part, Records},
     samples::IN_MEMORY,
     targets::check_labels,
@@ -12,11 +14,12 @@ use fixnet_tensor::Budget;
 use flate2::read::MultiGzDecoder;
 use std::{
     io::{BufReader, ErrorKind, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// The row of the registry.
-pub(crate) const KIND: SourceKind = SourceKind::new("mnist:PATH", "a folder with the four files of MNIST", &Mnist);
+pub(crate) const KIND: SourceKind =
+    SourceKind::new("mnist:PATH", "a folder with the four files of MNIST or of a set of EMNIST", &Mnist);
 
 #[derive(Debug)]
 struct Mnist;
@@ -28,6 +31,10 @@ impl Reader for Mnist {
 
     fn labelled_test(&self, request: &Request<'_>, _: &DataDescription) -> Result<Dataset> {
         mnist_test(request.path())
+    }
+
+    fn notes(&self, request: &Request<'_>) -> Vec<String> {
+        IdxFiles::find(request.path()).ok().and_then(|files| files.set.note()).into_iter().collect()
     }
 }
 
@@ -152,50 +159,52 @@ impl Idx {
     }
 }
 
-/// Reads MNIST, or another set in its form (28x28 is not required), from the four usual files of a folder, each plain or
-/// with `.gz`: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`. Images in a plain file of more
+/// Reads MNIST, or another set in its form (28x28 is not required), from four files of a folder, each plain or with `.gz`:
+/// `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`; the last dash may be a dot. The files of EMNIST
+/// are known by their names (`emnist-letters-train-images-idx3-ubyte`): their images, which are stored with rows and columns
+/// exchanged, are put upright, labels from 1 on become classes from 0 on, and classes have their letters as names. Where a folder
+/// has several sets, the path goes on with the beginning of the names: `FOLDER/emnist-letters`. Images in a plain file of more
 /// than 512 MiB are streamed.
 ///
 /// # Errors
-/// A file is missing or broken (see [`Idx::open`]), counts of images and labels disagree, a label is above 9, or training
-/// and test images differ in shape.
+/// A file is missing or broken (see [`Idx::open`]), counts of images and labels disagree, a label is no class (of MNIST one
+/// above 9), training and test images differ in shape, or a folder has several sets.
 pub fn mnist(folder: &Path) -> Result<Split> {
     read(folder, IN_MEMORY)
 }
 
 fn read(folder: &Path, in_memory: u64) -> Result<Split> {
-    Split::new(half(folder, "train", "mnist train", in_memory)?, half(folder, "t10k", "mnist test", in_memory)?)
+    let files = IdxFiles::find(folder)?;
+    Split::new(half(&files, "train", in_memory)?, half(&files, "test", in_memory)?)
 }
 
 /// The test images of [`mnist`] alone.
 pub(crate) fn mnist_test(folder: &Path) -> Result<Dataset> {
-    half(folder, "t10k", "mnist test", IN_MEMORY)
+    half(&IdxFiles::find(folder)?, "test", IN_MEMORY)
 }
 
-/// The images and labels whose files begin with `stem`.
-fn half(folder: &Path, stem: &str, name: &str, in_memory: u64) -> Result<Dataset> {
-    let images = find(folder, &format!("{stem}-images-idx3-ubyte"))?;
-    let labels = find(folder, &format!("{stem}-labels-idx1-ubyte"))?;
+/// The images and labels of a part.
+fn half(files: &IdxFiles, part: &str, in_memory: u64) -> Result<Dataset> {
+    let [images, labels] = files.of(part)?;
+    let name = format!("{} {part}", files.set.name());
     let named = |path: &Path| path.display().to_string();
     let (images_in, labels_in) = (named(&images), named(&labels));
-    match long(&images, in_memory)? {
-        None => pair(name, (&images_in, Idx::open(&images, 3)?), (&labels_in, Idx::open(&labels, 1)?)),
+    let of_labels = || Ok::<_, DataError>((labels_in.as_str(), Idx::open(&labels, 1)?));
+    let data = match long(&images, in_memory, files.set.form())? {
+        None => pair(&name, (&images_in, Idx::open(&images, 3)?), of_labels()?, &files.set)?,
         Some((count, records)) => {
-            let labels = classes((&images_in, count), (&labels_in, Idx::open(&labels, 1)?))?;
-            records.dataset(name.into(), 10, labels, in_memory)
+            let labels = classes((&images_in, count), of_labels()?, &files.set)?;
+            records.dataset(name, files.set.classes(), labels, in_memory)?
         }
+    };
+    match files.set.class_names() {
+        Some(names) => data.with_class_names(names),
+        None => Ok(data),
     }
 }
 
-/// The file `name` or `name.gz` in `folder`.
-fn find(folder: &Path, name: &str) -> Result<PathBuf> {
-    let paths = [folder.join(name), folder.join(format!("{name}.gz"))];
-    let found = paths.into_iter().find(|path| path.exists());
-    found.ok_or_else(|| DataError::missing(folder, &format!("{name} or {name}.gz")))
-}
-
 /// The images of a plain file and how many they are, if they take more than `in_memory` bytes.
-fn long(path: &Path, in_memory: u64) -> Result<Option<(usize, Records)>> {
+fn long(path: &Path, in_memory: u64, form: Form) -> Result<Option<(usize, Records)>> {
     let place = path.display().to_string();
     let io = |source| DataError::Io { place: place.clone(), source };
     let file = input_file::open(path).map_err(io)?;
@@ -213,24 +222,51 @@ fn long(path: &Path, in_memory: u64) -> Result<Option<(usize, Records)>> {
     }
     let (count, stride) = (shape[0], shape[1] as u64 * shape[2] as u64);
     let part = Part { path: path.into(), place, start, stride, count };
-    Ok(Some((count, Records::new(vec![part], [shape[1], shape[2], 1], Form::Bytes)?)))
+    Ok(Some((count, Records::new(vec![part], upright(form, [shape[1], shape[2]]), form)?)))
 }
 
-/// A data set of ten classes from the contents of an image file and a label file and their places.
-pub(crate) fn pair(name: &str, (images_in, images): (&str, Idx), labels: (&str, Idx)) -> Result<Dataset> {
-    let classes = classes((images_in, images.shape[0]), labels)?;
-    Dataset::new(name, [images.shape[1], images.shape[2], 1], 10, images.data, classes)
+/// Height, width and channels of images that are stored so.
+fn upright(form: Form, [height, width]: [usize; 2]) -> [usize; 3] {
+    if matches!(form, Form::Columns) { [width, height, 1] } else { [height, width, 1] }
 }
 
-/// The labels of so many images, below 10.
-fn classes((images_in, images): (&str, usize), (labels_in, labels): (&str, Idx)) -> Result<Vec<u16>> {
+/// A data set from the contents of an image file and a label file of a set and their places.
+pub(crate) fn pair(name: &str, (images_in, images): (&str, Idx), labels: (&str, Idx), set: &IdxSet) -> Result<Dataset> {
+    let classes = classes((images_in, images.shape[0]), labels, set)?;
+    let shape = upright(set.form(), [images.shape[1], images.shape[2]]);
+    let pixels = match set.form() {
+        Form::Bytes => images.data,
+        form => {
+            let (mut pixels, len) = (vec![0; images.data.len()], shape.iter().product());
+            for (to, from) in pixels.chunks_exact_mut(len).zip(images.data.chunks_exact(len)) {
+                form.convert(from, shape, to).map_err(|(_, v)| unexpected(images_in, "bytes", v))?;
+            }
+            pixels
+        }
+    };
+    Dataset::new(name, shape, set.classes(), pixels, classes)
+}
+
+/// The classes of so many images.
+fn classes((images_in, images): (&str, usize), (labels_in, labels): (&str, Idx), set: &IdxSet) -> Result<Vec<u16>> {
     if images != labels.shape[0] {
         let (images_in, labels_in) = (images_in.to_string(), labels_in.to_string());
         return Err(DataError::Counts { images_in, images, labels_in, labels: labels.shape[0] });
     }
-    let classes: Vec<u16> = labels.data.into_iter().map(u16::from).collect();
-    check_labels(labels_in, &classes, 10)?;
+    let first = set.first_label();
+    if let Some(index) = labels.data.iter().position(|&label| label < first) {
+        let place = format!("{labels_in}: label {index}");
+        return Err(unexpected(&place, format!("{first} or more"), labels.data[index]));
+    }
+    let classes: Vec<u16> = labels.data.into_iter().map(|label| u16::from(label - first)).collect();
+    check_labels(labels_in, &classes, set.classes())?;
     Ok(classes)
+}
+
+/// As [`mnist`], with other images beyond memory, for tests of names.
+#[cfg(test)]
+pub(crate) fn tests_read(folder: &Path, in_memory: u64) -> Result<Split> {
+    read(folder, in_memory)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Image {
         Ok(Self { shape, bytes: bytes.into() })
     }
 
-    /// Reads a PNG or JPEG file: one channel if it is grey, and else three. Transparency is left out.
+    /// Reads a PNG, JPEG, WebP or BMP file: one channel if it is grey, and else three. Transparency is left out.
     ///
     /// # Errors
     /// The file cannot be read, is no such image or a damaged one, or announces one beyond [`Budget::IMAGE`].

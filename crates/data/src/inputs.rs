@@ -2,6 +2,7 @@
 //! when it is asked for, so that a broken one among many is an error of its own.
 
 use crate::csv_rows::CsvRows;
+use crate::endings::{endings, is_image_name};
 use crate::entries::entries;
 use crate::image_value::described;
 use crate::listed::listed;
@@ -9,9 +10,6 @@ use crate::npz::npz_samples;
 use crate::samples::{Samples, View};
 use crate::{DataError, Image, Result, Sample, SampleForm};
 use std::path::{Path, PathBuf};
-
-/// Names of image files end so, in small letters.
-const IMAGES: [&str; 3] = ["png", "jpg", "jpeg"];
 
 /// The samples of files and folders, for a network that takes samples of a form.
 ///
@@ -66,9 +64,9 @@ impl Inputs {
 
     /// Adds the samples of a file or a folder:
     ///
-    /// - a PNG or JPEG file, whatever its name;
-    /// - a folder: the files in it, not those of folders within, whose names end in `.png`, `.jpg` or `.jpeg`, in the order of the
-    ///   names;
+    /// - a PNG, JPEG, WebP or BMP file, whatever its name;
+    /// - a folder: the files in it, not those of folders within, whose names end as those of images do
+    ///   ([`ENDINGS`](crate::ENDINGS)), in the order of the names;
     /// - a file `.npz`: its array `x` or `x_test`, or its only array, [N, H, W] or [N, H, W, C] of `u8` or of `f32` from 0 to 1, or rows
     ///   [N, F] of `f32` or `f64`; or such an array in a file `.npy`;
     /// - a file `.csv`: its rows. Columns are found by their names where file and network have names, in any order; the target may be
@@ -124,18 +122,15 @@ impl Inputs {
 
     /// The image files of a folder.
     fn images_in(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
-        let is_image = |path: &PathBuf| {
-            let kind = path.extension().map(|kind| kind.to_string_lossy().to_lowercase());
-            kind.is_some_and(|kind| IMAGES.contains(&kind.as_str())) && !path.is_dir()
-        };
+        let is_image = |path: &PathBuf| is_image_name(path) && !path.is_dir();
         let (images, others): (Vec<_>, Vec<_>) = entries(folder)?.into_iter().partition(is_image);
         let names: Vec<_> = others.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy()).collect();
         if images.is_empty() {
-            let expected = "files .png, .jpg or .jpeg in the folder itself";
-            return Err(DataError::setting(&folder.display().to_string(), expected, listed(&names)));
+            let expected = format!("files {} in the folder itself", endings());
+            return Err(DataError::setting(&folder.display().to_string(), &expected, listed(&names)));
         }
         if !names.is_empty() {
-            let what = format!("{} without .png, .jpg or .jpeg are left out: {}", names.len(), listed(&names));
+            let what = format!("{} without {} are left out: {}", names.len(), endings(), listed(&names));
             self.notes.push(format!("note: {}: {what}", folder.display()));
         }
         Ok(images)
@@ -271,7 +266,10 @@ mod tests {
         fs::create_dir(path("within.png")).unwrap();
         let mut inputs = Inputs::new(form(&[2, 2, 1]));
         assert_eq!(inputs.add(place.path()).unwrap(), 3);
-        assert!(inputs.notes()[0].contains("2 without .png, .jpg or .jpeg are left out: readme.txt, within.png"));
+        assert!(
+            inputs.notes()[0]
+                .contains("2 without .png, .jpg, .jpeg, .webp or .bmp are left out: readme.txt, within.png")
+        );
         fs::write(path("x.npy"), npy("(3, 2, 2)", &[7; 12])).unwrap();
         assert_eq!((inputs.add(&path("x.npy")).unwrap(), inputs.add(&path("b.PNG")).unwrap()), (3, 1));
         assert_eq!(inputs.len(), 7);
@@ -282,7 +280,7 @@ mod tests {
         let wide = inputs.get(1).unwrap();
         assert_eq!((wide.sample.shape(), wide.converted_from), (vec![2, 2, 1], Some([2, 4, 3])));
         assert_eq!(inputs.get(6).unwrap(), wide);
-        assert!(inputs.get(2).unwrap_err().to_string().contains("c.jpg: expected a PNG or JPEG image"));
+        assert!(inputs.get(2).unwrap_err().to_string().contains("c.jpg: expected a PNG, JPEG, WebP or BMP image"));
         assert_eq!(inputs.get(5).unwrap().sample, Image::new([2, 2, 1], vec![7; 4]).unwrap().into());
         assert!(inputs.get(7).is_err());
         let note = inputs.note_on_conversions(&[[2, 4, 3], [4, 4, 1]]).unwrap();
@@ -303,6 +301,6 @@ mod tests {
         assert!(add(&[2, 2, 3], "x.csv").unwrap_err().contains("expected an image of 2x2 in 3 channels, found rows"));
         assert!(add(&[2], "none.png").unwrap_err().contains("none.png: "));
         fs::create_dir(path("empty")).unwrap();
-        assert!(add(&[2, 2, 3], "empty").unwrap_err().contains("expected files .png, .jpg or .jpeg"));
+        assert!(add(&[2, 2, 3], "empty").unwrap_err().contains("expected files .png, .jpg, .jpeg, .webp or .bmp"));
     }
 }

@@ -223,10 +223,14 @@ impl Arrays<'_> {
         let (inputs, labels, [x, y]) = self.parts(name, in_memory, |array, from| array.labels(from))?;
         let most = usize::from(labels.iter().copied().max().unwrap_or(0)) + 1;
         let names = self.class_names()?;
+        if let (None, Some(known), true) = (&names, classes, classes.is_some_and(|known| most > known)) {
+            let expected =
+                format!("labels from 0 to {}, as in training (or names of all classes in {NAMES})", known - 1);
+            return Err(DataError::Unexpected { place: y, expected, found: (most - 1).to_string() });
+        }
         let classes = names.as_ref().map(Vec::len).or(classes).unwrap_or(most);
         check_labels(&y, &labels, classes)?;
-        let place = if matches!(inputs, Inputs::Files(_)) { x } else { y };
-        let data = Dataset::labelled(place.clone(), inputs.samples(&place, in_memory)?, classes, labels)?;
+        let data = Dataset::labelled(x.clone(), inputs.samples(&x, in_memory)?, classes, labels)?;
         match names {
             Some(names) => data.with_class_names(names),
             None => Ok(data),
@@ -352,7 +356,7 @@ impl Array {
                 return Ok((count, Inputs::Images(shape, raw)));
             }
             let mut out = vec![0; raw.len() / form.size()];
-            form.convert(&raw, shape[2], &mut out).map_err(|(at, v)| out_of_range(&self.place, at, v))?;
+            form.convert(&raw, shape, &mut out).map_err(|(at, v)| out_of_range(&self.place, at, v))?;
             return Ok((count, Inputs::Images(shape, out)));
         }
         let Some((path, offset)) = lies else {
@@ -369,7 +373,7 @@ impl Array {
         let (mut raw, mut out) = (Buffer::<u8>::take(len), Buffer::<u8>::take(image));
         for i in 0..count {
             from.read_exact(&mut raw).map_err(|e| self.damaged(e))?;
-            form.convert(&raw, shape[2], &mut out).map_err(|(at, v)| out_of_range(&self.place, i * image + at, v))?;
+            form.convert(&raw, shape, &mut out).map_err(|(at, v)| out_of_range(&self.place, i * image + at, v))?;
         }
         match from.read(&mut [0]).map_err(|e| self.damaged(e))? {
             0 => Ok((count, Inputs::Files(records))),
@@ -696,8 +700,16 @@ mod tests {
                 "f: y_train: expected 2 labels, one for each image in f: x_train, found 3",
             ),
             ("y_train", npy("|u1", "(1, 2)", &[0; 2]), "expected labels [N] or [N, 1], found [1, 2]"),
-            ("y_test", npy("|u1", "(1,)", &[3]), "f: y_test: label 0: expected 0..=2, found 3"),
-            ("x_test", npy("|u1", "(1, 2, 1)", &[0; 2]), "as in training"),
+            (
+                "y_test",
+                npy("|u1", "(1,)", &[3]),
+                "f: y_test: expected labels from 0 to 2, as in training (or names of all classes in class_names), found 3",
+            ),
+            (
+                "x_test",
+                npy("|u1", "(1, 2, 1)", &[0; 2]),
+                "f: x_test: expected test data of [1, 2, 1] and 3 classes, as in training",
+            ),
         ] {
             let e = with(name, bytes).unwrap_err();
             assert!(e.contains(words), "{e}\n{words}");

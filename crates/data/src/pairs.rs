@@ -4,6 +4,7 @@
 //! Opening reads every file once. Pairs are kept in memory if all of them are small together; else each is decoded again when
 //! it is asked for, and memory holds only those in use.
 
+use crate::endings::{endings, is_image_name};
 use crate::entries::entries;
 use crate::image_file::unexpected;
 use crate::samples::IN_MEMORY;
@@ -85,7 +86,7 @@ impl Pairs {
         Self::new(name, scale, photos.into_iter().map(pair).collect::<Result<_>>()?)
     }
 
-    /// The PNG and JPEG files of a folder in the order of their names; other files do not count. A photograph whose sides are
+    /// The image files of a folder (by their [endings](crate::ENDINGS)) in the order of their names; other files do not count. A photograph whose sides are
     /// no multiples of `scale` loses its last rows and columns. The small pictures are made by [`bicubic`].
     ///
     /// # Errors
@@ -96,7 +97,7 @@ impl Pairs {
     }
 
     /// The pairs of a folder: `NAME_LR.png` beside `NAME_HR.png`, or the files of one name in its folders `LR` and `HR`, in the
-    /// order of their names (PNG or JPEG); other files do not count.
+    /// order of their names (PNG, JPEG, WebP or BMP); other files do not count.
     ///
     /// # Errors
     /// There is no pair, a large picture has no small one, one is damaged, or its size is not `scale` times that of the other.
@@ -319,13 +320,9 @@ fn fitting(name: &str, scale: usize, small: &Picture, large: &Picture) -> Result
 
 /// The images of a folder by their endings, in the order of their names.
 fn images(folder: &Path) -> Result<Vec<PathBuf>> {
-    let is_image = |path: &PathBuf| {
-        let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-        matches!(ending.as_deref(), Some("png" | "jpg" | "jpeg"))
-    };
-    let files: Vec<PathBuf> = entries(folder)?.into_iter().filter(is_image).collect();
+    let files: Vec<PathBuf> = entries(folder)?.into_iter().filter(|path| is_image_name(path)).collect();
     match files.is_empty() {
-        true => Err(unexpected(folder, "at least one file .png, .jpg or .jpeg", "none")),
+        true => Err(unexpected(folder, &format!("at least one file {}", endings()), "none")),
         false => Ok(files),
     }
 }

@@ -45,7 +45,7 @@ impl Picture {
         Ok(Budget::IMAGE.clone().claim("a picture", &[height, width, COLOURS], 1)?)
     }
 
-    /// Height and width of the picture in a PNG or JPEG file, of which only the head is read.
+    /// Height and width of the picture in a PNG, JPEG, WebP or BMP file, of which only the head is read.
     ///
     /// # Errors
     /// The file cannot be read, is no such image, or announces one beyond [`Budget::IMAGE`].
@@ -53,7 +53,7 @@ impl Picture {
         Ok(Head::of_file(path)?.size)
     }
 
-    /// Reads a PNG or JPEG file. Grey becomes three equal colours; transparency is left out.
+    /// Reads a PNG, JPEG, WebP or BMP file. Grey becomes three equal colours; transparency is left out.
     ///
     /// # Errors
     /// As [`size_of_file`](Self::size_of_file); or the image is damaged.
@@ -62,7 +62,7 @@ impl Picture {
         Self::decode(path, &input_file::read(path, Head::of_file(path)?.len).map_err(io)?)
     }
 
-    /// Reads the bytes of a PNG or JPEG file; `path` names it in messages.
+    /// Reads the bytes of a PNG, JPEG, WebP or BMP file; `path` names it in messages.
     ///
     /// # Errors
     /// As [`read`](Self::read).

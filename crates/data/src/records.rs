@@ -19,6 +19,8 @@ pub(crate) enum Form {
     Bytes,
     /// Bytes C, H, W.
     Planes,
+    /// Bytes W, H of one channel: column after column.
+    Columns,
     /// `f32` H, W, C from 0 to 1, kept in 256 steps.
     Floats { big_endian: bool },
 }
@@ -30,12 +32,22 @@ impl Form {
     }
 
     /// The bytes H, W, C of what a file holds; both lengths fit. A number out of range is an error with its place.
-    pub(crate) fn convert(self, raw: &[u8], channels: usize, out: &mut [u8]) -> std::result::Result<(), (usize, f32)> {
+    pub(crate) fn convert(
+        self,
+        raw: &[u8],
+        [height, width, channels]: [usize; 3],
+        out: &mut [u8],
+    ) -> std::result::Result<(), (usize, f32)> {
         match self {
             Self::Bytes => out.copy_from_slice(raw),
             Self::Planes => {
                 for (k, plane) in raw.chunks_exact(raw.len() / channels).enumerate() {
                     out[k..].iter_mut().step_by(channels).zip(plane).for_each(|(to, &v)| *to = v);
+                }
+            }
+            Self::Columns => {
+                for (i, to) in out.iter_mut().enumerate().take(height * width) {
+                    *to = raw[i % width * height + i / width];
                 }
             }
             Self::Floats { big_endian } => {
@@ -141,7 +153,7 @@ impl Records {
                 file.seek_relative((part.stride - raw.len() as u64) as i64).map_err(io)?;
             }
             file.read_exact(&mut raw).map_err(io)?;
-            self.form.convert(&raw, self.shape[2], out).map_err(|(at, v)| out_of_range(&part.place, at, v))?;
+            self.form.convert(&raw, self.shape, out).map_err(|(at, v)| out_of_range(&part.place, at, v))?;
         }
         Ok(())
     }

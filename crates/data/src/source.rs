@@ -91,6 +91,20 @@ pub trait Reader: fmt::Debug + Send + Sync {
         Err(request.has_no("photos, photos:PATH or pairs:PATH"))
     }
 
+    /// Returns height and width of each image to learn from before it is scaled, of a source that scales images. Of others there are
+    /// none.
+    ///
+    /// # Errors
+    /// A file is missing, or its header is broken.
+    fn image_sizes(&self, _request: &Request<'_>) -> Result<Vec<[usize; 2]>> {
+        Ok(Vec::new())
+    }
+
+    /// Returns notes for the user on what is done with these data before anything is learned from them.
+    fn notes(&self, _request: &Request<'_>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Reads or makes data of another form, for a task of one's own that knows their type.
     ///
     /// # Errors

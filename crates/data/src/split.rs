@@ -9,7 +9,7 @@ pub struct Split<T: Targets = Labels> {
     pub train: Dataset<T>,
     /// For measuring at the end.
     pub test: Dataset<T>,
-    /// For measuring on the way, if a share of the training samples was set apart.
+    /// For measuring on the way, if the source has such samples or a share of the training samples was set apart.
     pub validation: Option<Dataset<T>>,
 }
 
@@ -19,9 +19,8 @@ impl<T: Targets> Split<T> {
     /// # Errors
     /// They differ in shape or in the names of their columns, or in the number, the names or the order of their classes.
     pub fn new(train: Dataset<T>, test: Dataset<T>) -> Result<Self> {
-        if (train.shape(), train.targets().kind()) != (test.shape(), test.targets().kind()) {
-            let say = |d: &Dataset<T>| format!("{:?} and {}", d.shape(), d.targets().kind());
-            return Err(DataError::Mismatch { train: say(&train), test: say(&test), place: test.name });
+        if kind(&train) != kind(&test) {
+            return Err(DataError::Mismatch { train: kind(&train), test: kind(&test), place: test.name });
         }
         check_columns(&test.name, train.columns(), test.columns(), "the training data")?;
         train.targets().check_test(&test.name, test.targets())?;
@@ -29,21 +28,51 @@ impl<T: Targets> Split<T> {
         Ok(Self { train, test, validation: None })
     }
 
-    /// Sets a share of the training samples apart for validation, drawn by `seed` alone; 0 leaves all as it is.
+    /// Adds samples for measuring on the way that the source has apart from the training samples.
     ///
     /// # Errors
-    /// `share` is not between 0 and 1, or there are fewer than two training samples.
+    /// As [`new`](Self::new), of these samples.
+    pub fn with_validation_data(self, validation: Dataset<T>) -> Result<Self> {
+        let train = &self.train;
+        if kind(train) != kind(&validation) {
+            let expected = format!("validation data of {}, as in training", kind(train));
+            let found = kind(&validation);
+            return Err(DataError::Unexpected { place: validation.name, expected, found });
+        }
+        check_columns(&validation.name, train.columns(), validation.columns(), "the training data")?;
+        train.targets().check_test(&validation.name, validation.targets())?;
+        Ok(Self { validation: Some(validation), ..self })
+    }
+
+    /// Sets a share of the training samples apart for validation, drawn by `seed` alone; 0 leaves all as it is. The shares of
+    /// the classes are kept, and a class of two samples or more has at least one of them in either part.
+    ///
+    /// # Errors
+    /// `share` is not between 0 and 1, there are fewer than two training samples, or there are validation samples already.
     pub fn with_validation(mut self, share: f64, seed: u64) -> Result<Self> {
         if !(0.0..1.0).contains(&share) {
             return Err(DataError::setting("validation", "a share of the training images from 0 to below 1", share));
         }
-        if share > 0.0 {
-            let name = format!("{}, set apart for validation", self.train.name);
-            let (train, validation) = self.train.apart(share, seed, &name)?;
-            (self.train, self.validation) = (train, Some(validation));
+        if share == 0.0 {
+            return Ok(self);
         }
+        if let Some(there) = &self.validation {
+            let expected = format!("0, since {} has the validation images", there.name);
+            return Err(DataError::setting("validation", &expected, share));
+        }
+        let name = format!("{}, set apart for validation", self.train.name);
+        let (train, validation) = match self.train.targets().groups() {
+            Some(_) => self.train.apart_by_group(share, seed, &name)?,
+            None => self.train.apart(share, seed, &name)?,
+        };
+        (self.train, self.validation) = (train, Some(validation));
         Ok(self)
     }
+}
+
+/// The shape of samples and the kind of their targets.
+fn kind<T: Targets>(data: &Dataset<T>) -> String {
+    format!("{:?} and {}", data.shape(), data.targets().kind())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What samples stand for: classes ([`Labels`]) or numbers ([`Numbers`]). Data sets and loaders know targets by one trait.
 
-use crate::{ClassDifference, DataError, Result, classes::check_class_names, classes::numbers};
+use crate::{ClassDifference, DataError, Result, classes::check_class_names, classes::numbers, notes};
 use fixnet_tensor::{Budget, Tensor};
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -41,6 +41,11 @@ pub trait Targets: Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
 
     /// Returns the group of each sample whose share is kept where a part is drawn: its class. `None` if there are no groups.
     fn groups(&self) -> Option<&[u16]>;
+
+    /// Returns what is odd about them as targets to learn from, in a few words for the user.
+    fn note(&self) -> Option<String> {
+        None
+    }
 
     /// Makes the batch of `inputs`, whose samples were drawn as `draws` says. Memory is claimed from `budget`, in the name of
     /// the data set `place`.
@@ -167,6 +172,10 @@ impl Targets for Labels {
         Some(&self.values)
     }
 
+    fn note(&self) -> Option<String> {
+        notes::of_labels(self)
+    }
+
     fn batch(&self, place: &str, inputs: Tensor, draws: &[Draw], budget: &mut Budget) -> Result<Batch> {
         let label = |index: usize| usize::from(self.values[index]);
         let labels: Vec<usize> = draws.iter().map(|draw| label(draw.index)).collect();
@@ -228,19 +237,24 @@ impl Numbers {
     }
 }
 
+/// Numbers that differ by less than this are refused: gradients are divided by their deviation, and would be infinite.
+const SMALLEST: f32 = 1e-30;
+
 /// Whether numbers of this mean differ by so little that floats of 32 bits, with their 24 binary digits, blur them: by less than 4 to 8
-/// steps of such a float.
+/// steps of such a float, or by next to nothing.
 pub(crate) fn is_too_fine(mean: f32, deviation: f32) -> bool {
-    deviation < 4.0 * f32::EPSILON * mean.abs()
+    deviation < 4.0 * f32::EPSILON * mean.abs() || deviation < SMALLEST
 }
 
 /// The error of such numbers.
 pub(crate) fn too_fine(place: &str, mean: f32, deviation: f32) -> DataError {
+    let advice = match deviation < SMALLEST {
+        true => "multiply all of them by a constant first",
+        false => "subtract a constant from all of them first",
+    };
     DataError::Unexpected {
         place: place.into(),
-        expected:
-            "numbers that floats of 32 bits (seven digits) tell apart; subtract a constant from all of them first"
-                .into(),
+        expected: format!("numbers that floats of 32 bits (seven digits) tell apart; {advice}"),
         found: format!("a mean of {mean:e} with a deviation of {deviation:e}"),
     }
 }
@@ -288,8 +302,12 @@ impl Targets for Numbers {
                 found: format!("`{found}`"),
             }),
             _ => {
-                let [mean, deviation] = self.moments();
+                let [mean, mut deviation] = self.moments();
                 let varies = self.values.iter().any(|v| *v != self.values[0]);
+                if self.values.iter().all(|v| (v - self.values[0]).abs() < f64::from(SMALLEST)) {
+                    // Where a float has none for it, it is 1.
+                    deviation = deviation.min(SMALLEST / 2.0);
+                }
                 let name = || format!("{place}: target `{}`", self.column.as_deref().unwrap_or("target"));
                 if varies && is_too_fine(mean, deviation) { Err(too_fine(&name(), mean, deviation)) } else { Ok(()) }
             }
@@ -298,6 +316,10 @@ impl Targets for Numbers {
 
     fn groups(&self) -> Option<&[u16]> {
         None
+    }
+
+    fn note(&self) -> Option<String> {
+        notes::of_numbers(self)
     }
 
     fn batch(&self, _: &str, inputs: Tensor, draws: &[Draw], _: &mut Budget) -> Result<NumberBatch> {

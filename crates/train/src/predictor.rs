@@ -157,7 +157,7 @@ impl Predictor {
     /// Answers about an image file, which becomes the same bytes as an image of a training folder does.
     ///
     /// # Errors
-    /// As [`predict`](Self::predict); or the file is no PNG or JPEG image.
+    /// As [`predict`](Self::predict); or the file is no PNG, JPEG, WebP or BMP image.
     pub fn predict_file(&self, path: impl AsRef<Path>) -> Result<Answer> {
         let mut inputs = self.inputs();
         inputs.add(path.as_ref())?;

@@ -113,6 +113,7 @@ impl<'a> Session<'a> {
         weights: Option<&Weights>,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
+        notes.extend(data.notes());
         let Some(weights) = weights else { return Self::new(config, task, data) };
         let (pretrained, misfits) = weights.read(&config, &*task)?;
         let store = pretrained.begin(Store::seeded(config.seed()));

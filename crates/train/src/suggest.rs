@@ -36,35 +36,43 @@ pub fn suggest(choose: impl Fn(&mut Settings) -> Result<()>) -> Result<Suggestio
     let mut first = None;
     for base in ["table", "table-regression", "photos-x2"] {
         let mut settings = Settings::find(base)?;
-        for size in [None, Some(SCALED)] {
-            settings.data.image_size = size;
-            match load(&settings, &choose) {
-                Ok((config, task, data)) => {
-                    let side = task.input_shape().first().copied().unwrap_or(0);
-                    if size.is_none() && side > LARGE && is_scaled(&config) {
-                        continue;
-                    }
-                    let about = fit(&mut settings, &config, &*task, &*data);
-                    return Ok(Suggestion { settings, data: about, loaded: (config, task, data) });
-                }
-                Err(e) => drop(first.get_or_insert(e)),
+        let loaded = chosen(&settings, &choose).and_then(|config| match is_scaled(&config)? {
+            true => {
+                settings.data.image_size = Some(SCALED);
+                load(chosen(&settings, &choose)?)
             }
+            false => load(config),
+        });
+        match loaded {
+            Ok((config, task, data)) => {
+                let about = fit(&mut settings, &config, &*task, &*data);
+                return Ok(Suggestion { settings, data: about, loaded: (config, task, data) });
+            }
+            Err(e) => drop(first.get_or_insert(e)),
         }
     }
     Err(first.expect("there are tasks to try"))
 }
 
-/// Reads the data as a recipe says after the user's choice.
-fn load(base: &Settings, choose: &impl Fn(&mut Settings) -> Result<()>) -> Result<Loaded> {
+/// A recipe after the user's choice.
+fn chosen(base: &Settings, choose: &impl Fn(&mut Settings) -> Result<()>) -> Result<Config> {
     let mut settings = base.clone();
     choose(&mut settings)?;
-    let config = settings.check()?;
+    settings.check()
+}
+
+fn load(config: Config) -> Result<Loaded> {
     let (task, data) = task::load(&config)?;
     Ok((config, task, data))
 }
 
-fn is_scaled(config: &Config) -> bool {
-    config.data().source.kind().is_ok_and(|kind| kind.scaled) && config.data().image_size.is_none()
+/// Whether images are to be scaled since they are large or of several sizes, by their headers alone.
+fn is_scaled(config: &Config) -> Result<bool> {
+    if config.data().image_size.is_some() {
+        return Ok(false);
+    }
+    let sizes = config.data().image_sizes()?;
+    Ok(sizes.windows(2).any(|pair| pair[0] != pair[1]) || sizes.iter().flatten().any(|&side| side > LARGE))
 }
 
 /// Fits a recipe to the data.

@@ -30,7 +30,15 @@ impl Enlarged {
                 )));
             }
             Some(out) if inputs.len() > 1 || out.is_dir() => Self::Folder(out.clone()),
-            Some(out) => Self::File(out.clone()),
+            Some(out) => {
+                let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+                if let Some(ending) = ending.filter(|ending| ending != "png") {
+                    return Err(usage(anyhow!(
+                        "--out: expected a name that ends in .png, the only kind that is written, found .{ending}"
+                    )));
+                }
+                Self::File(out.clone())
+            }
             None => Self::Beside,
         };
         if !enlarges {

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 pub(crate) struct Args {
     /// The folder of a run, a checkpoint, or a packed network
     run: PathBuf,
-    /// PNG and JPEG images, folders of them, .npz files of images or rows, and .csv files
+    /// PNG, JPEG, WebP and BMP images, folders of them, .npz files of images or rows, and .csv files
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// The checkpoint of the best epoch instead of the last one, of a run with --keep-best

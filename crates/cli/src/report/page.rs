@@ -134,7 +134,7 @@ fn table_of_runs(runs: &[Subject]) -> Markup {
         cells
     };
     let mut heads: Vec<String> = metrics.iter().map(|metric| format!("test {}", metric.name)).collect();
-    heads.extend(["train loss", "epochs", "time", "images/s", "parameters", "bytes packed"].map(String::from));
+    heads.extend(["train loss", "epochs", "time", "samples/s", "parameters", "bytes packed"].map(String::from));
     html! {
         section {
             h2 { "Runs" }

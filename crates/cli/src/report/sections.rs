@@ -153,7 +153,7 @@ pub(super) fn provenance(run: &Subject) -> Markup {
                         thead { tr {
                             th scope="col" { "fixnet" }
                             th scope="col" { "instruction set" }
-                            @for head in ["threads", "steps", "images", "images/s", "time"] { th.number scope="col" { (head) } }
+                            @for head in ["threads", "steps", "samples", "samples/s", "time"] { th.number scope="col" { (head) } }
                         } }
                         tbody { @for p in &run.processes { tr {
                             td { (p.fixnet) }

@@ -371,7 +371,7 @@ impl Settings {
         parsed.map_err(|e| {
             let moved = toml::from_str(text).map(|table| keys::moved(&table)).unwrap_or_default();
             match moved.is_empty() {
-                true => wrong(e.to_string()),
+                true => wrong(text::in_words(&e.to_string())),
                 false => wrong(format!(
                     "expected keys in tables, found the flat form of fixnet 0.2; write {}",
                     moved.into_iter().map(|(old, new)| format!("{old} as {new}")).collect::<Vec<_>>().join(", ")
@@ -457,7 +457,7 @@ impl Settings {
             },
             None => drop(table.insert(key.into(), value)),
         }
-        *self = table.try_into().map_err(|e: toml::de::Error| e.message().to_string())?;
+        *self = table.try_into().map_err(|e: toml::de::Error| text::in_words(e.message()))?;
         Ok(())
     }
 

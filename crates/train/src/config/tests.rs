@@ -420,3 +420,15 @@ fn texts_of_a_recipe_command_no_terminal_and_come_back() {
         assert_eq!(Settings::from_toml(&text, "test").unwrap(), settings, "{text}");
     }
 }
+
+/// Types of Rust are not words of a user.
+#[test]
+fn values_of_another_type_are_described_in_words() {
+    let mut settings = Settings::default();
+    let e = settings.set("run.batch_size", "many".into()).unwrap_err().to_string();
+    assert!(e.contains("expected a whole number of 0 or more") && !e.contains("usize"), "{e}");
+    let e = settings.set("optimizer.lr", "fast".into()).unwrap_err().to_string();
+    assert!(e.contains("expected a number") && !e.contains("f64") && !e.contains("f32"), "{e}");
+    let e = Settings::from_toml("[run]\nepochs = -1\n", "r.toml").unwrap_err().to_string();
+    assert!(e.contains("expected a whole number of 0 or more"), "{e}");
+}

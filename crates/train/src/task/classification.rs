@@ -62,7 +62,8 @@ impl Classification {
         let description = DataDescription::of(&split);
         let normalize = description.normalize.clone();
         let task = Self { streamed: split.train.is_streamed(), ..Self::new(description) };
-        (task, Parts::of_split(split, normalize))
+        let data = Parts::of_split(split, normalize, task.description.fingerprints.as_ref());
+        (task, data)
     }
 
     /// Returns the task with a loss of training as a configuration has it, for classes with so many training samples each.
@@ -92,7 +93,7 @@ fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
     let mut counts = vec![0; split.train.classes()];
     split.train.targets().values().iter().for_each(|&label| counts[usize::from(label)] += 1);
     let (task, data) = Classification::of_split(split);
-    Ok((Arc::new(task.with_loss(&config.settings().loss, &counts)?), Box::new(data)))
+    Ok((Arc::new(task.with_loss(&config.settings().loss, &counts)?), Box::new(data.of_sources(config))))
 }
 
 fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {

@@ -185,6 +185,11 @@ pub trait Data: Send + Sync {
     /// The data cannot be read; or the task has no such form.
     fn arrays(&self, part: Part) -> Result<Vec<(String, Array)>>;
 
+    /// Returns notes for the user on data to learn from: what is odd about them, and what was done with them.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Returns the data in the type that their task knows.
     fn as_any(&self) -> &dyn Any;
 }
@@ -199,6 +204,11 @@ pub trait Task: Send + Sync {
 
     /// Returns the shape of an input without the axis of the samples.
     fn input_shape(&self) -> Vec<usize>;
+
+    /// Returns what a sample is called in messages, if there are several: `images`, or `samples` of a table.
+    fn noun(&self) -> &'static str {
+        if self.input_shape().len() == 3 { "images" } else { "samples" }
+    }
 
     /// Returns whether inputs may have other sizes than that of [`input_shape`](Self::input_shape).
     fn any_size(&self) -> bool {

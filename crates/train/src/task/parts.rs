@@ -3,7 +3,7 @@
 use super::{Batch, Batches, Data, Part};
 use crate::{Config, Error, Result};
 use fixnet_autograd::Array;
-use fixnet_data::{Augment, DataError, Dataset, Loader, Normalize, Split, Targets};
+use fixnet_data::{Augment, DataError, Dataset, Fingerprints, Loader, Normalize, Split, Targets};
 use fixnet_nn::models::Output;
 use fixnet_tensor::Tensor;
 use std::any::Any;
@@ -15,6 +15,7 @@ pub struct Parts<T: Targets> {
     validation: Option<Dataset<T>>,
     test: Dataset<T>,
     normalize: Normalize,
+    notes: Vec<String>,
 }
 
 /// Targets that a task knows behind the type of its batches.
@@ -30,14 +31,22 @@ pub trait PartTargets: Targets {
 }
 
 impl<T: Targets> Parts<T> {
-    /// All parts of a split, normalized by `normalize`.
-    pub(super) fn of_split(split: Split<T>, normalize: Normalize) -> Self {
-        Self { train: Some(split.train), validation: split.validation, test: split.test, normalize }
+    /// All parts of a split, normalized by `normalize`, with notes on what is odd about them.
+    pub(super) fn of_split(split: Split<T>, normalize: Normalize, fingerprints: Option<&Fingerprints>) -> Self {
+        let notes = fingerprints.map_or_else(Vec::new, |prints| split.notes(prints));
+        Self { train: Some(split.train), validation: split.validation, test: split.test, normalize, notes }
+    }
+
+    /// These parts, with the notes of the sources that a configuration names.
+    pub(super) fn of_sources(self, config: &Config) -> Self {
+        let mut notes = config.data().notes();
+        notes.extend(self.notes);
+        Self { notes, ..self }
     }
 
     /// A test part alone.
     pub(super) fn of_test(test: Dataset<T>, normalize: Normalize) -> Self {
-        Self { train: None, validation: None, test, normalize }
+        Self { train: None, validation: None, test, normalize, notes: Vec::new() }
     }
 
     /// Returns the samples of a part.
@@ -117,6 +126,10 @@ impl<T: PartTargets> Data for Parts<T> {
     fn arrays(&self, part: Part) -> Result<Vec<(String, Array)>> {
         let Some(data) = self.part(part) else { return Ok(Vec::new()) };
         Ok(vec![inputs(data)?, data.targets().array()?])
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 
     fn as_any(&self) -> &dyn Any {

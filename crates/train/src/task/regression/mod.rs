@@ -56,7 +56,8 @@ impl Regression {
     pub fn of_split(split: Split<Numbers>) -> (Self, Measured) {
         let description = NumberDescription::of(&split);
         let normalize = description.normalize.clone();
-        (Self { description }, Parts::of_split(split, normalize))
+        let data = Parts::of_split(split, normalize, description.fingerprints.as_ref());
+        (Self { description }, data)
     }
 
     /// Returns what the network has to know of its data.
@@ -90,7 +91,7 @@ fn check_model(config: &Config) -> Result<()> {
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
     let (task, data) = Regression::of_split(config.data().load_numbers()?);
-    Ok((Arc::new(task), Box::new(data)))
+    Ok((Arc::new(task), Box::new(data.of_sources(config))))
 }
 
 fn recorded(_: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
