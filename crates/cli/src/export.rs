@@ -124,7 +124,7 @@ fn export(args: &Args) -> Result<ExitCode> {
         metadata.insert("format".into(), "pt".into());
         metadata.extend(plan.normalize().into_iter().flat_map(onnx::normalization));
         if trained.store().params().iter().any(|p| p.group() == Group::Latent) {
-            let bits = &config.quantization.bits;
+            let bits = config.settings().quantization.bits;
             let text = format!("latent floats of a network at {bits}, which PyTorch does not round to levels");
             note!("note: {} holds {text}: it computes other outputs", path.display());
             metadata.insert("weights".into(), text);
