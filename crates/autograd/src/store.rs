@@ -417,6 +417,7 @@ impl Store {
             match get(&p.name) {
                 Some(Array::F32(t)) => p.replace(t)?,
                 Some(Array::U64(v)) => return Err(p.misfit(format!("u64 [{}]", v.len()))),
+                Some(Array::I64(_)) => return Err(p.misfit("i64 []".into())),
                 None => return Err(p.misfit("nothing".into())),
             }
         }

@@ -6,9 +6,9 @@ use crate::outputs;
 use crate::train::tested_on;
 use crate::usage;
 use anyhow::{Context, Result, anyhow};
-use fixnet::autograd::Array;
+use fixnet::autograd::{Array, Group};
 use fixnet::checkpoint::{Checkpoint, Pretrained, TensorFile};
-use fixnet::export::{class_names, onnx, packed};
+use fixnet::export::{self, class_names, onnx, packed, torch};
 use fixnet::metrics;
 use fixnet::plan::Plan;
 use fixnet::tensor::Tensor;
@@ -28,21 +28,30 @@ pub(crate) struct Args {
     /// The checkpoint of the best epoch instead of the last one, of a run with --keep-best
     #[arg(long)]
     best: bool,
-    /// Write an ONNX file (opset 13)
+    /// Write an ONNX file; weights of up to 4 bits are INT4 (opset 21)
     #[arg(long, value_name = "FILE")]
     onnx: Option<PathBuf>,
-    /// How the ONNX file stores quantized weights
-    #[arg(long, value_enum, value_name = "TYPE", default_value_t = OnnxWeights::Int8, requires = "onnx")]
-    onnx_weights: OnnxWeights,
-    /// Write no type but f32 to the ONNX file: quantizers become Round and Clip
-    #[arg(long, requires = "onnx", conflicts_with = "onnx_weights")]
+    /// Write INT8 and UINT8 alone to the ONNX file, for runtimes without INT4 (opset 13)
+    #[arg(long, requires = "onnx")]
+    int8: bool,
+    /// Write no type but f32 to the ONNX file: quantizers become Round and Clip (opset 13)
+    #[arg(long, requires = "onnx", conflicts_with = "int8")]
     float: bool,
+    /// The operator set of the ONNX file: 21 to 26; with --int8 or --float 13 to 26
+    #[arg(long, value_name = "N", requires = "onnx")]
+    opset: Option<u32>,
     /// Write the network with weights packed to their bits (safetensors)
     #[arg(long, value_name = "FILE")]
     packed: Option<PathBuf>,
     /// Write weights and running statistics alone, as f32 (safetensors), for `fixnet train --init`
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// Write the state_dict of the same network in PyTorch (safetensors, f32): torch.nn.Module.load_state_dict takes it
+    #[arg(long, value_name = "FILE")]
+    torch: Option<PathBuf>,
+    /// Whose names the layers have in it: torchvision (fc, downsample.0), cifar (linear, shortcut.0) or fixnet
+    #[arg(long, value_name = "WHOSE", default_value_t, requires = "torch")]
+    torch_names: torch::Names,
     /// Write the test images with their logits (safetensors: `images` [N, C, H, W] from 0 to 1, `logits`, `labels`)
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
@@ -56,33 +65,26 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// How an ONNX file stores the codes of quantized weights.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum OnnxWeights {
-    /// One code per byte, which most runtimes read
-    Int8,
-    /// Two codes per byte where weights have at most 4 bits; needs opset 21
-    Int4,
-}
-
 impl Args {
-    fn form(&self) -> onnx::Form {
-        match (self.float, self.onnx_weights) {
-            (true, _) => onnx::Form::Float,
-            (false, OnnxWeights::Int8) => onnx::Form::Int8,
-            (false, OnnxWeights::Int4) => onnx::Form::Int4,
-        }
+    fn form(&self) -> export::Result<onnx::Form> {
+        let form = onnx::Form::new(match (self.float, self.int8) {
+            (true, _) => onnx::CodeType::Float,
+            (false, true) => onnx::CodeType::Int8,
+            (false, false) => onnx::CodeType::Int4,
+        });
+        self.opset.map_or(Ok(form), |opset| form.with_opset(opset))
     }
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    if [&args.onnx, &args.packed, &args.weights, &args.samples].into_iter().all(Option::is_none) {
+    let files = [&args.onnx, &args.packed, &args.weights, &args.torch, &args.samples];
+    let files: Vec<&Path> = files.into_iter().flatten().map(PathBuf::as_path).collect();
+    if files.is_empty() {
         return Err(usage(anyhow!(
-            "expected --onnx FILE, --packed FILE, --weights FILE or --samples FILE, found none"
+            "expected --onnx FILE, --packed FILE, --weights FILE, --torch FILE or --samples FILE, found none"
         )));
     }
-    let files = [&args.onnx, &args.packed, &args.weights, &args.samples].into_iter().flatten();
-    let files: Vec<&Path> = files.map(PathBuf::as_path).collect();
+    args.form().map_err(|e| usage(e.into()))?;
     outputs::check(&files, &[&checkpoint_path(&args.run)], None)?;
     args.machine.run(|_| export(&args))
 }
@@ -105,7 +107,7 @@ fn export(args: &Args) -> Result<ExitCode> {
     let floats = 4 * plan.summary().parameters();
     let mut written = Vec::new();
     if let Some(path) = &args.onnx {
-        let options = onnx::Options { form: args.form(), metadata: metadata.clone() };
+        let options = onnx::Options { form: args.form()?, metadata: metadata.clone() };
         written.push(("onnx", path, onnx::save(path, &plan, &options)? as u64));
     }
     if let Some(path) = &args.packed {
@@ -113,11 +115,22 @@ fn export(args: &Args) -> Result<ExitCode> {
         written.push(("packed", path, bytes(path)?));
     }
     if let Some(path) = &args.weights {
-        let mut metadata = metadata.clone();
-        let names = plan.class_names().map(class_names::to_json);
-        metadata.extend(names.map(|names| (class_names::KEY.to_string(), names)));
-        Pretrained::of(trained.store()).save(path, &metadata)?;
+        Pretrained::of(trained.store()).save(path, &with_class_names(&metadata, &plan))?;
         written.push(("weights", path, bytes(path)?));
+    }
+    if let Some(path) = &args.torch {
+        let arrays = torch::state_dict(&Pretrained::of(trained.store()), &plan, args.torch_names, checkpoint.step())?;
+        let mut metadata = with_class_names(&metadata, &plan);
+        metadata.insert("format".into(), "pt".into());
+        metadata.extend(plan.normalize().into_iter().flat_map(onnx::normalization));
+        if trained.store().params().iter().any(|p| p.group() == Group::Latent) {
+            let bits = config.settings().quantization.bits;
+            let text = format!("latent floats of a network at {bits}, which PyTorch does not round to levels");
+            note!("note: {} holds {text}: it computes other outputs", path.display());
+            metadata.insert("weights".into(), text);
+        }
+        TensorFile::save(path, &arrays, &metadata)?;
+        written.push(("torch", path, bytes(path)?));
     }
     if let Some(path) = &args.samples {
         samples(path, &plan, &*trained.task().load_test(&config)?)?;
@@ -136,6 +149,12 @@ fn export(args: &Args) -> Result<ExitCode> {
         say!("{kind:<8} {}  {bytes} bytes{share}", path.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The metadata of a file of weights, so that `--init` can tell that these are other classes.
+fn with_class_names(metadata: &BTreeMap<String, String>, plan: &Plan) -> BTreeMap<String, String> {
+    let names = plan.class_names().map(class_names::to_json);
+    metadata.clone().into_iter().chain(names.map(|names| (class_names::KEY.to_string(), names))).collect()
 }
 
 fn bytes(path: &Path) -> Result<u64> {

@@ -193,15 +193,17 @@ Examples:
     /// Write a trained network for others: ONNX, weights packed to their bits, or weights to start from
     #[command(after_help = "\
 Examples:
-  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx
-  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --onnx-weights int4   half the size
+  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx           INT4, for the newest runtimes
+  fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --int8    for OpenCV, tract, older ones
   fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --float   no types but f32
   fixnet export runs/digits-4-4-4-s1 --packed digits.safetensors  `fixnet eval` reads it
   fixnet export runs/digits-4-4-4-s1 --weights start.safetensors  for `fixnet train --init`
+  fixnet export runs/digits-32-32-32-s1 --torch digits.safetensors    for PyTorch
   fixnet export runs/digits-4-4-4-s1 --onnx digits.onnx --samples samples.safetensors
 
 The input of the ONNX file is `image`, float [batch, C, H, W] with pixels from 0 to 1; the
-normalization is in the file. Its output is `output`. The samples are test images with the logits
+normalization is in the file. Its output is `output`. In PyTorch, model.load_state_dict(
+safetensors.torch.load_file(FILE)) takes the file of --torch. The samples are test images with the logits
 of fixnet, to compare with what a runtime gives.")]
     Export(export::Args),
     /// Read weights that PyTorch has trained

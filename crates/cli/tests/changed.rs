@@ -48,7 +48,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut BTreeMap<String, Array>, &mut BTre
 fn floats(array: &mut Array) -> &mut [f32] {
     match array {
         Array::F32(t) => t.data_mut(),
-        Array::U64(_) => panic!("floats"),
+        Array::U64(_) | Array::I64(_) => panic!("floats"),
     }
 }
 

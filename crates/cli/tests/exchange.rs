@@ -4,6 +4,8 @@
 mod common;
 
 use common::{fixnet, json, refused, stderr, tiny};
+use fixnet::checkpoint::TensorFile;
+use fixnet::tensor::Tensor;
 use std::path::Path;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../export/tests/fixtures/resnet8.safetensors");
@@ -29,8 +31,8 @@ fn a_packed_network_evaluates_as_the_run_that_it_came_from() {
     let line = json(&all);
     let bytes = |kind: &str| line["files"][kind]["bytes"].as_u64().unwrap();
     assert_eq!(bytes("onnx"), std::fs::metadata(&onnx).unwrap().len());
-    // 51,200 and 32,768 weights of four bits, in bytes of their own or two to a byte, and floats.
-    assert!((94_000..102_000).contains(&bytes("onnx")) && (52_000..60_000).contains(&bytes("packed")), "{line}");
+    // 51,200 and 32,768 weights of four bits, two to a byte, and floats.
+    assert!((52_000..60_000).contains(&bytes("onnx")) && (52_000..60_000).contains(&bytes("packed")), "{line}");
     let before = std::fs::read(&onnx).unwrap();
     json(&all);
     assert_eq!(std::fs::read(&onnx).unwrap(), before, "the same run gives the same file");
@@ -39,9 +41,12 @@ fn a_packed_network_evaluates_as_the_run_that_it_came_from() {
         let floats = line["parameters_as_f32"].as_u64().unwrap();
         (std::fs::read(&onnx).unwrap(), floats)
     };
-    assert_eq!(form(&["--onnx-weights", "int8"]).0, before, "the default is int8");
-    let half = form(&["--onnx-weights", "int4"]).0.len();
-    assert!((52_000..60_000).contains(&half), "{half}");
+    assert_eq!(form(&["--opset", "21"]).0, before, "INT4 in the first operator set that has it");
+    assert_ne!(form(&["--opset", "23"]).0, before);
+    let bytes = form(&["--int8"]).0;
+    assert!((94_000..102_000).contains(&bytes.len()), "a byte for each weight: {}", bytes.len());
+    assert_eq!(form(&["--int8", "--opset", "13"]).0, bytes);
+    assert_eq!(form(&["--int8", "--opset", "17"]).0.len(), bytes.len());
     let (float, floats) = form(&["--float"]);
     assert!(float.len() as u64 > floats);
     let (of_run, of_packed) = (json(&["eval", &run, "--json"]), json(&["eval", &packed, "--json"]));
@@ -73,16 +78,67 @@ fn a_run_starts_from_exported_weights_as_from_the_checkpoint() {
 }
 
 #[test]
+fn weights_leave_for_pytorch_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    for (bits, noted) in [("32/32/32", false), ("4/4/4", true)] {
+        let run = train(folder.path(), &bits.replace('/', "-"), &["--model", "resnet8-b", "--bits", bits]);
+        let (theirs, back, own) = (at("theirs"), at("back"), at("own"));
+        let done = fixnet(&["export", &run, "--torch", &theirs, "--weights", &own]);
+        assert!(done.status.success(), "{}", stderr(&done));
+        assert_eq!(stderr(&done).contains("does not round to levels"), noted);
+        let file = json(&["inspect", &theirs, "--json"]);
+        assert_eq!(file["metadata"].get("weights").is_some(), noted, "{file}");
+        for key in ["mean", "std", "class_names", "config", "digest"] {
+            assert!(file["metadata"][key].is_string(), "{key} of {file}");
+        }
+        let tensors = file["tensors"].as_array().unwrap();
+        let shape = |name: &str| tensors.iter().find(|t| t["name"] == name).map(|t| t["shape"].clone());
+        assert_eq!(shape("layer2.0.downsample.0.weight"), Some(serde_json::json!([32, 16, 1, 1])));
+        assert_eq!(shape("bn1.num_batches_tracked"), Some(serde_json::json!([])));
+        json(&[
+            "import",
+            &theirs,
+            "--model",
+            "resnet8-b",
+            "--input",
+            "8x8x1",
+            "--classes",
+            "2",
+            "--out",
+            &back,
+            "--json",
+        ]);
+        // Both are sorted by name, and hold the same floats.
+        let [own, back] = [own, back].map(|path| TensorFile::weights(path.as_ref()).unwrap().floats());
+        let bits = |t: &Tensor| t.data().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert!(own.keys().eq(back.keys()) && own.iter().all(|(name, t)| bits(t) == bits(&back[name])));
+    }
+}
+
+#[test]
 fn exports_that_cannot_be_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let run = train(folder.path(), "run", &["--model", "mlp:8"]);
     refused(2, &["export", &run], &["--onnx FILE"]);
     refused(2, &["export", &run, "--float"], &["--onnx"]);
-    refused(2, &["export", &run, "--onnx-weights", "int4"], &["--onnx <FILE>"]);
-    refused(2, &["export", &run, "--onnx", "x.onnx", "--onnx-weights", "int2"], &["int2", "int8, int4"]);
-    let both = ["export", &run, "--onnx", "x.onnx", "--onnx-weights", "int4", "--float"];
-    refused(2, &both, &["--onnx-weights", "cannot be used with '--float'"]);
-    for kind in ["--onnx", "--packed", "--weights", "--samples"] {
+    for option in [&["--int8"][..], &["--opset", "21"]] {
+        refused(2, &[&["export", &run], option].concat(), &["--onnx <FILE>"]);
+    }
+    let older = "expected 21 to 26 for INT4 weights, found 13; INT8 weights take 13 to 26";
+    for (options, expected) in [
+        (&["--int8", "--float"][..], "'--int8' cannot be used with '--float'"),
+        (&["--opset", "13"], older),
+        (&["--int8", "--opset", "12"], "expected 13 to 26 for INT8 weights, found 12"),
+        (&["--float", "--opset", "99"], "expected 13 to 26 for float weights, found 99"),
+        (&["--opset", "latest"], "latest"),
+    ] {
+        refused(2, &[&["export", &run, "--onnx", "x.onnx"], options].concat(), &[expected]);
+        assert!(!Path::new("x.onnx").exists());
+    }
+    refused(2, &["export", &run, "--torch-names", "cifar"], &["--torch <FILE>"]);
+    refused(2, &["export", &run, "--torch", "x", "--torch-names", "keras"], &["keras", "torchvision, cifar, fixnet"]);
+    for kind in ["--onnx", "--packed", "--weights", "--torch", "--samples"] {
         refused(1, &["export", &run, kind, "/nowhere/x"], &["/nowhere/x"]);
     }
     refused(1, &["export", "/nowhere", "--onnx", "x.onnx"], &["/nowhere"]);

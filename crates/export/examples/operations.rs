@@ -1,4 +1,4 @@
-//! Writes a network of every operation for `scripts/onnx/run`: `operations FOLDER FORM` leaves `net.onnx`, images with the
+//! Writes a network of every operation for `scripts/onnx/run`: `operations FOLDER FORM [OPSET]` leaves `net.onnx`, images with the
 //! logits of fixnet, and the sizes of the files in the folder. FORM is int8, int4 or float.
 
 #[path = "../tests/operations/network.rs"]
@@ -15,13 +15,17 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, form] = arguments.as_slice() else { return Err("expected a folder and a form".into()) };
+    let [folder, codes, opset @ ..] = arguments.as_slice() else { return Err("expected a folder and a form".into()) };
     let folder = PathBuf::from(folder);
-    let form = match form.as_str() {
-        "int8" => onnx::Form::Int8,
-        "int4" => onnx::Form::Int4,
-        "float" => onnx::Form::Float,
+    let codes = match codes.as_str() {
+        "int8" => onnx::CodeType::Int8,
+        "int4" => onnx::CodeType::Int4,
+        "float" => onnx::CodeType::Float,
         other => return Err(format!("expected int8, int4 or float, found {other}").into()),
+    };
+    let form = match opset {
+        [] => onnx::Form::new(codes),
+        [opset, ..] => onnx::Form::new(codes).with_opset(opset.parse()?)?,
     };
     let mut store = Store::seeded(1);
     let net = Composed::new(&mut store)?;

@@ -1,5 +1,6 @@
 //! Errors of exports and imports.
 
+use crate::onnx::CodeType;
 use std::path::PathBuf;
 
 /// The result of this crate's operations.
@@ -23,6 +24,19 @@ pub enum Error {
         expected: &'static str,
         /// What there is.
         found: String,
+    },
+    /// An operator set of ONNX that lacks what a file of this form needs, or that no file has been tried in.
+    #[error(
+        "opset: expected {} to {} for {codes} weights, found {found}{}",
+        codes.opsets().start(),
+        codes.opsets().end(),
+        older(*codes, *found)
+    )]
+    Opset {
+        /// The types of the quantized layers.
+        codes: CodeType,
+        /// What was asked for.
+        found: u32,
     },
     /// A file could not be written; one that was there is as it was.
     #[error("{path}: {source}")]
@@ -50,6 +64,15 @@ pub enum Error {
         /// Each tensor that is missing, wrong or left over, with what was expected and found.
         misfits: Vec<String>,
     },
+}
+
+/// What to do where an operator set is too old for these types and has others.
+fn older(codes: CodeType, opset: u32) -> String {
+    let others = CodeType::Int8.opsets();
+    match codes == CodeType::Int4 && others.contains(&opset) {
+        true => format!("; INT8 weights take {} to {}", others.start(), others.end()),
+        false => String::new(),
+    }
 }
 
 impl From<fixnet_autograd::Error> for Error {

@@ -2,9 +2,9 @@
 //!
 //! | module | what | format |
 //! |---|---|---|
-//! | [`onnx`] | a network for other runtimes | ONNX, opset 13 or 21 |
+//! | [`onnx`] | a network for other runtimes | ONNX, opset 13 to 26 |
 //! | [`packed`] | a network that fixnet computes without its layers, weights packed to their bits | safetensors |
-//! | [`torch`] | weights that PyTorch has trained, under the names that are common there | safetensors |
+//! | [`torch`] | weights from and for PyTorch, under the names that are common there | safetensors |
 //! | [`class_names`] | the names of classes in the metadata of these files | JSON |
 //! | [`tensorboard`] | numbers over the steps of a run | event files of TensorBoard |
 //!

@@ -77,7 +77,7 @@ fn a_composed_layer_is_packed_and_exported_and_outputs_keep_their_names() {
     let bits = |t: &Tensor| t.data().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(found.get("raw").unwrap()), bits(&expected));
     assert_eq!(found.first().data(), expected.data().iter().map(|v| v.max(0.0)).collect::<Vec<_>>());
-    for form in [onnx::Form::Int8, onnx::Form::Float] {
+    for form in [onnx::CodeType::Int8, onnx::CodeType::Float].map(onnx::Form::new) {
         let bytes = onnx::encode(&plan, &onnx::Options { form, ..onnx::Options::default() }).unwrap();
         let text = String::from_utf8_lossy(&bytes);
         for word in ["positive", "raw", "Reshape", "Gemm", "MaxPool", "head.weight"] {

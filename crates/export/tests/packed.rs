@@ -212,7 +212,7 @@ fn numbers_that_no_network_has_are_refused() {
             tensors.map(|t| (t.name.clone(), file.array(&t.name).unwrap())).collect();
         match &mut arrays.iter_mut().find(|(name, _)| name == odd).unwrap().1 {
             Array::F32(t) => t.data_mut()[0] = value,
-            Array::U64(_) => panic!("{odd} has floats"),
+            Array::U64(_) | Array::I64(_) => panic!("{odd} has floats"),
         }
         TensorFile::save(&path, &arrays, &file.header().metadata).unwrap();
         let e = packed::load(&path).unwrap_err().to_string();

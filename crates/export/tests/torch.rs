@@ -1,8 +1,10 @@
 //! Networks with the weights of PyTorch give its logits. `fixtures/make.py` made them.
 
+mod numbers;
+
 use fixnet_autograd::ops::FixedNorm;
-use fixnet_autograd::{Array, Graph, Store};
-use fixnet_export::torch;
+use fixnet_autograd::{Array, Graph, Group, Store};
+use fixnet_export::torch::{self, Names};
 use fixnet_fuzz as fuzz;
 use fixnet_nn::Layer;
 use fixnet_nn::checkpoint::{Pretrained, TensorFile};
@@ -10,9 +12,10 @@ use fixnet_nn::models::{ModelSpec, build};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::QuantConfig;
 use fixnet_tensor::Tensor;
+use numbers::{images, uniform};
 use proptest::prelude::*;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -23,21 +26,6 @@ fn fixtures() -> PathBuf {
 fn expected(model: &str) -> Vec<Vec<f32>> {
     let text = std::fs::read_to_string(fixtures().join("logits.json")).unwrap();
     serde_json::from_value(serde_json::from_str::<serde_json::Value>(&text).unwrap()[model].take()).unwrap()
-}
-
-/// The formula of `make.py`: numbers in [-1/2, 1/2) by index and name.
-fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
-    let h = name.bytes().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    (0..count as u32).map(move |i| {
-        let u = h.wrapping_add(i.wrapping_mul(2_654_435_761));
-        let u = (u ^ u >> 15).wrapping_mul(0x2c1b_3c6d);
-        f64::from(u >> 8) / 16_777_216.0 - 0.5
-    })
-}
-
-fn images(count: usize, [h, w, c]: [usize; 3]) -> Tensor {
-    let values = uniform("images", count * h * w * c).map(|u| (2.0 * u) as f32).collect();
-    Tensor::from_vec(&[count, h, w, c], values).unwrap()
 }
 
 /// What torchvision calls a layer.
@@ -116,6 +104,7 @@ fn networks_of_every_kind_give_the_logits_of_pytorch() {
     let folder = tempfile::tempdir().unwrap();
     for (model, classifier, input, classes, count) in [
         ("lenet", "classifier", [12, 8, 3], 10, 2),
+        ("resnet8-b", "fc", [16, 16, 3], 10, 2),
         ("resnet18-imagenet", "fc", [64, 64, 3], 20, 2),
         ("resnet50-imagenet", "fc", [64, 64, 3], 20, 1),
     ] {
@@ -125,6 +114,133 @@ fn networks_of_every_kind_give_the_logits_of_pytorch() {
         let error = worst(&logits(&path, model, input, classes, &images(count, input)), &expected(model));
         assert!(error < 1e-5, "{model}: {error}");
     }
+}
+
+#[test]
+fn projected_shortcuts_come_in_under_both_names_and_wrappers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let input = [16, 16, 3];
+    let plan = torch::plan_of(&"resnet8-b".parse().unwrap(), input, 10).unwrap();
+    let cifar = |name: &str| name.replace("downsample", "shortcut").replace("fc.", "linear.");
+    for wrapper in ["", "module.", "_orig_mod.module.", "model.module._orig_mod."] {
+        let arrays =
+            state_dict(&plan, "fc").into_iter().map(|(name, array)| (format!("{wrapper}{}", cifar(&name)), array));
+        TensorFile::save(&path, &arrays.collect::<Vec<_>>(), &BTreeMap::new()).unwrap();
+        let error = worst(&logits(&path, "resnet8-b", input, 10, &images(2, input)), &expected("resnet8-b"));
+        assert!(error < 1e-5, "{wrapper}: {error}");
+    }
+    // The same network with padded shortcuts has no place for them.
+    let e = torch::pretrained(&path, &"resnet8".parse().unwrap(), input, 10).unwrap_err().to_string();
+    assert!(e.contains("layer2.0.shortcut.0.weight` [32, 16, 1, 1]: expected no such tensor"), "{e}");
+}
+
+fn bits(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<&str, (Vec<usize>, Vec<u32>)> {
+    let of = |t: &Tensor| (t.shape().to_vec(), t.data().iter().map(|v| v.to_bits()).collect());
+    tensors.iter().map(|(name, t)| (name.as_str(), of(t))).collect()
+}
+
+/// What leaves and comes back has the same bits, for every model, precision and kind of names.
+#[test]
+fn weights_that_leave_for_pytorch_come_back_with_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    for (model, input) in [
+        ("lenet", [12, 8, 3]),
+        ("mlp:7-5", [2, 3, 2]),
+        ("resnet8", [8, 8, 3]),
+        ("resnet8-b", [8, 8, 3]),
+        ("resnet18", [8, 8, 3]),
+        ("resnet18-imagenet", [32, 32, 3]),
+        ("resnet50-imagenet", [32, 32, 3]),
+        ("edsr:x2-n2-f4", [6, 5, 3]),
+    ] {
+        for precision in ["32/32/32", "4/4/4"] {
+            if precision != "32/32/32" && model.contains("imagenet") {
+                continue;
+            }
+            let model: ModelSpec = model.parse().unwrap();
+            let mut store = Store::seeded(3);
+            let q = QuantConfig::new(precision.parse().unwrap());
+            let net = build(&mut store, &model, input, 10, &q).unwrap();
+            // A batch in training moves the running statistics.
+            let mut g = Graph::train(&mut store);
+            let x = g.input(images(2, input));
+            net.forward(&mut g, &x).unwrap();
+            drop(g);
+            let plan = Plan::of(&net, &mut store, &input).unwrap();
+            let ours = Pretrained::of(&store);
+            for names in [Names::Torchvision, Names::Cifar, Names::Fixnet] {
+                let arrays = torch::state_dict(&ours, &plan, names, 7).unwrap();
+                TensorFile::save(&path, &arrays, &BTreeMap::new()).unwrap();
+                let imported = torch::translate(&TensorFile::weights(&path).unwrap(), &plan);
+                assert!(imported.misfits.is_empty() && imported.identities.is_empty(), "{model}: {imported:?}");
+                let expected: BTreeMap<String, Tensor> =
+                    imported.tensors.keys().map(|name| (name.clone(), ours.get(name).unwrap().clone())).collect();
+                assert_eq!(bits(&imported.tensors), bits(&expected), "{model} {names}");
+                // All of it: parameters but the scales of quantizers, and two statistics of each norm.
+                let norms = arrays.iter().filter(|(name, _)| name.ends_with(".num_batches_tracked")).count();
+                let all = store.params().iter().filter(|p| p.group() != Group::Scale).count() + 2 * norms;
+                assert_eq!((imported.tensors.len(), arrays.len()), (all, all + norms), "{model} {names}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_leaves_has_the_names_and_shapes_of_torchvision() {
+    let read = |model: &str, input: [usize; 3], names| -> BTreeMap<String, Vec<usize>> {
+        let mut store = Store::seeded(1);
+        let net = build(&mut store, &model.parse().unwrap(), input, 10, &QuantConfig::float()).unwrap();
+        let plan = Plan::of(&net, &mut store, &input).unwrap();
+        let arrays = torch::state_dict(&Pretrained::of(&store), &plan, names, 42).unwrap();
+        let shape = |array: &Array| match array {
+            Array::F32(t) => t.shape().to_vec(),
+            Array::I64(42) => vec![],
+            other => panic!("{other:?}"),
+        };
+        arrays.iter().map(|(name, array)| (name.clone(), shape(array))).collect()
+    };
+    let large = read("resnet18-imagenet", [32, 32, 3], Names::Torchvision);
+    // As `torchvision.models.resnet18(num_classes=10).state_dict()` has them: 122 tensors.
+    assert_eq!(large.len(), 122);
+    for (name, shape) in [
+        ("conv1.weight", &[64, 3, 7, 7][..]),
+        ("bn1.num_batches_tracked", &[]),
+        ("layer1.1.bn2.running_var", &[64]),
+        ("layer2.0.downsample.0.weight", &[128, 64, 1, 1]),
+        ("layer2.0.downsample.1.running_mean", &[128]),
+        ("fc.weight", &[10, 512]),
+        ("fc.bias", &[10]),
+    ] {
+        assert_eq!(large[name], shape, "{name}");
+    }
+    let small = read("resnet8-b", [16, 16, 3], Names::Cifar);
+    assert_eq!(
+        (&small["layer3.0.shortcut.0.weight"][..], &small["linear.weight"][..]),
+        (&[64, 32, 1, 1][..], &[10, 64][..])
+    );
+}
+
+/// The batch norm that a file lacks becomes the identity, and leaves no trace while it is that.
+#[test]
+fn a_file_that_came_in_leaves_as_it_was() {
+    let path = fixtures().join("resnet8.safetensors");
+    let file = TensorFile::weights(&path).unwrap();
+    let plan = torch::plan_of(&"resnet8".parse().unwrap(), [16, 16, 3], 10).unwrap();
+    let imported = torch::translate(&file, &plan);
+    let arrays = torch::state_dict(&Pretrained::new(imported.tensors), &plan, Names::Cifar, 0).unwrap();
+    let names: BTreeSet<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, file.header().tensors.iter().map(|t| t.name.as_str()).collect());
+    for entry in file.header().tensors.iter().filter(|t| t.dtype != "I64") {
+        let Some((_, Array::F32(t))) = arrays.iter().find(|(name, _)| *name == entry.name) else { panic!("{entry:?}") };
+        assert_eq!((t.shape(), t.data()), (&entry.shape[..], &file.values(entry).unwrap()[..]), "{}", entry.name);
+    }
+    // Weights of another network.
+    let lenet = torch::plan_of(&"lenet".parse().unwrap(), [16, 16, 3], 10).unwrap();
+    let weights = torch::pretrained(&path, &"resnet8".parse().unwrap(), [16, 16, 3], 10).unwrap();
+    let e = torch::state_dict(&weights, &lenet, Names::Cifar, 0).unwrap_err().to_string();
+    assert!(e.contains("(conv1): expected weights of this network, found `conv1.weight` [16, 3, 3, 3]"), "{e}");
 }
 
 #[test]

@@ -407,7 +407,7 @@ fn numbers_that_no_run_has_are_refused_by_tensor_and_element() {
     ] {
         let change = |array: &mut Array| match array {
             Array::F32(t) => *t.data_mut().last_mut().unwrap() = value,
-            Array::U64(_) => panic!("{name} has floats"),
+            Array::U64(_) | Array::I64(_) => panic!("{name} has floats"),
         };
         let Some(Array::F32(tensor)) = whole.array(name) else { panic!("no {name}") };
         let e = with(name, &change).unwrap_err().to_string();
@@ -426,7 +426,7 @@ fn numbers_that_no_run_has_are_refused_by_tensor_and_element() {
     ] {
         let change = |array: &mut Array| match array {
             Array::U64(v) => v[at] = value.to_bits(),
-            Array::F32(_) => panic!("{name} has whole numbers"),
+            Array::F32(_) | Array::I64(_) => panic!("{name} has whole numbers"),
         };
         let e = with(name, &change).unwrap_err().to_string();
         assert!(e.contains("c.safetensors") && e.ends_with(words), "{e}");

@@ -35,7 +35,7 @@ fn recorded() -> Vec<Vec<f32>> {
     let config = QuantConfig { rule: Rule::from(recorder.clone()), ..QuantConfig::new("4/4/4".parse().unwrap()) };
     let data = digits().unwrap();
     let mut store = Store::seeded(3);
-    let net = models::resnet_cifar(&mut store, 8, 1, 10, &config).unwrap();
+    let net = models::build(&mut store, &"resnet8".parse().unwrap(), [16, 16, 1], 10, &config).unwrap();
     let mut sgd = Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 12, ..OptimizerConfig::default() }).unwrap();
     let mut kept = Vec::new();
     for (step, batch) in Loader::new(&data.train, 16, Normalize::of(&data.train)).shuffled(3, 0).take(12).enumerate() {

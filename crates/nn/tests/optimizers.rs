@@ -234,6 +234,7 @@ fn words(array: &Array) -> Vec<u64> {
     match array {
         Array::F32(t) => t.data().iter().map(|v| u64::from(v.to_bits())).collect(),
         Array::U64(v) => v.clone(),
+        Array::I64(v) => vec![v.cast_unsigned()],
     }
 }
 

@@ -51,7 +51,7 @@ struct Run {
 impl Run {
     fn new(config: &QuantConfig) -> Self {
         let mut store = Store::seeded(5);
-        let net = models::resnet_cifar(&mut store, 8, 1, 10, config).unwrap();
+        let net = models::build(&mut store, &"resnet8".parse().unwrap(), [16, 16, 1], 10, config).unwrap();
         let settings = OptimizerConfig { lr: 0.003, total_steps: STEPS as u64, ..OptimizerConfig::default() };
         Self { store, net, sgd: Optimizer::new(settings).unwrap() }
     }

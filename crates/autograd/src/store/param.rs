@@ -95,6 +95,8 @@ pub enum Array {
     F32(Tensor),
     /// A list of whole numbers.
     U64(Vec<u64>),
+    /// One whole number that is no list, as PyTorch keeps counts.
+    I64(i64),
 }
 
 /// State beyond parameters: clipping factors, running statistics, and so on.

@@ -30,19 +30,21 @@ mod operands;
 mod tests;
 mod writer;
 
-pub use form::Form;
+pub use form::{CodeType, Form};
 
 use crate::{Error, Result, class_names};
+use fixnet_data::Normalize;
 use fixnet_nn::plan::Plan;
 use graph::Axis;
 use std::collections::BTreeMap;
 use std::path::Path;
+pub(crate) use writer::oihw;
 use writer::{Writer, nchw};
 
 /// How a network is written.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The types of the quantized layers.
+    /// The types of the quantized layers, and the operator set.
     pub form: Form,
     /// Texts for the file: what it is, where it comes from. Those of fixnet (version, input, normalization, names of classes)
     /// are added.
@@ -82,11 +84,13 @@ pub fn encode(plan: &Plan, options: &Options) -> Result<Vec<u8>> {
     };
     metadata.insert("input".into(), input.into());
     metadata.extend(class_names::entry(plan));
-    if let Some(normalize) = plan.normalize() {
-        metadata.insert("mean".into(), format!("{:?}", normalize.mean()));
-        metadata.insert("std".into(), format!("{:?}", normalize.std()));
-    }
-    Ok(graph::model(graph, (form.ir(), form.opset()), env!("CARGO_PKG_VERSION"), metadata))
+    metadata.extend(plan.normalize().into_iter().flat_map(normalization));
+    Ok(graph::model(graph, (form.ir(), form.opset().into()), env!("CARGO_PKG_VERSION"), metadata))
+}
+
+/// Returns a normalization as texts for the metadata of a file: `mean` and `std`, a number for each channel.
+pub fn normalization(normalize: &Normalize) -> [(String, String); 2] {
+    [("mean", normalize.mean()), ("std", normalize.std())].map(|(key, v)| (key.into(), format!("{v:?}")))
 }
 
 /// Writes an ONNX file, atomically; returns its length.

@@ -103,7 +103,7 @@ impl File {
     }
 
     /// That the operands of the product behind `layer` are levels of `input` and those of `weight`.
-    fn check_product(&self, layer: &str, product: &FixedProduct, form: Form) {
+    fn check_product(&self, layer: &str, product: &FixedProduct, codes: CodeType) {
         let of_layer = |op: &str| self.maker(&format!("{layer}/{op}"));
         let (_, operands) = of_layer("Conv").or_else(|| of_layer("Gemm")).unwrap();
         let weight = product.weight();
@@ -112,7 +112,7 @@ impl File {
         let range = product.input().range;
         let byte = if range.min() < 0 { 3 } else { 2 };
         let mut levels_of_x = operands[0].as_str();
-        let ty = if form == Form::Float {
+        let ty = if codes == CodeType::Float {
             assert_eq!(self.constants[&operands[1]], (1, expected), "{layer}");
             if !range.is_sign() {
                 let (op, inputs) = self.maker(levels_of_x).unwrap();
@@ -120,7 +120,7 @@ impl File {
                 levels_of_x = &inputs[0];
             }
             return self.check_range(levels_of_x, range);
-        } else if form == Form::Int4 && weight.range().bits() <= 4 {
+        } else if codes == CodeType::Int4 && weight.range().bits() <= 4 {
             22
         } else {
             3
@@ -170,13 +170,14 @@ fn every_form_has_the_levels_of_the_plan_and_keeps_inputs_in_their_range() {
             let x = g.input(fixnet_autograd::check::sample(&[4, 8, 8, 1], 1));
             net.forward(&mut g, &x).unwrap();
             let plan = Plan::of(&net, &mut store, &input).unwrap();
-            let files = [Form::Int8, Form::Int4, Form::Float].map(|form| {
+            let files = [CodeType::Int8, CodeType::Int4, CodeType::Float].map(|codes| {
+                let form = codes.into();
                 let bytes = encode(&plan, &Options { form, ..Options::default() }).unwrap();
                 let file = File::read(&bytes);
                 file.check_factors();
                 for node in plan.nodes() {
                     if let Some(product) = product_of(node) {
-                        file.check_product(node.name(), product, form);
+                        file.check_product(node.name(), product, codes);
                         let input = product.input().range;
                         ranges.insert((input.min(), input.max()));
                     }
@@ -205,11 +206,29 @@ fn a_float_network_is_the_same_in_every_form_but_for_the_versions() {
     let mut store = Store::seeded(1);
     let net = build(&mut store, &LeNet.into(), [8, 8, 1], 10, &QuantConfig::float()).unwrap();
     let plan = Plan::of(&net, &mut store, &[8, 8, 1]).unwrap();
-    let [int8, int4, float] = [Form::Int8, Form::Int4, Form::Float].map(|form| {
+    let [int8, int4, float] = [CodeType::Int8, CodeType::Int4, CodeType::Float].map(|codes| {
+        let form = codes.into();
         let bytes = encode(&plan, &Options { form, ..Options::default() }).unwrap();
         assert!(bytes.len() > 4 * plan.summary().parameters());
         File::read(&bytes)
     });
     assert_eq!(int8, float);
     assert_eq!((int8.nodes, int8.constants), (int4.nodes, int4.constants));
+}
+
+#[test]
+fn opsets_change_the_versions_alone() {
+    let mut store = Store::seeded(1);
+    let net = build(&mut store, &LeNet.into(), [8, 8, 1], 10, &QuantConfig::float()).unwrap();
+    let plan = Plan::of(&net, &mut store, &[8, 8, 1]).unwrap();
+    let written = |form| File::read(&encode(&plan, &Options { form, ..Options::default() }).unwrap());
+    let plain = written(CodeType::Int8.into());
+    // The versions of the intermediate representation are those of the releases of ONNX.
+    for (opset, ir) in
+        [(13, 7), (14, 7), (15, 8), (18, 8), (19, 9), (20, 9), (21, 10), (22, 10), (23, 11), (24, 12), (26, 13)]
+    {
+        let file = written(Form::new(CodeType::Int8).with_opset(opset).unwrap());
+        assert_eq!((file.opset, file.ir), (opset.into(), ir));
+        assert_eq!((file.nodes, file.constants), (plain.nodes.clone(), plain.constants.clone()));
+    }
 }

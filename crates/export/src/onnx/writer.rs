@@ -1,7 +1,7 @@
 //! `Writer`: values of a plan as values of an ONNX graph, and the pieces that several operations are written with.
 
-use super::Form;
 use super::graph::{Graph, Type};
+use super::{CodeType, Form};
 use fixnet_quant::{FixedInput, FixedProduct};
 use fixnet_tensor::Codes;
 
@@ -14,7 +14,7 @@ pub(super) fn nchw(shape: &[usize]) -> Vec<usize> {
 }
 
 /// The numbers of a weight [O, KH, KW, I] in the order [O, I, KH, KW], with that shape; others as they are.
-pub(super) fn oihw<T: Copy>(shape: &[usize], values: &[T]) -> (Vec<usize>, Vec<T>) {
+pub(crate) fn oihw<T: Copy>(shape: &[usize], values: &[T]) -> (Vec<usize>, Vec<T>) {
     let &[o, kh, kw, i] = shape else { return (shape.to_vec(), values.to_vec()) };
     let area = kh * kw;
     let order = (0..o * i * area).map(|k| values[(k / (i * area) * area + k % area) * i + k / area % i]);
@@ -103,7 +103,7 @@ impl Writer {
     /// The levels of an input, as floats.
     pub(super) fn quantize(&mut self, layer: &str, x: &str, input: FixedInput) -> String {
         let FixedInput { range, per_unit } = input;
-        let float = self.form == Form::Float;
+        let float = self.form.codes() == CodeType::Float;
         let levels = if range.is_sign() {
             let (zero, minus, plus) =
                 (self.scalar("zero", 0.0), self.scalar("minus_one", -1.0), self.scalar("one", 1.0));

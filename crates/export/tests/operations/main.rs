@@ -39,7 +39,7 @@ fn every_form_of_onnx_has_the_operations() {
     let mut store = Store::seeded(1);
     let net = Composed::new(&mut store).unwrap();
     let plan = Plan::of(&net, &mut store, &INPUT).unwrap();
-    for form in [onnx::Form::Int8, onnx::Form::Int4, onnx::Form::Float] {
+    for form in [onnx::CodeType::Int8, onnx::CodeType::Int4, onnx::CodeType::Float].map(onnx::Form::new) {
         let bytes = onnx::encode(&plan, &onnx::Options { form, ..onnx::Options::default() }).unwrap();
         let text = String::from_utf8_lossy(&bytes);
         for op in ["Sub", "Div", "Erf", "LeakyRelu", "Concat", "Slice", "Softmax", "ReduceSum", "MatMul", "Transpose"] {

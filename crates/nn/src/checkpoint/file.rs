@@ -164,7 +164,7 @@ impl TensorFile {
         &self.header
     }
 
-    /// The tensor called `name`, if it is there and holds `F32`, or `U64` on one axis.
+    /// The tensor called `name`, if it is there and holds `F32`, `U64` on one axis, or one `I64` without an axis.
     pub fn array(&self, name: &str) -> Option<Array> {
         let entry = self.header.tensors.iter().find(|t| t.name == name)?;
         let bytes = &self.data[entry.bytes.clone()];
@@ -174,6 +174,7 @@ impl TensorFile {
                 let word = |b: &[u8]| b.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
                 Some(Array::U64(bytes.chunks_exact(8).map(word).collect()))
             }
+            "I64" if entry.shape.is_empty() => Some(Array::I64(i64::from_le_bytes(bytes.try_into().ok()?))),
             _ => None,
         }
     }
@@ -273,6 +274,7 @@ pub(super) fn form(array: &Array) -> (Dtype, Vec<usize>) {
     match array {
         Array::F32(t) => (Dtype::F32, t.shape().to_vec()),
         Array::U64(v) => (Dtype::U64, vec![v.len()]),
+        Array::I64(_) => (Dtype::I64, Vec::new()),
     }
 }
 
@@ -296,6 +298,7 @@ pub(super) fn each_piece<E>(
             values.iter().for_each(|v| buffer.extend_from_slice(&v.to_le_bytes()));
             flush(&mut buffer)
         }),
+        Array::I64(v) => sink(&v.to_le_bytes()),
     }
 }
 

@@ -78,6 +78,11 @@ impl Pretrained {
         Self::new(floats)
     }
 
+    /// Returns the tensor called `name`.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.floats.get(name)
+    }
+
     /// Writes them as a `safetensors` file with `metadata`, atomically and with a checksum.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ mod resnet;
 pub use edsr::{EdsrSpec, Quantized, edsr};
 pub use lenet::{LeNet, lenet};
 pub use mlp::{Mlp, mlp};
-pub use resnet::{ResNet18, ResNetCifar, ResNetImageNet, resnet_cifar, resnet_imagenet, resnet18};
+pub use resnet::{ResNet18, ResNetCifar, ResNetImageNet, Shortcut, resnet_cifar, resnet_imagenet, resnet18};
 
 use crate::layers::{Linear, Sequential};
 use fixnet_autograd::{Error, Result, Store};
@@ -228,12 +228,20 @@ mod tests {
 
     #[test]
     fn names_are_read_as_written() {
-        for text in
-            ["mlp:64-32", "lenet", "resnet8", "resnet18", "resnet20", "resnet56", "resnet50-imagenet", "edsr:x4"]
-        {
+        for text in [
+            "mlp:64-32",
+            "lenet",
+            "resnet8",
+            "resnet18",
+            "resnet20",
+            "resnet56",
+            "resnet20-b",
+            "resnet50-imagenet",
+            "edsr:x4",
+        ] {
             assert_eq!(text.parse::<ModelSpec>().unwrap().to_string(), text);
         }
-        for text in ["resnet21", "mlp:", "mlp:0", "vgg"] {
+        for text in ["resnet21", "resnet21-b", "resnet18-b", "mlp:", "mlp:0", "vgg"] {
             assert!(text.parse::<ModelSpec>().unwrap_err().to_string().contains(text));
         }
     }
@@ -252,7 +260,7 @@ mod tests {
         for bits in ["32/32/32", "4/4/4", "1/1/32"] {
             for edges in [None, Some(8)] {
                 let mut store = Store::seeded(0);
-                let model = ResNetCifar { depth: 20 }.into();
+                let model = "resnet20".parse().unwrap();
                 let net = build(&mut store, &model, [32, 32, 3], 10, &config(bits, edges)).unwrap();
                 // 267,696 weights of convolutions and 640 of the classifier.
                 assert_eq!(weights(&store), 267_696 + 640);
@@ -261,6 +269,21 @@ mod tests {
                 assert_eq!(net.forward(&mut g, &x).unwrap().shape(), [2, 10]);
             }
         }
+    }
+
+    #[test]
+    fn projected_shortcuts_have_weights_and_the_published_number_of_them() {
+        let parameters = |model: &str| {
+            let mut store = Store::seeded(0);
+            let net = build(&mut store, &model.parse().unwrap(), [32, 32, 3], 10, &QuantConfig::float()).unwrap();
+            crate::plan::Plan::of(&net, &mut store, &[32, 32, 3]).unwrap().summary().parameters()
+        };
+        // As collections of pretrained networks for CIFAR-10 tell them.
+        for (model, published) in [("resnet20-b", 272_474), ("resnet32-b", 466_906), ("resnet56-b", 855_770)] {
+            assert_eq!(parameters(model), published, "{model}");
+        }
+        // Two convolutions and their norms, in place of the norm over 64 features.
+        assert_eq!(parameters("resnet20-b") + 128, parameters("resnet20") + 16 * 32 + 32 * 64 + 2 * (32 + 64));
     }
 
     #[test]

@@ -11,11 +11,15 @@ use fixnet_quant::QuantConfig;
 /// The rows of the registry.
 pub(super) const CIFAR: ModelKind = ModelKind {
     form: "resnet8, resnet20, resnet32, resnet44, resnet56",
-    about: "",
+    about: "for small images; with -b, as in resnet20-b, the shortcuts have convolutions",
     parse: |text| {
-        let depth = text.strip_prefix("resnet")?;
+        let text = text.strip_prefix("resnet")?;
+        let (depth, shortcut) = match text.strip_suffix("-b") {
+            Some(depth) => (depth, Shortcut::Projected),
+            None => (text, Shortcut::Padded),
+        };
         let depth = ["8", "20", "32", "44", "56"].contains(&depth).then(|| depth.parse().ok()).flatten()?;
-        Some(Ok(ResNetCifar { depth }.into()))
+        Some(Ok(ResNetCifar { depth, shortcut }.into()))
     },
 };
 pub(super) const SMALL: ModelKind = ModelKind {
@@ -33,20 +37,35 @@ pub(super) const IMAGENET: ModelKind = ModelKind {
     },
 };
 
-/// `resnet8`, `resnet20`, `resnet32`, `resnet44`, `resnet56`: the [CIFAR residual network](resnet_cifar) of that depth.
+/// What a residual network adds where the size of its images changes: "option A" and "option B" of He et al. (CVPR 2016).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shortcut {
+    /// Option A: every second pixel, with zeros for the channels that are new.
+    #[default]
+    Padded,
+    /// Option B, a projection: a 1x1 convolution with a stride, and a batch norm.
+    Projected,
+}
+
+/// `resnet8`, `resnet20`, `resnet32`, `resnet44`, `resnet56`: the [CIFAR residual network](resnet_cifar) of that depth. With
+/// [projected shortcuts](Shortcut::Projected) `resnet8-b` and so on: the network that many collections of pretrained weights
+/// for CIFAR have, without a batch norm over the pooled features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResNetCifar {
     /// The depth, 6n + 2.
     pub depth: usize,
+    /// The shortcuts where the size changes.
+    pub shortcut: Shortcut,
 }
 
 impl Model for ResNetCifar {
     fn name(&self) -> String {
-        format!("resnet{}", self.depth)
+        let option = if self.shortcut == Shortcut::Projected { "-b" } else { "" };
+        format!("resnet{}{option}", self.depth)
     }
 
     fn build(&self, store: &mut Store, input: &[usize], outputs: usize, config: &QuantConfig) -> Result<Sequential> {
-        resnet_cifar(store, self.depth, image(self, input)?[2], outputs, config)
+        resnet_cifar(store, *self, [image(self, input)?[2], outputs], config)
     }
 }
 
@@ -86,24 +105,30 @@ impl Model for ResNetImageNet {
     }
 }
 
-/// The CIFAR residual network of depth 6n + 2: three stages of n blocks with 16, 32 and 64 channels, option-A shortcuts,
-/// global average pooling, a batch norm over the 64 features (METHOD 4) and the classifier.
+/// The CIFAR residual network of depth 6n + 2, from `channels[0]` channels to `channels[1]` classes: three stages of n blocks
+/// with 16, 32 and 64 channels, global average pooling and the classifier. With padded shortcuts a batch norm over the 64
+/// features comes before the classifier (METHOD 4).
 ///
 /// # Errors
 /// The depth is not 6n + 2, or names in the store are taken.
 pub fn resnet_cifar(
     store: &mut Store,
-    depth: usize,
-    channels: usize,
-    classes: usize,
+    ResNetCifar { depth, shortcut }: ResNetCifar,
+    [channels, classes]: [usize; 2],
     config: &QuantConfig,
 ) -> Result<Sequential> {
     if depth < 8 || !(depth - 2).is_multiple_of(6) {
         return Err(Error::setting("depth of a CIFAR residual network", "6n + 2, such as 20, 32, 44 or 56", depth));
     }
     let net = stem(store, [channels, 16], 3, 1, config)?;
-    let net = stages(store, net, &[16, 32, 64], &[(depth - 2) / 6; 3], config, BasicBlock::new)?;
-    let net = net.push(GlobalAvgPool2d).push(BatchNorm2d::new(store, "bn2", 64)?);
+    let (widths, blocks) = ([16, 32, 64], [(depth - 2) / 6; 3]);
+    let net = match shortcut {
+        Shortcut::Padded => {
+            let net = stages(store, net, &widths, &blocks, config, BasicBlock::new)?;
+            net.push(GlobalAvgPool2d).push(BatchNorm2d::new(store, "bn2", 64)?)
+        }
+        Shortcut::Projected => stages(store, net, &widths, &blocks, config, projected)?.push(GlobalAvgPool2d),
+    };
     Ok(net.push(super::classifier(store, [64, classes], &config.edge()?)?))
 }
 

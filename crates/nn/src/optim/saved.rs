@@ -20,6 +20,7 @@ pub(super) fn unfit(name: String, expected: String, found: Option<Array>) -> Err
     let found = match found {
         Some(Array::F32(t)) => format!("f32 {:?}", t.shape()),
         Some(Array::U64(v)) => format!("u64 [{}]", v.len()),
+        Some(Array::I64(_)) => "i64 []".into(),
         None => "nothing".into(),
     };
     Error::State { name, expected, found }

@@ -1,0 +1,76 @@
+"""Loads weights of fixnet into the same network of PyTorch and compares the logits: check.py FOLDER MODEL NAMES."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "crates/export/tests/fixtures"))
+from networks import Basic, Deep, LeNet, Mlp, ResNet  # noqa: E402
+
+BOUND = 1e-4
+
+
+def network(model, names):
+    """The network and where it is from."""
+    shortcut, classifier = {"torchvision": ("downsample", "fc"), "cifar": ("shortcut", "linear")}[names]
+    if model.endswith("-imagenet") and names == "torchvision":
+        try:
+            import torchvision
+        except ImportError:
+            pass
+        else:
+            return getattr(torchvision.models, model.split("-")[0])(), f"torchvision {torchvision.__version__}"
+    wide = [64, 128, 256, 512]
+    projected = {"shortcut": shortcut, "classifier": classifier}
+    match model:
+        case "digits":
+            net = LeNet(1, 64 * 7 * 7, classifier="fc")
+        case "lenet":
+            net = LeNet(3, 64 * 4 * 4, classifier="fc")
+        case "mlp:40-20":
+            net = Mlp(16 * 16 * 3, [40, 20], 10)
+        case "resnet8" | "resnet20":
+            net = ResNet(Basic, [(int(model[6:]) - 2) // 6] * 3, wide_of(16), 10, classifier=classifier, pooled=True)
+        case "resnet20-b":
+            net = ResNet(Basic, [3] * 3, wide_of(16), 10, **projected)
+        case "resnet18":
+            net = ResNet(Basic, [2] * 4, wide, 10, **projected)
+        case "resnet18-imagenet":
+            net = ResNet(Basic, [2] * 4, wide, 1000, large=True, **projected)
+        case "resnet34-imagenet":
+            net = ResNet(Basic, [3, 4, 6, 3], wide, 1000, large=True, **projected)
+        case "resnet50-imagenet":
+            net = ResNet(Deep, [3, 4, 6, 3], wide, 1000, large=True, **projected)
+    return net, "networks.py"
+
+
+def wide_of(first):
+    return [first, 2 * first, 4 * first]
+
+
+def main(folder, model, names):
+    folder = Path(folder)
+    net, source = network(model, names)
+    weights = folder / "weights.safetensors"
+    net.load_state_dict(load_file(weights), strict=True)
+    samples = load_file(folder / "samples.safetensors")
+    if model == "digits":
+        # Pixels from 0 to 1, as the command writes them: [N, C, H, W].
+        with safe_open(weights, "pt") as f:
+            mean, std = (torch.tensor(json.loads(f.metadata()[key])).reshape(-1, 1, 1) for key in ("mean", "std"))
+        images = (samples["images"] - mean) / std
+    else:
+        images = samples["images"].permute(0, 3, 1, 2)
+    with torch.no_grad():
+        found = net.eval()(images)
+    worst = (found - samples["logits"]).abs().max().item()
+    print(f"torch {torch.__version__}: {model}, names of {names}, {source}: loaded strictly, {len(found)} images,", end=" ")
+    print(f"largest difference {worst:.2g} (bound {BOUND:g})")
+    assert worst <= BOUND, f"{model}: logits differ by {worst}"
+
+
+main(*sys.argv[1:])
