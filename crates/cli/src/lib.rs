@@ -34,6 +34,7 @@ mod predict;
 mod profile;
 mod recipes;
 mod report;
+mod screen;
 mod spreadsheet;
 mod summary;
 mod train;

@@ -2,9 +2,12 @@
 //! no effect. Flags, warnings, `fixnet recipes --keys` and `docs/reference/recipe.md` are made from it.
 
 use super::Config;
+use super::idle::{
+    ENDS, FIXED_SCALES, FLOAT, FLOAT_GRADIENTS, Idle, NO_CLASSES, NO_DECAY, NO_OUTPUT, NO_OUTPUT_SCALE, NO_PAPER_RULE,
+    NO_PATCHES, NO_STEPS, NO_TWIN, NOT_ADDITIVE,
+};
 use super::schedule_kind::ScheduleKind;
 use fixnet_nn::models;
-use fixnet_quant::{Scales, Scheme, TalrRule};
 use std::borrow::Cow;
 use toml::Table;
 
@@ -84,7 +87,7 @@ impl Key {
         }
     }
 
-    const fn without(self, ineffective: &'static str, idle: fn(&Config) -> bool) -> Self {
+    const fn without(self, (ineffective, idle): Idle) -> Self {
         Self { ineffective, idle, ..self }
     }
 
@@ -108,38 +111,6 @@ impl Key {
     pub fn is_ineffective(&self, config: &Config) -> bool {
         (self.idle)(config)
     }
-}
-
-/// Whether no layer is quantized.
-fn float(c: &Config) -> bool {
-    c.quant().precision.weight().is_none() && c.quant().edges.is_none()
-}
-
-fn no_twin(c: &Config) -> bool {
-    float(c) || c.optimizer().transition.is_none()
-}
-
-fn no_paper_rule(c: &Config) -> bool {
-    no_twin(c) || c.optimizer().transition.as_ref().is_none_or(|t| t.rule == TalrRule::Auto)
-}
-
-fn no_steps(c: &Config) -> bool {
-    use ScheduleKind::Step;
-    let s = c.settings();
-    let of_twin = !no_twin(c) && s.transition.schedule == Step;
-    s.schedule.kind != Step && !of_twin && (float(c) || s.schedule.scales != Step)
-}
-
-fn no_classes(c: &Config) -> bool {
-    c.settings().task != "classification"
-}
-
-fn no_patches(c: &Config) -> bool {
-    ["classification", "regression"].contains(&c.settings().task.as_str())
-}
-
-fn float_ends(c: &Config) -> bool {
-    c.quant().edges.is_none()
 }
 
 /// The rows of a registry.
@@ -173,14 +144,6 @@ fn optimizers() -> String {
     format!("{names}; with a t at the end, transition-rate scheduling (sgdt, …)")
 }
 
-const FLOAT: &str = "no layer is quantized";
-const NO_TWIN: &str = "no layer is quantized, or the optimizer is no transition-rate twin";
-const NO_PAPER_RULE: &str =
-    "transition.rule is auto, no layer is quantized, or the optimizer is no transition-rate twin";
-const NO_CLASSES: &str = "the task is not classification";
-const NO_PATCHES: &str = "the task is classification or regression";
-const NO_STEPS: &str = "no schedule in use is `step`";
-const ENDS: &str = "the first and the last layer are float";
 const NUMBER: &str = "a number of at least 0";
 const SHARE: &str = "0 to 1";
 
@@ -211,8 +174,8 @@ pub const KEYS: &[Key] = &[
     )
     .flag("validation", "SHARE", Kind::Number),
     key("data.patch", "", "at least 1", "Rows and columns of the patches that are cut from small pictures.")
-        .without(NO_PATCHES, no_patches),
-    key("data.patches", "", "at least 1", "Patches of each picture in an epoch.").without(NO_PATCHES, no_patches),
+        .without(NO_PATCHES),
+    key("data.patches", "", "at least 1", "Patches of each picture in an epoch.").without(NO_PATCHES),
     key("model.name", "model", "", "The network.").listed(models).flag("model", "MODEL", Kind::Text),
     key(
         "quantization.bits",
@@ -228,7 +191,7 @@ pub const KEYS: &[Key] = &[
         "How weights and activations are quantized: lbt multiplies levels by their scale, trs does not.",
     )
     .flag("scheme", "SCHEME", Kind::Text)
-    .without(FLOAT, float),
+    .without(FLOAT),
     key(
         "quantization.weight_scales",
         "weight_scales",
@@ -236,18 +199,18 @@ pub const KEYS: &[Key] = &[
         "One scale per weight tensor (tensor), or one per output channel (channel).",
     )
     .flag("weight-scales", "tensor|channel", Kind::Text)
-    .without(FLOAT, float),
+    .without(FLOAT),
     key("quantization.scales", "scales", "learned or fixed", "Whether the scales of quantizers are learned or fixed.")
         .flag("scales", "learned|fixed", Kind::Text)
-        .without(FLOAT, float),
+        .without(FLOAT),
     key("quantization.gradient_rule", "gradient_rule", "", "How gradient quantizers choose their interval.")
         .listed(gradient_rules)
         .flag("gradient-rule", "RULE", Kind::Text)
         .plural("gradient-rules")
-        .without("gradients are float", |c| c.quant().precision.gradient().is_none() && float_ends(c)),
+        .without(FLOAT_GRADIENTS),
     key("quantization.gradient_rounding", "gradient_rounding", "stochastic or nearest", "How gradients are rounded.")
         .flag("gradient-rounding", "stochastic|nearest", Kind::Text)
-        .without("gradients are float", |c| c.quant().precision.gradient().is_none() && float_ends(c)),
+        .without(FLOAT_GRADIENTS),
     key(
         "quantization.first_last_bits",
         "edges",
@@ -261,30 +224,28 @@ pub const KEYS: &[Key] = &[
         "as quantization.gradient_rule",
         "The gradient rule of the first convolution and the last layer; that of the other layers if omitted.",
     )
-    .without(ENDS, float_ends),
+    .without(ENDS),
     key(
         "quantization.output_scale",
         "output_scale",
         "true or false",
         "Whether a quantized last layer whose values omit their scales has a learned factor of its output.",
     )
-    .without("the last layer is float, or the scheme is not trs", |c| float_ends(c) || c.quant().scheme != Scheme::Trs),
+    .without(NO_OUTPUT),
     key(
         "quantization.output_scale_start",
         "output_scale_start",
         "operands or output",
         "The first value of that factor: from the scales of the operands, or from the output of the first batch.",
     )
-    .without("there is no output scale", |c| {
-        float_ends(c) || c.quant().scheme != Scheme::Trs || !c.quant().output_scale
-    }),
+    .without(NO_OUTPUT_SCALE),
     key(
         "quantization.scale_deviation",
         "scale_deviation",
         "population or sample",
         "The standard deviation that first scales are multiples of.",
     )
-    .without(FLOAT, float),
+    .without(FLOAT),
     key(
         "optimizer.name",
         "optimizer",
@@ -297,7 +258,7 @@ pub const KEYS: &[Key] = &[
     key("optimizer.lr", "lr", NUMBER, "The first learning rate; U_0 of a twin.").flag("lr", "LR", Kind::Number),
     key("optimizer.weight_decay", "weight_decay", NUMBER, "Weight decay: L2, but decoupled with adamw."),
     key("optimizer.decay_groups", "decay_groups", "weights or all", "Whether biases and normalizations decay too.")
-        .without("weight_decay is 0", |c| c.optimizer().weight_decay == 0.0),
+        .without(NO_DECAY),
     key(
         "optimizer.clip_norm",
         "",
@@ -327,14 +288,14 @@ pub const KEYS: &[Key] = &[
         "a table",
         "Settings of an update rule that a program registered, by the names that it gives them.",
     ),
-    key("optimizer.scale_lr", "scale_lr", NUMBER, "The learning rate of learned scales.").without(FLOAT, float),
+    key("optimizer.scale_lr", "scale_lr", NUMBER, "The learning rate of learned scales.").without(FLOAT),
     key(
         "optimizer.latent_lr_factor",
         "latent_lr_factor",
         NUMBER,
         "The factor of the learning rate of latent weights.",
     )
-    .without(FLOAT, float),
+    .without(FLOAT),
     key(
         "optimizer.groups",
         "",
@@ -343,7 +304,7 @@ pub const KEYS: &[Key] = &[
     ).list(),
     key("schedule.kind", "schedule", "", "The schedule of the learning rate.").listed(schedule_kinds),
     key("schedule.scales", "scale_schedule", "as schedule.kind", "The schedule of `optimizer.scale_lr`.")
-        .without("no layer is quantized, or scales are fixed", |c| float(c) || c.quant().scales == Scales::Fixed),
+        .without(FIXED_SCALES),
     key(
         "schedule.warmup",
         "warmup",
@@ -356,33 +317,33 @@ pub const KEYS: &[Key] = &[
         "fractions of the run",
         "Where a step schedule multiplies the rate by `schedule.step_factor`.",
     ).list()
-    .without(NO_STEPS, no_steps),
-    key("schedule.step_factor", "step_factor", NUMBER, "The factor of a step schedule.").without(NO_STEPS, no_steps),
+    .without(NO_STEPS),
+    key("schedule.step_factor", "step_factor", NUMBER, "The factor of a step schedule.").without(NO_STEPS),
     key("transition.factor", "transition_factor", NUMBER, "lambda of the target transition rate.")
-        .without(NO_PAPER_RULE, no_paper_rule),
+        .without(NO_PAPER_RULE),
     key(
         "transition.momentum",
         "transition_momentum",
         "0 to below 1",
         "m, the share of the old running transition rate.",
     )
-    .without(NO_PAPER_RULE, no_paper_rule),
+    .without(NO_PAPER_RULE),
     key(
         "transition.schedule",
         "transition_schedule",
         "as schedule.kind",
         "The schedule of the target transition rate, with the same milestones and factor.",
     )
-    .without(NO_TWIN, no_twin),
+    .without(NO_TWIN),
     key(
         "transition.warmup",
         "transition_warmup",
         "below 1 a fraction of the run, else steps",
         "The warm-up of the target transition rate.",
     )
-    .without(NO_TWIN, no_twin),
+    .without(NO_TWIN),
     key("transition.scope", "transition_scope", "model or layer", "What has a transition rate of its own.")
-        .without(NO_TWIN, no_twin),
+        .without(NO_TWIN),
     key(
         "transition.rule",
         "talr_rule",
@@ -390,14 +351,12 @@ pub const KEYS: &[Key] = &[
         "How U_t follows from the transition rates. `transition = \"auto\"` in place of the table means this key.",
     )
     .flag("transition", "RULE", Kind::Text)
-    .without(NO_TWIN, no_twin),
+    .without(NO_TWIN),
     key("transition.gain", "talr_gain", NUMBER, "eta over U_0, the gain of the additive rule.")
-        .without("the rule is not additive, or there is no twin", |c| {
-            no_twin(c) || c.optimizer().transition.as_ref().is_none_or(|t| t.rule != TalrRule::Additive)
-        }),
+        .without(NOT_ADDITIVE),
     key("loss.label_smoothing", "", "0 to below 1", "The share of each label that is spread over all classes in training.")
         .flag("label-smoothing", "SHARE", Kind::Number)
-        .without(NO_CLASSES, no_classes),
+        .without(NO_CLASSES),
     key(
         "loss.class_weights",
         "",
@@ -407,7 +366,7 @@ pub const KEYS: &[Key] = &[
     )
     .flag("class-weights", "none|balanced|LIST", Kind::Text)
     .list()
-    .without(NO_CLASSES, no_classes),
+    .without(NO_CLASSES),
     key("augmentation.crop_padding", "crop_padding", "pixels", "Random crops after so many pixels of padding."),
     key("augmentation.flip", "flip", "true or false", "Random horizontal flips."),
     key("augmentation.quarter_turns", "", "true or false", "Random quarter turns of square images and of patches."),

@@ -2,6 +2,7 @@
 
 mod class_weights;
 mod groups;
+mod idle;
 pub mod keys;
 mod length;
 mod optimizer;
