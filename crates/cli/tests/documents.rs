@@ -87,7 +87,7 @@ fn links_of_documents_lead_somewhere() {
                 path => normal(&page.parent().unwrap().join(path)),
             };
             let heading = || {
-                let is_page = part.is_empty() || !file.extension().is_some_and(|end| end == "md");
+                let is_page = part.is_empty() || file.extension().is_none_or(|end| end != "md");
                 is_page || anchors(&fs::read_to_string(&file).unwrap()).contains(part)
             };
             if !file.exists() || !heading() {
