@@ -18,6 +18,7 @@
 mod chart;
 mod compare;
 mod eval;
+mod exit;
 mod export;
 mod flags;
 mod import;
@@ -33,6 +34,7 @@ mod plot;
 mod predict;
 mod profile;
 mod recipes;
+mod reference;
 mod report;
 mod screen;
 mod spreadsheet;
@@ -41,35 +43,34 @@ mod train;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use exit::{CODES, INTERRUPTED, USAGE};
 use out::note;
 use std::ffi::OsString;
 use std::fmt;
 use std::process::ExitCode;
 
-/// The command line asks for something that makes no sense.
-const USAGE: u8 = 2;
-/// Stopped by the user, with everything saved; what shells give for Ctrl-C.
-const INTERRUPTED: u8 = 130;
-
-const AFTER_HELP: &str = "\
+/// The help after the list of commands.
+fn after_help() -> String {
+    let codes: Vec<String> = CODES.iter().map(|(code, meaning)| format!("  {code:<3}  {meaning}\n")).collect();
+    format!(
+        "\
 A first run, from nothing to a result:
   fixnet train digits                       some seconds; the run folder is runs/digits-4-4-4-s1
   fixnet eval runs/digits-4-4-4-s1          its last checkpoint on the test data
   fixnet recipes digits > mine.toml         a recipe to change, then: fixnet train mine.toml
 
 Exit codes:
-  0    done
-  1    failed, or verify found a difference, or a run of compare failed
-  2    the command line makes no sense
-  130  stopped by Ctrl-C or SIGTERM; what was trained is saved
-
+{}
 Environment:
   FIXNET_ISA  caps the instruction set, as --isa does
-  NO_COLOR    no colours in this help and in messages";
+  NO_COLOR    no colours in this help and in messages",
+        codes.concat()
+    )
+}
 
 /// Train neural networks on the CPU in real low-bit fixed-point arithmetic, the same bits on every machine.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+#[command(version, arg_required_else_help = true, after_help = after_help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -253,6 +254,9 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the generated pages of docs/reference
+    #[command(hide = true)]
+    Reference(reference::Args),
 }
 
 /// An error that is the command line's.
@@ -322,6 +326,7 @@ pub fn run<T: Into<OsString> + Clone>(args: impl IntoIterator<Item = T>) -> Exit
         Command::Info(args) => info::run(args),
         Command::Kernels(args) => kernels::run(args),
         Command::Completions { shell } => completions(shell),
+        Command::Reference(args) => reference::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -224,11 +224,19 @@ fn a_run_that_fails_is_told_and_the_others_go_on() {
 fn is_figure(stem: &Path) {
     let path = |end: &str| stem.with_extension(end);
     let svg = fs::read_to_string(path("svg")).unwrap();
-    let tree = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default()).unwrap();
-    let image = resvg::tiny_skia::Pixmap::decode_png(&fs::read(path("png")).unwrap()).unwrap();
-    assert_eq!(image.width(), 2 * tree.size().width() as u32, "{}", stem.display());
-    let white = image.pixels().iter().filter(|p| (p.red(), p.green(), p.blue()) == (255, 255, 255)).count();
-    assert!(white < image.pixels().len() && white > image.pixels().len() / 2, "{}", stem.display());
+    // HTML readers take the elements of SVG too.
+    let tree = scraper::Html::parse_fragment(&svg);
+    assert!(tree.errors.is_empty(), "{}: {:?}", stem.display(), tree.errors);
+    let root = tree.select(&scraper::Selector::parse("svg").unwrap()).next().unwrap();
+    let image = image::open(path("png")).unwrap().into_rgb8();
+    let size = [("width", image.width()), ("height", image.height())];
+    for (side, pixels) in size {
+        let units: f64 = root.attr(side).unwrap().parse().unwrap();
+        assert_eq!(f64::from(pixels), 2.0 * units, "{}", stem.display());
+    }
+    let all = image.pixels().len();
+    let white = image.pixels().filter(|p| p.0 == [255; 3]).count();
+    assert!(white < all && white > all / 2, "{}", stem.display());
 }
 
 #[test]

@@ -107,6 +107,15 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_page_has_every_form() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/data.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        for kind in source_kinds() {
+            assert!(page.contains(&format!("\n| `{}` |", kind.form)), "docs/reference/data.md lacks {}", kind.form);
+        }
+    }
+
+    #[test]
     fn unknown_sources_are_named() {
         for text in [
             "",

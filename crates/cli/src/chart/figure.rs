@@ -1,13 +1,10 @@
-//! Figures: rows of charts with one legend below, as SVG. A PNG is the same SVG, rendered with a font that the program
-//! carries, so that it looks the same on every machine.
+//! Figures: rows of charts with one legend below, laid out as a [`Drawing`], which is written as SVG and as PNG.
 
-use super::{Chart, Ink, Laid, fixed, path};
+use super::drawing::{Anchor, Color, Drawing, Shape};
+use super::{Chart, Ink, Laid};
 use crate::out::name;
 use anyhow::{Context, Result};
-use maud::{Markup, html};
-use resvg::{tiny_skia, usvg};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
 
 /// The size of a chart, the room around its lines, and the height of a row of the legend.
 const PANEL: (f64, f64) = (420.0, 300.0);
@@ -18,10 +15,10 @@ const BELOW: f64 = 46.0;
 const LEGEND: f64 = 22.0;
 /// The width of a letter of a legend, or less.
 const LETTER: f64 = 7.0;
-/// Pixels of a PNG for one unit of the SVG.
-const PIXELS: f32 = 2.0;
+const EDGE: Color = [153, 153, 153];
+const GRID: Color = [229, 229, 229];
 /// Colours that people with colour-blindness tell apart (Okabe and Ito).
-const RUNS: [[u8; 3]; super::COLORS] = [
+const RUNS: [Color; super::COLORS] = [
     [0, 114, 178],
     [213, 94, 0],
     [0, 158, 115],
@@ -32,10 +29,10 @@ const RUNS: [[u8; 3]; super::COLORS] = [
     [148, 103, 60],
 ];
 /// From blue over green to yellow, at equal distances: marks of the map "viridis".
-const DEPTHS: [[u8; 3]; 5] = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+const DEPTHS: [Color; 5] = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 
-fn color(ink: Ink) -> String {
-    let [r, g, b] = match ink {
+fn color(ink: Ink) -> Color {
+    match ink {
         Ink::Main => RUNS[0],
         Ink::Quiet => [130, 130, 130],
         Ink::Run(i) => RUNS[i % RUNS.len()],
@@ -45,8 +42,7 @@ fn color(ink: Ink) -> String {
             let (from, to, share) = (DEPTHS[below], DEPTHS[below + 1], place - below as f64);
             std::array::from_fn(|i| (f64::from(from[i]) * (1.0 - share) + f64::from(to[i]) * share).round() as u8)
         }
-    };
-    format!("#{r:02x}{g:02x}{b:02x}")
+    }
 }
 
 /// Rows of charts with one legend below.
@@ -75,40 +71,42 @@ impl Figure {
 
     /// The figure as SVG.
     pub(crate) fn svg(&self) -> String {
+        self.drawing().svg()
+    }
+
+    /// Draws the figure.
+    fn drawing(&self) -> Drawing {
         let width = PANEL.0 * self.rows.iter().map(Vec::len).max().unwrap_or(1).max(1) as f64;
+        let charts = PANEL.1 * self.rows.len().max(1) as f64;
+        let mut shapes = Vec::new();
+        for (j, row) in self.rows.iter().enumerate() {
+            let wide = width / row.len().max(1) as f64;
+            for (i, chart) in row.iter().enumerate() {
+                Panel { left: wide * i as f64, top: PANEL.1 * j as f64, wide }.draw(chart, &mut shapes);
+            }
+        }
         // Rows of the legend that hold its entries.
-        let (mut x, mut row, mut entries) = (12.0, 0.0, Vec::new());
-        for (label, ink, dashed) in self.legend() {
+        let (mut x, mut row) = (12.0, 0.0);
+        let legend = self.legend();
+        for &(label, ink, dashed) in &legend {
             let wide = 40.0 + LETTER * label.chars().count() as f64;
             if x > 12.0 && x + wide > width {
                 (x, row) = (12.0, row + 1.0);
             }
-            entries.push((label, color(ink), dashed, x, row * LEGEND + 10.0));
+            let y = charts + row * LEGEND + 10.0;
+            let dashes = dashed.then_some([6.0, 3.0]);
+            shapes.push(Shape::Line { points: vec![[x, y], [x + 24.0, y]], color: color(ink), width: 2.0, dashes });
+            shapes.push(Shape::Text {
+                place: [x + 30.0, y + 4.5],
+                size: 13.0,
+                anchor: Anchor::Start,
+                upward: false,
+                text: name(label),
+            });
             x += wide;
         }
-        let charts = PANEL.1 * self.rows.len().max(1) as f64;
-        let height = charts + if entries.is_empty() { 0.0 } else { (row + 1.0) * LEGEND + 4.0 };
-        let drawn = html! {
-            svg xmlns="http://www.w3.org/2000/svg" width=(width) height=(height) viewBox=(format!("0 0 {width} {height}"))
-                font-family="sans-serif" {
-                rect width=(width) height=(height) fill="#ffffff" {}
-                @for (j, row) in self.rows.iter().enumerate() {
-                    @let wide = width / row.len().max(1) as f64;
-                    @for (i, chart) in row.iter().enumerate() {
-                        g transform=(format!("translate({} {})", fixed(wide * i as f64), fixed(PANEL.1 * j as f64))) {
-                            (panel(chart, wide))
-                        }
-                    }
-                }
-                @for (label, color, dashed, x, y) in &entries {
-                    @let y = charts + y;
-                    path d=(format!("M{x} {y}h24")) stroke=(color) stroke-width="2" fill="none"
-                        stroke-dasharray=[dashed.then_some("6 3")] {}
-                    text x=(x + 30.0) y=(y + 4.5) font-size="13" { (name(label)) }
-                }
-            }
-        };
-        drawn.into_string()
+        let height = charts + if legend.is_empty() { 0.0 } else { (row + 1.0) * LEGEND + 4.0 };
+        Drawing { size: [width, height], shapes }
     }
 
     /// Where [`write`](Self::write) puts its files.
@@ -123,77 +121,91 @@ impl Figure {
 
     /// Writes `stem.svg` and `stem.png`.
     pub(crate) fn write(&self, stem: &Path) -> Result<[PathBuf; 2]> {
-        let svg = self.svg();
+        let drawing = self.drawing();
         let paths = Self::paths(stem);
-        let image = png(&svg).with_context(|| paths[1].display().to_string())?;
-        for (path, data) in paths.iter().zip([svg.as_bytes(), &image]) {
+        let image = drawing.png().with_context(|| paths[1].display().to_string())?;
+        for (path, data) in paths.iter().zip([drawing.svg().as_bytes(), &image]) {
             fixnet::train::run::write(path, data)?;
         }
         Ok(paths)
     }
 }
 
-/// A chart, `wide` units wide.
-fn panel(chart: &Chart, wide: f64) -> Markup {
-    let (width, height) = (wide - LEFT - RIGHT, PANEL.1 - TOP - BELOW);
-    let middle = fixed(LEFT + width / 2.0);
-    html! {
-        text x=(middle) y="20" font-size="15" text-anchor="middle" { (name(&chart.title)) }
-        rect x=(LEFT) y=(TOP) width=(width) height=(height) fill="none" stroke="#999999" {}
-        text x=(middle) y=(PANEL.1 - 8.0) font-size="12" text-anchor="middle" { (chart.x) }
-        text transform=(format!("translate(14 {}) rotate(-90)", fixed(TOP + height / 2.0))) font-size="12" text-anchor="middle" {
-            (name(&chart.y))
-        }
-        @if let Some(laid) = chart.laid() { (lines(&laid, (width, height))) }
-    }
+/// The place of one chart in a figure.
+struct Panel {
+    left: f64,
+    top: f64,
+    wide: f64,
 }
 
-/// The marks and lines of a chart.
-fn lines(Laid { x, y, lines, x_labels, y_labels }: &Laid, (width, height): (f64, f64)) -> Markup {
-    let px = |v: f64| LEFT + width * x.place(v);
-    let py = |v: f64| TOP + height * (1.0 - y.place(v));
-    html! {
-        @for (&v, text) in y.ticks.iter().zip(y_labels) {
-            path d=(format!("M{LEFT} {}h{}", fixed(py(v)), fixed(width))) stroke="#e5e5e5" fill="none" {}
-            text x=(LEFT - 6.0) y=(fixed(py(v) + 4.0)) font-size="12" text-anchor="end" { (text) }
+impl Panel {
+    /// Left, top, width and height of the box around the lines.
+    fn inner(&self) -> [f64; 4] {
+        [self.left + LEFT, self.top + TOP, self.wide - LEFT - RIGHT, PANEL.1 - TOP - BELOW]
+    }
+
+    fn draw(&self, chart: &Chart, shapes: &mut Vec<Shape>) {
+        let [left, top, width, height] = self.inner();
+        let middle = left + width / 2.0;
+        let text = |place, size, upward, text| Shape::Text { place, size, anchor: Anchor::Middle, upward, text };
+        shapes.push(text([middle, self.top + 20.0], 15.0, false, name(&chart.title)));
+        let corners =
+            [[left, top], [left + width, top], [left + width, top + height], [left, top + height], [left, top]];
+        shapes.push(Shape::Line { points: corners.to_vec(), color: EDGE, width: 1.0, dashes: None });
+        shapes.push(text([middle, self.top + PANEL.1 - 8.0], 12.0, false, chart.x.into()));
+        shapes.push(text([self.left + 14.0, top + height / 2.0], 12.0, true, name(&chart.y)));
+        if let Some(laid) = chart.laid() {
+            self.marks(&laid, shapes);
+            self.lines(&laid, shapes);
         }
-        @for (&v, text) in x.ticks.iter().zip(x_labels) {
-            path d=(format!("M{} {}v4", fixed(px(v)), fixed(TOP + height))) stroke="#999999" fill="none" {}
-            text x=(fixed(px(v))) y=(fixed(TOP + height + 18.0)) font-size="12" text-anchor="middle" { (text) }
+    }
+
+    /// The marks of both axes, with their numbers.
+    fn marks(&self, Laid { x, y, x_labels, y_labels, .. }: &Laid, shapes: &mut Vec<Shape>) {
+        let [left, top, width, height] = self.inner();
+        let line = |from: [f64; 2], to: [f64; 2], color| Shape::Line {
+            points: vec![from, to],
+            color,
+            width: 1.0,
+            dashes: None,
+        };
+        let text =
+            |place, anchor, text: &String| Shape::Text { place, size: 12.0, anchor, upward: false, text: text.clone() };
+        for (&v, label) in y.ticks.iter().zip(y_labels) {
+            let at = top + height * (1.0 - y.place(v));
+            shapes.push(line([left, at], [left + width, at], GRID));
+            shapes.push(text([left - 6.0, at + 4.0], Anchor::End, label));
         }
-        @for line in lines.iter().filter(|line| !line.band.is_empty() && line.points.len() > 1) {
-            @let border = |upper: bool| line.points.iter().zip(&line.band).map(move |(p, b)| (p.0, if upper { b.1 } else { b.0 }));
-            path d=(path(border(true).chain(border(false).rev()), px, py)) fill=(color(line.ink)) fill-opacity="0.18" {}
+        for (&v, label) in x.ticks.iter().zip(x_labels) {
+            let at = left + width * x.place(v);
+            shapes.push(line([at, top + height], [at, top + height + 4.0], EDGE));
+            shapes.push(text([at, top + height + 18.0], Anchor::Middle, label));
         }
-        @for line in lines {
-            @if line.points.len() > 1 && !line.dots {
-                path d=(path(line.points.iter().copied(), px, py)) stroke=(color(line.ink)) fill="none"
-                    stroke-width=(if line.dashed { "1" } else { "2" }) stroke-dasharray=[line.dashed.then_some("5 4")] {}
+    }
+
+    /// The lines of a chart; bands lie below all of them.
+    fn lines(&self, Laid { x, y, lines, .. }: &Laid, shapes: &mut Vec<Shape>) {
+        let [left, top, width, height] = self.inner();
+        let place = |(u, v): (f64, f64)| [left + width * x.place(u), top + height * (1.0 - y.place(v))];
+        for line in lines.iter().filter(|line| !line.band.is_empty() && line.points.len() > 1) {
+            let border = |upper: bool| {
+                line.points.iter().zip(&line.band).map(move |(p, b)| (p.0, if upper { b.1 } else { b.0 }))
+            };
+            let points = border(true).chain(border(false).rev()).map(place).collect();
+            shapes.push(Shape::Area { points, color: color(line.ink), opacity: 0.18 });
+        }
+        for line in lines {
+            let color = color(line.ink);
+            let points: Vec<[f64; 2]> = line.points.iter().copied().map(place).collect();
+            if points.len() < 3 || line.dots {
+                shapes.extend(points.iter().map(|&place| Shape::Dot { place, radius: 3.0, color }));
             }
-            @if line.points.len() < 3 || line.dots {
-                @for &(x, y) in &line.points { circle cx=(fixed(px(x))) cy=(fixed(py(y))) r="3" fill=(color(line.ink)) {} }
+            if points.len() > 1 && !line.dots {
+                let (width, dashes) = if line.dashed { (1.0, Some([5.0, 4.0])) } else { (2.0, None) };
+                shapes.push(Shape::Line { points, color, width, dashes });
             }
         }
     }
-}
-
-/// An SVG as PNG.
-fn png(svg: &str) -> Result<Vec<u8>> {
-    static FONTS: LazyLock<Arc<usvg::fontdb::Database>> = LazyLock::new(|| {
-        let mut fonts = usvg::fontdb::Database::new();
-        fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
-        let family = fonts.faces().next().and_then(|face| face.families.first()).map(|(name, _)| name.clone());
-        fonts.set_sans_serif_family(family.unwrap_or_default());
-        Arc::new(fonts)
-    });
-    let options = usvg::Options { fontdb: Arc::clone(&FONTS), ..usvg::Options::default() };
-    let tree = usvg::Tree::from_str(svg, &options).context("rendering")?;
-    let size = tree.size();
-    let pixels = |units: f32| (units * PIXELS).ceil() as u32;
-    let mut image = tiny_skia::Pixmap::new(pixels(size.width()), pixels(size.height()))
-        .with_context(|| format!("rendering: an image of {} x {}", size.width(), size.height()))?;
-    resvg::render(&tree, tiny_skia::Transform::from_scale(PIXELS, PIXELS), &mut image.as_mut());
-    image.encode_png().context("rendering")
 }
 
 #[cfg(test)]
@@ -207,10 +219,11 @@ mod tests {
         let odd = "a\u{1b}[31m\u{9b}\u{202e}\u{0}\n\u{ffff}<";
         let line = Line { label: odd.into(), points: vec![(1.0, 2.0), (2.0, 3.0)], ..Line::default() };
         let chart = Chart { title: odd.into(), x: "step", y: odd.into(), lines: vec![line], ..Chart::default() };
-        let svg = Figure { rows: vec![vec![chart]] }.svg();
+        let drawing = Figure { rows: vec![vec![chart]] }.drawing();
+        let svg = drawing.svg();
         assert_eq!(svg.matches("\\u001b[31m\\u009b\\u202e\\u0000\\u000a\\uffff&lt;").count(), 3, "{svg}");
         assert!(!svg.contains(fixnet::train::text::commands));
-        png(&svg).unwrap();
+        drawing.png().unwrap();
     }
 
     #[test]
@@ -223,18 +236,21 @@ mod tests {
             let figure = Figure { rows: vec![vec![chart.clone(), Chart::default()], vec![chart]] };
             let svg = figure.svg();
             assert!(svg.starts_with("<svg") && svg.contains("a &lt; b &amp; c") && svg.ends_with("</svg>"));
-            let png = png(&svg).unwrap();
-            let image = tiny_skia::Pixmap::decode_png(&png).unwrap();
+            let png = figure.drawing().png().unwrap();
+            let image = image::load_from_memory(&png).unwrap().into_rgb8();
             assert_eq!(image.width(), 2 * 2 * PANEL.0 as u32);
-            // Letters are there: some pixels are neither white nor of a line.
-            assert!(image.pixels().iter().any(|p| (p.red(), p.green(), p.blue()) == (0, 0, 0)));
+            // Letters are there: some pixels are black.
+            assert!(image.pixels().any(|p| p.0 == [0, 0, 0]));
         }
         assert!(Figure::default().svg().contains("<svg"));
     }
 
     #[test]
     fn many_lines_have_tones_of_one_scale() {
-        assert_eq!([Ink::of(0, 8), Ink::of(7, 8)].map(color), ["#0072b2", "#94673c"]);
-        assert_eq!([Ink::of(0, 9), Ink::of(4, 9), Ink::of(8, 9)].map(color), ["#440154", "#21918c", "#fde725"]);
+        assert_eq!([Ink::of(0, 8), Ink::of(7, 8)].map(color), [[0x00, 0x72, 0xb2], [0x94, 0x67, 0x3c]]);
+        assert_eq!(
+            [Ink::of(0, 9), Ink::of(4, 9), Ink::of(8, 9)].map(color),
+            [[0x44, 0x01, 0x54], [0x21, 0x91, 0x8c], [0xfd, 0xe7, 0x25]]
+        );
     }
 }

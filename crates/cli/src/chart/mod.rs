@@ -1,7 +1,9 @@
 //! Charts: lines over steps, epochs or values, one model of them. [`figure`] draws them as files, the report in its page.
 
 mod axis;
+mod drawing;
 pub(crate) mod figure;
+mod font;
 
 pub(crate) use axis::{Axis, label};
 

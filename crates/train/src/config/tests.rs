@@ -21,7 +21,7 @@ fn refused(text: &str) -> String {
 fn the_reference_page_is_that_of_the_table() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/recipe.md");
     let page = std::fs::read_to_string(path).unwrap();
-    assert!(page == reference(), "run: fixnet recipes --keys > docs/reference/recipe.md");
+    assert!(page == reference(), "run: cargo run -- reference docs/reference");
 }
 
 /// Every key of a recipe is in the table, and every row of the table is a key.

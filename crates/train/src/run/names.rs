@@ -46,3 +46,21 @@ pub fn has_checkpoint(run: &Path) -> bool {
         Err(e) => ![ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&e.kind()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::claim;
+
+    #[test]
+    fn the_reference_page_has_every_file_of_a_run() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/files.md");
+        let page = fs::read_to_string(path).unwrap();
+        let previous = previous_path(Path::new(CHECKPOINT)).display().to_string();
+        let folders = [TENSORBOARD, PLOTS].map(|folder| format!("{folder}/"));
+        let files = FILES.into_iter().chain([CHECKPOINT, &previous]).chain(claim::NAMES);
+        for name in files.chain(folders.iter().map(String::as_str)) {
+            assert!(page.contains(&format!("`{name}`")), "docs/reference/files.md lacks {name}");
+        }
+    }
+}
