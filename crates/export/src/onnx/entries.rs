@@ -160,6 +160,7 @@ fn product(
     let x = w.quantize(layer, &x, product.input());
     let weight = w.weight_levels(layer, product.weight());
     let sums = w.graph.node(layer, op, &[&x, &weight], attributes);
+    let sums = w.whole(layer, sums);
     Ok(match bias {
         None => Value::Sums { name: sums, product: product.clone(), image },
         Some(bias) => {

@@ -6,7 +6,8 @@ use fixnet_tensor::Range;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// The last operator set that files are written in: every one up to it has been run.
+/// The last operator set that files are written in. The INT8 form has been run in each up to it, the INT4 form in the first that it
+/// has.
 const LAST: u32 = 26;
 
 /// The types of the quantized layers in a file. All compute the same network; layers of floats are the same in each.

@@ -11,6 +11,8 @@
 //!                       weight codes (constant) ─ DequantizeLinear ─ Conv or Gemm ─ Mul(a) ─ Add(b)
 //! ```
 //!
+//! In the INT8 form a `Clip` that nothing reaches follows the product: it keeps runtimes from multiplying `a` into the weights.
+//!
 //! Both quantizers have scale 1: what meets in the product are the levels themselves, whole numbers, so a runtime that
 //! computes it in floats gives the exact sums of fixnet as long as they are below 2^24. The scales of both operands are in
 //! `a`, folded with the batch normalization as fixnet folds it (without one, `a` is the scale and `b` the bias). So what

@@ -127,6 +127,18 @@ impl Writer {
         self.graph.node(layer, "DequantizeLinear", &[&codes, &scale, &zero], &[])
     }
 
+    /// The sums of a quantized product, as whole numbers: tract multiplies the weights of a convolution by the factor behind it,
+    /// which makes the sums inexact, unless something stands between. These bounds no sum of fixnet reaches. Only the INT8 form
+    /// has them: the others are not for such runtimes.
+    pub(super) fn whole(&mut self, layer: &str, sums: String) -> String {
+        if self.form.codes() != CodeType::Int8 {
+            return sums;
+        }
+        let [low, high] =
+            [("least_sum", -2f32.powi(31)), ("largest_sum", 2f32.powi(31))].map(|(n, v)| self.scalar(n, v));
+        self.graph.node(layer, "Clip", &[&sums, &low, &high], &[])
+    }
+
     /// The levels of a weight, as floats.
     pub(super) fn weight_levels(&mut self, layer: &str, weight: &Codes) -> String {
         let levels: Vec<i32> = (0..weight.len()).map(|i| weight.level(i)).collect();
