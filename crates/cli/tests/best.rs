@@ -62,6 +62,8 @@ fn every_command_takes_a_run_that_stopped_early() {
     let bytes = fs::read(&kept).unwrap();
     fs::write(&kept, &bytes[..bytes.len() - 9]).unwrap();
     refused(1, &["eval", &run, "--best"], &["best.safetensors", "cut short"]);
+    let resumed = stderr(&fixnet(&["resume", &run, "--json"]));
+    assert!(resumed.contains("best.safetensors") && resumed.contains("is not usable"), "{resumed}");
     // Another run in its place has none.
     train(&place, &run, &["--epochs", "1", "--overwrite"]);
     assert!(!Path::new(&kept).exists());

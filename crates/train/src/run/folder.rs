@@ -160,11 +160,17 @@ impl Folder {
             write_recipe(path, &place::config_of(&checkpoint)?)?;
         }
         if let Some(best) = checkpoint.progress().best
-            && !best_path(path).exists()
             && place::config_of(&checkpoint)?.settings().run.keep_best.is_some()
         {
-            let words = "missing; it is written anew after an epoch that is better";
-            warnings.push(format!("{}: that of epoch {} is {words}", best_path(path).display(), best.epoch));
+            let file = best_path(path);
+            let state = match Checkpoint::open(&file) {
+                _ if !file.exists() => Some("missing".into()),
+                Err(e) => Some(format!("not usable ({e})")),
+                Ok(_) => None,
+            };
+            let words = "it is written anew after an epoch that is better";
+            let warning = |state| format!("{}: that of epoch {} is {state}; {words}", file.display(), best.epoch);
+            warnings.extend(state.map(warning));
         }
         let (step, done) = (checkpoint.step(), u64::from(checkpoint.progress().epoch));
         // At the last step of an epoch a checkpoint may be from before its evaluation.
