@@ -102,9 +102,15 @@ mod tests {
         for (key, flag) in flags() {
             assert_eq!(values[key.name].is_str(), flag.kind == Kind::Text, "{}", key.name);
         }
-        let [data, epochs] = ["data", "epochs"].map(|name| find_by_flag(name).unwrap().flag.unwrap());
-        assert_eq!(value(data, "'npz:a,b.npz'", true), Value::from("npz:a,b.npz"));
-        assert_eq!(value(data, "1", true), Value::from("1"));
-        assert_eq!(value(epochs, "3", true), Value::from(3));
+        let read = |name: &str, text: &str, part: bool| {
+            let key = find_by_flag(name).unwrap();
+            value(key, key.flag.unwrap(), text, part)
+        };
+        assert_eq!(read("data", "'npz:a,b.npz'", true), Value::from("npz:a,b.npz"));
+        assert_eq!(read("data", "1", true), Value::from("1"));
+        assert_eq!(read("epochs", "3", true), Value::from(3));
+        // A key that holds a list takes one without brackets.
+        assert_eq!(read("class-weights", "1, 2.5", false), Value::from(vec![Value::from(1), Value::from(2.5)]));
+        assert_eq!(read("class-weights", "balanced", false), Value::from("balanced"));
     }
 }
