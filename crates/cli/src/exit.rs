@@ -12,5 +12,5 @@ pub(crate) const CODES: [(u8, &str); 4] = [
     (0, "done"),
     (FAILED, "failed; or `verify` found a difference, a run of `compare` failed, or `predict` could not read an input"),
     (USAGE, "the command line makes no sense; nothing was done"),
-    (INTERRUPTED, "stopped by Ctrl-C or SIGTERM; what was trained is saved"),
+    (INTERRUPTED, "stopped by Ctrl-C, SIGTERM or SIGHUP; what was trained is saved"),
 ];

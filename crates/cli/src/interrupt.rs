@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first one lets the step finish and the run be saved. A second one ends the process at once, which
+//! Ctrl-C, SIGTERM and SIGHUP: the first one lets the step finish and the run be saved. A second one ends the process at once, which
 //! loses what came after the last checkpoint and nothing else.
 //!
 //! SIGHUP, which a terminal sends when it closes, counts as SIGTERM, unless the process was started to ignore it, as `nohup` does.
@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 #[cfg(unix)]
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[cfg(unix)]
 use std::time::{Duration, Instant};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
-static SAVE: AtomicBool = AtomicBool::new(false);
+static SAVES: AtomicU64 = AtomicU64::new(0);
 
 /// Two Ctrl-C within this time are one: nobody presses so fast.
 #[cfg(unix)]
@@ -42,7 +42,7 @@ fn ignores_hangup(status: Option<&str>) -> bool {
     mask.is_none_or(|mask| mask >> (SIGHUP - 1) & 1 == 1)
 }
 
-/// From now on [`requested`] reports the signals that end a run, and [`save_requested`] the one that saves it.
+/// From now on [`requested`] reports the signals that end a run, and [`saves_requested`] counts those that save it.
 ///
 /// # Errors
 /// The system refuses the handlers or the thread that waits for signals.
@@ -57,7 +57,7 @@ pub(crate) fn listen() -> Result<()> {
         let mut first = None;
         for signal in signals.forever() {
             match first {
-                _ if signal == SIGUSR1 => SAVE.store(true, Ordering::Relaxed),
+                _ if signal == SIGUSR1 => drop(SAVES.fetch_add(1, Ordering::Relaxed)),
                 None => {
                     first = Some((signal, Instant::now()));
                     REQUESTED.store(true, Ordering::Relaxed);
@@ -97,9 +97,9 @@ pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }
 
-/// Whether the user wants the run to be saved, once for each wish.
-pub(crate) fn save_requested() -> bool {
-    SAVE.swap(false, Ordering::Relaxed)
+/// How often the user has wanted runs to be saved. Each run compares it with what it was.
+pub(crate) fn saves_requested() -> u64 {
+    SAVES.load(Ordering::Relaxed)
 }
 
 #[cfg(all(test, unix))]

@@ -17,6 +17,8 @@ pub(crate) struct Screen<'a> {
     pub(crate) quiet: bool,
     /// Whether the times of the first epoch's steps are still to be printed, from this step on.
     pub(crate) profile: Option<u64>,
+    /// How often the run was saved on request.
+    pub(crate) saves: u64,
 }
 
 impl Watcher for Screen<'_> {
@@ -24,10 +26,11 @@ impl Watcher for Screen<'_> {
         interrupt::requested()
     }
 
-    fn save(&self) -> bool {
-        let wanted = interrupt::save_requested();
+    fn save(&mut self) -> bool {
+        let wanted = interrupt::saves_requested() > self.saves;
         if wanted {
-            self.bar.suspend(|| note!("SIGUSR1: the run is saved and goes on"));
+            self.saves = interrupt::saves_requested();
+            self.bar.suspend(|| note!("SIGUSR1: saving the run, which then goes on"));
         }
         wanted
     }

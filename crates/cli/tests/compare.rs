@@ -165,6 +165,36 @@ fn tables_are_of_the_folder_whoever_writes_them() {
     assert_eq!(csv(&out.join("runs.csv")).len(), 6);
 }
 
+/// Each run of a grid has the loss of its own recipe, though all share their data, and goes on in a folder that was written when
+/// keys without effect had other defaults.
+#[test]
+fn settings_of_the_loss_are_those_of_each_run() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path(), 16);
+    let data = format!("mnist:{}", folder.path().display());
+    let out = folder.path().join("grid");
+    let at = out.to_str().unwrap();
+    let flags = ["--seeds", "1", "--label-smoothing", "0,0.2", "--class-weights", "none,[1,2,1,1,1,1,1,1,1,1]"];
+    let found = json(&short(&data, at, &flags));
+    let runs = found["runs"].as_array().unwrap();
+    let digests: std::collections::BTreeSet<&str> = runs.iter().map(|run| run["digest"].as_str().unwrap()).collect();
+    assert_eq!((runs.len(), digests.len()), (4, 4));
+    for run in runs {
+        let run = run["run"].as_str().unwrap();
+        assert_eq!(json(&["verify", run, "--json"])["equal"], true, "{run}");
+        let config = Path::new(run).join("config.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        let earlier = text.replace("rule = \"auto\"", "rule = \"additive\"\nschedule = \"cosine\"\nwarmup = 0.0");
+        assert_ne!(text, earlier);
+        fs::write(&config, earlier).unwrap();
+    }
+    // The log of other steps is no other run.
+    let again = json(&short(&data, at, &[&flags[..], &["--log-every", "10"]].concat()));
+    assert_eq!(again["runs"].as_array().unwrap().len(), 4);
+    let same = again["runs"].as_array().unwrap().iter().map(|run| run["digest"].as_str().unwrap()).collect();
+    assert_eq!(digests, same);
+}
+
 #[test]
 fn a_grid_of_too_many_runs_is_refused_before_room_is_taken() {
     let folder = tempfile::tempdir().unwrap();

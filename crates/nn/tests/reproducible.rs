@@ -27,7 +27,7 @@ fn config(bits: &str, edges: Option<u8>) -> QuantConfig {
 fn start(bits: &str) -> (Store, Sequential, Optimizer) {
     let mut store = Store::seeded(5);
     let net = models::build(&mut store, &"resnet20".parse().unwrap(), [28, 28, 1], 10, &config(bits, None)).unwrap();
-    let transition = Some(TransitionConfig::default());
+    let transition = Some(TransitionConfig::paper());
     let sgd =
         Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 4, transition, ..OptimizerConfig::default() }).unwrap();
     (store, net, sgd)

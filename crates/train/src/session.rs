@@ -172,6 +172,7 @@ impl<'a> Session<'a> {
         build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
     ) -> Result<Self> {
         task.check(&config)?;
+        let task = task.configured(&config, data)?.unwrap_or(task);
         let net = build(&mut store, &config)?;
         let judge = Judge::of(&config, task.metrics(), data)?;
         let samples = data.len(Part::Train);
@@ -181,7 +182,10 @@ impl<'a> Session<'a> {
         freeze(&optimizer, &mut store)?;
         let plan = Plan::of(&*net, &mut store, &task.input_shape())?;
         place::check_last_batch(&plan, samples, config.batch_size())?;
-        progress.sums.resize(task.sums(), 0.0);
+        // In the middle of an epoch of an earlier version, metrics that it did not know have no sums until the next.
+        if progress.seen == 0 {
+            progress.sums.resize(task.sums(), 0.0);
+        }
         if let Some(best) = progress.best.as_mut().filter(|_| config.is_extended_after(progress.epoch)) {
             (best.waited, best.stopped) = (0, false);
         }

@@ -146,7 +146,7 @@ impl Schedule {
         match self {
             Self::Warmup { length, then } => {
                 let own = length.steps(total);
-                own + then.warmup_steps(total.saturating_sub(own))
+                own.saturating_add(then.warmup_steps(total.saturating_sub(own)))
             }
             _ => 0,
         }

@@ -38,7 +38,7 @@ impl Default for TransitionConfig {
 }
 
 impl TransitionConfig {
-    /// The paper's rule with its constants, which are for runs of about 80,000 steps from trained weights.
+    /// Returns the paper's rule with its constants, which are for runs of about 80,000 steps from trained weights.
     pub fn paper() -> Self {
         Self { rule: TalrRule::Additive, ..Self::default() }
     }

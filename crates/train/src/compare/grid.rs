@@ -92,7 +92,7 @@ pub fn read(path: &Path) -> Result<(Vec<String>, Vec<Axis>)> {
 fn list(key: &str, values: Value) -> Vec<Value> {
     let holds_lists = find(key).is_some_and(|key| key.holds_list);
     match values {
-        Value::Array(all) if !holds_lists || all.iter().all(Value::is_array) => all,
+        Value::Array(all) if !holds_lists || all.iter().all(|one| one.is_array() || one.is_str()) => all,
         one => vec![one],
     }
 }
@@ -154,6 +154,8 @@ impl Grid {
             (None, "run.seed") => usize::MAX,
             (None, _) => COLUMNS.len(),
         };
+        // A word for the whole table of a recipe is the rule in it.
+        axes.iter_mut().filter(|axis| axis.key == "transition").for_each(|axis| axis.key = "transition.rule".into());
         axes.sort_by(|a, b| rank(&a.key).cmp(&rank(&b.key)).then_with(|| a.key.cmp(&b.key)));
         let mut mixes: Vec<Settings> = recipes;
         // Before there is room for any of them.
@@ -228,6 +230,9 @@ impl Shown {
     }
 }
 
+/// Keys that change what a run writes beside its result: runs that differ in them alone are one run.
+pub(super) const WITHOUT_RESULT: [&str; 2] = ["run.tensorboard", "run.log_every"];
+
 /// Returns the name of a key in tables and in names of folders: that of its flag, or else the key itself.
 pub fn heading(key: &str) -> String {
     if key == "name" {
@@ -243,7 +248,7 @@ impl Cell {
         let shown = Shown::of(&config);
         let value = |key: &str| shown.value(key);
         let mut parts: Vec<String> = COLUMNS.iter().map(|key| value(key)).filter(|v| v != "-").collect();
-        let set = set.iter().map(|key| (heading(key), value(key)));
+        let set = set.iter().filter(|key| !WITHOUT_RESULT.contains(key)).map(|key| (heading(key), value(key)));
         parts.extend(set.filter(|(_, v)| v != "-").map(|(k, v)| format!("{k}={v}")));
         parts.push(format!("s{}", config.seed()));
         let name = plain(&parts.join("-"));
@@ -259,7 +264,9 @@ impl Cell {
         if !looks_like_a_run(&self.path) {
             return Ok(());
         }
-        let differ = place::config(&self.path)?.differences(&self.config);
+        // Ineffective keys had other defaults in earlier versions.
+        let mut differ = place::config(&self.path)?.canonical()?.differences(&self.config);
+        differ.retain(|line| !WITHOUT_RESULT.iter().any(|key| line.starts_with(&format!("{key}: "))));
         match differ.is_empty() {
             true => Ok(()),
             false => Err(wrong(

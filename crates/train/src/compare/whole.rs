@@ -3,7 +3,7 @@
 
 use super::Outcome;
 use super::cache::Cache;
-use super::grid::{Cell, Grid, Shown};
+use super::grid::{Cell, Grid, Shown, WITHOUT_RESULT};
 use super::inputs::{Recorded, check_finished};
 use crate::Result;
 use crate::error::{io, run as wrong};
@@ -113,7 +113,7 @@ fn columns(given: &[String], shown: &[Shown]) -> Vec<String> {
     for one in shown {
         let like = first.entry(given.iter().map(|key| one.value(key)).collect()).or_insert(one);
         more.extend(
-            like.differing(one).filter(|key| !["run.seed", "run.tensorboard"].contains(&key.as_str())).cloned(),
+            like.differing(one).filter(|key| *key != "run.seed" && !WITHOUT_RESULT.contains(&key.as_str())).cloned(),
         );
     }
     given.iter().cloned().chain(more.into_iter().filter(|key| !given.contains(key))).collect()

@@ -66,7 +66,11 @@ impl ClassWeights {
         if total <= 0.0 {
             return Err(wrong("a weight above 0 for a class that has training samples".into(), format!("{raw:?}")));
         }
-        Ok(Some(raw.iter().map(|w| (w * samples as f64 / total) as f32).collect()))
+        let scaled: Vec<f32> = raw.iter().map(|w| (w * samples as f64 / total) as f32).collect();
+        match scaled.iter().all(|w| w.is_finite()) {
+            true => Ok(Some(scaled)),
+            false => Err(wrong("weights of one order of magnitude".into(), format!("{raw:?}"))),
+        }
     }
 }
 
@@ -97,5 +101,9 @@ mod tests {
         let e = ClassWeights::Each(vec![1.0]).of_counts(&[1, 1]).unwrap_err().to_string();
         assert!(e.contains("loss.class_weights") && e.contains("2 weights"), "{e}");
         assert!(ClassWeights::Each(vec![0.0, 1.0]).of_counts(&[5, 0]).is_err());
+        for (each, counts) in [(vec![1e308, 1e308], [5, 5]), (vec![1.0, 1e39], [5, 0])] {
+            let e = ClassWeights::Each(each).of_counts(&counts).unwrap_err().to_string();
+            assert!(e.contains("loss.class_weights") && e.contains("magnitude"), "{e}");
+        }
     }
 }

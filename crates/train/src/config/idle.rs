@@ -42,7 +42,7 @@ fn no_paper_rule(c: &Config) -> bool {
 fn no_steps(c: &Config) -> bool {
     use ScheduleKind::Step;
     let s = c.settings();
-    let of_twin = !no_twin(c) && s.transition.schedule == Step;
+    let of_twin = !no_twin(c) && s.transition.schedule == Some(Step);
     s.schedule.kind != Step && !of_twin && (float(c) || s.schedule.scales != Step)
 }
 

@@ -332,14 +332,16 @@ pub const KEYS: &[Key] = &[
         "transition.schedule",
         "transition_schedule",
         "as schedule.kind",
-        "The schedule of the target transition rate, with the same milestones and factor.",
+        "The schedule of the target transition rate, with the same milestones and factor; with `auto` that of U_t too. Omitted, it is \
+         that of the learning rate with `auto`, and a cosine with a rule of the paper.",
     )
     .without(NO_TWIN),
     key(
         "transition.warmup",
         "transition_warmup",
         "below 1 a fraction of the run, else steps",
-        "The warm-up of the target transition rate.",
+        "The warm-up of the target transition rate, with `auto` of U_t too. Omitted, it is that of the learning rate with `auto`, and 0 \
+         with a rule of the paper.",
     )
     .without(NO_TWIN),
     key("transition.scope", "transition_scope", "model or layer", "What has a transition rate of its own.")
@@ -348,7 +350,7 @@ pub const KEYS: &[Key] = &[
         "transition.rule",
         "talr_rule",
         "auto (target and rates follow from what is measured), paper (additive), multiplicative or damped[:MOMENTUM]",
-        "How U_t follows from the transition rates. `transition = \"auto\"` in place of the table means this key.",
+        "How U_t follows from the transition rates. `transition = \"auto\"` in place of the table is this key, with the defaults of all others.",
     )
     .flag("transition", "RULE", Kind::Text)
     .without(NO_TWIN),

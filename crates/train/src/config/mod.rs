@@ -228,7 +228,7 @@ impl Config {
         for key in config.ineffective_keys() {
             match defaults.get(key) {
                 Some(value) => settings.set(key, value.clone())?,
-                None => settings.quantization.first_last_gradient_rule = None,
+                None => settings.unset(key)?,
             }
         }
         settings.check()

@@ -1,10 +1,11 @@
 //! The optimizer of a recipe: its settings, with those that were omitted filled in.
 
 use super::groups;
-use super::schedule_kind::ScheduleKind;
+use super::schedule_kind::{ScheduleKind, curve};
 use super::settings::{OptimizerSettings, ScheduleSettings, Settings};
 use crate::{Error, Result};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, Schedule, Setting, TransitionConfig, UpdateRule, Warmup};
+use fixnet_quant::TalrRule;
 use std::collections::BTreeMap;
 use toml::Value;
 
@@ -26,11 +27,18 @@ pub(super) fn resolve(settings: &mut Settings) -> Result<OptimizerConfig> {
     let of = &settings.schedule;
     config.schedule = schedule(of, of.kind, "schedule.warmup", of.warmup)?;
     config.scale_schedule = schedule(of, of.scales, "", 0.0)?;
-    let t = &settings.transition;
+    let t = &mut settings.transition;
+    // Of these two, `auto` follows the learning rate unless it is told otherwise; the paper's schedule is a cosine.
+    let auto = t.rule == TalrRule::Auto;
+    let kind = t.schedule.unwrap_or(if auto { of.kind } else { curve(Schedule::COSINE) });
+    let warmup = t.warmup.unwrap_or(if auto { of.warmup } else { 0.0 });
+    if config.transition.is_some() {
+        (t.schedule, t.warmup) = (Some(kind), Some(warmup));
+    }
     let transition = TransitionConfig {
         factor: t.factor,
         momentum: t.momentum,
-        schedule: schedule(of, t.schedule, "transition.warmup", t.warmup)?,
+        schedule: schedule(of, kind, "transition.warmup", warmup)?,
         rule: t.rule,
         gain: t.gain,
         scope: t.scope,

@@ -167,9 +167,10 @@ pub struct ScheduleSettings {
 pub struct TransitionSettings {
     pub factor: f64,
     pub momentum: f64,
-    #[serde(with = "text")]
-    pub schedule: ScheduleKind,
-    pub warmup: f64,
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<f64>,
     #[serde(with = "text")]
     pub scope: Scope,
     #[serde(with = "text")]
@@ -333,8 +334,8 @@ impl Default for TransitionSettings {
         Self {
             factor: 5e-3,
             momentum: 0.99,
-            schedule: curve(Schedule::COSINE),
-            warmup: 0.0,
+            schedule: None,
+            warmup: None,
             scope: Scope::Model,
             rule: TalrRule::Auto,
             gain: 1.0,
@@ -438,11 +439,26 @@ impl Settings {
             return self.set_optimizer(name);
         }
         // The table by a word, as recipes may have it.
-        if key == "transition" && value.is_str() {
-            self.transition = TransitionSettings::default();
-            return self.set("transition.rule", value);
+        if let ("transition", Some(rule)) = (key, value.as_str()) {
+            self.transition = TransitionSettings { rule: rule.parse()?, ..TransitionSettings::default() };
+            return Ok(());
         }
         self.put(key, value).map_err(|reason| Error::Setting { key: key.into(), reason })
+    }
+
+    /// Takes a key back: its default, or what follows from others.
+    ///
+    /// # Errors
+    /// The key is unknown, or has no default.
+    pub(super) fn unset(&mut self, key: &str) -> Result<()> {
+        let wrong = |reason: String| Error::Setting { key: key.into(), reason };
+        let mut table = Table::try_from(&*self).map_err(|e| wrong(e.to_string()))?;
+        let (outer, inner) = key.split_once('.').ok_or_else(|| wrong(keys::unknown(key)))?;
+        if let Some(inside) = table.get_mut(outer).and_then(Value::as_table_mut) {
+            inside.remove(inner);
+        }
+        *self = table.try_into().map_err(|e: toml::de::Error| wrong(e.message().to_string()))?;
+        Ok(())
     }
 
     fn put(&mut self, key: &str, value: Value) -> std::result::Result<(), String> {

@@ -290,7 +290,7 @@ fn configurations_of_equal_runs_are_equal() {
     assert!(!same("[schedule]\nkind = 'step'\nmilestones = [0.1]", "[schedule]\nkind = 'step'"));
 }
 
-/// `transition = "paper"` is the whole table with the paper's constants; so are the flag and `--set`.
+/// `transition = "paper"` is the whole table with the paper's constants; so is `--set transition=paper`.
 #[test]
 fn transition_rate_scheduling_by_a_word() {
     let of =
@@ -305,6 +305,17 @@ fn transition_rate_scheduling_by_a_word() {
     let mut settings = Settings::from_toml("[transition]\nrule = 'damped'\nfactor = 0.1", "recipe").unwrap();
     settings.set("transition", "paper".into()).unwrap();
     assert_eq!((settings.transition.rule, settings.transition.factor), (TalrRule::Additive, 5e-3));
+    let before = settings.clone();
+    assert!(settings.set("transition", "papers".into()).is_err());
+    assert_eq!(settings, before);
+    // `auto` follows the schedule of the learning rate unless it has one; the paper's is a cosine.
+    let stepped = of("schedule = { kind = 'linear', warmup = 50 }").schedule;
+    assert_eq!(stepped, Schedule::LINEAR.after(Warmup::Steps(50)));
+    assert_eq!(of("schedule = { kind = 'linear' }\ntransition = 'paper'").schedule, Schedule::COSINE);
+    assert_eq!(
+        of("schedule = { kind = 'linear' }\ntransition = { schedule = 'constant' }").schedule,
+        Schedule::CONSTANT
+    );
     let e = refused("transition = 'papers'");
     assert!(e.contains("papers") && e.contains("auto, paper"), "{e}");
     let e = refused("transition = 3");

@@ -66,15 +66,6 @@ impl Classification {
         (task, data)
     }
 
-    /// Returns the task with a loss of training as a configuration has it, for classes with so many training samples each.
-    ///
-    /// # Errors
-    /// There is not one class weight per class.
-    pub fn with_loss(self, loss: &LossSettings, counts: &[usize]) -> Result<Self> {
-        let weights = loss.class_weights.of_counts(counts)?;
-        Ok(Self { smoothing: loss.label_smoothing as f32, weights, ..self })
-    }
-
     /// Returns what the network has to know of its data.
     pub fn description(&self) -> &DataDescription {
         &self.description
@@ -89,11 +80,8 @@ fn check_model(config: &Config) -> Result<()> {
 }
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
-    let split = config.data().load()?;
-    let mut counts = vec![0; split.train.classes()];
-    split.train.targets().values().iter().for_each(|&label| counts[usize::from(label)] += 1);
-    let (task, data) = Classification::of_split(split);
-    Ok((Arc::new(task.with_loss(&config.settings().loss, &counts)?), Box::new(data.of_sources(config))))
+    let (task, data) = Classification::of_split(config.data().load()?);
+    Ok((Arc::new(task), Box::new(data.of_sources(config))))
 }
 
 fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
@@ -212,6 +200,21 @@ impl Task for Classification {
 
     fn class_names(&self) -> Option<&[String]> {
         self.description.class_names()
+    }
+
+    fn configured(&self, config: &Config, data: &dyn Data) -> Result<Option<Arc<dyn Task>>> {
+        let loss = &config.settings().loss;
+        if *loss == LossSettings::default() {
+            return Ok(None);
+        }
+        let train = data.as_any().downcast_ref::<Labelled>().and_then(|data| data.part(Part::Train));
+        let train = train.ok_or_else(|| {
+            fixnet_autograd::Error::setting("training data of a classification", "labelled samples", "other ones")
+        })?;
+        let mut counts = vec![0; self.description.classes];
+        train.targets().values().iter().for_each(|&label| counts[usize::from(label)] += 1);
+        let weights = loss.class_weights.of_counts(&counts)?;
+        Ok(Some(Arc::new(Self { smoothing: loss.label_smoothing as f32, weights, ..self.clone() })))
     }
 
     fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {

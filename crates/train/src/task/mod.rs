@@ -29,6 +29,7 @@ use fixnet_nn::plan::Plan;
 use fixnet_tensor::Tensor;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How the numbers of a metric are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,6 +261,15 @@ pub trait Task: Send + Sync {
     /// Returns the names of the classes, where the task has classes whose names are known.
     fn class_names(&self) -> Option<&[String]> {
         None
+    }
+
+    /// Returns the task as it trains by a configuration on these data, where that is not the task itself: with weights of classes, say.
+    /// Sessions call it, whoever made the task.
+    ///
+    /// # Errors
+    /// A setting does not fit the data.
+    fn configured(&self, _config: &Config, _data: &dyn Data) -> Result<Option<Arc<dyn Task>>> {
+        Ok(None)
     }
 
     /// Computes the loss, the mean over the samples of a batch.
