@@ -34,6 +34,8 @@ fn the_table_has_every_key() {
         ("data.image_size", 8.into()),
         ("run.init", "x".into()),
         ("run.tensorboard", true.into()),
+        ("transition.schedule", "cosine".into()),
+        ("transition.warmup", 0.0.into()),
         ("run.keep_best", "loss".into()),
         ("run.patience", 2.into()),
         ("run.extended", toml::from_str::<toml::Table>("x = [[2, 3]]").unwrap()["x"].clone()),
