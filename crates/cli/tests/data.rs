@@ -26,13 +26,19 @@ fn a_folder_of_images_is_learned() {
     let train = |name: &str, more: &[&str]| {
         let out = place.path().join(name);
         let fixed = ["train", "mlp-digits", "--model", "mlp:8", "--data", &source, "--batch-size", "4", "--json"];
-        let epochs = ["--epochs", "8", "--validation", "0.25", "--out", out.to_str().unwrap()];
+        // With the rate of the recipe, batches of four images have losses that jump, and the last epoch may end on a jump.
+        let epochs = ["--lr", "0.01", "--epochs", "8", "--validation", "0.25", "--out", out.to_str().unwrap()];
         (json(&[&fixed[..], &epochs, more].concat()), out)
     };
     let (plain, out) = train("plain", &[]);
     assert_eq!(plain["steps"], 8 * 5); // 18 of 24 images
     assert_eq!(plain["test_accuracy"], 1.0);
     assert_eq!(last_line(&out)["validation_accuracy"], 1.0);
+    for class in ["blue", "red"] {
+        let image = data.join(format!("test/{class}/3.png"));
+        let answer = json(&["predict", out.to_str().unwrap(), image.to_str().unwrap(), "--json"]);
+        assert_eq!(answer["classes"][0]["class"], class);
+    }
     let all = [
         "augmentation.crop_padding=1",
         "augmentation.flip=true",

@@ -104,7 +104,7 @@ fn weights_leave_for_pytorch_and_come_back() {
             "--input",
             "8x8x1",
             "--classes",
-            "2",
+            "10",
             "--out",
             &back,
             "--json",

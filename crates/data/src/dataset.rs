@@ -164,7 +164,7 @@ impl<T: Targets> Dataset<T> {
 
     /// What tells this set from others: a hash (blake3, hex) of shape, number of classes, targets and samples in their order.
     /// Of streamed images, which are not read for it, a sample of 4096, evenly spread, and the lengths of all image files
-    /// stand for them.
+    /// (with how their images are turned) stand for them.
     pub fn fingerprint(&self) -> String {
         let mut hash = blake3::Hasher::new();
         hash.update(format!("{:?} {} {}", self.shape(), self.targets.tag(), self.len()).as_bytes());
@@ -260,7 +260,8 @@ impl<T: Targets> Dataset<T> {
     }
 
     /// As [`apart`](Self::apart), with the share of each class kept up to one sample. Of a class with two samples or more there
-    /// is at least one in either part, for which the part may grow; an only sample stays with the rest if others can go.
+    /// is at least one in either part, for which the part may grow; an only sample stays with the rest if others can go. These
+    /// are of larger classes, up to half of each; where that is too few, the part is smaller.
     ///
     /// # Errors
     /// As there.
@@ -300,17 +301,19 @@ impl<T: Targets> Dataset<T> {
 
 /// Changes which places of sorted groups are drawn as little as it takes for each group of two places or more to have one drawn
 /// and one left, and for groups of one place to have it left. What is drawn beyond the number of `places` is taken back from the
-/// groups with the most drawn. `None` if all groups are of one place.
+/// groups with the most drawn. In place of those in groups of one place, others are drawn of the groups with the smallest share
+/// drawn, up to half of a group. `None` if all groups are of one place.
 fn balanced(groups: &[u16], places: &[usize]) -> Option<Vec<usize>> {
     let mut is_drawn = vec![false; groups.len()];
     places.iter().for_each(|&place| is_drawn[place] = true);
     // Of each group its places, those drawn first, and how many are drawn.
     let mut all: Vec<(Vec<usize>, usize)> = Vec::new();
-    let mut first = 0;
+    let (mut first, mut lost) = (0, 0);
     for group in groups.chunk_by(|a, b| a == b) {
         let (mut of_group, left): (Vec<usize>, Vec<usize>) =
             (first..first + group.len()).partition(|&place| is_drawn[place]);
         let drawn = of_group.len();
+        lost += if group.len() == 1 { drawn } else { 0 };
         of_group.extend(left);
         all.push((of_group, drawn.clamp(usize::from(group.len() > 1), group.len() - 1)));
         first += group.len();
@@ -325,6 +328,13 @@ fn balanced(groups: &[u16], places: &[usize]) -> Option<Vec<usize>> {
         };
         *most -= 1;
         more -= 1;
+    }
+    while more < places.len() && lost > 0 {
+        let can_give = all.iter_mut().filter(|(of_group, drawn)| 2 * (drawn + 1) <= of_group.len());
+        // Shares as fractions, a/b below c/d where a * d is below c * b.
+        let Some((_, least)) = can_give.min_by(|(a, x), (b, y)| (*x * b.len()).cmp(&(*y * a.len()))) else { break };
+        *least += 1;
+        (more, lost) = (more + 1, lost - 1);
     }
     Some(all.into_iter().flat_map(|(of_group, drawn)| of_group.into_iter().take(drawn)).collect())
 }
@@ -395,6 +405,24 @@ mod tests {
         let small = Dataset::new("b", [1, 1, 1], 3, (0..6).collect(), vec![0, 1, 2, 0, 1, 2]).unwrap();
         let (rest, apart) = small.apart_by_group(0.1, 1, "test").unwrap();
         assert_eq!((rest.len(), apart.len()), (3, 3));
+        // Places that fall on only samples are filled from larger classes, in their proportion and up to half of them.
+        let of = |sizes: &[usize]| {
+            let labels: Vec<u16> = sizes.iter().enumerate().flat_map(|(class, &n)| vec![class as u16; n]).collect();
+            Dataset::new("d", [1, 1, 1], sizes.len(), vec![0; labels.len()], labels).unwrap()
+        };
+        let found = |sizes: &[usize], seed| {
+            let (rest, apart) = of(sizes).apart_by_group(0.2, seed, "test").unwrap();
+            assert_eq!(rest.len() + apart.len(), sizes.iter().sum::<usize>());
+            (0..sizes.len()).map(|class| apart.labels().iter().filter(|&&l| l == class as u16).count()).collect()
+        };
+        let with = |large: &[usize], singles: usize| [large, &vec![1; singles]].concat();
+        let drawn = |large: &[usize], singles: usize| [large, &vec![0; singles]].concat();
+        for seed in 0..20 {
+            let counts: Vec<usize> = found(&with(&[10], 90), seed);
+            assert_eq!(counts, drawn(&[5], 90), "{seed}");
+            let counts: Vec<usize> = found(&with(&[40, 20], 20), seed);
+            assert_eq!(counts, drawn(&[11, 5], 20), "{seed}");
+        }
         // Where every class has one sample, any will do.
         let single = Dataset::new("c", [1, 1, 1], 9, (0..9).collect(), (0..9).collect()).unwrap();
         assert_eq!(single.apart_by_group(0.3, 1, "test").unwrap().1.len(), 3);

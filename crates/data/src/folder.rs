@@ -137,6 +137,8 @@ struct Listing {
     sizes: Vec<[usize; 2]>,
     /// The length of each file.
     lengths: Vec<u64>,
+    /// [`Head::stamp`] of each file.
+    stamps: Vec<u64>,
     /// Whether an image has colours.
     colour: bool,
 }
@@ -185,7 +187,8 @@ impl Listing {
         }
         let colour = heads.iter().any(|head| head.colour);
         let (sizes, lengths) = heads.iter().map(|head| (head.size, head.len)).unzip();
-        Ok(Self { folder: folder.to_path_buf(), classes, paths, labels, sizes, lengths, colour })
+        let stamps = heads.iter().map(Head::stamp).collect();
+        Ok(Self { folder: folder.to_path_buf(), classes, paths, labels, sizes, lengths, stamps, colour })
     }
 
     fn dataset(self, name: String, size: Option<usize>, colour: bool, in_memory: u64) -> Result<Dataset> {
@@ -199,7 +202,8 @@ impl Listing {
             Some(side) => [side, side, if colour { 3 } else { 1 }],
             None => [first[0], first[1], if colour { 3 } else { 1 }],
         };
-        let files = Files { paths: self.paths, lengths: self.lengths, shape, resize: size.is_some() };
+        let files =
+            Files { paths: self.paths, lengths: self.lengths, stamps: self.stamps, shape, resize: size.is_some() };
         let (count, len) = (files.paths.len(), shape.iter().product::<usize>());
         if (count as u64).saturating_mul(len as u64) > in_memory {
             let streamed = Dataset::streamed(name, Arc::new(files), self.classes.len(), self.labels)?;
@@ -220,6 +224,7 @@ impl Listing {
 struct Files {
     paths: Vec<PathBuf>,
     lengths: Vec<u64>,
+    stamps: Vec<u64>,
     shape: [usize; 3],
     resize: bool,
 }
@@ -238,7 +243,7 @@ impl OnDemand for Files {
     }
 
     fn stamp(&self, index: usize) -> u64 {
-        self.lengths[index]
+        self.stamps[index]
     }
 }
 
@@ -566,6 +571,34 @@ mod tests {
         };
         assert_ne!(prints(&one, 0), prints(&longer, 0));
         assert_eq!(prints(&one, 1 << 20), prints(&longer, 1 << 20));
+    }
+
+    /// Versions that turned no images saw other pixels of the turned ones, of which most may be outside the sample.
+    #[test]
+    fn turns_of_images_are_in_the_fingerprint_of_streamed_images() {
+        let image = |orientation: u8| {
+            let mut bytes = Vec::new();
+            let mut encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+            let exif = [&b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0"[..], &[orientation], &[0; 7]].concat();
+            image::ImageEncoder::set_exif_metadata(&mut encoder, exif).unwrap();
+            DynamicImage::from(RgbImage::from_pixel(2, 2, Rgb([7, 8, 9]))).write_with_encoder(encoder).unwrap();
+            bytes
+        };
+        let prints = |orientation, in_memory| {
+            let (one, other) = (image(1), image(orientation));
+            let dir = folder_of(&[("train/a/1.png", &one), ("train/a/2.png", &other), ("test/a/1.png", &one)]);
+            read(dir.path(), None, 1, in_memory, false).unwrap().train.fingerprint()
+        };
+        // Pixels and lengths of files are the same.
+        assert_eq!(prints(1, 1 << 20), prints(6, 1 << 20));
+        let mut all: Vec<String> = (1..=8).map(|orientation| prints(orientation, 0)).collect();
+        // An upright image has the fingerprint that it had: 0 and 9 are no orientations.
+        assert!(all[0] == prints(0, 0) && all[0] == prints(9, 0));
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 8);
+        let head = |file: &[u8]| Head::read(Path::new("a"), Cursor::new(file), file.len() as u64).unwrap();
+        assert_eq!(head(&image(1)).stamp(), image(1).len() as u64);
     }
 
     /// The PNG with the check sums of its chunks put right, as far as they can be found.

@@ -112,8 +112,8 @@ pub(crate) struct IdxFiles {
 }
 
 impl IdxFiles {
-    /// Finds which set is in a folder, or of those in a folder the one whose names begin as the path ends. Whether all of its files
-    /// are there is not looked at.
+    /// Finds which set is in a folder, or of those in a folder the one whose names begin as the path ends. A folder with the four
+    /// files of MNIST is MNIST, whatever else is in it; else whether all files are there is not looked at.
     ///
     /// # Errors
     /// There are several sets in the folder, or it cannot be read.
@@ -132,8 +132,10 @@ impl IdxFiles {
         if has("train") || has("t10k") {
             sets.push(IdxSet::Mnist);
         }
+        let mnist = Self { folder: path.into(), set: IdxSet::Mnist };
         match sets[..] {
-            [] => Ok(Self { folder: path.into(), set: IdxSet::Mnist }),
+            [] => Ok(mnist),
+            _ if mnist.of("train").is_ok() && mnist.of("test").is_ok() => Ok(mnist),
             [set] => Ok(Self { folder: path.into(), set }),
             _ => {
                 let names: Vec<&str> = sets.iter().map(|set| set.name()).collect();
@@ -233,6 +235,19 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_mnist_is_mnist_whatever_is_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), ["train", "t10k"], DOT, &[7, 9]);
+        let prints = |split: crate::Split| [split.train.fingerprint(), split.test.fingerprint()];
+        let alone = prints(crate::mnist(dir.path()).unwrap());
+        write(dir.path(), ["emnist-letters-train", "emnist-letters-test"], DASH, &[1, 26]);
+        assert_eq!(prints(crate::mnist(dir.path()).unwrap()), alone);
+        assert_eq!(crate::mnist(&dir.path().join("emnist-letters")).unwrap().train.labels(), [0, 25]);
+        write(dir.path(), ["emnist-digits-train", "emnist-digits-test"], DASH, &[4, 1]);
+        assert_eq!(crate::mnist(dir.path()).unwrap().train.classes(), 10);
+    }
+
+    #[test]
     fn one_of_several_sets_is_named_by_the_path() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), ["emnist-balanced-train", "emnist-balanced-test"], DASH, &[46, 10]);
@@ -248,6 +263,10 @@ mod tests {
         assert_eq!(crate::mnist(&dir.path().join("emnist-digits")).unwrap().test.labels(), [4, 1]);
         let e = crate::mnist(&dir.path().join("emnist-letters")).unwrap_err().to_string();
         assert!(e.contains("expected a file emnist-letters-train-images-idx3-ubyte or"), "{e}");
+        // Half of MNIST beside them does not say which is meant.
+        write(dir.path(), ["train"; 2], DASH, &[7, 9]);
+        let e = crate::mnist(dir.path()).unwrap_err().to_string();
+        assert!(e.ends_with("found emnist-balanced, emnist-digits, mnist"), "{e}");
         // Numbers of classes as they are published.
         let counts: Vec<usize> = EMNIST.iter().map(|set| set.classes.len()).collect();
         assert_eq!(counts, [47, 62, 47, 10, 26, 10]);

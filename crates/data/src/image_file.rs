@@ -7,7 +7,7 @@ use crate::image_kind::{Decoded, Header, Kind, START, is_turned};
 use crate::{DataError, Result};
 use fixnet_files::input_file;
 use fixnet_tensor::Budget;
-use image::{DynamicImage, imageops::FilterType};
+use image::{DynamicImage, imageops::FilterType, metadata::Orientation};
 use std::{
     io::{BufRead, BufReader, Cursor, Read, Seek},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -37,6 +37,13 @@ const IMAGE: &str = "a PNG, JPEG, WebP or BMP image";
 const MOST_BESIDE: u64 = 16 << 20;
 
 impl Head {
+    /// Tells the file from others without its pixels: its length, and how its image is turned, if it is.
+    pub(crate) fn stamp(&self) -> u64 {
+        // Upright images have the stamps of versions that turned none.
+        let turn = self.header.orientation.to_exif() - Orientation::NoTransforms.to_exif();
+        self.len | u64::from(turn) << 56
+    }
+
     /// Claims the memory that scaling to height and width takes: columns first, in floats of four channels.
     ///
     /// # Errors

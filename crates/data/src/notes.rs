@@ -2,6 +2,7 @@
 
 use crate::listed::listed;
 use crate::{Dataset, Fingerprints, Labels, Numbers, Split, Targets};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl<T: Targets> Split<T> {
     /// Returns notes for the user on what is odd about the data: classes or columns that say nothing, test samples that are the
@@ -22,6 +23,7 @@ impl<T: Targets> Split<T> {
                 "the test {noun} are the validation {noun}: what is chosen by these looks better than it is"
             ));
         }
+        notes.extend(only_samples(train, &self.test));
         let said = |place: &str, note: String| format!("note: {place}: {note}");
         let mut notes: Vec<String> = notes.into_iter().map(|note| said(&train.name, note)).collect();
         // Few classes among test samples are nothing odd, but of equal numbers no share can be explained.
@@ -29,6 +31,21 @@ impl<T: Targets> Split<T> {
         notes.extend(test.map(|note| said(&self.test.name, note)));
         notes
     }
+}
+
+/// Classes of one training sample and none for testing: nothing is measured of them, and where they are many, a part that is drawn
+/// may be smaller than it was asked to be.
+fn only_samples<T: Targets>(train: &Dataset<T>, test: &Dataset<T>) -> Option<String> {
+    let (of_train, of_test) = (train.targets().groups()?, test.targets().groups()?);
+    let tested: BTreeSet<u16> = of_test.iter().copied().collect();
+    let mut counts = BTreeMap::<u16, usize>::new();
+    of_train.iter().for_each(|&group| *counts.entry(group).or_default() += 1);
+    let only = counts.iter().filter(|&(group, &count)| count == 1 && !tested.contains(group)).count();
+    let (classes, noun) = (counts.len(), test.noun());
+    (only > 0).then(|| {
+        let count = test.len();
+        format!("{only} of {classes} classes have one training sample and no test sample; the {count} test {noun} are of others")
+    })
 }
 
 /// What is odd about labels.
@@ -141,6 +158,16 @@ mod tests {
         {
             assert_eq!(index(other), [""; 0], "{other:?}");
         }
+    }
+
+    #[test]
+    fn classes_of_one_sample_are_noted() {
+        let labels: Vec<u16> = [vec![0; 10], (1..91).collect()].concat();
+        let all = Dataset::new("s", [1, 1, 1], 91, (0..100).collect(), labels).unwrap();
+        let (train, test) = all.apart_by_group(0.2, 1, "test").unwrap();
+        let words =
+            "note: s: 90 of 91 classes have one training sample and no test sample; the 5 test images are of others";
+        assert_eq!(notes(train, test), [words]);
     }
 
     #[test]

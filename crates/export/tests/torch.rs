@@ -135,6 +135,30 @@ fn projected_shortcuts_come_in_under_both_names_and_wrappers() {
     assert!(e.contains("layer2.0.shortcut.0.weight` [32, 16, 1, 1]: expected no such tensor"), "{e}");
 }
 
+/// Which copy is meant cannot be known, so both are named, in whatever order the file has them.
+#[test]
+fn two_copies_of_a_tensor_are_both_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let (model, input) = ("resnet8-b".parse().unwrap(), [16, 16, 3]);
+    let plan = torch::plan_of(&model, input, 10).unwrap();
+    for (wrapper, has_it) in [("_orig_mod.", "fc.weight"), ("module.", "fc.weight"), ("_orig_mod.", "ema.step")] {
+        let mut arrays = state_dict(&plan, "fc");
+        let copied = arrays.iter().find(|(name, _)| name == "fc.weight").unwrap().1.clone();
+        arrays.retain(|(name, _)| name != has_it);
+        let both = [format!("{wrapper}{has_it}"), has_it.to_string()];
+        for order in [[0, 1], [1, 0]] {
+            let more = order.map(|i| (both[i].clone(), copied.clone()));
+            let all = [&arrays[..], &more].concat();
+            TensorFile::save(&path, &all, &BTreeMap::new()).unwrap();
+            let e = torch::pretrained(&path, &model, input, 10).unwrap_err().to_string();
+            assert!(both.iter().all(|name| e.contains(&format!("`{name}`"))), "{order:?}: {e}");
+            assert!(e.contains(&format!("expected one tensor for `{has_it}`, found 2")), "{order:?}: {e}");
+            assert!(!e.contains("none") && !e.contains("no such"), "{e}");
+        }
+    }
+}
+
 fn bits(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<&str, (Vec<usize>, Vec<u32>)> {
     let of = |t: &Tensor| (t.shape().to_vec(), t.data().iter().map(|v| v.to_bits()).collect());
     tensors.iter().map(|(name, t)| (name.as_str(), of(t))).collect()

@@ -18,7 +18,7 @@ pub struct Imported {
     pub tensors: BTreeMap<String, Tensor>,
     /// Batch norms that the file lacks and that are now the identity.
     pub identities: Vec<String>,
-    /// Tensors that are missing, have another shape or are left over, one line each; empty if the file fits.
+    /// Tensors that are missing, have another shape, are there twice or are left over, one line each; empty if the file fits.
     pub misfits: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ pub struct Imported {
 /// # Errors
 /// The file cannot be read, is damaged, has numbers that no weights have ([`TensorFile::weights`]), or does not fit: the
 /// message names all tensors that are missing, of another shape,
-/// or left over.
+/// there twice (under names that differ in what wrappers add) or left over.
 pub fn pretrained(path: &Path, model: &ModelSpec, input: impl AsRef<[usize]>, classes: usize) -> Result<Pretrained> {
     let file = TensorFile::weights(path)?;
     let imported = translate(&file, &plan_of(model, input, classes)?);
@@ -55,18 +55,16 @@ pub fn pretrained(path: &Path, model: &ModelSpec, input: impl AsRef<[usize]>, cl
 /// The tensors of a file by name, without what wrappers add to names.
 struct Source<'a> {
     file: &'a TensorFile,
-    entries: BTreeMap<String, &'a TensorEntry>,
+    /// Of each name the tensors that have it. Two or more are copies of one, and which is meant, none of them says.
+    entries: BTreeMap<String, Vec<&'a TensorEntry>>,
     used: BTreeSet<String>,
 }
 
 impl<'a> Source<'a> {
     fn new(file: &'a TensorFile) -> Self {
-        let mut entries = BTreeMap::new();
+        let mut entries: BTreeMap<String, Vec<&TensorEntry>> = BTreeMap::new();
         for t in file.header().tensors.iter().filter(|t| !t.name.ends_with("num_batches_tracked")) {
-            let name = unwrapped(&t.name);
-            // Two copies of one tensor: none of them is the right one for sure, so the second is left over under its own name.
-            let name = if entries.contains_key(&name) { t.name.clone() } else { name };
-            entries.insert(name, t);
+            entries.entry(unwrapped(&t.name)).or_default().push(t);
         }
         Self { file, entries, used: BTreeSet::new() }
     }
@@ -76,10 +74,21 @@ impl<'a> Source<'a> {
         layers.iter().map(|layer| format!("{layer}.{part}")).find(|name| self.entries.contains_key(name))
     }
 
+    /// The only tensor of a name.
+    fn only(&self, name: &str) -> std::result::Result<&'a TensorEntry, String> {
+        match self.entries[name][..] {
+            [entry] => Ok(entry),
+            ref copies => {
+                let names: Vec<String> = copies.iter().map(|t| format!("`{}`", t.name)).collect();
+                Err(format!("{}: expected one tensor for `{name}`, found {}", names.join(" and "), copies.len()))
+            }
+        }
+    }
+
     /// A tensor as floats.
     fn take(&mut self, name: &str) -> std::result::Result<Tensor, String> {
-        let entry = self.entries[name];
         self.used.insert(name.to_string());
+        let entry = self.only(name)?;
         let Some(values) = self.file.values(entry) else {
             return Err(format!("`{name}`: expected floats (F32, F16, BF16, F64), found {}", entry.dtype));
         };
@@ -132,7 +141,8 @@ pub fn translate(file: &TensorFile, plan: &Plan) -> Imported {
     }
     let left: Vec<&String> = source.entries.keys().filter(|name| !source.used.contains(*name)).collect();
     for name in left {
-        out.misfits.push(format!("`{name}` {:?}: expected no such tensor", source.entries[name].shape));
+        let told = source.only(name).map(|t| format!("`{name}` {:?}: expected no such tensor", t.shape));
+        out.misfits.push(told.unwrap_or_else(|copies| copies));
     }
     out
 }
