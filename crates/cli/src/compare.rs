@@ -119,6 +119,7 @@ pub(crate) struct Args {
 
 /// `fixnet compare`.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    interrupt::expect_saves()?;
     let grid = args.axes.grid(&args.out)?;
     args.machine.run(|_| compare(&args, &grid))
 }

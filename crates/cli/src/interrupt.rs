@@ -42,6 +42,16 @@ fn ignores_hangup(status: Option<&str>) -> bool {
     mask.is_none_or(|mask| mask >> (SIGHUP - 1) & 1 == 1)
 }
 
+/// From now on SIGUSR1 does not end this process: before a run has begun there is nothing to save.
+///
+/// # Errors
+/// The system refuses the handler.
+pub(crate) fn expect_saves() -> Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(SIGUSR1, std::sync::Arc::default()).context("handler of SIGUSR1")?;
+    Ok(())
+}
+
 /// From now on [`requested`] reports the signals that end a run, and [`saves_requested`] counts those that save it.
 ///
 /// # Errors

@@ -212,6 +212,7 @@ pub(crate) fn tested_on_whole(config: Config, source: Option<&str>) -> Result<Co
 
 /// `fixnet train`.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    interrupt::expect_saves()?;
     args.options.machine.run(|isa| {
         let (mut config, loaded) = args.config()?;
         let useful = config.canonical()?.settings().optimizer.name.clone();
@@ -258,6 +259,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 
 /// `fixnet resume`.
 pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
+    interrupt::expect_saves()?;
     args.options.machine.run(|isa| {
         let opened = Folder::open(&args.run)?;
         opened.warnings.iter().for_each(|warning| note!("warning: {warning}"));

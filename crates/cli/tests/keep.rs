@@ -193,6 +193,9 @@ fn a_signal_saves_a_run_that_goes_on() {
     // An epoch is long, so that no other save is due.
     let args = place.train(&run, &["--epochs", "1000", "--checkpoint-every", "10h", "--log-every", "5"]);
     let mut child = command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // Before the first step it is no reason to end.
+    wait_for(&mut child, || run.join("config.toml").exists());
+    signal(&child, "-USR1");
     wait_for(&mut child, || fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default().lines().count() > 1);
     let saved = || fs::read(checkpoint(&run)).unwrap_or_default();
     let before = saved();

@@ -175,6 +175,14 @@ mod tests {
     }
 
     #[test]
+    fn a_quotation_mark_that_is_not_closed_is_named() {
+        for text in ["a,k\n1,x\n2,\"x\n3,y\n4,y\n", "a,k\n1,x\n2,\"x\n3,y\",z\n"] {
+            let e = read_labels(text, None).unwrap_err();
+            assert!(e.contains("line 3") && e.contains("quotation mark"), "{e}");
+        }
+    }
+
+    #[test]
     fn a_table_without_names_begins_with_its_first_row() {
         let data = read_numbers("1,2,0.5\n3,4,-7\n", None).unwrap();
         assert_eq!((data.len(), data.columns(), data.targets().values()), (2, None, &[0.5, -7.0][..]));

@@ -54,7 +54,16 @@ impl CsvReader {
     pub(crate) fn next(&mut self, record: &mut StringRecord) -> Result<Option<u64>> {
         let found = self.reader.read_record(record).map_err(|e| unreadable(&self.place, e))?;
         self.since.set(0);
-        Ok(found.then(|| record.position().map_or(0, csv::Position::line)))
+        let line = record.position().map_or(0, csv::Position::line);
+        // No table of numbers and classes has such cells; a quotation mark that is not closed makes one of all that follows.
+        if found && record.iter().any(|field| field.contains(['\n', '\r'])) {
+            return Err(DataError::Unexpected {
+                place: format!("{}: line {line}", self.place),
+                expected: "fields of one line".into(),
+                found: "one of several, as after a quotation mark that is not closed".into(),
+            });
+        }
+        Ok(found.then_some(line))
     }
 }
 

@@ -97,14 +97,20 @@ fn fit(settings: &mut Settings, config: &Config, task: &dyn Task, data: &dyn Dat
         [columns] => format!("rows of {columns} numbers"),
         _ => return data.name(Part::Train),
     };
-    settings.run.batch_size = match samples {
+    settings.run.batch_size = batch_size(samples);
+    let epochs = (STEPS * settings.run.batch_size / samples.max(1)).clamp(10, 100);
+    settings.run.epochs = u32::try_from(epochs).unwrap_or(100);
+    format!("{samples} {what}")
+}
+
+/// Samples of a batch, so many that the last batch of an epoch is not one sample, which a batch norm cannot take.
+fn batch_size(samples: usize) -> usize {
+    let usual = match samples {
         0..400 => 16,
         400..2000 => 32,
         _ => 64,
     };
-    let epochs = (STEPS * settings.run.batch_size / samples.max(1)).clamp(10, 100);
-    settings.run.epochs = u32::try_from(epochs).unwrap_or(100);
-    format!("{samples} {what}")
+    (2..=usual).rev().find(|size| samples % size != 1).unwrap_or(usual)
 }
 
 /// A network for images: small grey ones are as a rule drawn or written, others are photographs.
@@ -119,5 +125,19 @@ fn fit_images(settings: &mut Settings, [height, width, channels]: [usize; 3]) {
         settings.model.name = name.parse().expect("a model of this name");
         settings.augmentation.flip = true;
         settings.augmentation.crop_padding = side / 8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_batch_has_one_sample() {
+        assert_eq!([80, 81, 97, 400, 2000, 2049].map(batch_size), [16, 15, 15, 32, 64, 63]);
+        for samples in 2..5000 {
+            let size = batch_size(samples);
+            assert!(samples % size != 1 && size > 8, "{samples}: {size}");
+        }
     }
 }

@@ -166,6 +166,9 @@ impl Folder {
             let state = match Checkpoint::open(&file) {
                 _ if !file.exists() => Some("missing".into()),
                 Err(e) => Some(format!("not usable ({e})")),
+                Ok(found) if found.progress().epoch != best.epoch => {
+                    Some(format!("not there, but that of epoch {}", found.progress().epoch))
+                }
                 Ok(_) => None,
             };
             let words = "it is written anew after an epoch that is better";
