@@ -166,6 +166,8 @@ impl Folder {
             let state = match Checkpoint::open(&file) {
                 _ if !file.exists() => Some("missing".into()),
                 Err(e) => Some(format!("not usable ({e})")),
+                // A process may have ended between a better one and the checkpoint behind it, which then comes again.
+                Ok(found) if found.progress().epoch > checkpoint.progress().epoch => None,
                 Ok(found) if found.progress().epoch != best.epoch => {
                     Some(format!("not there, but that of epoch {}", found.progress().epoch))
                 }
