@@ -52,7 +52,7 @@ macro_rules! element {
         }
     )*};
 }
-element!(f32, f64, u16, i16, i32, i64, u8, i8, u32, u64, usize, [i32; 2], (i64, i64), (i64, i128));
+element!(f32, f64, u16, i16, i32, i64, u8, i8, u32, u64, usize, [i32; 2], [u32; 4], (i64, i64), (i64, i128));
 
 /// The size class of a length: its index and its capacity. Classes grow by steps of 1.5 and 1.33, so at most a third of
 /// a buffer lies idle.

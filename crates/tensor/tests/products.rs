@@ -1,68 +1,15 @@
 //! The three products of a convolution against seven plain loops, over random geometries, on every row of the table.
 
+mod loops;
+
 use fixnet_tensor::kernel::{all, all_bits, all_float};
 use fixnet_tensor::{
     Codes, Conv2dGeometry, Error, PackedWeights, Range, Tensor, Window, conv2d, conv2d_bits_with, conv2d_input_grad,
     conv2d_packed, conv2d_packed_with, conv2d_weight_grad, conv2d_weight_grad_with, float, linear, linear_input_grad,
     linear_weight_grad,
 };
+use loops::{each, levels, random_codes, ranges};
 use proptest::prelude::*;
-
-/// Calls `f(output index, input index, weight index)` for every product of the convolution: the definition.
-fn each(geo: &Conv2dGeometry, mut f: impl FnMut(usize, usize, usize)) {
-    let ([ho, wo], [kh, kw]) = ([geo.out_h(), geo.out_w()], geo.kernel());
-    for n in 0..geo.n() {
-        for oh in 0..ho {
-            for ow in 0..wo {
-                for o in 0..geo.c_out() {
-                    for a in 0..kh {
-                        for b in 0..kw {
-                            let y = (oh * geo.stride()[0] + a * geo.dilation()[0]).wrapping_sub(geo.padding()[0]);
-                            let x = (ow * geo.stride()[1] + b * geo.dilation()[1]).wrapping_sub(geo.padding()[1]);
-                            if y >= geo.h() || x >= geo.w() {
-                                continue;
-                            }
-                            let (seen, group) = (geo.c_in() / geo.groups(), o / (geo.c_out() / geo.groups()));
-                            for c in 0..seen {
-                                f(
-                                    ((n * ho + oh) * wo + ow) * geo.c_out() + o,
-                                    ((n * geo.h() + y) * geo.w() + x) * geo.c_in() + group * seen + c,
-                                    ((o * kh + a) * kw + b) * seen + c,
-                                );
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn levels(codes: &Codes) -> Vec<i64> {
-    (0..codes.len()).map(|i| i64::from(codes.level(i))).collect()
-}
-
-fn random_codes(shape: &[usize], range: Range, seed: u64, extremes: bool) -> Codes {
-    let mut state = seed;
-    let span = i64::from(range.max() - range.min() + 1) as u64;
-    let values: Vec<i32> = (0..shape.iter().product::<usize>())
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let r = state >> 33;
-            if extremes { [range.min(), range.max()][(r & 1) as usize] } else { range.min() + (r % span) as i32 }
-        })
-        .collect();
-    Codes::from_levels(shape, range, 0.125, &values).unwrap()
-}
-
-/// 0 unsigned, 1 symmetric, 2 two's complement (of at least two bits).
-fn ranges(kind: u8, bits: u8) -> Range {
-    match kind {
-        0 => Range::unsigned(bits).unwrap(),
-        1 => Range::symmetric(bits).unwrap(),
-        _ => Range::twos_complement(bits.max(2)).unwrap(),
-    }
-}
 
 fn geometry() -> impl Strategy<Value = Conv2dGeometry> {
     let size = (1usize..9, 1usize..9, 0usize..7, 1usize..40, 1usize..40);
