@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "crates/export/tests/fixtures"))
-from networks import Basic, Deep, LeNet, Mlp, ResNet  # noqa: E402
+from networks import Basic, Deep, LeNet, Mlp, ResNet, mobilenet  # noqa: E402
 
 BOUND = 1e-4
 
@@ -17,6 +17,12 @@ BOUND = 1e-4
 def network(model, names):
     """The network and where it is from."""
     shortcut, classifier = {"torchvision": ("downsample", "fc"), "cifar": ("shortcut", "linear")}[names]
+    if model.startswith("mobilenetv2"):
+        try:
+            import torchvision
+        except ImportError:
+            sys.exit(print(f"torch: {model} skipped, no torchvision"))
+        return mobilenet(model, 1000 if "-imagenet" in model else 10), f"torchvision {torchvision.__version__}"
     if model.endswith("-imagenet") and names == "torchvision":
         try:
             import torchvision

@@ -44,9 +44,13 @@ fn what_is_read_computes_the_same_bits() {
     let channel = QuantConfig { weight_scales: WeightScales::Channel, edges: Some(6), ..with("3/5/4") };
     let trs = QuantConfig { scheme: Scheme::Trs, edges: Some(8), ..with("2/2/4") };
     for config in [with("32/32/32"), with("4/4/4"), with("8/8/8"), with("1/1/32"), channel, trs] {
-        for (model, input) in
-            [("lenet", [12, 8, 2]), ("mlp:24-9", [4, 4, 3]), ("resnet8", [8, 8, 3]), ("edsr", [6, 5, 1])]
-        {
+        for (model, input) in [
+            ("lenet", [12, 8, 2]),
+            ("mlp:24-9", [4, 4, 3]),
+            ("resnet8", [8, 8, 3]),
+            ("mobilenetv2:w0.1", [8, 8, 3]),
+            ("edsr", [6, 5, 1]),
+        ] {
             let (mut store, net) = network(model, input, &config);
             let normalize = Normalize::new(vec![0.3; input[2]], vec![0.7; input[2]]).unwrap();
             let plan = Plan::of(&net, &mut store, &input).unwrap().normalized(normalize.clone());

@@ -62,7 +62,8 @@ fn state_dict(plan: &Plan, classifier: &str) -> Vec<(String, Array)> {
         }
         if let Some(norm) = node.get::<FixedNorm>() {
             let shape = norm.weight.shape();
-            add("weight", shape, &|u| 0.5 + 0.2 * u);
+            let factor = if layer.starts_with("features") { 1.0 } else { 0.5 };
+            add("weight", shape, &|u| factor + 0.2 * u);
             add("bias", shape, &|u| 0.2 * u);
             add("running_mean", shape, &|u| 0.2 * u);
             add("running_var", shape, &|u| 1.0 + 0.5 * u);
@@ -107,12 +108,16 @@ fn networks_of_every_kind_give_the_logits_of_pytorch() {
         ("resnet8-b", "fc", [16, 16, 3], 10, 2),
         ("resnet18-imagenet", "fc", [64, 64, 3], 20, 2),
         ("resnet50-imagenet", "fc", [64, 64, 3], 20, 1),
+        ("mobilenetv2-imagenet:w0.25", "", [64, 64, 3], 20, 2),
+        ("mobilenetv2:w0.25", "", [16, 16, 3], 10, 2),
     ] {
         let plan = torch::plan_of(&model.parse().unwrap(), input, classes).unwrap();
         let path = folder.path().join("weights.safetensors");
         TensorFile::save(&path, &state_dict(&plan, classifier), &BTreeMap::new()).unwrap();
         let error = worst(&logits(&path, model, input, classes, &images(count, input)), &expected(model));
-        assert!(error < 1e-5, "{model}: {error}");
+        // PyTorch's own floats are 0.00002 off its doubles in the last two.
+        let bound = if model.starts_with("mobilenet") { 1e-4 } else { 1e-5 };
+        assert!(error < bound, "{model}: {error}");
     }
 }
 
@@ -177,6 +182,7 @@ fn weights_that_leave_for_pytorch_come_back_with_the_same_bits() {
         ("resnet18", [8, 8, 3]),
         ("resnet18-imagenet", [32, 32, 3]),
         ("resnet50-imagenet", [32, 32, 3]),
+        ("mobilenetv2:w0.25", [8, 8, 3]),
         ("edsr:x2-n2-f4", [6, 5, 3]),
     ] {
         for precision in ["32/32/32", "4/4/4"] {
@@ -238,6 +244,20 @@ fn what_leaves_has_the_names_and_shapes_of_torchvision() {
         ("fc.bias", &[10]),
     ] {
         assert_eq!(large[name], shape, "{name}");
+    }
+    let mobile = read("mobilenetv2-imagenet", [32, 32, 3], Names::Torchvision);
+    // As `torchvision.models.mobilenet_v2(num_classes=10).state_dict()` has them: 314 tensors.
+    assert_eq!(mobile.len(), 314);
+    for (name, shape) in [
+        ("features.0.0.weight", &[32, 3, 3, 3][..]),
+        ("features.1.conv.0.0.weight", &[32, 1, 3, 3]),
+        ("features.1.conv.2.running_var", &[16]),
+        ("features.17.conv.1.0.weight", &[960, 1, 3, 3]),
+        ("features.17.conv.3.num_batches_tracked", &[]),
+        ("features.18.1.bias", &[1280]),
+        ("classifier.1.weight", &[10, 1280]),
+    ] {
+        assert_eq!(mobile[name], shape, "{name}");
     }
     let small = read("resnet8-b", [16, 16, 3], Names::Cifar);
     assert_eq!(

@@ -24,9 +24,12 @@ fn config(bits: &str, edges: Option<u8>) -> QuantConfig {
     QuantConfig { edges, ..QuantConfig::new(bits.parse().unwrap()) }
 }
 
-fn start(bits: &str) -> (Store, Sequential, Optimizer) {
+/// A model and its precision.
+type Run<'a> = (&'a str, &'a str);
+
+fn start((model, bits): Run<'_>) -> (Store, Sequential, Optimizer) {
     let mut store = Store::seeded(5);
-    let net = models::build(&mut store, &"resnet20".parse().unwrap(), [28, 28, 1], 10, &config(bits, None)).unwrap();
+    let net = models::build(&mut store, &model.parse().unwrap(), [28, 28, 1], 10, &config(bits, None)).unwrap();
     let transition = Some(TransitionConfig::paper());
     let sgd =
         Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 4, transition, ..OptimizerConfig::default() }).unwrap();
@@ -51,23 +54,23 @@ fn steps_as(store: &mut Store, net: &dyn Layer, sgd: &mut Optimizer, steps: Rang
     }
 }
 
-fn whole_run(bits: &str) -> String {
-    let (mut store, net, mut sgd) = start(bits);
+fn whole_run(run: Run<'_>) -> String {
+    let (mut store, net, mut sgd) = start(run);
     steps(&mut store, &net, &mut sgd, 0, 4);
     checkpoint::digest(&store, &sgd)
 }
 
-fn eager_run(bits: &str) -> String {
-    let (mut store, net, mut sgd) = start(bits);
+fn eager_run(run: Run<'_>) -> String {
+    let (mut store, net, mut sgd) = start(run);
     steps_as(&mut store, &net, &mut sgd, 0..4, true);
     checkpoint::digest(&store, &sgd)
 }
 
-fn resumed_run(bits: &str, file: &Path) -> String {
-    let (mut store, net, mut sgd) = start(bits);
+fn resumed_run(run: Run<'_>, file: &Path) -> String {
+    let (mut store, net, mut sgd) = start(run);
     steps(&mut store, &net, &mut sgd, 0, 2);
     checkpoint::save(file, &store, &sgd, &Progress::default(), &BTreeMap::new()).unwrap();
-    let (mut store, net, mut sgd) = start(bits);
+    let (mut store, net, mut sgd) = start(run);
     Checkpoint::open(file).unwrap().restore(&mut store, Some(&mut sgd)).unwrap();
     steps(&mut store, &net, &mut sgd, 2, 4);
     checkpoint::digest(&store, &sgd)
@@ -92,6 +95,16 @@ fn float_products_of_a_step(bits: &str) -> u64 {
     float_products() - before
 }
 
+/// The same of a whole model.
+fn float_products_of(model: &str, bits: &str, edges: Option<u8>) -> u64 {
+    let mut store = Store::seeded(1);
+    let net = models::build(&mut store, &model.parse().unwrap(), [28, 28, 1], 10, &config(bits, edges)).unwrap();
+    let mut sgd = Optimizer::new(OptimizerConfig { total_steps: 1, ..OptimizerConfig::default() }).unwrap();
+    let before = float_products();
+    steps(&mut store, &net, &mut sgd, 0, 1);
+    float_products() - before
+}
+
 fn alone() -> MutexGuard<'static, ()> {
     static PROCESS: Mutex<()> = Mutex::new(());
     PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -103,7 +116,7 @@ fn golden_digest_on_every_instruction_set() {
     let _alone = alone();
     for &isa in available_isas() {
         set_isa(isa).unwrap();
-        assert_eq!(whole_run("4/4/4"), GOLDEN, "{isa}");
+        assert_eq!(whole_run(("resnet20", "4/4/4")), GOLDEN, "{isa}");
         println!("golden digest: {isa}");
     }
 }
@@ -116,26 +129,52 @@ fn one_digest_at_every_thread_count_and_precision_and_after_a_resume() {
         set_isa(isa).unwrap();
         for threads in [1, 2, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let digest = pool.install(|| whole_run("4/4/4"));
+            let digest = pool.install(|| whole_run(("resnet20", "4/4/4")));
             assert_eq!(digest, GOLDEN, "{isa}, {threads} threads");
         }
-        assert_eq!(resumed_run("4/4/4", &folder.path().join("c.safetensors")), GOLDEN, "{isa}, resumed");
+        assert_eq!(resumed_run(("resnet20", "4/4/4"), &folder.path().join("c.safetensors")), GOLDEN, "{isa}, resumed");
     }
     // Other mixes: equal among themselves is what counts.
     for bits in ["8/8/8", "2/2/32", "32/32/32"] {
-        let first = whole_run(bits);
+        let first = whole_run(("resnet20", bits));
         for &isa in available_isas() {
             set_isa(isa).unwrap();
             for threads in [1, 3] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                assert_eq!(pool.install(|| whole_run(bits)), first, "{bits}: {isa}, {threads} threads");
+                assert_eq!(pool.install(|| whole_run(("resnet20", bits))), first, "{bits}: {isa}, {threads} threads");
             }
         }
     }
     for bits in ["4/4/4", "8/8/32"] {
-        assert_eq!(eager_run(bits), whole_run(bits), "{bits}: written out or deferred");
+        assert_eq!(eager_run(("resnet20", bits)), whole_run(("resnet20", bits)), "{bits}: written out or deferred");
     }
     assert_eq!(float_products_of_a_step("4/4/4"), 0);
     // The count can count: with float gradients the backward products are float products.
     assert!(float_products_of_a_step("4/4/32") > 0);
+}
+
+/// Depthwise layers, ReLU6 and inputs of either sign.
+#[test]
+fn a_mobile_network_has_one_digest_and_no_float_product_inside() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let model = "mobilenetv2:w0.1";
+    for bits in ["4/4/4", "8/8/8", "2/2/32", "32/32/32"] {
+        let run = (model, bits);
+        let first = whole_run(run);
+        for &isa in available_isas() {
+            set_isa(isa).unwrap();
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                assert_eq!(pool.install(|| whole_run(run)), first, "{bits}: {isa}, {threads} threads");
+            }
+        }
+        assert_eq!(resumed_run(run, &folder.path().join("c.safetensors")), first, "{bits}: resumed");
+        assert_eq!(eager_run(run), first, "{bits}: written out or deferred");
+    }
+    // Two of the first convolution, whose input wants no gradient, and three of the classifier.
+    assert_eq!(float_products_of(model, "4/4/4", None), 5);
+    assert_eq!(float_products_of(model, "4/4/4", Some(8)), 0);
+    // The count can count: the two backward products of the 51 layers within; the edges have gradients of 8 bits.
+    assert_eq!(float_products_of(model, "4/4/32", Some(8)), 2 * 51);
 }

@@ -29,11 +29,25 @@ impl Linear {
     ///
     /// # Errors
     /// The name is taken or the precision makes no sense.
-    pub fn quantized(store: &mut Store, name: &str, [c_in, c_out]: [usize; 2], config: &QuantConfig) -> Result<Self> {
+    pub fn quantized(store: &mut Store, name: &str, channels: [usize; 2], config: &QuantConfig) -> Result<Self> {
+        let deviation = libm::sqrtf(2.0 / channels[0].saturating_add(channels[1]) as f32);
+        Self::starting(store, name, channels, deviation, config)
+    }
+
+    /// The same with weights that start normal with the standard deviation `deviation`.
+    ///
+    /// # Errors
+    /// As [`quantized`](Self::quantized).
+    pub fn starting(
+        store: &mut Store,
+        name: &str,
+        [c_in, c_out]: [usize; 2],
+        deviation: f32,
+        config: &QuantConfig,
+    ) -> Result<Self> {
         let float = config.precision == Precision::FLOAT;
         let group = if float { Group::Weight } else { Group::Latent };
-        let std = libm::sqrtf(2.0 / c_in.saturating_add(c_out) as f32);
-        let weight = store.add_normal(&format!("{name}.weight"), group, &[c_out, c_in], std)?;
+        let weight = store.add_normal(&format!("{name}.weight"), group, &[c_out, c_in], deviation)?;
         let bias = store.add(&format!("{name}.bias"), Group::Offset, Tensor::zeros(&[c_out]))?;
         let quantized = if float { None } else { Some(QLinear::new(store, name, weight, config)?) };
         Ok(Self { name: name.to_string(), weight, bias, quantized })

@@ -1,14 +1,16 @@
-//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, super-resolution. Each family is a
-//! file of this folder and a row of the list here; programs add their own.
+//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, super-resolution. Each
+//! family is a file of this folder and a row of the list here; programs add their own.
 
 mod edsr;
 mod lenet;
 mod mlp;
+mod mobilenet;
 mod resnet;
 
 pub use edsr::{EdsrSpec, Quantized, edsr};
 pub use lenet::{LeNet, lenet};
 pub use mlp::{Mlp, mlp};
+pub use mobilenet::{MobileNetV2, mobilenet_v2};
 pub use resnet::{ResNet18, ResNetCifar, ResNetImageNet, Shortcut, resnet_cifar, resnet_imagenet, resnet18};
 
 use crate::layers::{Linear, Sequential};
@@ -98,7 +100,7 @@ pub trait Model: fmt::Debug + Any + Send + Sync {
 ///
 /// ```
 /// use fixnet_nn::models::{LeNet, ModelSpec};
-/// for text in ["mlp:64-32", "lenet", "resnet20", "resnet18", "resnet50-imagenet", "edsr:x3"] {
+/// for text in ["mlp:64-32", "lenet", "resnet20", "resnet18", "resnet50-imagenet", "mobilenetv2:w0.5", "edsr:x3"] {
 ///     assert_eq!(text.parse::<ModelSpec>()?.to_string(), text);
 /// }
 /// assert_eq!(ModelSpec::from(LeNet).get::<LeNet>(), Some(&LeNet));
@@ -154,8 +156,15 @@ pub struct ModelKind {
     pub parse: fn(&str) -> Option<Result<ModelSpec>>,
 }
 
-static KINDS: Registry<ModelKind> =
-    Registry::new(&[mlp::KIND, lenet::KIND, resnet::CIFAR, resnet::SMALL, resnet::IMAGENET, edsr::KIND]);
+static KINDS: Registry<ModelKind> = Registry::new(&[
+    mlp::KIND,
+    lenet::KIND,
+    resnet::CIFAR,
+    resnet::SMALL,
+    resnet::IMAGENET,
+    mobilenet::KIND,
+    edsr::KIND,
+]);
 
 /// Adds a family of models to those that recipes and the command can name. A model of the same text takes the place of an
 /// earlier one.
