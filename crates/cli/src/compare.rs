@@ -190,8 +190,8 @@ impl Drop for Share<'_> {
 struct Screen<'a> {
     part: Share<'a>,
     place: &'a str,
-    /// How often runs have been saved on request.
-    saves: u64,
+    /// The requests to save it.
+    saves: interrupt::Saves,
 }
 
 impl Watcher for Screen<'_> {
@@ -200,9 +200,7 @@ impl Watcher for Screen<'_> {
     }
 
     fn save(&mut self) -> bool {
-        let wanted = interrupt::saves_requested() > self.saves;
-        self.saves = interrupt::saves_requested();
-        wanted
+        self.saves.requested()
     }
 
     fn step(&mut self, session: &Session<'_>, _: &Clock) {
@@ -236,7 +234,7 @@ fn outcome(
     place: &str,
     mut tell: impl FnMut(String),
 ) -> Result<Outcome> {
-    let mut screen = Screen { part: Share::new(bar), place, saves: interrupt::saves_requested() };
+    let mut screen = Screen { part: Share::new(bar), place, saves: interrupt::Saves::new() };
     bar.set_message(out::name(place));
     let outcome = train_cell(cell, args.diagnostics, args.checkpoint_every, cache, &mut screen, &mut tell)?;
     if let (Outcome::Finished(ended), Some(metric)) = (&outcome, metrics(cell).first())

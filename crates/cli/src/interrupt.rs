@@ -52,7 +52,7 @@ pub(crate) fn expect_saves() -> Result<()> {
     Ok(())
 }
 
-/// From now on [`requested`] reports the signals that end a run, and [`saves_requested`] counts those that save it.
+/// From now on [`requested`] reports the signals that end a run, and [`Saves`] those that save it.
 ///
 /// # Errors
 /// The system refuses the handlers or the thread that waits for signals.
@@ -107,9 +107,21 @@ pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }
 
-/// How often the user has wanted runs to be saved. Each run compares it with what it was.
-pub(crate) fn saves_requested() -> u64 {
-    SAVES.load(Ordering::Relaxed)
+/// The requests to save runs that one run has seen.
+#[derive(Debug)]
+pub(crate) struct Saves(u64);
+
+impl Saves {
+    /// Those so far count as seen.
+    pub(crate) fn new() -> Self {
+        Self(SAVES.load(Ordering::Relaxed))
+    }
+
+    /// Whether there are new ones, which count as seen from now on.
+    pub(crate) fn requested(&mut self) -> bool {
+        let before = std::mem::replace(self, Self::new());
+        self.0 > before.0
+    }
 }
 
 #[cfg(all(test, unix))]

@@ -1,4 +1,4 @@
-//! What `train` and `resume` show of a run while it trains: a bar with the time left, a line an epoch, notes.
+//! What `train` and `resume` show of a run while it trains: a bar with the time left, one line per epoch, notes.
 
 use crate::interrupt;
 use crate::out::note;
@@ -17,8 +17,8 @@ pub(crate) struct Screen<'a> {
     pub(crate) quiet: bool,
     /// Whether the times of the first epoch's steps are still to be printed, from this step on.
     pub(crate) profile: Option<u64>,
-    /// How often the run was saved on request.
-    pub(crate) saves: u64,
+    /// The requests to save it.
+    pub(crate) saves: interrupt::Saves,
 }
 
 impl Watcher for Screen<'_> {
@@ -27,9 +27,8 @@ impl Watcher for Screen<'_> {
     }
 
     fn save(&mut self) -> bool {
-        let wanted = interrupt::saves_requested() > self.saves;
+        let wanted = self.saves.requested();
         if wanted {
-            self.saves = interrupt::saves_requested();
             self.bar.suspend(|| note!("SIGUSR1: saving the run, which then goes on"));
         }
         wanted

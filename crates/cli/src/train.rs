@@ -312,7 +312,8 @@ fn drive(session: &mut Session<'_>, folder: &mut Folder, options: &Options, isa:
     if options.profile {
         profile::start();
     }
-    let mut screen = Screen { bar: &bar, quiet, profile: options.profile.then_some(first), saves: 0 };
+    let mut screen =
+        Screen { bar: &bar, quiet, profile: options.profile.then_some(first), saves: interrupt::Saves::new() };
     let finished = trainer::train(session, folder, options.checkpoint_every, &mut screen, &mut clock)
         .with_context(|| format!("stopped at step {} of {}", session.store().step(), session.total_steps()))?;
     bar.finish_and_clear();

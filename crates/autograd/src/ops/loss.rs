@@ -66,23 +66,8 @@ impl Graph<'_> {
     /// # Errors
     /// The shapes differ or are no matrices, or the batch is empty.
     pub fn cross_entropy_soft(&mut self, logits: &Var, targets: &Tensor) -> Result<Var> {
-        const OP: &str = "cross_entropy_soft";
-        let [rows, classes] = targets.matrix(OP)?;
-        if logits.shape() != targets.shape() {
-            return Err(TensorError::shape(OP, format!("{:?}", targets.shape()), logits.shape()).into());
-        }
-        self.softmax_loss(OP, logits, rows, |i, row, top, log_sum, out| {
-            let targets = &targets.data()[i * classes..][..classes];
-            let mut total = 0f64;
-            for ((o, &v), &share) in out.iter_mut().zip(row).zip(targets) {
-                *o -= share;
-                // A class of no share adds nothing, however far off its logit is.
-                if share != 0.0 {
-                    total += f64::from(share) * f64::from(log_sum - (v - top));
-                }
-            }
-            total
-        })
+        // The factor is exact: the bits are those without it.
+        self.cross_entropy_of("cross_entropy_soft", logits, targets, |_| 1.0)
     }
 
     /// As [`cross_entropy_soft`](Self::cross_entropy_soft), with targets whose rows need not sum to 1: smoothed shares times the
@@ -91,17 +76,29 @@ impl Graph<'_> {
     /// # Errors
     /// As [`cross_entropy_soft`](Self::cross_entropy_soft).
     pub fn cross_entropy_weighted(&mut self, logits: &Var, targets: &Tensor) -> Result<Var> {
-        const OP: &str = "cross_entropy_weighted";
-        let [rows, classes] = targets.matrix(OP)?;
+        self.cross_entropy_of("cross_entropy_weighted", logits, targets, |targets| {
+            reduce::sum_by(targets.len(), |c| targets[c]) as f32
+        })
+    }
+
+    /// Cross-entropy with targets for each class, whose sum over a row is `sum` of it.
+    fn cross_entropy_of(
+        &mut self,
+        op: &'static str,
+        logits: &Var,
+        targets: &Tensor,
+        sum: impl Fn(&[f32]) -> f32,
+    ) -> Result<Var> {
+        let [rows, classes] = targets.matrix(op)?;
         if logits.shape() != targets.shape() {
-            return Err(TensorError::shape(OP, format!("{:?}", targets.shape()), logits.shape()).into());
+            return Err(TensorError::shape(op, format!("{:?}", targets.shape()), logits.shape()).into());
         }
-        self.softmax_loss(OP, logits, rows, |i, row, top, log_sum, out| {
+        self.softmax_loss(op, logits, rows, |i, row, top, log_sum, out| {
             let targets = &targets.data()[i * classes..][..classes];
-            let sum = reduce::sum_by(classes, |c| targets[c]) as f32;
-            let mut total = 0f64;
+            let (sum, mut total) = (sum(targets), 0f64);
             for ((o, &v), &target) in out.iter_mut().zip(row).zip(targets) {
                 *o = *o * sum - target;
+                // A class of no share adds nothing, however far off its logit is.
                 if target != 0.0 {
                     total += f64::from(target) * f64::from(log_sum - (v - top));
                 }
