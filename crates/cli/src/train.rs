@@ -94,7 +94,9 @@ impl Args {
 
     /// The keys that `--set` names.
     fn set_keys(&self) -> impl Iterator<Item = &str> {
-        self.set.iter().filter_map(|assignment| assignment.split_once('=')).map(|(key, _)| key.trim())
+        let keys = self.set.iter().filter_map(|assignment| assignment.split_once('=')).map(|(key, _)| key.trim());
+        // The word in place of the table.
+        keys.map(|key| if key == "transition" { "transition.rule" } else { key })
     }
 
     /// That no key is given both by its flag and by `--set`.
@@ -264,7 +266,7 @@ pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
         let opened = Folder::open(&args.run)?;
         opened.warnings.iter().for_each(|warning| note!("warning: {warning}"));
         let (mut folder, checkpoint) = (opened.folder, opened.checkpoint);
-        let config = folder.config_to_resume(&checkpoint, args.epochs).map_err(|e| match e {
+        let config = place::config_to_resume(&args.run, &checkpoint, args.epochs).map_err(|e| match e {
             fixnet::train::Error::Setting { .. } if args.epochs.is_some() => usage(anyhow!("--epochs: {e}")),
             other => other.into(),
         })?;

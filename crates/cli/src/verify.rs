@@ -42,12 +42,16 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 
 fn verify(args: &Args) -> Result<ExitCode> {
     let checkpoint = place::existing_checkpoint(&args.run)?;
-    let config = moved(place::config(&args.run)?, args.data.as_deref())?;
+    let checkpoint = Checkpoint::open(&checkpoint)?;
+    // An edited recipe is no other run to replay.
+    let config = moved(place::config_to_resume(&args.run, &checkpoint, None)?, args.data.as_deref())?;
     let (task, data) = task::load(&config)?;
     let recorded = place::digests(&args.run)?;
+    if recorded.is_empty() {
+        note!("note: {}: no recorded digests, so only checkpoints are compared", args.run.display());
+    }
     let recorded = recorded.into_iter().map(|e| Expected { step: e.step, digest: e.digest, source: "digests.jsonl" });
     let mut expected: Vec<Expected> = recorded.collect();
-    let checkpoint = Checkpoint::open(&checkpoint)?;
     let mut notes = Vec::new();
     let saved = Session::resumed(config.clone(), task.clone(), &*data, &checkpoint, &mut notes)?;
     notes.iter().for_each(|line| note!("{line}"));
@@ -95,7 +99,8 @@ fn verify(args: &Args) -> Result<ExitCode> {
             json!({ "run": text(&args.run), "equal": true, "digests": equal, "steps": steps, "difference": null })
         );
     } else {
-        say!("equal: {equal} digests, the last one of step {steps}");
+        let digests = if equal == 1 { "digest" } else { "digests" };
+        say!("equal: {equal} {digests}, the last one of step {steps}");
     }
     Ok(ExitCode::SUCCESS)
 }

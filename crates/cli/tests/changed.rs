@@ -297,3 +297,42 @@ fn a_finished_run_without_numbers_says_where_they_are() {
     fs::write(&path, first + "\n").unwrap();
     refused(1, &["resume", &run], &["metrics.jsonl: expected a line per epoch", "fixnet eval"]);
 }
+
+#[test]
+fn a_run_whose_recipe_was_edited_is_not_replayed_as_another() {
+    let place = Place::new();
+    let run = place.text("run");
+    place.train("run", &[]);
+    let recipe = Path::new(&run).join("config.toml");
+    let before = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, before.replace("batch_size = 4", "batch_size = 8")).unwrap();
+    refused(1, &["verify", &run], &["config.toml: holds other settings", "run.batch_size"]);
+    fs::write(&recipe, before).unwrap();
+    assert_eq!(json(&["verify", &run, "--json"])["equal"], true);
+    // Without the digests on the way, the last checkpoint is still one to hold the replay to.
+    fs::remove_file(Path::new(&run).join("digests.jsonl")).unwrap();
+    let found = fixnet(&["verify", &run]);
+    assert!(found.status.success(), "{}", stderr(&found));
+    assert!(stderr(&found).contains("no recorded digests, so only checkpoints are compared"));
+    assert!(String::from_utf8_lossy(&found.stdout).starts_with("equal: 1 digest, "));
+    // Weights that the run never had.
+    edit(&checkpoint(&run), |arrays, _| floats(arrays.get_mut("fc1.weight").unwrap())[0] += 1.0);
+    let found = fixnet(&["verify", &run]);
+    assert_eq!(found.status.code(), Some(1), "{}", stderr(&found));
+    let words = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert!(words.starts_with("first difference at step 8 (checkpoint.safetensors)\n"), "{words}");
+}
+
+#[test]
+fn a_log_that_is_gone_is_begun_anew_with_a_warning() {
+    let place = Place::new();
+    let run = place.text("run");
+    place.train("run", &[]);
+    fs::rename(Path::new(&run).join("checkpoint.previous.safetensors"), checkpoint(&run)).unwrap();
+    fs::remove_file(Path::new(&run).join("metrics.jsonl")).unwrap();
+    let resumed = fixnet(&["resume", &run]);
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    assert!(stderr(&resumed).contains("metrics.jsonl: missing or empty"));
+    let log = fs::read_to_string(Path::new(&run).join("metrics.jsonl")).unwrap();
+    assert!(log.lines().next().is_some_and(|line| line.contains("version")), "{log}");
+}

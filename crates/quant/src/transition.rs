@@ -97,7 +97,7 @@ impl FromStr for TalrRule {
             (_, Some(momentum)) => Ok(Self::Damped { momentum }),
             _ => {
                 let expected = "auto, paper (additive), multiplicative, damped or damped:M with M in [0, 1)";
-                Err(Error::setting("TALR rule", expected, s))
+                Err(Error::setting("rule of the transition-adaptive learning rate U_t", expected, s))
             }
         }
     }

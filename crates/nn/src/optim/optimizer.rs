@@ -214,10 +214,10 @@ impl Optimizer {
         if let Some(t) = &config.transition {
             check("transition-rate factor", t.factor, f64::INFINITY)?;
             check("momentum of the running transition rate", t.momentum, 1.0)?;
-            check("gain of the TALR rule", t.gain, f64::INFINITY)?;
+            check("gain of the additive rule of U_t", t.gain, f64::INFINITY)?;
             t.schedule.check("transition-rate schedule")?;
             if let fixnet_quant::TalrRule::Damped { momentum } = t.rule {
-                check("momentum of the damped TALR rule", momentum, 1.0)?;
+                check("momentum of the damped rule of U_t", momentum, 1.0)?;
             }
         }
         config.groups.iter().try_for_each(ParamGroup::check)?;

@@ -341,7 +341,7 @@ fn bad_settings_are_refused_with_what_is_expected() {
         ("[schedule]\nwarmup = 1.5", ["schedule.warmup", "whole steps"]),
         ("[schedule]\nmilestones = [0.5, nan]", ["schedule.milestones", "finite"]),
         ("[transition]\nscope = 'x'", ["scope", "layer"]),
-        ("[transition]\nrule = 'x'", ["TALR", "multiplicative"]),
+        ("[transition]\nrule = 'x'", ["rule of the transition-adaptive learning rate", "multiplicative"]),
         ("[optimizer]\nname = 'sgdt'\n[transition]\ngain = -1.0", ["gain", "at least 0"]),
         ("[augmentation]\nrotation = 200.0", ["rotation", "0 to 180"]),
         ("[augmentation]\nmixup = 1.5", ["mixup", "0 to 1"]),

@@ -31,7 +31,7 @@ use super::processes::Watch;
 use super::tensorboard::Events;
 use crate::error::{io, run as wrong};
 use crate::session::{Session, Step};
-use crate::{Config, Error, Result};
+use crate::{Config, Result};
 use fixnet_files as files;
 use fixnet_nn::checkpoint::{Checkpoint, previous_path};
 use std::fs;
@@ -179,11 +179,16 @@ impl Folder {
         }
         let (step, done) = (checkpoint.step(), u64::from(checkpoint.progress().epoch));
         // At the last step of an epoch a checkpoint may be from before its evaluation.
-        let (metrics, events) = Log::open(path.join(METRICS), |event: &Event| match event {
+        let (mut metrics, events) = Log::open(path.join(METRICS), |event: &Event| match event {
             Event::Epoch(epoch) => epoch.step <= step && epoch.epoch <= done,
             Event::Stopped(stopped) => stopped.step <= step && stopped.epoch <= done,
             other => other.step() <= step,
         })?;
+        if events.is_empty() {
+            let words = "missing or empty, so that what was logged before is not in curves and reports; it begins anew";
+            warnings.push(format!("{}: {words}", path.join(METRICS).display()));
+            metrics.write(&Event::header())?;
+        }
         let (digests, _) = Log::open(path.join(DIGESTS), |event: &DigestEvent| event.step <= step)?;
         let epochs = events.into_iter().filter_map(|event| match event {
             Event::Epoch(epoch) => Some(epoch),
@@ -210,60 +215,6 @@ impl Folder {
             claim,
         };
         Ok(Opened { folder, checkpoint, warnings })
-    }
-
-    /// Returns the configuration that the run goes on with: that of its checkpoint; or where `epochs` are more than it has and it
-    /// is finished, one [extended](Config::extended) to these. An extension that was begun by a process that was killed before
-    /// its first checkpoint is gone on with.
-    ///
-    /// # Errors
-    /// As [`check_config`](Self::check_config); or the run is to be extended before it is finished, or to no more epochs.
-    pub fn config_to_resume(&self, checkpoint: &Checkpoint, epochs: Option<u32>) -> Result<Config> {
-        let (own, done) = (place::config_of(checkpoint)?, checkpoint.progress().epoch);
-        let is_finished = place::is_finished(checkpoint, own.epochs());
-        let wanted = epochs.filter(|epochs| *epochs != own.epochs() || checkpoint.progress().is_stopped());
-        if let Err(e) = self.check_config(&own) {
-            let there = place::config(&self.path)?.epochs();
-            let begun = own.extended(done, there).ok().filter(|_| is_finished);
-            return match begun.filter(|begun| self.check_config(begun).is_ok()) {
-                Some(_) => own.extended(done, wanted.unwrap_or(there)),
-                None => Err(e),
-            };
-        }
-        match wanted {
-            None => Ok(own),
-            Some(epochs) if is_finished => own.extended(done, epochs),
-            Some(epochs) => Err(Error::Setting {
-                key: "run.epochs".into(),
-                reason: format!(
-                    "expected a finished run to extend to {epochs} epochs, found one after {done} of {}; go on with it first, \
-                     without more epochs",
-                    own.epochs()
-                ),
-            }),
-        }
-    }
-
-    /// Checks that the recipe in the folder is still the run's: a change in it would not reach the run. Where the data are, and
-    /// whether event files are written, may change.
-    ///
-    /// # Errors
-    /// Another setting is there; the message names it.
-    pub fn check_config(&self, config: &Config) -> Result<()> {
-        let there = place::config(&self.path)?;
-        let there = there.with_source(config.data().source.clone())?;
-        let changed = there.with_tensorboard(config.settings().run.tensorboard).differences(config);
-        match changed.is_empty() {
-            true => Ok(()),
-            false => Err(wrong(
-                &config_path(&self.path),
-                format!(
-                    "holds other settings than the run began with ({}); a run keeps its settings: others are for a run of \
-                     their own",
-                    changed.join("; ")
-                ),
-            )),
-        }
     }
 
     /// Writes the recipe, in which the place of the data may be another one now.

@@ -38,7 +38,12 @@ fn parse<T: DeserializeOwned>(path: &Path, log: &[u8]) -> Result<Vec<(T, usize)>
             (Err(e), None) => damaged = Some((i + 1, e)),
             // What follows would be lost.
             (Ok(_), Some((at, e))) => {
-                return Err(run(path, format!("line {at}: expected JSON, found a damaged line ({e})")));
+                return Err(run(
+                    path,
+                    format!(
+                        "line {at}: expected JSON, found a damaged line ({e}); mend or remove this line (a copy of the file keeps it)"
+                    ),
+                ));
             }
             (Err(_), Some(_)) => {}
         }

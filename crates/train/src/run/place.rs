@@ -141,6 +141,60 @@ pub fn config_of(checkpoint: &Checkpoint) -> Result<Config> {
     }
 }
 
+/// Returns the configuration that the run goes on with: that of its checkpoint; or where `epochs` are more than it has and it
+/// is finished, one [extended](Config::extended) to these. An extension that was begun by a process that was killed before
+/// its first checkpoint is gone on with.
+///
+/// # Errors
+/// The recipe in the folder holds other settings than the checkpoint, but for the place of the data; or the run is to be extended before it is finished, or to no more epochs.
+pub fn config_to_resume(run: &Path, checkpoint: &Checkpoint, epochs: Option<u32>) -> Result<Config> {
+    let (own, done) = (config_of(checkpoint)?, checkpoint.progress().epoch);
+    let is_finished = is_finished(checkpoint, own.epochs());
+    let wanted = epochs.filter(|epochs| *epochs != own.epochs() || checkpoint.progress().is_stopped());
+    if let Err(e) = check_config(run, &own) {
+        let there = config(run)?.epochs();
+        let begun = own.extended(done, there).ok().filter(|_| is_finished);
+        return match begun.filter(|begun| check_config(run, begun).is_ok()) {
+            Some(_) => own.extended(done, wanted.unwrap_or(there)),
+            None => Err(e),
+        };
+    }
+    match wanted {
+        None => Ok(own),
+        Some(epochs) if is_finished => own.extended(done, epochs),
+        Some(epochs) => Err(Error::Setting {
+            key: "run.epochs".into(),
+            reason: format!(
+                "expected a finished run to extend to {epochs} epochs, found one after {done} of {}; go on with it first, \
+                 without more epochs",
+                own.epochs()
+            ),
+        }),
+    }
+}
+
+/// Checks that the recipe in the folder is still the run's: a change in it would not reach the run. Where the data are, and
+/// whether event files are written, may change.
+///
+/// # Errors
+/// Another setting is there; the message names it.
+fn check_config(run: &Path, recorded: &Config) -> Result<()> {
+    let there = config(run)?;
+    let there = there.with_source(recorded.data().source.clone())?;
+    let changed = there.with_tensorboard(recorded.settings().run.tensorboard).differences(recorded);
+    match changed.is_empty() {
+        true => Ok(()),
+        false => Err(wrong(
+            &config_path(run),
+            format!(
+                "holds other settings than the run began with ({}); a run keeps its settings: others are for a run of \
+                 their own",
+                changed.join("; ")
+            ),
+        )),
+    }
+}
+
 /// Returns the events of a run.
 ///
 /// # Errors
@@ -157,13 +211,16 @@ pub fn diagnostics(run: &Path) -> Result<Vec<Diagnostic>> {
     lines(&run.join(DIAGNOSTICS))
 }
 
-/// Returns the digests that a run recorded.
+/// Returns the digests that a run recorded; none if there is no such file.
 ///
 /// # Errors
 /// The log cannot be read, or a line is damaged.
 pub fn digests(run: &Path) -> Result<Vec<DigestEvent>> {
     let path = run.join(DIGESTS);
-    let text = input_file::read_to_string(&path, input_file::LOG).map_err(io(&path))?;
+    let text = match input_file::read_to_string(&path, input_file::LOG) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(io(&path))?,
+    };
     let entry = |(i, line): (usize, &str)| {
         let expected = || format!("line {}: expected a step and a digest, found {line}", i + 1);
         serde_json::from_str(line).map_err(|_| wrong(&path, expected()))

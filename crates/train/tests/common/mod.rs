@@ -80,7 +80,7 @@ pub(crate) fn train(config: &Config, path: &Path, every: Every, watcher: &mut dy
 pub(crate) fn resume(path: &Path, epochs: Option<u32>, every: Every) -> fixnet_train::Result<Vec<String>> {
     let opened = Folder::open(path)?;
     let (mut folder, checkpoint) = (opened.folder, opened.checkpoint);
-    let config = folder.config_to_resume(&checkpoint, epochs)?;
+    let config = place::config_to_resume(path, &checkpoint, epochs)?;
     let (task, data) = task::load(&config)?;
     let mut session = Session::resumed(config, task, &*data, &checkpoint, &mut Vec::new())?;
     folder.write_config(&session)?;
