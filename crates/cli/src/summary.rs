@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// The network
     #[arg(long)]
     model: Option<String>,
-    /// Height, width and channels of an image, or the columns of a row, instead of those of the data
+    /// Height, width and channels of an image, steps and channels of a sequence, or the columns of a row, instead of those of the data
     #[arg(long, value_name = "HxWxC", value_parser = shape)]
     input: Option<Shape>,
     /// Classes, instead of those of the data
@@ -40,13 +40,13 @@ pub(crate) struct Args {
 #[derive(Debug, Clone)]
 pub(crate) struct Shape(pub(crate) Vec<usize>);
 
-/// Three lengths such as `32x32x3`, or one such as `13`.
+/// Three lengths such as `32x32x3`, two such as `98x40`, or one such as `13`.
 pub(crate) fn shape(text: &str) -> Result<Shape, String> {
     let lengths: Option<Vec<usize>> =
         text.split('x').map(|n| n.parse().ok().filter(|n| (1..=65_536).contains(n))).collect();
     match lengths {
-        Some(lengths) if [1, 3].contains(&lengths.len()) => Ok(Shape(lengths)),
-        _ => Err(format!("expected three lengths from 1 to 65536 such as 32x32x3, or one such as 13, found {text}")),
+        Some(lengths) if (1..=3).contains(&lengths.len()) => Ok(Shape(lengths)),
+        _ => Err(format!("expected lengths from 1 to 65536 such as 32x32x3, 98x40 or 13, found {text}")),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use crate::image_file::MAX_SIDE;
 use crate::source::Request;
-use crate::{DataDescription, DataError, Dataset, NumberDescription, Numbers, PairSplit, Pairs, Result, Source, Split};
+use crate::{
+    ClipSettings, DataDescription, DataError, Dataset, NumberDescription, Numbers, PairSplit, Pairs, Result, Source,
+    Split,
+};
 use std::any::Any;
 
 /// A source with what else decides which images are seen.
@@ -16,6 +19,8 @@ pub struct DataConfig {
     pub test: Option<Source>,
     /// The column of a table that holds the targets, by its name or its number; `None` is the last one.
     pub target: Option<String>,
+    /// How recordings become sequences.
+    pub clips: ClipSettings,
     /// The share of the training images that is set apart for validation, 0 to below 1.
     pub validation: f64,
     /// Draws the validation images, and the test images of a folder that has none.
@@ -40,12 +45,17 @@ impl DataConfig {
                 let expected = format!("left out, since {} is no table", self.source);
                 Err(DataError::setting("target", &expected, self.target.as_deref().unwrap_or_default()))
             }
+            _ if !self.has_recordings() && self.clips.first().is_some() => {
+                let (key, value) = self.clips.first().unwrap_or_default();
+                let expected = format!("left out, since {} has no recordings", self.source);
+                Err(DataError::setting(key, &expected, value))
+            }
             _ if !(0.0..1.0).contains(&self.validation) => Err(DataError::setting(
                 "validation",
                 "a share of the training images from 0 to below 1",
                 self.validation,
             )),
-            _ => Ok(()),
+            _ => self.clips.check(),
         }
     }
 
@@ -110,6 +120,12 @@ impl DataConfig {
     /// Whether any of the data come from a table.
     fn has_table(&self) -> bool {
         self.source.is_table() || self.test.as_ref().is_some_and(Source::is_table)
+    }
+
+    /// Whether any of the data are recordings.
+    fn has_recordings(&self) -> bool {
+        let recordings = |source: &Source| source.kind().is_ok_and(|kind| kind.recordings);
+        recordings(&self.source) || self.test.as_ref().is_some_and(recordings)
     }
 
     /// Reads the pictures of a source for super-resolution, `scale` times enlarged.
@@ -180,6 +196,7 @@ impl DataConfig {
             image_size: self.image_size,
             seed: self.seed,
             target: self.target.as_deref(),
+            clips: self.clips,
             whole: self.test.is_some(),
         }
     }
@@ -192,6 +209,7 @@ mod tests {
     #[test]
     fn settings_are_held_to_the_source() {
         let config = |image_size, validation| DataConfig {
+            clips: ClipSettings::default(),
             source: Source::default(),
             test: None,
             target: None,
@@ -217,6 +235,7 @@ mod tests {
         };
         let train = source("train.csv", "a,b,y\n1,2,dog\n3,4,cat\n5,6,dog\n");
         let config = |test, target: Option<&str>| DataConfig {
+            clips: ClipSettings::default(),
             source: train.clone(),
             test,
             target: target.map(Into::into),
@@ -265,6 +284,7 @@ mod tests {
         }
         let source = |name: &str| format!("folder:{}", dir.path().join(name).display()).parse::<Source>().unwrap();
         let config = DataConfig {
+            clips: ClipSettings::default(),
             source: source("a"),
             test: Some(source("b")),
             image_size: None,
@@ -288,7 +308,15 @@ mod tests {
             let rows: String = (0..40).map(|i| row(i) + "\n").collect();
             std::fs::write(&path, format!("a,b,price\n{rows}")).unwrap();
             let source = format!("csv:{}", path.display()).parse().unwrap();
-            let config = DataConfig { source, test: None, image_size: None, target: None, validation: 0.0, seed: 4 };
+            let config = DataConfig {
+                clips: ClipSettings::default(),
+                source,
+                test: None,
+                image_size: None,
+                target: None,
+                validation: 0.0,
+                seed: 4,
+            };
             config.load_numbers().map(|_| ()).map_err(|e| e.to_string())
         };
         let e = load(|i| format!("{},1,{i}", 1_700_000_000 + 60 * i)).unwrap_err();

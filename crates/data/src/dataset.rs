@@ -2,7 +2,7 @@
 
 use crate::targets::{is_too_fine, too_fine};
 use crate::{
-    DataError, Result,
+    ClipForm, DataError, Result,
     samples::{Moments, OnDemand, Samples, View, noun},
     targets::{Labels, Targets},
 };
@@ -138,6 +138,11 @@ impl<T: Targets> Dataset<T> {
         self.samples.columns()
     }
 
+    /// How the samples are made of recordings, where they are.
+    pub fn clips(&self) -> Option<ClipForm> {
+        self.samples.clips()
+    }
+
     /// What the samples stand for.
     pub fn targets(&self) -> &T {
         &self.targets
@@ -183,7 +188,7 @@ impl<T: Targets> Dataset<T> {
         self.len() == 0
     }
 
-    /// The lengths of a sample's axes: height, width and channels of an image, or the columns of a row.
+    /// The lengths of a sample's axes: height, width and channels of an image, steps and channels of a sequence, or the columns of a row.
     pub fn shape(&self) -> &[usize] {
         self.samples.shape()
     }
@@ -193,7 +198,7 @@ impl<T: Targets> Dataset<T> {
         self.shape().try_into().ok()
     }
 
-    /// What samples are called in messages: `images`, or `rows`.
+    /// What samples are called in messages: `images`, `sequences` or `rows`.
     pub fn noun(&self) -> &'static str {
         noun(self.shape())
     }

@@ -3,7 +3,8 @@
 
 use crate::columns::check_columns;
 use crate::{
-    ClassDifference, DataError, Dataset, Normalize, Result, Split, Targets, classes::check_class_names, samples::noun,
+    ClassDifference, ClipForm, DataError, Dataset, Normalize, Result, Split, Targets, classes::check_class_names,
+    samples::noun,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ const LARGEST: usize = 1 << 16;
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataDescription {
-    /// Height, width and channels of an image, or the number of columns of a row.
+    /// Height, width and channels of an image, steps and channels of a sequence, or the number of columns of a row.
     pub shape: Vec<usize>,
     /// The number of classes.
     pub classes: usize,
@@ -35,6 +36,9 @@ pub struct DataDescription {
     /// What each column of a table is called, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     columns: Option<Vec<String>>,
+    /// How sequences are made of recordings, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clips: Option<ClipForm>,
     /// Mean and standard deviation of each channel or column over the training data.
     pub normalize: Normalize,
     /// What tells the data from others; `None` where only the network is known.
@@ -102,6 +106,7 @@ impl DataDescription {
             classes: train.classes(),
             class_names: Some(train.class_names().to_vec()),
             columns: train.columns().map(<[String]>::to_vec),
+            clips: train.clips(),
             normalize: Normalize::of(train),
             fingerprints: Some(Fingerprints::of(data)),
         }
@@ -110,7 +115,7 @@ impl DataDescription {
     /// Describes the data of a network of which no more is known than its input, its classes and its normalization.
     ///
     /// # Errors
-    /// The shape is neither that of an image nor of a row; a number of it or of the classes is 0 or more than 65536, the
+    /// The shape is neither that of an image, nor of a sequence or a row; a number of it or of the classes is 0 or more than 65536, the
     /// channels are not those of `normalize`, or the names are not one per class.
     pub fn of_network(
         place: &str,
@@ -120,7 +125,8 @@ impl DataDescription {
         normalize: Normalize,
     ) -> Result<Self> {
         let shape = shape.to_vec();
-        let description = Self { shape, classes, class_names, columns: None, normalize, fingerprints: None };
+        let description =
+            Self { shape, classes, class_names, columns: None, clips: None, normalize, fingerprints: None };
         description.check(place)?;
         Ok(description)
     }
@@ -129,6 +135,7 @@ impl DataDescription {
     fn check(&self, place: &str) -> Result<()> {
         check_sizes(place, &self.shape, Some(self.classes))?;
         check_last_axis(place, &self.shape, &self.normalize, self.columns.as_deref())?;
+        self.clips.map_or(Ok(()), |clips| clips.check(place, &self.shape))?;
         self.class_names.as_ref().map_or(Ok(()), |names| check_class_names(place, names, self.classes))
     }
 
@@ -142,7 +149,12 @@ impl DataDescription {
         self.columns.as_deref()
     }
 
-    /// What samples are called in messages: `images`, or `rows`.
+    /// How sequences are made of recordings, where they are.
+    pub fn clips(&self) -> Option<ClipForm> {
+        self.clips
+    }
+
+    /// What samples are called in messages: `images`, `sequences` or `rows`.
     pub fn noun(&self) -> &'static str {
         noun(&self.shape)
     }
@@ -180,6 +192,12 @@ impl DataDescription {
     pub fn check_data(&self, data: &Dataset) -> Result<()> {
         let place = || data.name.clone();
         check_samples(data, &self.shape, self.columns.as_deref())?;
+        if let (Some(expected), Some(found)) = (self.clips, data.clips())
+            && expected != found
+        {
+            let expected = format!("features of {expected}, as the network was trained on");
+            return Err(DataError::Unexpected { place: place(), expected, found: found.to_string() });
+        }
         let difference =
             self.class_names.as_ref().and_then(|names| ClassDifference::between(names, &data.class_names()));
         if let Some(difference) = difference {
@@ -214,8 +232,8 @@ pub(crate) fn check_sizes(place: &str, shape: &[usize], classes: Option<usize>) 
     let wrong = |expected: String, found: &[usize]| {
         Err(DataError::Unexpected { place: place.into(), expected, found: format!("{found:?}") })
     };
-    if !matches!(shape.len(), 1 | 3) {
-        return wrong("the shape of an image or of a row".into(), shape);
+    if !matches!(shape.len(), 1..=3) {
+        return wrong("the shape of an image, a sequence or a row".into(), shape);
     }
     let sizes: Vec<usize> = shape.iter().copied().chain(classes).collect();
     match sizes.iter().all(|size| (1..=LARGEST).contains(size)) {
@@ -239,7 +257,7 @@ pub(crate) fn check_last_axis(
     };
     let (last, found) = (shape.last().copied().unwrap_or(0), normalize.mean().len());
     if found != last {
-        let each = if shape.len() == 3 { "channel" } else { "column" };
+        let each = if shape.len() == 1 { "column" } else { "channel" };
         return wrong(format!("{last} means and deviations, one per {each}"), found);
     }
     match columns {
@@ -268,7 +286,11 @@ pub(crate) fn check_shape_of_run(place: &str, expected: &[usize], found: &[usize
 }
 
 fn axes(shape: &[usize]) -> String {
-    let axes = if shape.len() == 3 { "height, width, channels" } else { "columns" };
+    let axes = match shape.len() {
+        3 => "height, width, channels",
+        2 => "steps, channels",
+        _ => "columns",
+    };
     format!("{shape:?} ({axes})")
 }
 
@@ -310,7 +332,7 @@ mod tests {
         for (from, to, word) in [
             ("[1,1,2]", "[1,1,3]", "3 means and deviations, one per channel"),
             ("[1,1,2]", "[0,1,2]", "images and classes of 1 to 65536"),
-            ("[1,1,2]", "[1,2]", "the shape of an image or of a row"),
+            ("[1,1,2]", "[1,1,1,2]", "the shape of an image, a sequence or a row"),
             ("[1,1,2]", "[1,99999,2]", "images and classes of 1 to 65536"),
             ("\"classes\":2", "\"classes\":3", "3 class names, one per class"),
             ("\"b\"", "\"a\"", "`a` for classes 0 and 1"),

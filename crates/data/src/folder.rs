@@ -4,9 +4,8 @@
 //! kept in memory if all of them are small together; else each is decoded when it is asked for, and memory holds only the
 //! batches under way.
 
-use crate::entries::entries;
+use crate::class_folders::ClassFolders;
 use crate::image_file::{Head, MAX_SIDE, decode, unexpected};
-use crate::listed::listed;
 use crate::source::{Reader, Request, SourceKind};
 use crate::split_folders::SplitFolders;
 use crate::{
@@ -110,12 +109,10 @@ fn read(path: &Path, size: Option<usize>, seed: u64, in_memory: u64, whole: bool
     let others = || {
         [("test", &test), ("validation", &validation)].into_iter().filter_map(|(part, of)| Some((part, of.as_ref()?)))
     };
-    if let Some((part, other)) = others().find(|(_, other)| other.classes != train.classes) {
-        return Err(classes_differ(path, &train, part, other));
-    }
+    others().try_for_each(|(part, other)| train.files.check_same(path, part, &other.files))?;
     let colour = train.colour || others().any(|(_, other)| other.colour);
     let dataset = |listing: Listing| {
-        let place = listing.folder.display().to_string();
+        let place = listing.files.folder.display().to_string();
         listing.dataset(place, size, colour, in_memory)
     };
     let train = dataset(train)?;
@@ -129,10 +126,7 @@ fn read(path: &Path, size: Option<usize>, seed: u64, in_memory: u64, whole: bool
 
 /// The files of a folder, by class.
 struct Listing {
-    folder: PathBuf,
-    classes: Vec<String>,
-    paths: Vec<PathBuf>,
-    labels: Vec<u16>,
+    files: ClassFolders,
     /// Height and width of each image.
     sizes: Vec<[usize; 2]>,
     /// The length of each file.
@@ -143,42 +137,10 @@ struct Listing {
     colour: bool,
 }
 
-/// The classes that one of two parts has and the other lacks.
-fn classes_differ(folder: &Path, train: &Listing, part: &'static str, other: &Listing) -> DataError {
-    let only = |of: &Listing, than: &Listing| -> Vec<String> {
-        of.classes.iter().filter(|class| than.classes.binary_search(class).is_err()).cloned().collect()
-    };
-    let (only_train, only_other) = (only(train, other), only(other, train));
-    DataError::Classes {
-        place: folder.display().to_string(),
-        train: only_train.len(),
-        part,
-        other: only_other.len(),
-        only_train: listed(&only_train),
-        only_other: listed(&only_other),
-    }
-}
-
 impl Listing {
     fn of(folder: &Path, size: Option<usize>) -> Result<Self> {
-        let (mut classes, mut paths, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-        for class in entries(folder)? {
-            if !class.is_dir() {
-                return Err(unexpected(&class, "a folder of images of one class", input_file::kind(&class)));
-            }
-            let label = u16::try_from(classes.len());
-            let label = label.map_err(|_| unexpected(folder, "at most 65536 classes", "more"))?;
-            let files = entries(&class)?;
-            if files.is_empty() {
-                return Err(DataError::Empty { place: class.display().to_string() });
-            }
-            labels.resize(labels.len() + files.len(), label);
-            paths.extend(files);
-            classes.push(class.file_name().unwrap_or_default().to_string_lossy().into_owned());
-        }
-        if paths.is_empty() {
-            return Err(unexpected(folder, "one folder of images a class", "none"));
-        }
+        let files = ClassFolders::of(folder, "images")?;
+        let paths = &files.paths;
         // Each in its place: of several errors it is always the first.
         let heads = paths.par_iter().map(|path| Head::of_file(path)).collect::<Vec<_>>();
         let heads = heads.into_iter().collect::<Result<Vec<_>>>()?;
@@ -188,26 +150,26 @@ impl Listing {
         let colour = heads.iter().any(|head| head.colour);
         let (sizes, lengths) = heads.iter().map(|head| (head.size, head.len)).unzip();
         let stamps = heads.iter().map(Head::stamp).collect();
-        Ok(Self { folder: folder.to_path_buf(), classes, paths, labels, sizes, lengths, stamps, colour })
+        Ok(Self { files, sizes, lengths, stamps, colour })
     }
 
     fn dataset(self, name: String, size: Option<usize>, colour: bool, in_memory: u64) -> Result<Dataset> {
+        let ClassFolders { classes, paths, labels, .. } = self.files;
         let first = self.sizes[0];
         if let Some(i) = self.sizes.iter().position(|size_of| size.is_none() && *size_of != first) {
             let [height, width] = first;
-            let expected = format!("{height}x{width} (height, width) as of {}, or image_size", self.paths[0].display());
-            return Err(unexpected(&self.paths[i], &expected, format!("{}x{}", self.sizes[i][0], self.sizes[i][1])));
+            let expected = format!("{height}x{width} (height, width) as of {}, or image_size", paths[0].display());
+            return Err(unexpected(&paths[i], &expected, format!("{}x{}", self.sizes[i][0], self.sizes[i][1])));
         }
         let shape = match size {
             Some(side) => [side, side, if colour { 3 } else { 1 }],
             None => [first[0], first[1], if colour { 3 } else { 1 }],
         };
-        let files =
-            Files { paths: self.paths, lengths: self.lengths, stamps: self.stamps, shape, resize: size.is_some() };
+        let files = Files { paths, lengths: self.lengths, stamps: self.stamps, shape, resize: size.is_some() };
         let (count, len) = (files.paths.len(), shape.iter().product::<usize>());
         if (count as u64).saturating_mul(len as u64) > in_memory {
-            let streamed = Dataset::streamed(name, Arc::new(files), self.classes.len(), self.labels)?;
-            return streamed.with_class_names(self.classes);
+            let streamed = Dataset::streamed(name, Arc::new(files), classes.len(), labels)?;
+            return streamed.with_class_names(classes);
         }
         let mut images = vec![0; count * len];
         let failed = images.par_chunks_exact_mut(len).enumerate();
@@ -215,7 +177,7 @@ impl Listing {
         if let Some((_, e)) = failed.min_by_key(|&(i, _)| i) {
             return Err(e);
         }
-        Dataset::new(name, shape, self.classes.len(), images, self.labels)?.with_class_names(self.classes)
+        Dataset::new(name, shape, classes.len(), images, labels)?.with_class_names(classes)
     }
 }
 
@@ -372,6 +334,7 @@ mod tests {
         let source =
             |place: &str| format!("folder:{}", dir.path().join(place).display()).parse::<crate::Source>().unwrap();
         let config = |test: &str| crate::DataConfig {
+            clips: crate::ClipSettings::default(),
             source: source(""),
             test: Some(source(test)),
             image_size: None,
@@ -423,7 +386,15 @@ mod tests {
         // Half as high; of the width the middle.
         assert!(split.train.image(0).unwrap().iter().all(|v| *v > 150), "{:?}", split.train.image(0));
         let source = format!("folder:{}", dir.path().display()).parse().unwrap();
-        let config = crate::DataConfig { source, test: None, image_size: None, target: None, validation: 0.0, seed: 1 };
+        let config = crate::DataConfig {
+            clips: crate::ClipSettings::default(),
+            source,
+            test: None,
+            image_size: None,
+            target: None,
+            validation: 0.0,
+            seed: 1,
+        };
         assert_eq!(config.image_sizes().unwrap(), [[4, 8], [12, 17]]);
         let e = folder(dir.path(), None, 1).unwrap_err().to_string();
         assert!(e.contains("train/a/2.jpg: expected 4x8 (height, width) as of") && e.ends_with("found 12x17"), "{e}");

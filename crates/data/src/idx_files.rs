@@ -212,6 +212,7 @@ mod tests {
         // Stored column after column: [0, 1, 2] is the first one.
         assert_eq!((split.train.shape(), &*split.train.image(0).unwrap()), (&[3, 2, 1][..], &[0, 3, 1, 4, 2, 5][..]));
         let config = |source: String| crate::DataConfig {
+            clips: crate::ClipSettings::default(),
             source: source.parse().unwrap(),
             test: None,
             image_size: None,

@@ -1,4 +1,4 @@
-//! Inputs of a trained network, from image files, folders, NumPy arrays and tables: one list of samples, each of which is read
+//! Inputs of a trained network, from image files, recordings, folders, NumPy arrays and tables: one list of samples, each of which is read
 //! when it is asked for, so that a broken one among many is an error of its own.
 
 use crate::csv_rows::CsvRows;
@@ -6,9 +6,12 @@ use crate::endings::{endings, is_image_name};
 use crate::entries::entries;
 use crate::image_value::described;
 use crate::listed::listed;
+use crate::mel::Features;
 use crate::npz::npz_samples;
+use crate::npz_array::Taken;
 use crate::samples::{Samples, View};
-use crate::{DataError, Image, Result, Sample, SampleForm};
+use crate::wav_file::ENDING;
+use crate::{DataError, Image, Result, Sample, SampleForm, Sequence, wav};
 use std::path::{Path, PathBuf};
 
 /// The samples of files and folders, for a network that takes samples of a form.
@@ -30,6 +33,8 @@ pub struct Inputs {
     parts: Vec<Part>,
     len: usize,
     notes: Vec<String>,
+    /// What makes sequences of recordings, once there are some.
+    features: Option<Features>,
 }
 
 /// Samples of one kind.
@@ -43,6 +48,7 @@ struct Part {
 #[derive(Debug)]
 enum Kind {
     Images(Vec<PathBuf>),
+    Recordings(Vec<PathBuf>),
     Array(PathBuf, Samples),
     Rows(PathBuf, CsvRows),
 }
@@ -59,7 +65,7 @@ pub struct Reading {
 impl Inputs {
     /// None yet, for a network that takes such samples.
     pub fn new(form: SampleForm) -> Self {
-        Self { form, parts: Vec::new(), len: 0, notes: Vec::new() }
+        Self { form, parts: Vec::new(), len: 0, notes: Vec::new(), features: None }
     }
 
     /// Adds the samples of a file or a folder:
@@ -67,8 +73,9 @@ impl Inputs {
     /// - a PNG, JPEG, WebP or BMP file, whatever its name;
     /// - a folder: the files in it, not those of folders within, whose names end as those of images do
     ///   ([`ENDINGS`](crate::ENDINGS)), in the order of the names;
-    /// - a file `.npz`: its array `x` or `x_test`, or its only array, [N, H, W] or [N, H, W, C] of `u8` or of `f32` from 0 to 1, or rows
-    ///   [N, F] of `f32` or `f64`; or such an array in a file `.npy`;
+    /// - for a network that was trained on recordings, a WAV file in place of an image, and of a folder its files `.wav`;
+    /// - a file `.npz`: its array `x` or `x_test`, or its only array, [N, H, W] or [N, H, W, C] of `u8` or of `f32` from 0 to 1, rows
+    ///   [N, F] of `f32` or `f64`, or sequences [N, T, C] where the network takes those; or such an array in a file `.npy`;
     /// - a file `.csv`: its rows. Columns are found by their names where file and network have names, in any order; the target may be
     ///   among them, and is left out. Else their number counts.
     ///
@@ -81,14 +88,16 @@ impl Inputs {
         let place = path.display().to_string();
         let (kind, count) = match kind.as_str() {
             _ if path.is_dir() => {
-                let files = self.images_in(path)?;
+                let files = self.files_in(path)?;
                 let count = files.len();
-                (Kind::Images(files), count)
+                (self.files(files)?, count)
             }
             "npz" | "npy" => {
-                let samples = npz_samples(path)?;
+                let taken = if self.form.shape.len() == 2 { Taken::Sequences } else { Taken::ImagesOrRows };
+                let samples = npz_samples(path, taken)?;
                 match *samples.shape() {
                     [height, width, channels] => drop(self.form.image(&place, [height, width, channels])?),
+                    [steps, channels] => self.form.sequence(&place, [steps, channels])?,
                     _ if self.form.width(&place)? != samples.last_axis() => {
                         let found = format!("rows of {} numbers", samples.last_axis());
                         return Err(DataError::setting(&place, &self.form.to_string(), found));
@@ -108,29 +117,42 @@ impl Inputs {
             }
             _ => {
                 std::fs::metadata(path).map_err(|source| DataError::Io { place, source })?;
-                (Kind::Images(vec![path.into()]), 1)
+                (self.files(vec![path.into()])?, 1)
             }
         };
         // Files and folders that follow each other are one part.
         match (self.parts.last_mut(), kind) {
-            (Some(Part { kind: Kind::Images(files), .. }), Kind::Images(more)) => files.extend(more),
+            (Some(Part { kind: Kind::Images(files), .. }), Kind::Images(more))
+            | (Some(Part { kind: Kind::Recordings(files), .. }), Kind::Recordings(more)) => files.extend(more),
             (_, kind) => self.parts.push(Part { first: self.len, kind }),
         }
         self.len += count;
         Ok(count)
     }
 
-    /// The image files of a folder.
-    fn images_in(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
-        let is_image = |path: &PathBuf| is_image_name(path) && !path.is_dir();
-        let (images, others): (Vec<_>, Vec<_>) = entries(folder)?.into_iter().partition(is_image);
+    /// Files as the network takes them: recordings, or else images.
+    fn files(&mut self, files: Vec<PathBuf>) -> Result<Kind> {
+        let Some(form) = self.form.clips else { return Ok(Kind::Images(files)) };
+        if self.features.is_none() {
+            self.features = Some(Features::new(form)?);
+        }
+        Ok(Kind::Recordings(files))
+    }
+
+    /// The files of a folder that are images, or recordings where the network takes those.
+    fn files_in(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let recordings = self.form.clips.is_some();
+        let endings = if recordings { format!(".{ENDING}") } else { endings() };
+        let is_wav = |path: &Path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(ENDING));
+        let is_taken = |path: &PathBuf| if recordings { is_wav(path) } else { is_image_name(path) } && !path.is_dir();
+        let (images, others): (Vec<_>, Vec<_>) = entries(folder)?.into_iter().partition(is_taken);
         let names: Vec<_> = others.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy()).collect();
         if images.is_empty() {
-            let expected = format!("files {} in the folder itself", endings());
+            let expected = format!("files {endings} in the folder itself");
             return Err(DataError::setting(&folder.display().to_string(), &expected, listed(&names)));
         }
         if !names.is_empty() {
-            let what = format!("{} without {} are left out: {}", names.len(), endings(), listed(&names));
+            let what = format!("{} without {endings} are left out: {}", names.len(), listed(&names));
             self.notes.push(format!("note: {}: {what}", folder.display()));
         }
         Ok(images)
@@ -167,7 +189,7 @@ impl Inputs {
     /// from 1. Without such a sample it is empty.
     pub fn source(&self, index: usize) -> (&Path, Option<u64>) {
         match self.part(index) {
-            Some((Kind::Images(files), i)) => (&files[i], None),
+            Some((Kind::Images(files) | Kind::Recordings(files), i)) => (&files[i], None),
             Some((Kind::Array(path, _), i)) => (path, Some(i as u64)),
             Some((Kind::Rows(path, rows), i)) => (path, Some(rows.line(i))),
             None => (Path::new(""), None),
@@ -194,6 +216,15 @@ impl Inputs {
         match self.part(index) {
             None => Err(DataError::setting("inputs", &format!("a number below {}", self.len), index)),
             Some((Kind::Rows(_, rows), i)) => unchanged(rows.row(i)?.into()),
+            Some((Kind::Recordings(files), i)) => {
+                let Some(features) = &self.features else {
+                    return Err(DataError::setting("inputs", "a network that takes recordings", "another one"));
+                };
+                let shape = features.form().shape();
+                let mut values = vec![0.0; shape[0] * shape[1]];
+                wav::read(&files[i], features, &mut values)?;
+                unchanged(Sequence::new(shape, values)?.into())
+            }
             Some((Kind::Images(files), i)) => {
                 let place = files[i].display().to_string();
                 let (image, found) = Image::read_as(&files[i], |found| self.form.image(&place, found))?;
@@ -201,6 +232,9 @@ impl Inputs {
                 Ok(Reading { sample: image.into(), converted_from })
             }
             Some((Kind::Array(_, samples), i)) => samples.with(i, |view| match (view, samples.shape()) {
+                (View::Floats(values), &[steps, channels]) => {
+                    unchanged(Sequence::new([steps, channels], values)?.into())
+                }
                 (View::Floats(row), _) => unchanged(row.into()),
                 (View::Bytes(bytes), &[height, width, channels]) => {
                     let image = Image::new([height, width, channels], bytes.to_vec())?;

@@ -1,4 +1,4 @@
-//! Data sets of images and tables: readers, the embedded sets, augmentation, normalization and batches.
+//! Data sets of images, sequences and tables: readers, the embedded sets, augmentation, normalization and batches.
 //!
 //! Everything random here is a function of a seed, an epoch and the index of an image, so runs repeat and resume exactly.
 
@@ -9,7 +9,9 @@ mod augment;
 mod bicubic;
 mod cifar;
 mod cifar_names;
+mod class_folders;
 mod classes;
+mod clip_form;
 mod columns;
 mod csv_file;
 mod csv_reader;
@@ -30,9 +32,11 @@ mod image_value;
 mod inputs;
 mod listed;
 mod loader;
+mod mel;
 mod normalize;
 mod notes;
 mod npz;
+mod npz_array;
 mod npz_header;
 mod npz_names;
 mod number_description;
@@ -44,20 +48,26 @@ mod picture;
 mod records;
 mod sample;
 mod samples;
+mod sequence;
+mod sequences;
 mod source;
 mod sources;
 mod split;
 mod split_folders;
 mod table;
 mod targets;
+mod tones;
 mod transform;
 mod vary;
+mod wav;
+mod wav_file;
 mod webp;
 
 pub use augment::Augment;
 pub use bicubic::bicubic;
 pub use cifar::{cifar10, cifar100};
 pub use classes::{ClassDifference, check_class_names};
+pub use clip_form::{ClipForm, ClipSettings};
 pub use csv_file::{csv, csv_numbers};
 pub use data_config::DataConfig;
 pub use dataset::Dataset;
@@ -80,11 +90,15 @@ pub use patches::{PatchBatch, PatchSettings, Patches};
 pub use photo_digits::{photo_digits, photo_digits_seen};
 pub use picture::Picture;
 pub use sample::{Sample, SampleForm};
+pub use sequence::Sequence;
+pub use sequences::sequences;
 pub use source::{Reader, Request, Source, SourceKind};
 pub use sources::{register_source, source_kinds};
 pub use split::Split;
 pub use targets::{Batch, Draw, Labels, NumberBatch, Numbers, Targets};
+pub use tones::{tone, tones};
 pub use transform::Transform;
+pub use wav::wav;
 
 /// FNV-1a of all images and labels, for tests that hold the embedded sets to their first release.
 #[cfg(test)]

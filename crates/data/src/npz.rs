@@ -5,20 +5,17 @@
 
 use crate::error::unexpected;
 use crate::listed::listed;
+use crate::npz_array::{Array, Inputs, Lies, Taken};
 use crate::source::{Reader, Request, SourceKind};
 use crate::{
-    DataDescription, DataError, Dataset, Numbers, Result, Split,
-    npz_header::Header,
-    npz_names,
-    records::{Form, Part, Records, out_of_range},
+    DataDescription, DataError, Dataset, Numbers, Result, Split, npz_names,
     samples::{IN_MEMORY, Samples},
     targets::check_labels,
 };
 use fixnet_files::input_file;
-use fixnet_tensor::{Budget, Buffer};
 use std::{
     io::{BufReader, Read, Seek},
-    path::{Path, PathBuf},
+    path::Path,
 };
 use zip::{CompressionMethod, ZipArchive};
 
@@ -65,7 +62,7 @@ pub fn npz(path: &Path) -> Result<Split> {
 /// # Errors
 /// As there.
 pub fn npz_numbers(path: &Path) -> Result<Split<Numbers>> {
-    opened(path, |mut arrays| {
+    opened(path, Taken::ImagesOrRows, |mut arrays| {
         let train = arrays.numbers_half("train", IN_MEMORY)?;
         Split::new(train, arrays.numbers_half("test", IN_MEMORY)?)
     })
@@ -73,26 +70,27 @@ pub fn npz_numbers(path: &Path) -> Result<Split<Numbers>> {
 
 /// The test part of [`npz_numbers`] alone.
 pub(crate) fn npz_numbers_test(path: &Path) -> Result<Dataset<Numbers>> {
-    opened(path, |mut arrays| arrays.numbers_half("test", IN_MEMORY))
+    opened(path, Taken::ImagesOrRows, |mut arrays| arrays.numbers_half("test", IN_MEMORY))
 }
 
 /// The test images alone, for a network of so many classes.
 pub(crate) fn npz_test(path: &Path, classes: usize) -> Result<Dataset> {
-    opened(path, |mut arrays| arrays.half("test", IN_MEMORY, Some(classes)))
+    opened(path, Taken::ImagesOrRows, |mut arrays| arrays.half("test", IN_MEMORY, Some(classes)))
 }
 
 /// Reads samples without targets: those of the array `x` or `x_test`, or of the only array, of an `.npz` file, or those of an
 /// `.npy` file.
-pub(crate) fn npz_samples(path: &Path) -> Result<Samples> {
+pub(crate) fn npz_samples(path: &Path, taken: Taken) -> Result<Samples> {
     if path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("npy")) {
         let place = path.display().to_string();
         let file = input_file::open(path).map_err(|source| DataError::Io { place: place.clone(), source })?;
         let mut from = BufReader::new(file);
-        let (_, inputs) = Array::read(&place, &mut from)?.inputs(&mut from, Some((path.into(), 0)), IN_MEMORY)?;
+        let (_, inputs) =
+            Array::read(&place, &mut from)?.inputs(taken, &mut from, Some((path.into(), 0)), IN_MEMORY)?;
         return inputs.samples(&place, IN_MEMORY);
     }
-    opened(path, |arrays| {
-        let is = |name: &str| arrays.names.iter().any(|own| own == name);
+    opened(path, taken, |arrays| {
+        let is = |name: &str| arrays.has(name);
         let name = match &arrays.names[..] {
             _ if is("x") => "x",
             _ if is("x_test") => "x_test",
@@ -104,7 +102,7 @@ pub(crate) fn npz_samples(path: &Path) -> Result<Samples> {
         };
         let (place, mut inputs) = (format!("{}: {name}", arrays.place), None);
         (arrays.open)(&format!("{name}.npy"), &mut |from, lies| {
-            inputs = Some(Array::read(&place, from)?.inputs(from, lies, IN_MEMORY)?.1);
+            inputs = Some(Array::read(&place, from)?.inputs(taken, from, lies, IN_MEMORY)?.1);
             Ok(())
         })?;
         inputs.ok_or_else(|| DataError::Empty { place: place.clone() })?.samples(&place, IN_MEMORY)
@@ -112,11 +110,11 @@ pub(crate) fn npz_samples(path: &Path) -> Result<Samples> {
 }
 
 fn read(path: &Path, in_memory: u64) -> Result<Split> {
-    opened(path, |arrays| arrays.split(in_memory))
+    opened(path, Taken::ImagesOrRows, |arrays| arrays.split(in_memory))
 }
 
 /// Opens the file or folder and hands its arrays on.
-fn opened<T>(path: &Path, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<T> {
+pub(crate) fn opened<T>(path: &Path, taken: Taken, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<T> {
     let open = |path: &Path| {
         input_file::open(path).map_err(|source| DataError::Io { place: path.display().to_string(), source })
     };
@@ -130,12 +128,17 @@ fn opened<T>(path: &Path, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<
             let (path, file) = (array.clone(), open(&array)?);
             take(&mut BufReader::new(file), Some((path, 0)))
         };
-        return then(Arrays { place: path.display().to_string(), names, open: &mut open });
+        return then(Arrays { place: path.display().to_string(), names, taken, open: &mut open });
     }
-    archive(path, BufReader::new(open(path)?), then)
+    archive(path, taken, BufReader::new(open(path)?), then)
 }
 
-fn archive<T>(path: &Path, from: impl Read + Seek, then: impl FnOnce(Arrays<'_>) -> Result<T>) -> Result<T> {
+pub(crate) fn archive<T>(
+    path: &Path,
+    taken: Taken,
+    from: impl Read + Seek,
+    then: impl FnOnce(Arrays<'_>) -> Result<T>,
+) -> Result<T> {
     let place = path.display().to_string();
     let mut zip = ZipArchive::new(from).map_err(|e| unexpected(&place, "a zip archive of NumPy arrays", e))?;
     let mut names: Vec<String> = zip.file_names().flatten().map(|name| name.trim_end_matches(".npy").into()).collect();
@@ -152,11 +155,9 @@ fn archive<T>(path: &Path, from: impl Read + Seek, then: impl FnOnce(Arrays<'_>)
         let start = file.data_start().filter(|_| stored);
         take(&mut file, start.map(|start| (path.to_path_buf(), start)))
     };
-    then(Arrays { place: place.clone(), names, open: &mut open })
+    then(Arrays { place: place.clone(), names, taken, open: &mut open })
 }
 
-/// Where an array lies as it is: a file and the place in it.
-type Lies = Option<(PathBuf, u64)>;
 /// What is done with the bytes of an array.
 type Take<'a> = dyn FnMut(&mut dyn Read, Lies) -> Result<()> + 'a;
 
@@ -165,16 +166,23 @@ const NAMES: &str = "class_names";
 const NAMES_FILE: &str = "class_names.npy";
 
 /// The arrays of an archive or a folder.
-struct Arrays<'a> {
+pub(crate) struct Arrays<'a> {
     place: String,
     /// What the arrays are called; of a folder, whether class names are among them.
     names: Vec<String>,
+    /// What arrays of samples are taken for.
+    taken: Taken,
     /// Opens an array by the name of its file.
     open: &'a mut dyn FnMut(&str, &mut Take<'_>) -> Result<()>,
 }
 
 impl Arrays<'_> {
-    fn split(mut self, in_memory: u64) -> Result<Split> {
+    /// Whether there is an array of this name: of an archive.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own == name)
+    }
+
+    pub(crate) fn split(mut self, in_memory: u64) -> Result<Split> {
         let train = self.half("train", in_memory, None)?;
         let test = self.half("test", in_memory, Some(train.classes()))?;
         Split::new(train, test)
@@ -183,7 +191,7 @@ impl Arrays<'_> {
     /// The names of the classes, if they are there.
     fn class_names(&mut self) -> Result<Option<Vec<String>>> {
         let (place, mut names) = (format!("{}: {NAMES}", self.place), None);
-        if self.names.iter().any(|own| own == NAMES) {
+        if self.has(NAMES) {
             (self.open)(NAMES_FILE, &mut |from, _| {
                 names = Some(npz_names::read(&place, from)?);
                 Ok(())
@@ -200,11 +208,11 @@ impl Arrays<'_> {
         in_memory: u64,
         read: impl Fn(Array, &mut dyn Read) -> Result<Vec<V>>,
     ) -> Result<(Inputs, Vec<V>, [String; 2])> {
-        let place = &self.place;
+        let (place, taken) = (&self.place, self.taken);
         let [x, y] = ["x", "y"].map(|kind| (format!("{kind}_{name}.npy"), format!("{place}: {kind}_{name}")));
         let (mut inputs, mut targets) = (None, Vec::new());
         (self.open)(&x.0, &mut |from, lies| {
-            inputs = Some(Array::read(&x.1, from)?.inputs(from, lies, in_memory)?);
+            inputs = Some(Array::read(&x.1, from)?.inputs(taken, from, lies, in_memory)?);
             Ok(())
         })?;
         (self.open)(&y.0, &mut |from, _| {
@@ -219,7 +227,7 @@ impl Arrays<'_> {
     }
 
     /// The samples `train` or `test` with classes: as many as there are names, as `classes` says, or as there are labels.
-    fn half(&mut self, name: &str, in_memory: u64, classes: Option<usize>) -> Result<Dataset> {
+    pub(crate) fn half(&mut self, name: &str, in_memory: u64, classes: Option<usize>) -> Result<Dataset> {
         let (inputs, labels, [x, y]) = self.parts(name, in_memory, |array, from| array.labels(from))?;
         let most = usize::from(labels.iter().copied().max().unwrap_or(0)) + 1;
         let names = self.class_names()?;
@@ -238,254 +246,10 @@ impl Arrays<'_> {
     }
 
     /// The samples `train` or `test` with numbers.
-    fn numbers_half(&mut self, name: &str, in_memory: u64) -> Result<Dataset<Numbers>> {
+    pub(crate) fn numbers_half(&mut self, name: &str, in_memory: u64) -> Result<Dataset<Numbers>> {
         let (inputs, values, [x, y]) = self.parts(name, in_memory, |array, from| array.numbers(from))?;
         let targets = Numbers::new(&y, None, values)?;
         Dataset::of(x.clone(), inputs.samples(&x, in_memory)?, targets)
-    }
-}
-
-/// The samples of an array.
-enum Inputs {
-    /// The shape of an image, and the bytes of all.
-    Images([usize; 3], Vec<u8>),
-    /// The columns of a row, and the numbers of all.
-    Rows(usize, Vec<f32>),
-    Files(Records),
-}
-
-impl Inputs {
-    fn samples(self, name: &str, in_memory: u64) -> Result<Samples> {
-        match self {
-            Self::Images(shape, bytes) => Samples::images(name, shape, bytes),
-            Self::Rows(columns, values) => Samples::floats(name, &[columns], values),
-            Self::Files(records) => records.samples(name, in_memory),
-        }
-    }
-}
-
-/// The header of an array.
-#[derive(Debug)]
-struct Array {
-    place: String,
-    shape: Vec<usize>,
-    /// Type and bytes of a number: `f4`.
-    kind: [u8; 2],
-    big_endian: bool,
-    /// The length of the header.
-    start: u64,
-    /// Bytes of all numbers.
-    len: u128,
-}
-
-impl Array {
-    fn read(place: &str, from: &mut dyn Read) -> Result<Self> {
-        let header = Header::read(place, from)?;
-        let wrong = |expected: &str| unexpected(place, expected, header.text());
-        let descr = header.descr();
-        let Some(&[order @ (b'<' | b'>' | b'|'), kind @ (b'u' | b'i' | b'f'), size @ (b'1' | b'2' | b'4' | b'8')]) =
-            descr.as_deref().map(str::as_bytes)
-        else {
-            return Err(wrong("numbers u1 to u8, i1 to i8 or f4"));
-        };
-        if !header.is_in_rows() {
-            return Err(wrong("'fortran_order': False (numpy.ascontiguousarray(array) makes it so)"));
-        }
-        let shape = header.shape().ok_or_else(|| wrong("'shape': (…)"))?;
-        let start = header.len();
-        let len = shape.iter().fold(u128::from(size - b'0'), |n, &axis| n.saturating_mul(axis as u128));
-        Ok(Self { place: place.into(), shape, kind: [kind, size], big_endian: order == b'>', start, len })
-    }
-
-    /// The bytes of the numbers, of which `most` are allowed.
-    fn bytes(&self, from: &mut dyn Read, most: u64) -> Result<Vec<u8>> {
-        Budget::new(most, "labels of fewer images, or of fewer bytes each, take less").claim(
-            &self.place,
-            &self.shape,
-            self.size(),
-        )?;
-        // One byte more than announced tells whether there is more; nothing is allocated on the header's word alone.
-        let mut bytes = Vec::new();
-        from.take(self.len as u64 + 1).read_to_end(&mut bytes).map_err(|e| self.damaged(e))?;
-        match (bytes.len() as u128).cmp(&self.len) {
-            std::cmp::Ordering::Equal => Ok(bytes),
-            std::cmp::Ordering::Less => self.incomplete(bytes.len()),
-            std::cmp::Ordering::Greater => self.incomplete("more"),
-        }
-    }
-
-    fn incomplete<T>(&self, found: impl ToString) -> Result<T> {
-        self.wrong(&format!("{} bytes of numbers {:?}", self.len, self.shape), found)
-    }
-
-    fn damaged(&self, e: std::io::Error) -> DataError {
-        unexpected(&self.place, "a whole array", format!("a damaged one ({e})"))
-    }
-
-    fn wrong<T>(&self, expected: &str, found: impl ToString) -> Result<T> {
-        Err(unexpected(&self.place, expected, found))
-    }
-
-    fn kind(&self) -> String {
-        format!("{}{}", char::from(self.kind[0]), char::from(self.kind[1]))
-    }
-
-    /// How many samples, and they themselves: in memory, or where they lie if they are images of more than `in_memory` bytes.
-    fn inputs(self, from: &mut dyn Read, lies: Lies, in_memory: u64) -> Result<(usize, Inputs)> {
-        let (count, shape) = match self.shape[..] {
-            [n, columns] if self.kind[0] == b'f' => return Ok((n, self.rows(columns, from)?)),
-            [n, h, w] => (n, [h, w, 1]),
-            [n, h, w, c] => {
-                self.check_order([h, w, c])?;
-                (n, [h, w, c])
-            }
-            [_, _] if self.kind != *b"u1" => return self.wrong("rows [N, F] as f4 or f8", self.kind()),
-            _ => return self.wrong("images [N, H, W] or [N, H, W, C]", format!("{:?}", self.shape)),
-        };
-        let form = match &self.kind {
-            b"u1" => Form::Bytes,
-            b"f4" => Form::Floats { big_endian: self.big_endian },
-            _ => return self.wrong("images as u1 or f4", self.kind()),
-        };
-        if self.len == 0 {
-            return Err(DataError::Empty { place: self.place });
-        }
-        if self.len / form.size() as u128 <= u128::from(in_memory) {
-            let raw = self.bytes(from, in_memory.saturating_mul(form.size() as u64))?;
-            if matches!(form, Form::Bytes) {
-                return Ok((count, Inputs::Images(shape, raw)));
-            }
-            let mut out = vec![0; raw.len() / form.size()];
-            form.convert(&raw, shape, &mut out).map_err(|(at, v)| out_of_range(&self.place, at, v))?;
-            return Ok((count, Inputs::Images(shape, out)));
-        }
-        let Some((path, offset)) = lies else {
-            Budget::new(in_memory, Budget::DATA.advice()).claim(&self.place, &self.shape, 1)?;
-            return self.incomplete("a compressed array");
-        };
-        // Beyond what a file may hold the sizes of an image need not fit their types.
-        let Ok(len) = i64::try_from(self.len) else { return self.incomplete("fewer") };
-        let (start, stride) = (offset.saturating_add(self.start), len as u64 / count as u64);
-        let part = Part { path, place: self.place.clone(), start, stride, count };
-        let records = Records::new(vec![part], shape, form)?;
-        // One pass now, so that what is damaged or out of range is known before the first step.
-        let (len, image) = (stride as usize, stride as usize / form.size());
-        let (mut raw, mut out) = (Buffer::<u8>::take(len), Buffer::<u8>::take(image));
-        for i in 0..count {
-            from.read_exact(&mut raw).map_err(|e| self.damaged(e))?;
-            form.convert(&raw, shape, &mut out).map_err(|(at, v)| out_of_range(&self.place, i * image + at, v))?;
-        }
-        match from.read(&mut [0]).map_err(|e| self.damaged(e))? {
-            0 => Ok((count, Inputs::Files(records))),
-            _ => self.incomplete("more"),
-        }
-    }
-
-    /// Rows of finite numbers.
-    fn rows(&self, columns: usize, from: &mut dyn Read) -> Result<Inputs> {
-        if self.len == 0 {
-            return self.wrong("at least one row of at least one number", format!("{:?}", self.shape));
-        }
-        self.check_floats()?;
-        Budget::TABLE.clone().claim(&self.place, &self.shape, size_of::<f32>())?;
-        let bytes = self.bytes(from, Budget::TABLE.limit().saturating_mul(2))?;
-        let mut values = Vec::with_capacity(bytes.len() / self.size());
-        for (at, number) in bytes.chunks_exact(self.size()).enumerate() {
-            let v = self.float(number);
-            if !(v as f32).is_finite() {
-                let found = format!("{v} in row {}, column {}", at / columns, at % columns);
-                return self.wrong("finite numbers in the range of f32", found);
-            }
-            values.push(v as f32);
-        }
-        Ok(Inputs::Rows(columns, values))
-    }
-
-    /// Numbers of any type, one per sample.
-    fn numbers(&self, from: &mut dyn Read) -> Result<Vec<f64>> {
-        match self.shape[..] {
-            [_] | [_, 1] => {}
-            _ => return self.wrong("numbers [N] or [N, 1]", format!("{:?}", self.shape)),
-        }
-        let is_float = self.kind[0] == b'f';
-        if is_float {
-            self.check_floats()?;
-        }
-        let bytes = self.bytes(from, IN_MEMORY)?;
-        let number = |bytes: &[u8]| if is_float { self.float(bytes) } else { self.integer(bytes) as f64 };
-        Ok(bytes.chunks_exact(self.size()).map(number).collect())
-    }
-
-    /// The bytes of a number.
-    fn size(&self) -> usize {
-        usize::from(self.kind[1] - b'0')
-    }
-
-    fn check_floats(&self) -> Result<()> {
-        match &self.kind {
-            b"f4" | b"f8" => Ok(()),
-            _ => self.wrong("floats as f4 or f8", self.kind()),
-        }
-    }
-
-    /// The float of four or eight bytes.
-    fn float(&self, number: &[u8]) -> f64 {
-        match (<[u8; 4]>::try_from(number), <[u8; 8]>::try_from(number), self.big_endian) {
-            (Ok(word), _, false) => f64::from(f32::from_le_bytes(word)),
-            (Ok(word), _, true) => f64::from(f32::from_be_bytes(word)),
-            (_, Ok(word), false) => f64::from_le_bytes(word),
-            (_, Ok(word), true) => f64::from_be_bytes(word),
-            _ => f64::NAN,
-        }
-    }
-
-    /// The whole number of some bytes.
-    fn integer(&self, number: &[u8]) -> i128 {
-        // Little-endian in 16 bytes, the sign carried on.
-        let (mut wide, size) = ([0; 16], number.len());
-        wide[..size].copy_from_slice(number);
-        if self.big_endian {
-            wide[..size].reverse();
-        }
-        if self.kind[0] == b'i' && wide[size - 1] >= 128 {
-            wide[size..].fill(255);
-        }
-        i128::from_le_bytes(wide)
-    }
-
-    /// Refuses images that look like [N, C, H, W], the order of PyTorch: no more than four rows, and more than four columns
-    /// and channels. Few rows and columns stay allowed, since patches of 3x3 pixels may well have many channels, and so do
-    /// few channels.
-    fn check_order(&self, [h, w, c]: [usize; 3]) -> Result<()> {
-        const MOST: usize = 4;
-        if h > MOST || w <= MOST || c <= MOST {
-            return Ok(());
-        }
-        let expected = format!(
-            "images [N, H, W, C]; if these are [N, C, H, W] = {h} channels of {w}x{c} pixels, store \
-             x.transpose(0, 2, 3, 1); if they are images of {h} rows with {c} channels, store x.swapaxes(1, 2)"
-        );
-        self.wrong(&expected, format!("{:?}, which would be {c} channels of {h}x{w} pixels", self.shape))
-    }
-
-    fn labels(&self, from: &mut dyn Read) -> Result<Vec<u16>> {
-        match self.shape[..] {
-            [_] | [_, 1] => {}
-            _ => return self.wrong("labels [N] or [N, 1]", format!("{:?}", self.shape)),
-        }
-        if self.kind[0] == b'f' {
-            return self.wrong("labels of an integer type", self.kind());
-        }
-        let bytes = self.bytes(from, IN_MEMORY)?;
-        let mut labels = Vec::with_capacity(bytes.len() / self.size());
-        for (i, number) in bytes.chunks_exact(self.size()).enumerate() {
-            let v = self.integer(number);
-            match u16::try_from(v) {
-                Ok(label) if label < u16::MAX => labels.push(label),
-                _ => return self.wrong("labels from 0 to 65534", format!("{v} at {i}")),
-            }
-        }
-        Ok(labels)
     }
 }
 
@@ -532,7 +296,9 @@ mod tests {
     }
 
     fn load(file: impl AsRef<[u8]>) -> Result<Split> {
-        fuzz::within(fuzz::MOST, || archive(Path::new("f"), Cursor::new(file), |arrays| arrays.split(IN_MEMORY)))
+        fuzz::within(fuzz::MOST, || {
+            archive(Path::new("f"), Taken::ImagesOrRows, Cursor::new(file), |arrays| arrays.split(IN_MEMORY))
+        })
     }
 
     fn with(name: &'static str, bytes: Vec<u8>) -> std::result::Result<Split, String> {
@@ -802,7 +568,7 @@ mod tests {
             let _ = load(&file);
             let mut from = &*file;
             fuzz::within(fuzz::MOST, || if let Ok(array) = Array::read("f", &mut from) {
-                let _ = if images { array.inputs(&mut from, None, 9).map(|_| ()) } else { array.labels(&mut from).map(|_| ()) };
+                let _ = if images { array.inputs(Taken::ImagesOrRows, &mut from, None, 9).map(|_| ()) } else { array.labels(&mut from).map(|_| ()) };
             });
         }
     }

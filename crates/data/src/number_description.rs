@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// whether other data are the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NumberDescription {
-    /// Height, width and channels of an image, or the number of columns of a row.
+    /// Height, width and channels of an image, steps and channels of a sequence, or the number of columns of a row.
     pub shape: Vec<usize>,
     /// What each column of a table is called, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ impl NumberDescription {
     /// Describes the data of a network of which no more is known than its input, its normalization and its target.
     ///
     /// # Errors
-    /// The shape is neither that of an image nor of a row, or a number of it is 0 or more than 65536; the channels are not those
+    /// The shape is neither that of an image, nor of a sequence or a row, or a number of it is 0 or more than 65536; the channels are not those
     /// of `normalize`; or the scale of the target is none.
     pub fn of_network(place: &str, shape: &[usize], normalize: Normalize, target: Target) -> Result<Self> {
         let description = Self { shape: shape.to_vec(), columns: None, normalize, target, fingerprints: None };
@@ -171,7 +171,7 @@ mod tests {
         let good = metadata[NumberDescription::KEY].clone();
         for (from, to, word) in [
             ("[2]", "[3]", "3 means and deviations, one per column"),
-            ("[2]", "[2,2]", "the shape of an image or of a row"),
+            ("[2]", "[2,2,2,2]", "the shape of an image, a sequence or a row"),
             ("[2]", "[0]", "rows of 1 to 65536"),
             ("\"age\"", "\"age\",\"x\"", "2 names of columns"),
             ("\"deviation\":", "\"deviation\":-", "the deviation above 0"),

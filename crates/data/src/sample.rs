@@ -1,18 +1,26 @@
 //! Samples without targets: what a network is asked about, the form in which it takes them, and batches of them.
 
 use crate::image_value::{described, not_convertible};
-use crate::{DataError, Image, Normalize, Picture, Result};
+use crate::{ClipForm, DataError, Image, Normalize, Picture, Result, Sequence};
 use fixnet_tensor::{Budget, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// An image, or a row of numbers.
+/// An image, a row of numbers, or a sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sample {
     /// An image.
     Image(Image),
     /// The numbers of the columns of a table, in their order.
     Row(Arc<[f32]>),
+    /// Numbers in several channels, step after step.
+    Sequence(Sequence),
+}
+
+impl From<Sequence> for Sample {
+    fn from(sequence: Sequence) -> Self {
+        Self::Sequence(sequence)
+    }
 }
 
 impl From<Image> for Sample {
@@ -46,15 +54,17 @@ impl From<Vec<f32>> for Sample {
 }
 
 impl Sample {
-    /// The lengths of its axes: height, width and channels of an image, or the number of columns of a row.
+    /// The lengths of its axes: height, width and channels of an image, steps and channels of a sequence, or the number of columns
+    /// of a row.
     pub fn shape(&self) -> Vec<usize> {
         match self {
             Self::Image(image) => image.shape().to_vec(),
             Self::Row(row) => vec![row.len()],
+            Self::Sequence(sequence) => sequence.shape().to_vec(),
         }
     }
 
-    /// Makes a batch of samples of one shape, [N, H, W, C] or [N, F], normalized: the bits that a [`Loader`](crate::Loader) makes of
+    /// Makes a batch of samples of one shape, [N, H, W, C], [N, T, C] or [N, F], normalized: the bits that a [`Loader`](crate::Loader) makes of
     /// the same samples.
     ///
     /// # Errors
@@ -79,6 +89,10 @@ impl Sample {
                 out.copy_from_slice(row);
                 normalize.apply_to(out);
             }
+            Self::Sequence(sequence) => {
+                out.copy_from_slice(sequence.values());
+                normalize.apply_to(out);
+            }
         };
         batch.data_mut().par_chunks_exact_mut(len).with_min_len(8).zip(samples).for_each(write);
         Ok(batch)
@@ -89,7 +103,7 @@ impl Sample {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SampleForm {
-    /// Height, width and channels of an image, or the number of columns of a row.
+    /// Height, width and channels of an image, steps and channels of a sequence, or the number of columns of a row.
     pub shape: Vec<usize>,
     /// Whether images may have any height and width.
     pub any_size: bool,
@@ -97,12 +111,14 @@ pub struct SampleForm {
     pub columns: Option<Vec<String>>,
     /// The column of a table that holds the target, by its name or its number, where that is known. It is no input.
     pub target: Option<String>,
+    /// How sequences are made of recordings, where they are.
+    pub clips: Option<ClipForm>,
 }
 
 impl SampleForm {
     /// Samples of one shape, whose columns have no names.
     pub fn of_shape(shape: Vec<usize>) -> Self {
-        Self { shape, any_size: false, columns: None, target: None }
+        Self { shape, any_size: false, columns: None, target: None, clips: None }
     }
 
     /// Gives the columns names, where they are known.
@@ -115,6 +131,12 @@ impl SampleForm {
     #[must_use]
     pub fn with_target(self, target: Option<&str>) -> Self {
         Self { target: target.map(String::from), ..self }
+    }
+
+    /// Says how sequences are made of recordings, where they are.
+    #[must_use]
+    pub fn with_clips(self, clips: Option<ClipForm>) -> Self {
+        Self { clips, ..self }
     }
 
     /// What an image of the shape `found` becomes for the network.
@@ -143,11 +165,22 @@ impl SampleForm {
         }
     }
 
-    /// Makes a sample one that the network takes: images are [converted](Image::converted), rows are checked.
+    /// Checks that the network takes sequences of the shape `found`.
     ///
     /// # Errors
-    /// It is of another kind, an image whose channels cannot be converted, or a row with another number of columns or a number that is
-    /// not finite. `place` names it in the message.
+    /// It does not. `place` names the sequences.
+    pub(crate) fn sequence(&self, place: &str, found: [usize; 2]) -> Result<()> {
+        match self.shape == found {
+            true => Ok(()),
+            false => Err(DataError::setting(place, &self.to_string(), format!("a sequence of {}", steps(found)))),
+        }
+    }
+
+    /// Makes a sample one that the network takes: images are [converted](Image::converted), rows and sequences are checked.
+    ///
+    /// # Errors
+    /// It is of another kind, an image whose channels cannot be converted, a row with another number of columns, a sequence of another
+    /// shape, or a number is not finite. `place` names it in the message.
     pub fn fit(&self, place: &str, sample: &Sample) -> Result<Sample> {
         match sample {
             Sample::Image(image) => Ok(image.converted(self.image(place, image.shape())?)?.into()),
@@ -158,6 +191,16 @@ impl SampleForm {
                 }
                 match row.iter().position(|v| !v.is_finite()) {
                     Some(at) => Err(DataError::setting(place, "finite numbers", format!("{} in column {at}", row[at]))),
+                    None => Ok(sample.clone()),
+                }
+            }
+            Sample::Sequence(sequence) => {
+                self.sequence(place, sequence.shape())?;
+                match sequence.values().iter().position(|v| !v.is_finite()) {
+                    Some(at) => {
+                        let found = format!("{} in step {}", sequence.values()[at], at / sequence.shape()[1]);
+                        Err(DataError::setting(place, "finite numbers", found))
+                    }
                     None => Ok(sample.clone()),
                 }
             }
@@ -172,11 +215,18 @@ impl std::fmt::Display for SampleForm {
                 true => write!(f, "an image of any size"),
                 false => write!(f, "an image of {}", described([height, width, channels])),
             },
+            [count, channels] => write!(f, "a sequence of {}", steps([count, channels])),
             [1] => write!(f, "a row of 1 number"),
             [width] => write!(f, "a row of {width} numbers"),
             _ => write!(f, "a sample of {:?}", self.shape),
         }
     }
+}
+
+/// The shape of a sequence in words.
+fn steps([steps, channels]: [usize; 2]) -> String {
+    let of = if channels == 1 { "1 number".into() } else { format!("{channels} numbers") };
+    format!("{steps} steps of {of}")
 }
 
 #[cfg(test)]
@@ -223,5 +273,20 @@ mod tests {
             text(form(&[2, 4, 3]), &vec![1.0].into()),
             "x: expected an image of 2x4 in 3 channels, found rows of numbers"
         );
+    }
+
+    #[test]
+    fn sequences_are_of_one_shape() {
+        let form = SampleForm::of_shape(vec![3, 2]);
+        let sequence = |shape, v: f32| Sample::from(Sequence::new(shape, vec![v; 6]).unwrap());
+        assert_eq!(form.fit("x", &sequence([3, 2], 1.0)).unwrap().shape(), [3, 2]);
+        let text = |sample: &Sample| form.fit("x", sample).unwrap_err().to_string();
+        let words = "x: expected a sequence of 3 steps of 2 numbers, found ";
+        assert_eq!(text(&sequence([6, 1], 1.0)), format!("{words}a sequence of 6 steps of 1 number"));
+        assert_eq!(text(&vec![1.0].into()), format!("{words}rows of numbers"));
+        assert_eq!(text(&sequence([3, 2], f32::NAN)), "x: expected finite numbers, found NaN in step 0");
+        let normalize = Normalize::new(vec![1.0, 0.0], vec![2.0, 1.0]).unwrap();
+        let batch = Sample::batch(&[sequence([3, 2], 3.0), sequence([3, 2], 1.0)], &normalize).unwrap();
+        assert_eq!((batch.shape(), &batch.data()[5..8]), (&[2, 3, 2][..], &[3.0, 0.0, 1.0][..]));
     }
 }

@@ -1,6 +1,6 @@
 //! The samples of a data set: images of bytes, in memory or read from their files on demand, or floats in memory.
 
-use crate::{DataError, Result, targets::moments};
+use crate::{ClipForm, DataError, Result, targets::moments};
 use fixnet_tensor::{Budget, Buffer};
 use rayon::prelude::*;
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -14,6 +14,8 @@ pub(crate) struct Samples {
     values: Values,
     /// What the places of the last axis are called: the columns of a table.
     columns: Option<Arc<[String]>>,
+    /// How they are made of recordings, where they are.
+    clips: Option<ClipForm>,
 }
 
 /// Where the numbers of the samples are.
@@ -108,7 +110,7 @@ impl Samples {
             return Err(DataError::Pixels { place: name.into(), found: bytes.len(), image, shape });
         }
         let count = bytes.len() / image;
-        Ok(Self { shape: shape.to_vec(), count, values: Values::Bytes(Arc::new(bytes)), columns: None })
+        Ok(Self { shape: shape.to_vec(), count, values: Values::Bytes(Arc::new(bytes)), columns: None, clips: None })
     }
 
     /// Floats, samples of `shape` one after the other.
@@ -126,7 +128,7 @@ impl Samples {
             return wrong("finite numbers".into(), format!("{} in sample {}", values[at], at / len));
         }
         let count = values.len() / len;
-        Ok(Self { shape: shape.to_vec(), count, values: Values::Floats(Arc::new(values)), columns: None })
+        Ok(Self { shape: shape.to_vec(), count, values: Values::Floats(Arc::new(values)), columns: None, clips: None })
     }
 
     /// `count` images that are read when they are asked for.
@@ -141,12 +143,21 @@ impl Samples {
         })?;
         let sums = Sums { sums: Vec::new(), count: 0 };
         let values = Values::Streamed { from, order, sample: Sample { sums, hash: blake3::hash(&[]) } };
-        Self { shape: shape.to_vec(), count, values, columns: None }.sampled()
+        Self { shape: shape.to_vec(), count, values, columns: None, clips: None }.sampled()
     }
 
     /// Gives the places of the last axis names.
     pub(crate) fn with_columns(self, columns: Vec<String>) -> Self {
         Self { columns: Some(columns.into()), ..self }
+    }
+
+    /// Says how the samples are made of recordings.
+    pub(crate) fn with_clips(self, clips: ClipForm) -> Self {
+        Self { clips: Some(clips), ..self }
+    }
+
+    pub(crate) fn clips(&self) -> Option<ClipForm> {
+        self.clips
     }
 
     /// Takes a sample of streamed images.
@@ -307,7 +318,7 @@ impl Samples {
             },
         };
         let (shape, columns) = (self.shape.clone(), self.columns.clone());
-        Self { shape, count: indices.len(), values, columns }.sampled()
+        Self { shape, count: indices.len(), values, columns, clips: self.clips }.sampled()
     }
 
     fn chosen<V: Copy>(&self, values: &[V], indices: &[usize]) -> Vec<V> {
@@ -326,9 +337,13 @@ impl Sums {
     }
 }
 
-/// What samples of a shape are called in messages: `images`, or `rows`.
+/// What samples of a shape are called in messages: `images`, `sequences` or `rows`.
 pub(crate) fn noun(shape: &[usize]) -> &'static str {
-    if shape.len() == 3 { "images" } else { "rows" }
+    match shape.len() {
+        3 => "images",
+        2 => "sequences",
+        _ => "rows",
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a source of data is: its text in recipes, its kind, and its reader.
 
-use crate::{DataDescription, DataError, Dataset, Numbers, Pairs, Result, Split};
+use crate::{ClipSettings, DataDescription, DataError, Dataset, Numbers, Pairs, Result, Split};
 use std::any::Any;
 use std::fmt;
 use std::path::Path;
@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub seed: u64,
     /// The column of a table that holds the targets, by its name or its number; `None` is the last one.
     pub target: Option<&'a str>,
+    /// How recordings become sequences.
+    pub clips: ClipSettings,
     /// Whether no test part is drawn, since test data come from another source: where the source has no parts, each is all of it.
     pub whole: bool,
 }
@@ -50,12 +52,12 @@ impl<'a> Request<'a> {
 
 /// Reads a kind of sources. A reader has those methods that fit its data; the others return an error.
 pub trait Reader: fmt::Debug + Send + Sync {
-    /// Reads or makes labelled images or rows.
+    /// Reads or makes labelled images, sequences or rows.
     ///
     /// # Errors
     /// A file is missing or broken; or the source has other data.
     fn labelled(&self, request: &Request<'_>) -> Result<Split> {
-        Err(request.has_no("labelled images"))
+        Err(request.has_no("labelled samples"))
     }
 
     /// Reads or makes the labelled test samples alone, for `network`.
@@ -128,6 +130,8 @@ pub struct SourceKind {
     pub drawn: bool,
     /// Whether they are tables, of which a column is the target.
     pub table: bool,
+    /// Whether they are recordings of sound, which become sequences of features.
+    pub recordings: bool,
     /// What reads them.
     pub reader: &'static dyn Reader,
 }
@@ -135,7 +139,7 @@ pub struct SourceKind {
 impl SourceKind {
     /// Makes a row of data that are as they are: not scaled, and no part of them drawn.
     pub const fn new(form: &'static str, about: &'static str, reader: &'static dyn Reader) -> Self {
-        Self { form, about, scaled: false, drawn: false, table: false, reader }
+        Self { form, about, scaled: false, drawn: false, table: false, recordings: false, reader }
     }
 
     pub(crate) fn name(&self) -> &'static str {

@@ -2,8 +2,8 @@
 //! beside its reader.
 
 use crate::source::{Request, Source, SourceKind};
-use crate::{DataError, Result, Split};
-use crate::{cifar, csv_file, digits, folder, idx, npz, photo_digits, photos};
+use crate::{ClipSettings, DataError, Result, Split};
+use crate::{cifar, csv_file, digits, folder, idx, npz, photo_digits, photos, sequences, tones, wav};
 use fixnet_tensor::Registry;
 use std::str::FromStr;
 
@@ -16,6 +16,9 @@ static KINDS: Registry<SourceKind> = Registry::new(&[
     folder::KIND,
     npz::KIND,
     csv_file::KIND,
+    sequences::KIND,
+    wav::KIND,
+    tones::KIND,
     photos::PHOTOS,
     photos::PAIRS,
 ]);
@@ -51,7 +54,9 @@ impl Source {
     /// # Errors
     /// A file is missing or broken, or the source has other data.
     pub fn load(&self) -> Result<Split> {
-        self.kind()?.reader.labelled(&Request { source: self, image_size: None, seed: 1, target: None, whole: false })
+        let clips = ClipSettings::default();
+        let request = Request { source: self, image_size: None, seed: 1, target: None, clips, whole: false };
+        self.kind()?.reader.labelled(&request)
     }
 }
 
@@ -98,6 +103,9 @@ mod tests {
             "folder:a b",
             "npz:x.npz",
             "csv:x.csv",
+            "sequences:x.npz",
+            "wav:a",
+            "tones",
             "photos",
             "photos:a",
             "pairs:b/c",

@@ -7,7 +7,7 @@ use crate::scores::Scores;
 use crate::task::{self, Data, Part, Task};
 use crate::{Config, Result, error};
 use fixnet_autograd::Store;
-use fixnet_data::SampleForm;
+use fixnet_data::{ClipForm, SampleForm};
 use fixnet_export::packed;
 use fixnet_nn::Layer;
 use fixnet_nn::checkpoint::Header;
@@ -21,12 +21,16 @@ pub const COLUMNS: &str = "columns";
 /// The key of the name of the target in the metadata of a packed network, where it is a column of a table.
 pub const TARGET: &str = "target";
 
+/// The key of how sequences are made of recordings, in the metadata of a packed network that takes those: an object as JSON.
+pub const CLIPS: &str = "clips";
+
 /// A packed network with its task.
 pub struct Packed {
     plan: Plan,
     task: Arc<dyn Task>,
     config: Config,
     columns: Option<Vec<String>>,
+    clips: Option<ClipForm>,
 }
 
 impl Packed {
@@ -46,7 +50,8 @@ impl Packed {
         let config = targeted(Config::recorded(text, &place)?, metadata.get(TARGET));
         let task = task::of_plan(&config, &place, &plan)?;
         let columns = columns(path, &metadata, plan.input_shape())?;
-        Ok(Some(Self { plan, task, config, columns }))
+        let clips = clips(path, &metadata, plan.input_shape())?;
+        Ok(Some(Self { plan, task, config, columns, clips }))
     }
 
     /// Adds to the metadata of a file that is to be a packed network what its operations do not say of its task: the names of columns
@@ -58,6 +63,10 @@ impl Packed {
             metadata.insert(COLUMNS.into(), text);
         }
         metadata.extend(form.target.map(|target| (TARGET.to_string(), target)));
+        if let Some(clips) = form.clips {
+            let text = serde_json::to_string(&clips).expect("sizes are plain data");
+            metadata.insert(CLIPS.into(), text);
+        }
     }
 
     /// The operations, with the normalization of the input.
@@ -79,7 +88,8 @@ impl Packed {
     pub fn sample_form(&self) -> SampleForm {
         let form = self.task.sample_form();
         let columns = form.columns.clone().or_else(|| self.columns.clone());
-        form.with_columns(columns.as_deref())
+        let clips = form.clips.or(self.clips);
+        form.with_columns(columns.as_deref()).with_clips(clips)
     }
 
     /// Evaluates the network on the test part of `data`.
@@ -122,6 +132,13 @@ fn columns(path: &Path, metadata: &BTreeMap<String, String>, input: &[usize]) ->
             Err(error::run(path, reason))
         }
     }
+}
+
+/// How sequences are made of recordings, in the metadata of a file.
+fn clips(path: &Path, metadata: &BTreeMap<String, String>, input: &[usize]) -> Result<Option<ClipForm>> {
+    let Some(text) = metadata.get(CLIPS) else { return Ok(None) };
+    let place = format!("{}: {CLIPS}", path.display());
+    Ok(Some(ClipForm::read(&place, text, input)?))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `fixnet predict`: what a trained network says of images and rows. A network for super-resolution enlarges images.
+//! `fixnet predict`: what a trained network says of images, recordings, sequences and rows. A network for super-resolution enlarges images.
 //!
 //! | file | what |
 //! |---|---|
@@ -26,7 +26,7 @@ use std::process::ExitCode;
 pub(crate) struct Args {
     /// The folder of a run, a checkpoint, or a packed network
     run: PathBuf,
-    /// PNG, JPEG, WebP and BMP images, folders of them, .npz files of images or rows, and .csv files
+    /// PNG, JPEG, WebP and BMP images, WAV files, folders of them, .npz files of images, sequences or rows, and .csv files
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// The checkpoint of the best epoch instead of the last one, of a run with --keep-best

@@ -105,8 +105,8 @@ fn gelu(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
 
 fn input(w: &mut Writer, node: &Node, plan: &Plan) -> Result<Value> {
     let image = is_image(node.shape());
-    if !image && node.shape().len() != 1 {
-        return Err(("an image [H, W, C] or features [F]", format!("{:?}", node.shape())));
+    if !image && !matches!(node.shape().len(), 1 | 2) {
+        return Err(("an image [H, W, C], a sequence [T, C] or features [F]", format!("{:?}", node.shape())));
     }
     Ok(Value::Real(match plan.normalize() {
         None => "image".into(),

@@ -82,6 +82,7 @@ pub fn encode(plan: &Plan, options: &Options) -> Result<Vec<u8>> {
     metadata.insert("fixnet".into(), env!("CARGO_PKG_VERSION").into());
     let input = match plan.input_shape().len() {
         1 => "float [batch, F], the columns of a row as they are",
+        2 => "float [batch, T, C], the steps of a sequence as they are",
         _ => "float [batch, C, H, W], pixels from 0 to 1 (bytes divided by 255)",
     };
     metadata.insert("input".into(), input.into());

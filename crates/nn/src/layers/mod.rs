@@ -6,6 +6,7 @@ mod conv;
 mod layer_norm;
 mod linear;
 mod residual;
+mod sequence;
 mod simple;
 
 pub use batch_norm::BatchNorm2d;
@@ -13,6 +14,7 @@ pub use conv::{Conv2d, Conv2dConfig, Start};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use residual::{BasicBlock, Bottleneck, Residual};
+pub use sequence::{AvgPool1d, Conv1d, Conv1dConfig, MaxPool1d};
 pub use simple::{
     AvgPool2d, Clamp, Dropout, Flatten, Gelu, GlobalAvgPool2d, LeakyRelu, MaxPool2d, PixelShuffle, Relu, Sigmoid,
     Softmax, Tanh,

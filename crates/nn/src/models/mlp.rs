@@ -1,6 +1,6 @@
 //! Multilayer perceptrons: fully connected layers over images or rows of numbers.
 
-use super::{Model, ModelKind, ModelSpec, classifier};
+use super::{Model, ModelKind, ModelSpec, classifier, widths};
 use crate::layers::{BatchNorm2d, Flatten, Linear, Relu, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
@@ -23,9 +23,9 @@ pub struct Mlp {
 fn parse(text: &str) -> Option<Result<ModelSpec>> {
     let widths = match text.strip_prefix("mlp")? {
         "" => vec![512, 512],
-        widths => widths.strip_prefix(':')?.split('-').map(|w| w.parse().ok()).collect::<Option<Vec<usize>>>()?,
+        text => widths(text.strip_prefix(':')?)?,
     };
-    widths.iter().all(|w| (1..=65_536).contains(w)).then(|| Ok(Mlp { widths }.into()))
+    Some(Ok(Mlp { widths }.into()))
 }
 
 impl Model for Mlp {

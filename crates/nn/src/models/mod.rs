@@ -1,12 +1,14 @@
-//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, super-resolution. Each
-//! family is a file of this folder and a row of the list here; programs add their own.
+//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, a network for sequences,
+//! super-resolution. Each family is a file of this folder and a row of the list here; programs add their own.
 
+mod cnn1d;
 mod edsr;
 mod lenet;
 mod mlp;
 mod mobilenet;
 mod resnet;
 
+pub use cnn1d::{Cnn1d, cnn1d};
 pub use edsr::{EdsrSpec, Quantized, edsr};
 pub use lenet::{LeNet, lenet};
 pub use mlp::{Mlp, mlp};
@@ -88,7 +90,7 @@ pub trait Model: fmt::Debug + Any + Send + Sync {
         ([32, 32, 3], 10)
     }
 
-    /// Builds it for inputs of this shape (without the axis of the samples; images are [H, W, C]); its parameters go into the
+    /// Builds it for inputs of this shape (without the axis of the samples; images are [H, W, C], sequences [T, C]); its parameters go into the
     /// store. `outputs` is the number of values per sample, where the model has [such an output](Output::Values).
     ///
     /// # Errors
@@ -163,6 +165,7 @@ static KINDS: Registry<ModelKind> = Registry::new(&[
     resnet::SMALL,
     resnet::IMAGENET,
     mobilenet::KIND,
+    cnn1d::KIND,
     edsr::KIND,
 ]);
 
@@ -189,7 +192,7 @@ impl FromStr for ModelSpec {
     }
 }
 
-/// Builds a model for inputs of this shape, without the axis of the samples; images are [H, W, C]. Its parameters go into the
+/// Builds a model for inputs of this shape, without the axis of the samples; images are [H, W, C], sequences [T, C]. Its parameters go into the
 /// store. `outputs` is the number of classes, or of other values per sample; the output of an enlarging model has the channels
 /// of its input.
 ///
@@ -221,6 +224,12 @@ fn image(model: &dyn Model, input: &[usize]) -> Result<[usize; 3]> {
         )
     };
     input.try_into().map_err(wrong)
+}
+
+/// Widths of layers as a model's name has them, `32-64`: 1 to 65536 each.
+fn widths(text: &str) -> Option<Vec<usize>> {
+    let widths = text.split('-').map(|w| w.parse().ok()).collect::<Option<Vec<usize>>>()?;
+    widths.iter().all(|w| (1..=65_536).contains(w)).then_some(widths)
 }
 
 /// The last layer of a classifier, which no normalization follows.

@@ -167,6 +167,15 @@ pub const KEYS: &[Key] = &[
     .flag("target", "COLUMN", Kind::Text),
     key("data.image_size", "image_size", "1 to 16384", "Rows and columns to which the images of a folder are scaled."),
     key(
+        "data.seconds",
+        "",
+        "0.01 to 60",
+        "Seconds to which recordings (`wav:`) are cut or filled up with silence; 1 if omitted, and 0.25 of `tones`.",
+    ),
+    key("data.window_ms", "", "1 to 1000", "Milliseconds of a recording of which one spectrum is taken; 25 if omitted."),
+    key("data.hop_ms", "", "1 to 1000", "Milliseconds from one spectrum of a recording to the next; 10 if omitted."),
+    key("data.mel_bands", "", "1 to 512", "Bands in which the energy of a spectrum is summed; 40 if omitted."),
+    key(
         "data.validation",
         "validation",
         "0 to below 1",

@@ -26,7 +26,7 @@ pub use settings::{
 };
 
 use crate::{Error, Result};
-use fixnet_data::{Augment, DataConfig, PatchSettings, Source};
+use fixnet_data::{Augment, ClipSettings, DataConfig, PatchSettings, Source};
 use fixnet_nn::models::ModelSpec;
 use fixnet_nn::optim::OptimizerConfig;
 use fixnet_quant::QuantConfig;
@@ -94,6 +94,12 @@ impl Settings {
             source: settings.data.source.clone(),
             test: settings.data.test.clone(),
             target: settings.data.target.clone(),
+            clips: ClipSettings {
+                seconds: settings.data.seconds,
+                window_ms: settings.data.window_ms,
+                hop_ms: settings.data.hop_ms,
+                mel_bands: settings.data.mel_bands,
+            },
             image_size: settings.data.image_size,
             validation: settings.data.validation,
             seed: settings.run.seed,

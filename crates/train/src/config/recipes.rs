@@ -16,6 +16,8 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("photos-x2", include_str!("../../recipes/photos-x2.toml")),
     ("table", include_str!("../../recipes/table.toml")),
     ("table-regression", include_str!("../../recipes/table-regression.toml")),
+    ("tones", include_str!("../../recipes/tones.toml")),
+    ("spoken-digits", include_str!("../../recipes/spoken-digits.toml")),
     ("mlp-digits", include_str!("../../recipes/mlp-digits.toml")),
 ];
 

@@ -69,6 +69,14 @@ pub struct DataSettings {
     pub target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hop_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mel_bands: Option<usize>,
     pub validation: f64,
     pub patch: usize,
     pub patches: usize,
@@ -263,6 +271,10 @@ impl Default for DataSettings {
             test: None,
             target: None,
             image_size: None,
+            seconds: None,
+            window_ms: None,
+            hop_ms: None,
+            mel_bands: None,
             validation: 0.0,
             patch: 24,
             patches: 64,

@@ -235,7 +235,15 @@ fn every_key_of_data_arrives() {
     let (source, test) = ("folder:x".parse().unwrap(), Some("folder:y".parse().unwrap()));
     assert_eq!(
         *found.data(),
-        DataConfig { source, test, target: None, image_size: Some(32), validation: 0.1, seed: 7 }
+        DataConfig {
+            clips: fixnet_data::ClipSettings::default(),
+            source,
+            test,
+            target: None,
+            image_size: Some(32),
+            validation: 0.1,
+            seed: 7
+        }
     );
     assert_eq!(found.patches(), PatchSettings { side: 9, each: 5, flip: true, quarter_turns: true });
 }

@@ -1,4 +1,4 @@
-//! Classification of images and of rows of a table: one class per sample, cross-entropy, top-1 accuracy.
+//! Classification of images, sequences and rows of a table: one class per sample, cross-entropy, top-1 accuracy.
 
 use super::parts::{self, check_augment, data_key};
 use super::{
@@ -105,9 +105,9 @@ fn of_shape(_: &Config, input: &[usize], classes: usize) -> Result<Arc<dyn Task>
 fn of_plan(_: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
     let wrong = |reason: String| crate::error::run(std::path::Path::new(place), reason);
     let normalize = plan.normalize().cloned().ok_or_else(|| wrong("expected a normalization, found none".into()))?;
-    let (input @ ([_] | [_, _, _]), &[classes]) = (plan.input_shape(), plan.output_shape()) else {
+    let (input @ ([_] | [_, _] | [_, _, _]), &[classes]) = (plan.input_shape(), plan.output_shape()) else {
         let found = format!("a network from {:?} to {:?}", plan.input_shape(), plan.output_shape());
-        return Err(wrong(format!("expected a classifier of images, found {found}")));
+        return Err(wrong(format!("expected a classifier of images, sequences or rows, found {found}")));
     };
     let names = plan.class_names().map(<[String]>::to_vec);
     let description = DataDescription::of_network(place, input, classes, names, normalize)?;
@@ -241,7 +241,9 @@ impl Task for Classification {
     }
 
     fn sample_form(&self) -> SampleForm {
-        SampleForm::of_shape(self.description.shape.clone()).with_columns(self.description.columns())
+        SampleForm::of_shape(self.description.shape.clone())
+            .with_columns(self.description.columns())
+            .with_clips(self.description.clips())
     }
 
     fn predict(&self, net: &dyn Layer, store: &mut Store, samples: &[Sample]) -> Result<Vec<Answer>> {

@@ -206,9 +206,13 @@ pub trait Task: Send + Sync {
     /// Returns the shape of an input without the axis of the samples.
     fn input_shape(&self) -> Vec<usize>;
 
-    /// Returns what a sample is called in messages, if there are several: `images`, or `samples` of a table.
+    /// Returns what a sample is called in messages, if there are several: `images`, `sequences`, or `samples` of a table.
     fn noun(&self) -> &'static str {
-        if self.input_shape().len() == 3 { "images" } else { "samples" }
+        match self.input_shape().len() {
+            3 => "images",
+            2 => "sequences",
+            _ => "samples",
+        }
     }
 
     /// Returns whether inputs may have other sizes than that of [`input_shape`](Self::input_shape).

@@ -270,10 +270,9 @@ impl Task for SuperResolution {
     fn predict(&self, net: &dyn Layer, store: &mut Store, samples: &[Sample]) -> Result<Vec<Answer>> {
         let picture = |sample: &Sample| match sample {
             Sample::Image(image) => Ok(Answer::Picture(self.enlarger().enlarge(net, store, &image.picture()?)?)),
-            Sample::Row(_) => {
+            Sample::Row(_) | Sample::Sequence(_) => {
                 let expected = self.sample_form().to_string();
-                Err(fixnet_autograd::Error::setting("a sample of super-resolution", expected, "a row of numbers")
-                    .into())
+                Err(fixnet_autograd::Error::setting("a sample of super-resolution", expected, "numbers").into())
             }
         };
         samples.iter().map(picture).collect()
