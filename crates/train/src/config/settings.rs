@@ -1,10 +1,8 @@
 //! [`Settings`]: a recipe as it is written, in tables of typed values. [`Config`](super::Config) is a recipe that was checked.
 
-use super::class_weights::ClassWeights;
-use super::groups::GroupSettings;
 use super::keys::{self, KEYS};
 use super::schedule_kind::{ScheduleKind, curve};
-use super::text;
+use super::{class_weights::ClassWeights, groups::GroupSettings, text};
 use crate::text::commands;
 use crate::{Error, Result};
 use fixnet_data::{Augment, Source};
@@ -136,7 +134,7 @@ pub struct OptimizerSettings {
     pub momentum: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nesterov: Option<bool>,
-    #[serde(deserialize_with = "two", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "text::two", skip_serializing_if = "Option::is_none")]
     pub betas: Option<[f64; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eps: Option<f64>,
@@ -234,16 +232,6 @@ fn transition<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<
         }
     }
     from.deserialize_any(WordOrTable)
-}
-
-/// Two numbers, no more: a third would be dropped without a word.
-fn two<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<[f64; 2]>, D::Error> {
-    let numbers = Option::<Vec<f64>>::deserialize(from)?;
-    let pair = |numbers: Vec<f64>| {
-        let count = numbers.len();
-        numbers.try_into().map_err(|_| serde::de::Error::invalid_length(count, &"two numbers"))
-    };
-    numbers.map(pair).transpose()
 }
 
 impl Default for Settings {

@@ -67,3 +67,13 @@ pub(super) fn in_words(message: &str) -> String {
         text.replace(&format!("expected {kind}"), &format!("expected {words}"))
     })
 }
+
+/// Two numbers, no more: a third would be dropped without a word.
+pub(super) fn two<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<[f64; 2]>, D::Error> {
+    let numbers = <Option<Vec<f64>> as serde::Deserialize>::deserialize(from)?;
+    let pair = |numbers: Vec<f64>| {
+        let count = numbers.len();
+        numbers.try_into().map_err(|_| serde::de::Error::invalid_length(count, &"two numbers"))
+    };
+    numbers.map(pair).transpose()
+}
