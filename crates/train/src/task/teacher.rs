@@ -136,7 +136,9 @@ fn fingerprint(plan: &Plan) -> Result<String> {
         hash.update(name.as_bytes());
         let bytes: Vec<u8> = match array {
             Array::F32(t) => {
-                t.shape().iter().for_each(|length| drop(hash.update(&(*length as u64).to_le_bytes())));
+                t.shape().iter().for_each(|&length| {
+                    hash.update(&(length as u64).to_le_bytes());
+                });
                 t.data().iter().flat_map(|v| v.to_le_bytes()).collect()
             }
             Array::U64(v) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
