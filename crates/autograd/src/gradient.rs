@@ -389,6 +389,19 @@ impl Gradient {
                 };
                 Self::Through(Through { plus: Some(plus), ..t })
             }
+            // One pass computes it and adds.
+            (Self::Deferred(d), other) | (other, Self::Deferred(d)) => {
+                let mut sum = other.into_tensor(store);
+                map::chunks(sum.data_mut(), |first, sum| {
+                    let mut scratch = Scratch::new();
+                    for (i, sum) in sum.chunks_mut(BLOCK).enumerate() {
+                        let first = first + i * BLOCK;
+                        let d = block(&*d, first..first + sum.len(), &mut scratch);
+                        map::update1(sum, d, |sum, d| *sum += d);
+                    }
+                });
+                Self::Float(sum)
+            }
             (a, b) => {
                 let (mut a, b) = (a.into_tensor(store), b.into_tensor(store));
                 map::update1(a.data_mut(), b.data(), |a, b| *a += b);

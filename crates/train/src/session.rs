@@ -159,6 +159,7 @@ impl<'a> Session<'a> {
         earlier::check(&config, &*task, checkpoint)?;
         let store = checkpoint.expected_in(Store::seeded(config.seed()));
         let mut session = Self::build(config, task, data, store, checkpoint.progress().clone(), build)?;
+        session.task.check_configured(&session.config, &path, checkpoint.metadata())?;
         checkpoint.restore(&mut session.store, Some(&mut session.optimizer))?;
         Ok(session)
     }

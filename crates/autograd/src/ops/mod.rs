@@ -19,6 +19,7 @@ mod pixel_shuffle;
 mod pool;
 mod product;
 mod reduce;
+mod rprelu;
 mod shape;
 mod softmax;
 
@@ -35,6 +36,7 @@ pub use pixel_shuffle::PixelShuffle;
 pub use pool::{AvgPool2d, GlobalAvgPool2d, MaxPool2d};
 pub use product::{AddBias, Linear, Matmul};
 pub use reduce::{Mean, Sum};
+pub use rprelu::RPRelu;
 pub use shape::{Flatten, Reshape, Scale, Subsample};
 pub use softmax::Softmax;
 
@@ -88,6 +90,7 @@ impl Default for Operations {
             ("pixel_shuffle", plain::<PixelShuffle>),
             ("relu", |_| Ok(Arc::new(Relu))),
             ("reshape", plain::<Reshape>),
+            ("rprelu", |_| Ok(Arc::new(RPRelu))),
             ("scale", plain::<Scale>),
             ("sigmoid", |_| Ok(Arc::new(Elementwise::Sigmoid))),
             ("slice", plain::<Slice>),

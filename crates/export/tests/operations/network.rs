@@ -57,6 +57,8 @@ impl Layer for Composed {
         let y = g.mul(&y, &columns)?;
         let y = g.gelu(&y)?;
         let y = g.leaky_relu(&y, 0.1)?;
+        let [b1, a, b2] = [10, 11, 12].map(|salt| g.input(sample(&[4], salt)));
+        let y = g.rprelu(&y, &b1, &a, &b2)?;
         let y = g.clamp(&y, -0.25, 1.5)?;
         let y = g.clamp(&y, f32::NEG_INFINITY, 1.25)?;
         let e = g.exp(&y)?;

@@ -2,7 +2,7 @@
 
 use super::Layer;
 use fixnet_autograd::{Graph, Group, ParamId, Result, Store, Var};
-use fixnet_quant::{Precision, QLinear, QuantConfig};
+use fixnet_quant::{QInput, QLinear, QuantConfig};
 use fixnet_tensor::Tensor;
 
 /// `y = x · w^T + bias`, [N, I] to [N, O]. The bias stays float.
@@ -12,6 +12,8 @@ pub struct Linear {
     weight: ParamId,
     bias: ParamId,
     quantized: Option<QLinear>,
+    /// The quantizer of the input, where only that is quantized.
+    input: Option<QInput>,
 }
 
 impl Linear {
@@ -45,12 +47,13 @@ impl Linear {
         deviation: f32,
         config: &QuantConfig,
     ) -> Result<Self> {
-        let float = config.precision == Precision::FLOAT;
+        let float = config.precision.weight().is_none();
         let group = if float { Group::Weight } else { Group::Latent };
         let weight = store.add_normal(&format!("{name}.weight"), group, &[c_out, c_in], deviation)?;
         let bias = store.add(&format!("{name}.bias"), Group::Offset, Tensor::zeros(&[c_out]))?;
         let quantized = if float { None } else { Some(QLinear::new(store, name, weight, config)?) };
-        Ok(Self { name: name.to_string(), weight, bias, quantized })
+        let input = super::quantized_input(store, name, config)?;
+        Ok(Self { name: name.to_string(), weight, bias, quantized, input })
     }
 
     /// Adds a learned factor of the output where quantized values leave out their scales (see
@@ -71,8 +74,8 @@ impl Layer for Linear {
         match &self.quantized {
             Some(op) => op.forward_biased(g, x, &bias),
             None => {
-                let w = g.param(self.weight);
-                g.linear_biased(x, &w, &bias).map_err(|e| e.in_layer(&self.name))
+                let (x, w) = (super::values(self.input.as_ref(), g, x)?, g.param(self.weight));
+                g.linear_biased(&x, &w, &bias).map_err(|e| e.in_layer(&self.name))
             }
         }
     }

@@ -6,6 +6,7 @@ mod conv;
 mod layer_norm;
 mod linear;
 mod residual;
+mod rsign;
 mod simple;
 
 pub use batch_norm::BatchNorm2d;
@@ -13,12 +14,14 @@ pub use conv::{Conv2d, Conv2dConfig, Start};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use residual::{BasicBlock, Bottleneck, Residual};
+pub use rsign::{RPRelu, RSign};
 pub use simple::{
     AvgPool2d, Clamp, Dropout, Flatten, Gelu, GlobalAvgPool2d, LeakyRelu, MaxPool2d, PixelShuffle, Relu, Sigmoid,
     Softmax, Tanh,
 };
 
-use fixnet_autograd::{Graph, Result, Var};
+use fixnet_autograd::{Graph, Result, Store, Var};
+use fixnet_quant::{QInput, QuantConfig};
 
 /// A part of a model: from one value to the next.
 ///
@@ -36,6 +39,17 @@ impl<L: Layer + ?Sized> Layer for Box<L> {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         (**self).forward(g, x)
     }
+}
+
+/// Makes the quantizer of the input of a layer whose weights are floats: there is one with `32/A/32`.
+fn quantized_input(store: &mut Store, name: &str, config: &QuantConfig) -> Result<Option<QInput>> {
+    let alone = config.precision.weight().is_none() && config.precision.activation().is_some();
+    alone.then(|| QInput::new(store, name, config)).transpose()
+}
+
+/// What a layer of floats reads: `x`, or the values of its levels.
+fn values(input: Option<&QInput>, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+    input.map_or_else(|| Ok(x.clone()), |input| input.forward(g, x))
 }
 
 /// Layers one after the other.

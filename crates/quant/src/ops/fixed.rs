@@ -2,7 +2,7 @@
 //! that was read from a file computes with it.
 
 use super::packing::{pack, unpack};
-use super::{Product, Quantizers};
+use super::{Product, QuantizeInput, Quantizers};
 use crate::{FixedInput, Precision, QConv2d, QLinear};
 use fixnet_autograd::gradient::{Clip, Gradient, Through};
 use fixnet_autograd::ops::{self, Operations};
@@ -306,6 +306,7 @@ pub fn operations() -> Operations {
             true => Ok(Arc::new(FixedLinear { product: FixedProduct::read(stored)?, form: ops::Linear })),
             false => Ok(Arc::new(ops::Linear)),
         })
+        .with("quantize", QuantizeInput::read)
 }
 
 impl Quantizers {

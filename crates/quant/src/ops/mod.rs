@@ -3,12 +3,14 @@
 //! Both are one operation: a matrix product is a 1x1 convolution of 1x1 images for the kernels as well.
 
 mod fixed;
+mod input;
 mod output_scale;
 mod packing;
 #[cfg(test)]
 mod tests;
 
 pub use fixed::{FixedConv2d, FixedLinear, FixedOperation, FixedProduct, operations};
+pub use input::{QInput, QuantizeInput};
 use output_scale::OutputScale;
 
 use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, SidedQuantizer, WeightQuantizer};
@@ -33,7 +35,7 @@ struct Quantizers {
 impl Quantizers {
     fn new(store: &mut Store, name: &str, weight: ParamId, config: &QuantConfig) -> Result<Self> {
         let p: Precision = config.precision;
-        if p.activation().is_none() {
+        if p.weight().is_none() {
             return Err(
                 Error::setting("bits of a quantized layer", "1 to 8 for weights and activations", p).in_layer(name)
             );
@@ -410,13 +412,13 @@ impl Backward for QuantizedBackward {
         let dw = dw.map(|dw| weight.backward(cx.store, dw));
         let dx = dx.map(|d| input.backward(cx.store, value, d));
         let dx = match dx {
-            Some(dx) if !cx.needs(0) => {
+            Some(Gradient::Through(dx)) if !cx.needs(0) => {
                 dx.write_slope(cx.store);
                 None
             }
             dx => dx,
         };
         // The scales' gradients go with those of the values that they scale.
-        Ok([dx.map(Gradient::from), dw].into_iter().chain(q.learned_scales(&weight).map(|_| None)).collect())
+        Ok([dx, dw].into_iter().chain(q.learned_scales(&weight).map(|_| None)).collect())
     }
 }

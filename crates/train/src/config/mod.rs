@@ -29,7 +29,7 @@ use crate::{Error, Result};
 use fixnet_data::{Augment, DataConfig, PatchSettings, Source};
 use fixnet_nn::models::ModelSpec;
 use fixnet_nn::optim::OptimizerConfig;
-use fixnet_quant::QuantConfig;
+use fixnet_quant::{QuantConfig, SignEstimator};
 use std::collections::BTreeSet;
 use toml::Value;
 
@@ -117,6 +117,7 @@ impl Settings {
             output_scale_start: q.output_scale_start,
             scale_deviation: q.scale_deviation,
             edge_rule: q.first_last_gradient_rule.clone(),
+            sign_estimator: SignEstimator::default(),
         };
         Ok(Config { settings, data, quant, optimizer })
     }

@@ -128,7 +128,7 @@ pub struct OptimizerSettings {
     pub momentum: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nesterov: Option<bool>,
-    #[serde(deserialize_with = "two", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "text::two", skip_serializing_if = "Option::is_none")]
     pub betas: Option<[f64; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eps: Option<f64>,
@@ -185,6 +185,8 @@ pub struct TransitionSettings {
 pub struct LossSettings {
     pub label_smoothing: f64,
     pub class_weights: ClassWeights,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
 }
 
 /// The table `[run]`.
@@ -226,16 +228,6 @@ fn transition<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<
         }
     }
     from.deserialize_any(WordOrTable)
-}
-
-/// Two numbers, no more: a third would be dropped without a word.
-fn two<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<[f64; 2]>, D::Error> {
-    let numbers = Option::<Vec<f64>>::deserialize(from)?;
-    let pair = |numbers: Vec<f64>| {
-        let count = numbers.len();
-        numbers.try_into().map_err(|_| serde::de::Error::invalid_length(count, &"two numbers"))
-    };
-    numbers.map(pair).transpose()
 }
 
 impl Default for Settings {

@@ -33,6 +33,7 @@ fn the_table_has_every_key() {
         ("data.target", "age".into()),
         ("data.image_size", 8.into()),
         ("run.init", "x".into()),
+        ("loss.teacher", "x".into()),
         ("run.tensorboard", true.into()),
         ("transition.schedule", "cosine".into()),
         ("transition.warmup", 0.0.into()),
