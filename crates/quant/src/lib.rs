@@ -21,6 +21,6 @@ pub use gradient::{
     rules,
 };
 pub use natural::{NaturalRate, Place};
-pub use ops::{FixedConv2d, FixedLinear, FixedOperation, FixedProduct, QConv2d, QLinear};
+pub use ops::{FixedConv2d, FixedLinear, FixedMatmul, FixedOperation, FixedProduct, QConv2d, QLinear, QMatmul};
 pub use precision::Precision;
 pub use transition::{TalrRule, TransitionRate, Transitions};

@@ -1,4 +1,5 @@
-//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, super-resolution. Each
+//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, vision
+//! transformers, super-resolution. Each
 //! family is a file of this folder and a row of the list here; programs add their own.
 
 mod edsr;
@@ -6,12 +7,14 @@ mod lenet;
 mod mlp;
 mod mobilenet;
 mod resnet;
+mod vit;
 
 pub use edsr::{EdsrSpec, Quantized, edsr};
 pub use lenet::{LeNet, lenet};
 pub use mlp::{Mlp, mlp};
 pub use mobilenet::{MobileNetV2, mobilenet_v2};
 pub use resnet::{ResNet18, ResNetCifar, ResNetImageNet, Shortcut, resnet_cifar, resnet_imagenet, resnet18};
+pub use vit::{ViT, vit};
 
 use crate::layers::{Linear, Sequential};
 use fixnet_autograd::{Error, Result, Store};
@@ -163,6 +166,7 @@ static KINDS: Registry<ModelKind> = Registry::new(&[
     resnet::SMALL,
     resnet::IMAGENET,
     mobilenet::KIND,
+    vit::KIND,
     edsr::KIND,
 ]);
 

@@ -55,6 +55,7 @@ fn a_plan_gives_the_bits_of_every_model_in_every_precision_and_scheme() {
             ("resnet50-imagenet", [32, 32, 3]),
             ("mobilenetv2:w0.1", [8, 8, 3]),
             ("mobilenetv2-imagenet", [32, 32, 3]),
+            ("vit:8x2x2:drop0.5", [8, 8, 3]),
             ("edsr", [6, 5, 3]),
         ] {
             if model.ends_with("imagenet") && config != with("4/4/4") {
