@@ -61,7 +61,8 @@ impl Layer for Composed {
         let shift = g.input(sample(&[4], 9));
         let y = g.sub(&shift, &y)?;
         let y = g.div(&y, &columns)?;
-        let y = g.mul(&y, &columns)?;
+        let root = g.sqrt(&columns)?;
+        let y = g.mul(&y, &root)?;
         let y = g.gelu(&y)?;
         let y = g.leaky_relu(&y, 0.1)?;
         let y = g.clamp(&y, -0.25, 1.5)?;
