@@ -54,7 +54,7 @@ mod transform;
 mod vary;
 mod webp;
 
-pub use augment::Augment;
+pub use augment::{Augment, Mix};
 pub use bicubic::bicubic;
 pub use cifar::{cifar10, cifar100};
 pub use classes::{ClassDifference, check_class_names};

@@ -50,6 +50,7 @@ fn what_is_read_computes_the_same_bits() {
             ("resnet8", [8, 8, 3]),
             ("mobilenetv2:w0.1", [8, 8, 3]),
             ("reactnet18:w0.1", [8, 8, 3]),
+            ("vit:12x2x3", [8, 8, 3]),
             ("edsr", [6, 5, 1]),
         ] {
             let (mut store, net) = network(model, input, &config);

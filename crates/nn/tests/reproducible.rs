@@ -9,7 +9,7 @@ use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
 use fixnet_nn::layers::{BatchNorm2d, Conv2d, Conv2dConfig, GlobalAvgPool2d, Layer, Relu, Sequential};
 use fixnet_nn::models;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, TransitionConfig};
-use fixnet_quant::QuantConfig;
+use fixnet_quant::{QuantConfig, Scheme};
 use fixnet_tensor::float_products;
 use fixnet_tensor::kernel::{available_isas, set_isa};
 use std::collections::BTreeMap;
@@ -45,9 +45,9 @@ fn built(store: &mut Store, model: &str, config: &QuantConfig) -> Sequential {
     if middle { Sequential::new().push(Middle).push(net) } else { net }
 }
 
-fn start((model, bits): Run<'_>) -> (Store, Sequential, Optimizer) {
+fn start((model, config): (&str, &QuantConfig)) -> (Store, Sequential, Optimizer) {
     let mut store = Store::seeded(5);
-    let net = built(&mut store, model, &config(bits, None));
+    let net = built(&mut store, model, config);
     let transition = Some(TransitionConfig::paper());
     let sgd =
         Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 4, transition, ..OptimizerConfig::default() }).unwrap();
@@ -72,19 +72,21 @@ fn steps_as(store: &mut Store, net: &dyn Layer, sgd: &mut Optimizer, steps: Rang
     }
 }
 
-fn whole_run(run: Run<'_>) -> String {
+fn digest_of(run: (&str, &QuantConfig), eager: bool) -> String {
     let (mut store, net, mut sgd) = start(run);
-    steps(&mut store, &net, &mut sgd, 0, 4);
+    steps_as(&mut store, &net, &mut sgd, 0..4, eager);
     checkpoint::digest(&store, &sgd)
 }
 
-fn eager_run(run: Run<'_>) -> String {
-    let (mut store, net, mut sgd) = start(run);
-    steps_as(&mut store, &net, &mut sgd, 0..4, true);
-    checkpoint::digest(&store, &sgd)
+fn whole_run((model, bits): Run<'_>) -> String {
+    digest_of((model, &config(bits, None)), false)
 }
 
-fn resumed_run(run: Run<'_>, file: &Path) -> String {
+fn eager_run((model, bits): Run<'_>) -> String {
+    digest_of((model, &config(bits, None)), true)
+}
+
+fn resumed(run: (&str, &QuantConfig), file: &Path) -> String {
     let (mut store, net, mut sgd) = start(run);
     steps(&mut store, &net, &mut sgd, 0, 2);
     checkpoint::save(file, &store, &sgd, &Progress::default(), &BTreeMap::new()).unwrap();
@@ -92,6 +94,10 @@ fn resumed_run(run: Run<'_>, file: &Path) -> String {
     Checkpoint::open(file).unwrap().restore(&mut store, Some(&mut sgd)).unwrap();
     steps(&mut store, &net, &mut sgd, 2, 4);
     checkpoint::digest(&store, &sgd)
+}
+
+fn resumed_run((model, bits): Run<'_>, file: &Path) -> String {
+    resumed((model, &config(bits, None)), file)
 }
 
 /// How many float products one training step of a network of quantized layers takes.
@@ -216,4 +222,37 @@ fn a_binary_network_has_one_digest_and_no_float_product_inside() {
     // The count can count: the two backward products of the 16 layers within, or all three.
     assert_eq!(float_products_of(model, "1/1/32", Some(8)), 3 * 3 + 2 * 16);
     assert_eq!(float_products_of(model, "32/1/32", None), 2 + 3 * 3 + 3 + 3 * 16);
+}
+
+/// Attention, normalizations of rows, learned scales and factors of outputs, branches that are left out.
+#[test]
+fn a_vision_transformer_has_one_digest_and_no_float_product_inside() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let model = "vit:24x2x3:drop0.2";
+    let trs = |bits: &str| QuantConfig { scheme: Scheme::Trs, ..config(bits, None) };
+    for (bits, config) in [
+        ("4/4/4", config("4/4/4", None)),
+        ("8/8/8", config("8/8/8", None)),
+        ("2/2/32 in the TRS scheme", trs("2/2/32")),
+        ("2/2/4 in the TRS scheme", trs("2/2/4")),
+        ("32/32/32", config("32/32/32", None)),
+    ] {
+        let run = (model, &config);
+        let first = digest_of(run, false);
+        for &isa in available_isas() {
+            set_isa(isa).unwrap();
+            for threads in [1, 2] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                assert_eq!(pool.install(|| digest_of(run, false)), first, "{bits}: {isa}, {threads} threads");
+            }
+        }
+        assert_eq!(resumed(run, &folder.path().join("c.safetensors")), first, "{bits}: resumed");
+        assert_eq!(digest_of(run, true), first, "{bits}: written out or deferred");
+    }
+    // Two of the patches, whose input wants no gradient, and three of the head.
+    assert_eq!(float_products_of(model, "4/4/4", None), 5);
+    assert_eq!(float_products_of(model, "4/4/4", Some(8)), 0);
+    // The count can count: the two backward products of the six products of each block.
+    assert_eq!(float_products_of(model, "4/4/32", Some(8)), 2 * 2 * 6);
 }

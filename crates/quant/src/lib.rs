@@ -21,6 +21,9 @@ pub use gradient::{
     rules,
 };
 pub use natural::{NaturalRate, Place};
-pub use ops::{FixedConv2d, FixedLinear, FixedOperation, FixedProduct, QConv2d, QInput, QLinear, QuantizeInput};
+pub use ops::{
+    FixedConv2d, FixedLinear, FixedMatmul, FixedOperation, FixedProduct, QConv2d, QInput, QLinear, QMatmul,
+    QuantizeInput,
+};
 pub use precision::Precision;
 pub use transition::{TalrRule, TransitionRate, Transitions};

@@ -7,11 +7,13 @@ mod bits;
 pub(crate) mod depthwise;
 pub(crate) mod grouped;
 pub(crate) mod linear_grad;
+mod matrices;
 pub(crate) mod plan;
 mod weight_grad;
 
 use crate::kernel::{BitKernel, COLUMNS, Job, Kernel, QUAD, Start, pack, select, select_bits};
 use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums, map, reduce};
+pub use matrices::{Pairs, Turned, float_matmul, float_matmul_with, matmul, matmul_with};
 use plan::{NONE, Phase, Plan, check};
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex};

@@ -3,6 +3,7 @@
 use super::axes;
 use super::graph::Attribute;
 use super::operands::{Result, is_image, operand, settings, shape_of_input};
+use super::tokens;
 use super::writer::{Value, Writer, oihw};
 use fixnet_autograd::ops;
 use fixnet_nn::plan::{Node, Plan};
@@ -31,7 +32,7 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("leaky_relu", leaky_relu),
     ("linear", linear),
     ("log", |w, node, plan| unary(w, node, plan, "Log")),
-    ("matmul", axes::matmul),
+    ("matmul", tokens::matmul),
     ("max_pool2d", max_pool2d),
     ("mean", axes::mean),
     ("mul", |w, node, _| axes::broadcast(w, node, "Mul")),
@@ -39,6 +40,7 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("permute", axes::permute),
     ("pixel_shuffle", pixel_shuffle),
     ("quantize", quantize),
+    ("prepend", tokens::prepend),
     ("relu", |w, node, plan| unary(w, node, plan, "Relu")),
     ("reshape", reshape),
     ("rprelu", rprelu),
@@ -135,8 +137,11 @@ fn conv2d(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
     self::product(w, node, "Conv", product, &attributes)
 }
 
-fn linear(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
+fn linear(w: &mut Writer, node: &Node, plan: &Plan) -> Result<Value> {
     let quantized = node.get::<FixedLinear>().map(|op| &op.product);
+    if node.shape().len() > 1 {
+        return tokens::linear(w, node, plan, quantized);
+    }
     product(w, node, "Gemm", quantized, &[Attribute::Int("transB", 1)])
 }
 

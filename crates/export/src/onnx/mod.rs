@@ -30,6 +30,7 @@ mod messages;
 mod operands;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod writer;
 
 pub use form::{CodeType, Form};

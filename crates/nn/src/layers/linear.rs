@@ -5,7 +5,7 @@ use fixnet_autograd::{Graph, Group, ParamId, Result, Store, Var};
 use fixnet_quant::{QInput, QLinear, QuantConfig};
 use fixnet_tensor::Tensor;
 
-/// `y = x · w^T + bias`, [N, I] to [N, O]. The bias stays float.
+/// `y = x · w^T + bias`, [.., I] to [.., O]. The bias stays float.
 #[derive(Debug, Clone)]
 pub struct Linear {
     name: String,

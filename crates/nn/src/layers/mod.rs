@@ -1,6 +1,7 @@
 //! Layers: what a model is put together from. A layer holds addresses into the store and settings, never numbers, so a
 //! checkpoint of the store forgets nothing.
 
+mod attention;
 mod batch_norm;
 mod conv;
 mod layer_norm;
@@ -8,7 +9,9 @@ mod linear;
 mod residual;
 mod rsign;
 mod simple;
+mod transformer;
 
+pub use attention::Attention;
 pub use batch_norm::BatchNorm2d;
 pub use conv::{Conv2d, Conv2dConfig, Start};
 pub use layer_norm::LayerNorm;
@@ -19,6 +22,7 @@ pub use simple::{
     AvgPool2d, Clamp, Dropout, Flatten, Gelu, GlobalAvgPool2d, LeakyRelu, MaxPool2d, PixelShuffle, Relu, Sigmoid,
     Softmax, Tanh,
 };
+pub use transformer::{TransformerBlock, TransformerConfig};
 
 use fixnet_autograd::{Graph, Result, Store, Var};
 use fixnet_quant::{QInput, QuantConfig};

@@ -1,5 +1,5 @@
-//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, ReActNet, super-resolution.
-//! Each family is a file of this folder and a row of the list here; programs add their own.
+//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, ReActNet, vision
+//! transformers, super-resolution. Each family is a file of this folder and a row of the list here; programs add their own.
 
 mod edsr;
 mod lenet;
@@ -7,6 +7,7 @@ mod mlp;
 mod mobilenet;
 mod reactnet;
 mod resnet;
+mod vit;
 
 pub use edsr::{EdsrSpec, Quantized, edsr};
 pub use lenet::{LeNet, lenet};
@@ -14,6 +15,7 @@ pub use mlp::{Mlp, mlp};
 pub use mobilenet::{MobileNetV2, mobilenet_v2};
 pub use reactnet::{ReActNet18, reactnet18};
 pub use resnet::{ResNet18, ResNetCifar, ResNetImageNet, Shortcut, resnet_cifar, resnet_imagenet, resnet18};
+pub use vit::{ViT, vit};
 
 use crate::layers::{Linear, Sequential};
 use fixnet_autograd::{Error, Result, Store};
@@ -166,6 +168,7 @@ static KINDS: Registry<ModelKind> = Registry::new(&[
     resnet::IMAGENET,
     mobilenet::KIND,
     reactnet::KIND,
+    vit::KIND,
     edsr::KIND,
 ]);
 

@@ -59,6 +59,7 @@ fn a_plan_gives_the_bits_of_every_model_in_every_precision_and_scheme() {
             ("reactnet18:w0.1", [8, 8, 3]),
             ("reactnet18-imagenet:w0.1", [32, 32, 3]),
             ("mobilenetv2-imagenet", [32, 32, 3]),
+            ("vit:8x2x2:drop0.5", [8, 8, 3]),
             ("edsr", [6, 5, 3]),
         ] {
             if model.contains("imagenet") && config != with("4/4/4") {

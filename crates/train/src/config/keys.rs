@@ -388,6 +388,8 @@ pub const KEYS: &[Key] = &[
     key("augmentation.saturation", "saturation", SHARE, "Random saturation, in the same way."),
     key("augmentation.cutout", "cutout", "pixels", "The side of a square that is blanked at a random place."),
     key("augmentation.mixup", "mixup", SHARE, "alpha of mixup; 0 is off."),
+    key("augmentation.cutmix", "", SHARE, "alpha of cutmix; 0 is off. With mixup on too, each image has one of the two."),
+    key("augmentation.erasing", "", SHARE, "The probability with which a random rectangle of an image is blanked."),
     key("run.epochs", "epochs", "at least 1", "Passes over the training data.").flag("epochs", "EPOCHS", Kind::Number),
     key("run.batch_size", "batch_size", "at least 1", "Samples per step.").flag("batch-size", "BATCH_SIZE", Kind::Number),
     key(

@@ -14,6 +14,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("cifar10-mobilenetv2", include_str!("../../recipes/cifar10-mobilenetv2.toml")),
     ("cifar10-reactnet18-step1", include_str!("../../recipes/cifar10-reactnet18-step1.toml")),
     ("cifar10-reactnet18", include_str!("../../recipes/cifar10-reactnet18.toml")),
+    ("cifar10-vit", include_str!("../../recipes/cifar10-vit.toml")),
     ("cifar100-resnet20", include_str!("../../recipes/cifar100-resnet20.toml")),
     ("photos-x2", include_str!("../../recipes/photos-x2.toml")),
     ("table", include_str!("../../recipes/table.toml")),
