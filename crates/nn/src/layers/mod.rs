@@ -5,6 +5,7 @@ mod batch_norm;
 mod conv;
 mod layer_norm;
 mod linear;
+mod network;
 mod residual;
 mod simple;
 
@@ -12,6 +13,7 @@ pub use batch_norm::BatchNorm2d;
 pub use conv::{Conv2d, Conv2dConfig, Start};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use network::{Network, Operand};
 pub use residual::{BasicBlock, Bottleneck, Residual};
 pub use simple::{
     AvgPool2d, Clamp, Dropout, Flatten, Gelu, GlobalAvgPool2d, LeakyRelu, MaxPool2d, PixelShuffle, Relu, Sigmoid,
