@@ -26,6 +26,7 @@ mod axes;
 mod entries;
 mod form;
 mod graph;
+pub mod import;
 mod messages;
 mod operands;
 #[cfg(test)]

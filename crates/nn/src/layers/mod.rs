@@ -6,6 +6,7 @@ mod batch_norm;
 mod conv;
 mod layer_norm;
 mod linear;
+mod network;
 mod residual;
 mod rsign;
 mod simple;
@@ -16,6 +17,7 @@ pub use batch_norm::BatchNorm2d;
 pub use conv::{Conv2d, Conv2dConfig, Start};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use network::{Network, Operand};
 pub use residual::{BasicBlock, Bottleneck, Residual};
 pub use rsign::{RPRelu, RSign};
 pub use simple::{

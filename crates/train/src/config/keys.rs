@@ -128,6 +128,7 @@ fn sources() -> String {
 }
 
 fn models() -> String {
+    fixnet_export::onnx::import::register();
     joined(models::kinds(), |kind| explained(kind.form, kind.about))
 }
 

@@ -164,6 +164,18 @@ impl Config {
         &self.settings.model.name
     }
 
+    /// Whether the first state of a run does not follow from its seed alone: it has given weights, which the run keeps.
+    pub fn starts_from_weights(&self) -> bool {
+        self.settings.run.init.is_some() || crate::model_file::of(self).is_some()
+    }
+
+    /// Returns the same configuration with a model in the place of one of the same name.
+    pub(crate) fn with_model(&self, model: ModelSpec) -> Self {
+        let mut config = self.clone();
+        config.settings.model.name = model;
+        config
+    }
+
     /// How it is quantized.
     pub fn quant(&self) -> &QuantConfig {
         &self.quant

@@ -79,7 +79,7 @@ pub struct DataSettings {
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
 pub struct ModelSettings {
-    #[serde(with = "text")]
+    #[serde(with = "crate::model_file")]
     pub name: ModelSpec,
 }
 
