@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "crates/export/tests/fixtures"))
-from networks import Basic, Deep, LeNet, Mlp, ResNet, mobilenet  # noqa: E402
+from networks import Basic, Deep, LeNet, Mlp, ResNet, mobilenet, vit  # noqa: E402
 
 BOUND = 1e-4
 
@@ -23,6 +23,12 @@ def network(model, names):
         except ImportError:
             sys.exit(print(f"torch: {model} skipped, no torchvision"))
         return mobilenet(model, 1000 if "-imagenet" in model else 10), f"torchvision {torchvision.__version__}"
+    if model.startswith(("vit", "deit")):
+        try:
+            import timm
+        except ImportError:
+            sys.exit(print(f"torch: {model} skipped, no timm"))
+        return vit(model, *((1000, 64) if model.startswith("deit") else (10, 16))), f"timm {timm.__version__}"
     if model.endswith("-imagenet") and names == "torchvision":
         try:
             import torchvision

@@ -1,6 +1,10 @@
 //! Gradients that are not written out: on its way back a gradient passes clipping, ReLU and normalization as a note of how to
 //! compute it ([`Gradient`]), and the pass that needs the numbers computes them.
 
+mod parts;
+
+pub use parts::Parts;
+
 use crate::deferred::{BLOCK, Bounds, Deferred, Real, Scratch, block, len, write};
 use crate::value::Value;
 use crate::{ParamId, Store};
@@ -342,6 +346,8 @@ pub enum Gradient {
     Through(Through),
     /// Anything else that can be computed.
     Deferred(Arc<dyn Deferred>),
+    /// Runs of positions on one axis; elsewhere it is 0.
+    Parts(Parts),
 }
 
 impl From<Tensor> for Gradient {
@@ -363,6 +369,7 @@ impl Gradient {
             Self::Float(t) => t,
             Self::Through(t) => t.write(store),
             Self::Deferred(d) => write(&*d),
+            Self::Parts(parts) => parts.write(),
         }
     }
 
@@ -389,6 +396,23 @@ impl Gradient {
                 };
                 Self::Through(Through { plus: Some(plus), ..t })
             }
+            // One pass computes it and adds.
+            (Self::Deferred(d), other) | (other, Self::Deferred(d)) => {
+                let mut sum = other.into_tensor(store);
+                map::chunks(sum.data_mut(), |first, sum| {
+                    let mut scratch = Scratch::new();
+                    for (i, sum) in sum.chunks_mut(BLOCK).enumerate() {
+                        let first = first + i * BLOCK;
+                        let d = block(&*d, first..first + sum.len(), &mut scratch);
+                        map::update1(sum, d, |sum, d| *sum += d);
+                    }
+                });
+                Self::Float(sum)
+            }
+            (Self::Parts(a), Self::Parts(b)) => match a.join(b) {
+                Ok(parts) => Self::Parts(parts),
+                Err((a, b)) => Self::Float(a.write()).plus(Self::Float(b.write()), store),
+            },
             (a, b) => {
                 let (mut a, b) = (a.into_tensor(store), b.into_tensor(store));
                 map::update1(a.data_mut(), b.data(), |a, b| *a += b);

@@ -92,6 +92,12 @@ impl Store {
         Self { initial, ..self }
     }
 
+    /// As [`starting_from`](Self::starting_from), for one parameter that is still to be added: a model that comes with its
+    /// numbers calls it while it is built. A value that is there already stays, so that weights to start from come first.
+    pub fn offer(&mut self, name: &str, value: Tensor) {
+        self.initial.entry(name.to_string()).or_insert(value);
+    }
+
     /// The shapes that parameters still to be added must have, by name, as `place` says: a checkpoint that is to be
     /// restored. A model that does not fit is refused at its first odd parameter, before there is memory for it.
     #[must_use]

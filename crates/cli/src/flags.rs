@@ -98,6 +98,7 @@ mod tests {
             ("data.target".into(), Value::from("age")),
             ("optimizer.lr".into(), Value::from(0.1)),
             ("run.init".into(), Value::from("run")),
+            ("loss.teacher".into(), Value::from("run")),
         ]);
         values.extend([("run.keep_best".into(), Value::from("loss")), ("run.patience".into(), Value::from(3))]);
         for (key, flag) in flags() {

@@ -70,13 +70,13 @@ fn verify(args: &Args) -> Result<ExitCode> {
     expected.sort_by_key(|e| e.step);
     ensure!(!expected.is_empty(), "{}: expected recorded digests, found none", args.run.display());
 
-    let mut run = match config.settings().run.init {
+    let mut run = match config.starts_from_weights() {
         // The weights that it started from are kept with it.
-        Some(_) => {
+        true => {
             let start = Checkpoint::open(&place::start_path(&args.run))?;
             Session::resumed(config, task, &*data, &start, &mut Vec::new())?
         }
-        None => Session::new(config, task, &*data)?,
+        false => Session::new(config, task, &*data)?,
     };
     let mut equal = 0;
     let mut last = None;

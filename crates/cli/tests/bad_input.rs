@@ -96,7 +96,7 @@ fn settings_without_influence_are_told() {
     let text = stderr(&fixnet(&[&run[..], &more].concat()));
     assert!(text.contains("note: quantization.gradient_rule has no effect, since gradients are float"), "{text}");
     assert!(
-        text.contains("note: transition.scope has no effect, since no layer is quantized, or the optimizer is"),
+        text.contains("note: transition.scope has no effect, since no weight is quantized, or the optimizer is"),
         "{text}"
     );
     assert!(!text.contains("scheme has no effect"), "{text}");

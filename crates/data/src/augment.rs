@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// How training images are varied. The default changes nothing.
 ///
 /// In this order: crop and flip; quarter turns; rotation and shift (one bilinear interpolation); brightness, contrast, saturation;
-/// normalization; cutout; mixup. All but mixup is integer arithmetic, so the same everywhere. What lies outside an image
-/// is black.
+/// normalization; cutout; erasing; mixup or cutmix. All but mixup is integer arithmetic, so the same everywhere. What lies
+/// outside an image is black.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
@@ -35,6 +35,24 @@ pub struct Augment {
     /// 0 to 1, alpha of a Beta(alpha, alpha) distribution: each image is mixed with a random other one by a share drawn
     /// from it, and so are their labels (Zhang et al., 2018). Off at 0.
     pub mixup: f64,
+    /// 0 to 1, alpha as for mixup: a random window of each image comes from a random other one, as large as that one's share,
+    /// and their labels are mixed by their areas (Yun et al., 2019). Off at 0; where mixup is on too, each image has one
+    /// of the two.
+    pub cutmix: f64,
+    /// 0 to 1, a probability: a random rectangle of 2 % to a third of the image, of a ratio of sides from 0.3 to 3.3, becomes 0
+    /// after normalization (Zhong et al., 2020).
+    pub erasing: f64,
+}
+
+/// With what a sample is mixed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mix {
+    /// The index of the other sample.
+    pub other: usize,
+    /// The share of this sample, at least a half.
+    pub share: f32,
+    /// Rows and columns, from and to, that are those of the other one; `None` where each number is a mean of both.
+    pub window: Option<[[usize; 2]; 2]>,
 }
 
 impl Augment {
@@ -49,6 +67,8 @@ impl Augment {
             ("contrast", self.contrast),
             ("saturation", self.saturation),
             ("mixup", self.mixup),
+            ("cutmix", self.cutmix),
+            ("erasing", self.erasing),
         ];
         if !(0.0..=180.0).contains(&self.rotation) {
             return Err(DataError::setting("rotation", "degrees from 0 to 180", self.rotation));
@@ -109,9 +129,10 @@ impl Augment {
             };
             [range(9, height), range(10, width)]
         });
+        let erased = self.erased(&stream, [height, width]);
         let flip = self.flip && stream.u32_at(2) >> 31 == 1;
         let turns = if self.quarter_turns { (stream.u32_at(11) >> 30) as u8 } else { 0 };
-        Variation { dy: offset(0), dx: offset(1), flip, turns, affine, colour, cutout }
+        Variation { dy: offset(0), dx: offset(1), flip, turns, affine, colour, cutout, erased }
     }
 
     /// How the pixels of image `index`, of `[height, width, channels]`, move in an epoch, so that a target (boxes, another image)
@@ -121,15 +142,62 @@ impl Augment {
         affine.is_none().then_some(Transform { top: dy, left: dx, height: shape[0], width: shape[1], flip, turns })
     }
 
-    /// With what image `index` is mixed, and its own share, 1/2 to 1 in 1/256: `None` without mixup.
-    pub(crate) fn partner(&self, seed: u64, epoch: u32, index: usize, count: usize) -> Option<(usize, f32)> {
-        (self.mixup > 0.0).then(|| {
-            let stream = Stream::new(seed, domain::AUGMENT, epoch, index as u32);
-            let share = beta(self.mixup, |i| stream.u32_at(16 + i));
-            // Which of the two is the first is a matter of chance, so the larger share may always be this image's.
-            let share = libm::round(256.0 * share.max(1.0 - share)) / 256.0;
-            (stream.below(12, u32::try_from(count).unwrap_or(u32::MAX)) as usize, share as f32)
+    /// Rows and columns of the rectangle that erasing blanks, from and to.
+    fn erased(&self, stream: &Stream, sides: [usize; 2]) -> Option<[[usize; 2]; 2]> {
+        // Words beyond those of `partner`.
+        let uniform = |word: u64| f64::from(stream.uniform_at(160 + word));
+        if self.erasing <= 0.0 || uniform(0) >= self.erasing {
+            return None;
+        }
+        let area = (sides[0] * sides[1]) as f64;
+        // A rectangle that is longer than a side is drawn anew.
+        (0..10).find_map(|attempt| {
+            let uniform = |word| uniform(1 + 4 * attempt + word);
+            let part = area * (0.02 + uniform(0) * (1.0 / 3.0 - 0.02));
+            let (low, high) = (libm::log(0.3), libm::log(3.3));
+            let ratio = libm::exp(low + uniform(1) * (high - low));
+            let lengths = [part * ratio, part / ratio].map(|square| libm::round(libm::sqrt(square)) as usize);
+            let fits = lengths.iter().zip(sides).all(|(&length, side)| length > 0 && length < side);
+            let range = |axis: usize| {
+                let start = (uniform(2 + axis as u64) * (sides[axis] - lengths[axis] + 1) as f64) as usize;
+                [start, start + lengths[axis]]
+            };
+            fits.then(|| [range(0), range(1)])
         })
+    }
+
+    /// With what image `index` of `[height, width, channels]` is mixed: `None` without mixup and cutmix. A sample that is no image
+    /// has no window. Shares of mixup are 1/2 to 1 in 1/256.
+    pub(crate) fn partner(
+        &self,
+        seed: u64,
+        epoch: u32,
+        index: usize,
+        count: usize,
+        shape: Option<[usize; 3]>,
+    ) -> Option<Mix> {
+        let stream = Stream::new(seed, domain::AUGMENT, epoch, index as u32);
+        let cuts = match (self.mixup > 0.0, self.cutmix > 0.0 && shape.is_some()) {
+            (false, false) => return None,
+            (true, true) => stream.u32_at(13) >> 31 == 1,
+            (_, cuts) => cuts,
+        };
+        let share = beta(if cuts { self.cutmix } else { self.mixup }, |i| stream.u32_at(16 + i));
+        // Which of the two is the first is a matter of chance, so the larger share may always be this image's.
+        let share = share.max(1.0 - share);
+        let other = stream.below(12, u32::try_from(count).unwrap_or(u32::MAX)) as usize;
+        let Some([height, width, _]) = shape.filter(|_| cuts) else {
+            return Some(Mix { other, share: (libm::round(256.0 * share) / 256.0) as f32, window: None });
+        };
+        let part = libm::sqrt(1.0 - share);
+        let range = |word, side: usize| {
+            let length = (part * side as f64) as usize;
+            let centre = stream.below(word, u32::try_from(side).unwrap_or(u32::MAX)) as usize;
+            [centre.saturating_sub(length / 2), (centre + length - length / 2).min(side)]
+        };
+        let window @ [[top, bottom], [left, right]] = [range(14, height), range(15, width)];
+        let cut = ((bottom - top) * (right - left)) as f64 / ((height * width) as f64);
+        Some(Mix { other, share: (1.0 - cut) as f32, window: Some(window) })
     }
 }
 
@@ -166,6 +234,8 @@ mod tests {
             saturation: 1.0,
             cutout: 8,
             mixup: 0.4,
+            cutmix: 0.0,
+            erasing: 0.5,
         }
     }
 
@@ -185,13 +255,13 @@ mod tests {
     #[test]
     fn seed_epoch_and_index_all_matter() {
         let draw = |seed, epoch, index| {
-            (strong().draw(seed, epoch, index, SHAPE), strong().partner(seed, epoch, index, 1000).unwrap())
+            (strong().draw(seed, epoch, index, SHAPE), strong().partner(seed, epoch, index, 1000, Some(SHAPE)).unwrap())
         };
         let base = draw(1, 2, 3);
         assert_eq!(base, draw(1, 2, 3));
         assert!([draw(2, 2, 3), draw(1, 3, 3), draw(1, 2, 4)].iter().all(|v| *v != base));
         assert_eq!(Augment::default().draw(1, 2, 3, SHAPE), Variation::NONE);
-        assert_eq!(Augment::default().partner(1, 2, 3, 9), None);
+        assert_eq!(Augment::default().partner(1, 2, 3, 9, Some(SHAPE)), None);
         let absurd = Augment { crop_padding: usize::MAX, cutout: usize::MAX, shift: 1e300, ..Augment::default() };
         absurd.draw(1, 2, 3, SHAPE); // must not overflow
     }
@@ -219,7 +289,10 @@ mod tests {
             let augment = Augment { mixup: alpha, ..Augment::default() };
             let (mut square, mut partners) = (0.0, [0; 4]);
             for index in 0..4000 {
-                let (partner, share) = augment.partner(7, 0, index, 4).unwrap();
+                let Mix { other: partner, share, window: None } = augment.partner(7, 0, index, 4, Some(SHAPE)).unwrap()
+                else {
+                    panic!("mixup has no window")
+                };
                 assert!((0.5..=1.0).contains(&share));
                 square += (f64::from(share) - 0.5).powi(2) / 4000.0;
                 partners[partner] += 1;
@@ -229,7 +302,41 @@ mod tests {
             assert!(partners.iter().all(|n| (880..1120).contains(n)), "{partners:?}");
         }
         let tiny = Augment { mixup: 1e-12, ..Augment::default() };
-        assert!((0..50).all(|i| tiny.partner(1, 0, i, 9).unwrap().1 == 1.0));
+        assert!((0..50).all(|i| tiny.partner(1, 0, i, 9, None).unwrap().share == 1.0));
+    }
+
+    #[test]
+    fn windows_of_cutmix_have_the_area_of_the_other_share() {
+        let augment = Augment { cutmix: 1.0, ..Augment::default() };
+        let mut shares = [0; 4];
+        for index in 0..2000 {
+            let mix = augment.partner(7, 0, index, 40, Some(SHAPE)).unwrap();
+            let [[top, bottom], [left, right]] = mix.window.unwrap();
+            assert!(top <= bottom && bottom <= 32 && left <= right && right <= 24);
+            let cut = ((bottom - top) * (right - left)) as f32 / (32.0 * 24.0);
+            assert!(mix.share >= 0.5 && (mix.share + cut - 1.0).abs() < 1e-6, "{mix:?}");
+            shares[((mix.share - 0.5) * 7.99) as usize] += 1;
+        }
+        // Windows are cut off at the sides, so small ones are more frequent than the shares of mixup.
+        assert!(shares.iter().all(|&n| n > 100), "{shares:?}");
+        assert_eq!(augment.partner(7, 0, 1, 40, None), None);
+        let both = Augment { mixup: 0.5, ..augment };
+        let windows = (0..1000).filter(|&i| both.partner(7, 0, i, 40, Some(SHAPE)).unwrap().window.is_some()).count();
+        assert!((440..560).contains(&windows), "{windows}");
+    }
+
+    #[test]
+    fn erased_rectangles_lie_inside_and_are_as_frequent_as_asked_for() {
+        let augment = Augment { erasing: 0.25, ..Augment::default() };
+        let mut count = 0;
+        for index in 0..4000 {
+            let Some([[top, bottom], [left, right]]) = augment.draw(1, 0, index, SHAPE).erased else { continue };
+            assert!(top < bottom && bottom <= 32 && left < right && right <= 24);
+            let share = ((bottom - top) * (right - left)) as f64 / (32.0 * 24.0);
+            assert!((0.01..0.37).contains(&share), "{share}");
+            count += 1;
+        }
+        assert!((900..1100).contains(&count), "{count}");
     }
 
     #[test]
@@ -242,6 +349,8 @@ mod tests {
             (Augment { brightness: f64::NAN, ..none }, "brightness: expected a number from 0 to 1, found NaN"),
             (Augment { contrast: 2.0, ..none }, "contrast: expected a number from 0 to 1, found 2"),
             (Augment { saturation: 1.1, ..none }, "saturation: expected a number from 0 to 1, found 1.1"),
+            (Augment { cutmix: 1.5, ..none }, "cutmix: expected a number from 0 to 1, found 1.5"),
+            (Augment { erasing: -1.0, ..none }, "erasing: expected a number from 0 to 1, found -1"),
             (Augment { mixup: f64::INFINITY, ..none }, "mixup: expected a number from 0 to 1, found inf"),
         ] {
             assert_eq!(augment.check().unwrap_err().to_string(), key);

@@ -63,7 +63,7 @@ mod wav;
 mod wav_file;
 mod webp;
 
-pub use augment::Augment;
+pub use augment::{Augment, Mix};
 pub use bicubic::bicubic;
 pub use cifar::{cifar10, cifar100};
 pub use classes::{ClassDifference, check_class_names};

@@ -1,6 +1,8 @@
 //! Batches: which samples, in which order, varied and normalized how; prepared ahead while the network computes.
 
-use crate::{Augment, Dataset, Draw, Labels, Normalize, Result, Targets, ahead::Ahead, samples::View, vary::Variation};
+use crate::{
+    Augment, Dataset, Draw, Labels, Mix, Normalize, Result, Targets, ahead::Ahead, samples::View, vary::Variation,
+};
 use fixnet_tensor::{
     Budget, Buffer, Tensor,
     rng::{Stream, domain},
@@ -104,8 +106,9 @@ impl<T: Targets> Plan<T> {
     /// The sample at a place of the epoch, and with what it is mixed.
     fn draw(&self, place: usize) -> Draw {
         let index = self.order.as_ref().map_or(place, |order| order[place]);
-        let partner =
-            |(augment, seed, epoch): (Augment, u64, u32)| augment.partner(seed, epoch, index, self.data.len());
+        let partner = |(augment, seed, epoch): (Augment, u64, u32)| {
+            augment.partner(seed, epoch, index, self.data.len(), self.data.image_shape())
+        };
         Draw { index, mixed: self.augment.and_then(partner) }
     }
 
@@ -118,11 +121,20 @@ impl<T: Targets> Plan<T> {
         let mut inputs = Tensor::take(&shape);
         let write = |draw: Draw, out: &mut [f32]| {
             self.sample(draw.index, out)?;
-            if let Some((other, share)) = draw.mixed {
-                let mut mixed = Buffer::<f32>::take(len);
-                self.sample(other, &mut mixed)?;
-                let rest = 1.0 - share;
-                out.iter_mut().zip(&*mixed).for_each(|(a, &b)| *a = *a * share + b * rest);
+            let Some(Mix { other, share, window }) = draw.mixed else { return Ok(()) };
+            let mut mixed = Buffer::<f32>::take(len);
+            self.sample(other, &mut mixed)?;
+            match (window, self.data.image_shape()) {
+                (Some([[top, bottom], [left, right]]), Some([_, width, channels])) => {
+                    let row = width * channels;
+                    let rows = out.chunks_exact_mut(row).zip(mixed.chunks_exact(row)).take(bottom).skip(top);
+                    let columns = left * channels..right * channels;
+                    rows.for_each(|(to, from)| to[columns.clone()].copy_from_slice(&from[columns.clone()]));
+                }
+                _ => {
+                    let rest = 1.0 - share;
+                    out.iter_mut().zip(&*mixed).for_each(|(a, &b)| *a = *a * share + b * rest);
+                }
             }
             Ok(())
         };
@@ -264,7 +276,7 @@ mod tests {
         assert!(plain.targets.is_none());
         let mut shared = 0;
         for i in 0..23 {
-            let (partner, share) = augment.partner(3, 1, i, 23).unwrap();
+            let Mix { other: partner, share, .. } = augment.partner(3, 1, i, 23, Some([4, 4, 2])).unwrap();
             let row = &targets.data()[i * 23..][..23];
             assert_eq!(row.iter().sum::<f32>(), 1.0);
             assert!(row[i] >= share && (partner == i || row[partner] == 1.0 - share));
@@ -276,6 +288,26 @@ mod tests {
             }
         }
         assert!(shared > 10 && mixed.labels == plain.labels);
+    }
+
+    #[test]
+    fn windows_come_from_the_other_image_with_its_share_of_the_label() {
+        let data = data();
+        let augment = Augment { cutmix: 1.0, ..Augment::default() };
+        let loader = || Loader::new(&data, 23, Normalize::of(&data));
+        let plain = loader().next().unwrap().unwrap();
+        let mixed = loader().augmented(augment, 3, 1).next().unwrap().unwrap();
+        let targets = mixed.targets.unwrap();
+        for i in 0..23 {
+            let Mix { other, share, window } = augment.partner(3, 1, i, 23, Some([4, 4, 2])).unwrap();
+            let [[top, bottom], [left, right]] = window.unwrap();
+            assert!(targets.data()[i * 23 + i] >= share);
+            for k in 0..32 {
+                let (y, x) = (k / 8, k / 2 % 4);
+                let from = if (top..bottom).contains(&y) && (left..right).contains(&x) { other } else { i };
+                assert_eq!(mixed.images.data()[i * 32 + k], plain.images.data()[from * 32 + k]);
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What samples stand for: classes ([`Labels`]) or numbers ([`Numbers`]). Data sets and loaders know targets by one trait.
 
-use crate::{ClassDifference, DataError, Result, classes::check_class_names, classes::numbers, notes};
+use crate::{ClassDifference, DataError, Mix, Result, classes::check_class_names, classes::numbers, notes};
 use fixnet_tensor::{Budget, Tensor};
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -60,8 +60,8 @@ pub trait Targets: Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
 pub struct Draw {
     /// Its index in the data set.
     pub index: usize,
-    /// With mixup, the index of the sample that it is mixed with, and its own share, at least a half.
-    pub mixed: Option<(usize, f32)>,
+    /// With mixup or cutmix, the sample that it is mixed with.
+    pub mixed: Option<Mix>,
 }
 
 /// Samples of one step with their classes.
@@ -71,7 +71,7 @@ pub struct Batch {
     pub images: Tensor,
     /// The class of each sample; of a mixed one that of the larger share.
     pub labels: Vec<usize>,
-    /// With mixup the share of each class in each sample, [N, classes].
+    /// With mixup or cutmix the share of each class in each sample, [N, classes].
     pub targets: Option<Tensor>,
 }
 
@@ -186,7 +186,7 @@ impl Targets for Labels {
         budget.claim(&format!("{place}: the targets of a batch"), &shape, size_of::<f32>())?;
         let mut targets = Tensor::zeros(&shape);
         for (i, row) in targets.data_mut().chunks_exact_mut(self.classes).enumerate() {
-            let (other, share) = draws[i].mixed.unwrap_or((draws[i].index, 1.0));
+            let (other, share) = draws[i].mixed.map_or((draws[i].index, 1.0), |mix| (mix.other, mix.share));
             row[labels[i]] += share;
             row[label(other)] += 1.0 - share;
         }
@@ -324,7 +324,7 @@ impl Targets for Numbers {
 
     fn batch(&self, _: &str, inputs: Tensor, draws: &[Draw], _: &mut Budget) -> Result<NumberBatch> {
         let target = |draw: &Draw| match draw.mixed {
-            Some((other, share)) => {
+            Some(Mix { other, share, .. }) => {
                 let share = f64::from(share);
                 self.values[draw.index] * share + self.values[other] * (1.0 - share)
             }
@@ -363,7 +363,10 @@ mod tests {
     #[test]
     fn mixed_numbers_are_weighted_means() {
         let numbers = Numbers::new("d", None, vec![1.0, 5.0]).unwrap();
-        let draws = [Draw { index: 0, mixed: Some((1, 0.75)) }, Draw { index: 1, mixed: None }];
+        let draws = [
+            Draw { index: 0, mixed: Some(Mix { other: 1, share: 0.75, window: None }) },
+            Draw { index: 1, mixed: None },
+        ];
         let batch = numbers.batch("d", Tensor::zeros(&[2, 1]), &draws, &mut Budget::BATCH.clone()).unwrap();
         assert_eq!(batch.targets, [2.0, 5.0]);
     }

@@ -19,12 +19,14 @@ pub(crate) struct Variation {
     pub(crate) colour: Option<[i32; 3]>,
     /// Rows and columns of the cutout square, from and to.
     pub(crate) cutout: Option<[[usize; 2]; 2]>,
+    /// The same of the rectangle that is erased.
+    pub(crate) erased: Option<[[usize; 2]; 2]>,
 }
 
 impl Variation {
     /// The image as it is.
     pub(crate) const NONE: Self =
-        Self { dy: 0, dx: 0, flip: false, turns: 0, affine: None, colour: None, cutout: None };
+        Self { dy: 0, dx: 0, flip: false, turns: 0, affine: None, colour: None, cutout: None, erased: None };
 }
 
 /// A turn and a shift in fixed point.
@@ -185,7 +187,7 @@ impl Variation {
             }
             Self::NONE.frame(&bytes, shape, out, normal);
         }
-        if let Some([[top, bottom], [left, right]]) = self.cutout {
+        for [[top, bottom], [left, right]] in [self.cutout, self.erased].into_iter().flatten() {
             for row in out.chunks_exact_mut(width * channels).take(bottom).skip(top) {
                 row[left * channels..right * channels].fill(0.0);
             }

@@ -54,6 +54,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// An ONNX file that is no network to train.
+    #[error("{path}: {problem}")]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Box<crate::onnx::import::Problem>,
+    },
     /// Weights that do not fit the model, one line a tensor.
     #[error("{path}: the weights do not fit {model}:\n  {}", .misfits.join("\n  "))]
     Misfit {

@@ -66,6 +66,20 @@ fn key(index: usize, name: &str) -> String {
 /// A layer computes by itself, without the graph's operations; no batch has set the scale of a quantizer, two layers have one name, or the file
 /// cannot be written.
 pub fn save(path: &Path, plan: &Plan, metadata: &BTreeMap<String, String>) -> Result<()> {
+    let (arrays, operations) = contents(plan)?;
+    let mut metadata = metadata.clone();
+    metadata.insert(PLAN.into(), operations);
+    metadata.insert("fixnet".into(), env!("CARGO_PKG_VERSION").into());
+    metadata.extend(class_names::entry(plan));
+    Ok(TensorFile::save(path, &arrays, &metadata)?)
+}
+
+/// Returns what a packed network is made of: its arrays, sorted by their names, and its operations as JSON. Equal networks have equal
+/// ones, wherever they were read from.
+///
+/// # Errors
+/// As [`save`], but for those of files.
+pub fn contents(plan: &Plan) -> Result<(Vec<(String, Array)>, String)> {
     let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
     let mut nodes = Vec::new();
     for (index, node) in plan.nodes().iter().enumerate().skip(1) {
@@ -101,12 +115,7 @@ pub fn save(path: &Path, plan: &Plan, metadata: &BTreeMap<String, String>) -> Re
         false => plan.outputs().iter().map(|o| (o.name.clone(), o.node)).collect(),
     };
     let form = PlanForm { version: VERSION, input: plan.input_shape().to_vec(), normalized, nodes, outputs };
-    let mut metadata = metadata.clone();
-    metadata.insert(PLAN.into(), serde_json::to_string(&form).expect("a plan is plain data"));
-    metadata.insert("fixnet".into(), env!("CARGO_PKG_VERSION").into());
-    metadata.extend(class_names::entry(plan));
-    let arrays: Vec<(String, Array)> = arrays.into_iter().collect();
-    Ok(TensorFile::save(path, &arrays, &metadata)?)
+    Ok((arrays.into_iter().collect(), serde_json::to_string(&form).expect("a plan is plain data")))
 }
 
 /// Reads a packed network and the metadata that were saved with it.

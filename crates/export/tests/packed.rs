@@ -43,12 +43,14 @@ fn what_is_read_computes_the_same_bits() {
     let path = folder.path().join("net.safetensors");
     let channel = QuantConfig { weight_scales: WeightScales::Channel, edges: Some(6), ..with("3/5/4") };
     let trs = QuantConfig { scheme: Scheme::Trs, edges: Some(8), ..with("2/2/4") };
-    for config in [with("32/32/32"), with("4/4/4"), with("8/8/8"), with("1/1/32"), channel, trs] {
+    for config in [with("32/32/32"), with("4/4/4"), with("8/8/8"), with("1/1/32"), with("32/1/32"), channel, trs] {
         for (model, input) in [
             ("lenet", [12, 8, 2]),
             ("mlp:24-9", [4, 4, 3]),
             ("resnet8", [8, 8, 3]),
             ("mobilenetv2:w0.1", [8, 8, 3]),
+            ("reactnet18:w0.1", [8, 8, 3]),
+            ("vit:12x2x3", [8, 8, 3]),
             ("edsr", [6, 5, 1]),
         ] {
             let (mut store, net) = network(model, input, &config);

@@ -1,6 +1,6 @@
 //! The guide: short pages, each about one thing that a user of the library does. The code in them is tested.
 //!
-//! Longer programs are in the folder `examples`, from `01_train.rs` to `08_reproducible.rs`.
+//! Longer programs are in the folder `examples`, from `01_train.rs` to `09_onnx.rs`.
 
 #[doc = include_str!("guide/concepts.md")]
 pub mod concepts {}

@@ -92,6 +92,15 @@ pub fn training_loss(
     g.cross_entropy_weighted(logits, &shares)
 }
 
+/// Computes the distributional loss: the mean over the samples of `-sum over c of p_c · ln s_c`, with s the softmax of the logits and p
+/// the probabilities that another network gives the classes of the same samples, [N, classes] (ReActNet, Liu et al., ECCV 2020).
+///
+/// # Errors
+/// The shapes differ, or the batch is empty.
+pub fn distributional_loss(g: &mut Graph<'_>, logits: &Var, probabilities: &Tensor) -> fixnet_autograd::Result<Var> {
+    g.cross_entropy_soft(logits, probabilities)
+}
+
 /// How many logits are ahead of that of the label; of equals the first ones are.
 fn rank(logits: &[f32], label: usize) -> usize {
     let of_label = logits[label];
@@ -209,6 +218,28 @@ mod tests {
             .map(|t| training_loss(&mut g, &x, &batch(t), 0.1, Some(&weights)).unwrap().tensor().item());
         assert_eq!(both[0].to_bits(), both[1].to_bits());
         assert!(training_loss(&mut g, &x, &batch(None), 0.1, Some(&weights[..2])).is_err());
+    }
+
+    /// The numbers of `-(softmax(teacher, 1) * log_softmax(student, 1)).sum(1).mean()` (PyTorch 2.15).
+    #[test]
+    fn the_distributional_loss_is_that_of_pytorch() {
+        let tensor = |v: [f32; 6]| Tensor::from_vec(&[2, 3], v.to_vec()).unwrap();
+        let mut store = Store::seeded(0);
+        let student = tensor([0.5, -1.0, 2.0, 0.0, 0.3, -0.7]);
+        let id = store.add("x", fixnet_autograd::Group::Weight, student).unwrap();
+        let mut g = Graph::train(&mut store);
+        let teacher = g.input(tensor([1.0, 0.5, -0.25, 2.0, -1.0, 0.0]));
+        let probabilities = g.softmax(&teacher, 1).unwrap().tensor();
+        let close = |found: &[f32], expected: [f32; 6]| {
+            found.iter().zip(expected).for_each(|(a, b)| approx::assert_relative_eq!(*a, b, epsilon = 1e-6));
+        };
+        close(probabilities.data(), [0.528_252_1, 0.320_401_1, 0.151_346_77, 0.843_794_7, 0.042_010_065, 0.114_195_19]);
+        let x = g.param(id);
+        let loss = distributional_loss(&mut g, &x, &probabilities).unwrap();
+        approx::assert_relative_eq!(loss.tensor().item(), 1.554_148_4, epsilon = 1e-6);
+        g.backward(loss).unwrap();
+        let expected = [-0.176_480_86, -0.140_644_27, 0.317_125_14, -0.246_239_62, 0.216_108_13, 0.030_131_465];
+        close(store.grad(id).unwrap().data(), expected);
     }
 
     #[test]

@@ -87,6 +87,8 @@ fn batches() -> Vec<(usize, usize)> {
         saturation: 0.2,
         cutout: 8,
         mixup: 0.2,
+        cutmix: 0.0,
+        erasing: 0.2,
     };
     let normalize = Normalize::of(&data.train);
     let mut loader = Loader::new(&data.train, 64, normalize).shuffled(1, 0).augmented(augment, 1, 0);

@@ -3,13 +3,13 @@
 //!
 //! The instruction set in force and the count of float products belong to the process, so one test runs at a time.
 
-use fixnet_autograd::{Graph, Store};
+use fixnet_autograd::{Graph, Result, Store, Var};
 use fixnet_data::{Loader, Normalize, digits};
 use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
 use fixnet_nn::layers::{BatchNorm2d, Conv2d, Conv2dConfig, GlobalAvgPool2d, Layer, Relu, Sequential};
 use fixnet_nn::models;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, TransitionConfig};
-use fixnet_quant::QuantConfig;
+use fixnet_quant::{QuantConfig, Scheme};
 use fixnet_tensor::float_products;
 use fixnet_tensor::kernel::{available_isas, set_isa};
 use std::collections::BTreeMap;
@@ -27,9 +27,27 @@ fn config(bits: &str, edges: Option<u8>) -> QuantConfig {
 /// A model and its precision.
 type Run<'a> = (&'a str, &'a str);
 
-fn start((model, bits): Run<'_>) -> (Store, Sequential, Optimizer) {
+/// The middle of the digits, for networks that halve whole numbers of pixels.
+struct Middle;
+
+impl Layer for Middle {
+    fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        let rows = g.slice(x, 1, 2..26)?;
+        g.slice(&rows, 2, 2..26)
+    }
+}
+
+/// A model for the digits.
+fn built(store: &mut Store, model: &str, config: &QuantConfig) -> Sequential {
+    let middle = model.starts_with("reactnet");
+    let side = if middle { 24 } else { 28 };
+    let net = models::build(store, &model.parse().unwrap(), [side, side, 1], 10, config).unwrap();
+    if middle { Sequential::new().push(Middle).push(net) } else { net }
+}
+
+fn start((model, config): (&str, &QuantConfig)) -> (Store, Sequential, Optimizer) {
     let mut store = Store::seeded(5);
-    let net = models::build(&mut store, &model.parse().unwrap(), [28, 28, 1], 10, &config(bits, None)).unwrap();
+    let net = built(&mut store, model, config);
     let transition = Some(TransitionConfig::paper());
     let sgd =
         Optimizer::new(OptimizerConfig { lr: 0.05, total_steps: 4, transition, ..OptimizerConfig::default() }).unwrap();
@@ -54,19 +72,21 @@ fn steps_as(store: &mut Store, net: &dyn Layer, sgd: &mut Optimizer, steps: Rang
     }
 }
 
-fn whole_run(run: Run<'_>) -> String {
+fn digest_of(run: (&str, &QuantConfig), eager: bool) -> String {
     let (mut store, net, mut sgd) = start(run);
-    steps(&mut store, &net, &mut sgd, 0, 4);
+    steps_as(&mut store, &net, &mut sgd, 0..4, eager);
     checkpoint::digest(&store, &sgd)
 }
 
-fn eager_run(run: Run<'_>) -> String {
-    let (mut store, net, mut sgd) = start(run);
-    steps_as(&mut store, &net, &mut sgd, 0..4, true);
-    checkpoint::digest(&store, &sgd)
+fn whole_run((model, bits): Run<'_>) -> String {
+    digest_of((model, &config(bits, None)), false)
 }
 
-fn resumed_run(run: Run<'_>, file: &Path) -> String {
+fn eager_run((model, bits): Run<'_>) -> String {
+    digest_of((model, &config(bits, None)), true)
+}
+
+fn resumed(run: (&str, &QuantConfig), file: &Path) -> String {
     let (mut store, net, mut sgd) = start(run);
     steps(&mut store, &net, &mut sgd, 0, 2);
     checkpoint::save(file, &store, &sgd, &Progress::default(), &BTreeMap::new()).unwrap();
@@ -74,6 +94,10 @@ fn resumed_run(run: Run<'_>, file: &Path) -> String {
     Checkpoint::open(file).unwrap().restore(&mut store, Some(&mut sgd)).unwrap();
     steps(&mut store, &net, &mut sgd, 2, 4);
     checkpoint::digest(&store, &sgd)
+}
+
+fn resumed_run((model, bits): Run<'_>, file: &Path) -> String {
+    resumed((model, &config(bits, None)), file)
 }
 
 /// How many float products one training step of a network of quantized layers takes.
@@ -98,7 +122,7 @@ fn float_products_of_a_step(bits: &str) -> u64 {
 /// The same of a whole model.
 fn float_products_of(model: &str, bits: &str, edges: Option<u8>) -> u64 {
     let mut store = Store::seeded(1);
-    let net = models::build(&mut store, &model.parse().unwrap(), [28, 28, 1], 10, &config(bits, edges)).unwrap();
+    let net = built(&mut store, model, &config(bits, edges));
     let mut sgd = Optimizer::new(OptimizerConfig { total_steps: 1, ..OptimizerConfig::default() }).unwrap();
     let before = float_products();
     steps(&mut store, &net, &mut sgd, 0, 1);
@@ -153,13 +177,11 @@ fn one_digest_at_every_thread_count_and_precision_and_after_a_resume() {
     assert!(float_products_of_a_step("4/4/32") > 0);
 }
 
-/// Depthwise layers, ReLU6 and inputs of either sign.
-#[test]
-fn a_mobile_network_has_one_digest_and_no_float_product_inside() {
-    let _alone = alone();
+/// One digest of a model in each of these precisions: on every instruction set, with one thread and with three, resumed, and
+/// written out.
+fn one_digest(model: &str, precisions: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
-    let model = "mobilenetv2:w0.1";
-    for bits in ["4/4/4", "8/8/8", "2/2/32", "32/32/32"] {
+    for &bits in precisions {
         let run = (model, bits);
         let first = whole_run(run);
         for &isa in available_isas() {
@@ -172,9 +194,65 @@ fn a_mobile_network_has_one_digest_and_no_float_product_inside() {
         assert_eq!(resumed_run(run, &folder.path().join("c.safetensors")), first, "{bits}: resumed");
         assert_eq!(eager_run(run), first, "{bits}: written out or deferred");
     }
+}
+
+/// Depthwise layers, ReLU6 and inputs of either sign.
+#[test]
+fn a_mobile_network_has_one_digest_and_no_float_product_inside() {
+    let _alone = alone();
+    let model = "mobilenetv2:w0.1";
+    one_digest(model, &["4/4/4", "8/8/8", "2/2/32", "32/32/32"]);
     // Two of the first convolution, whose input wants no gradient, and three of the classifier.
     assert_eq!(float_products_of(model, "4/4/4", None), 5);
     assert_eq!(float_products_of(model, "4/4/4", Some(8)), 0);
     // The count can count: the two backward products of the 51 layers within; the edges have gradients of 8 bits.
     assert_eq!(float_products_of(model, "4/4/32", Some(8)), 2 * 51);
+}
+
+/// Signs with padding, learned shifts and shortcuts of floats; and binary activations before weights of floats.
+#[test]
+fn a_binary_network_has_one_digest_and_no_float_product_inside() {
+    let _alone = alone();
+    // Wide enough for words of bits in the last stages.
+    let model = "reactnet18:w0.125";
+    one_digest(model, &["1/1/32", "1/1/4", "32/1/32"]);
+    // Two of the first convolution, three of each of the three shortcuts and of the classifier.
+    assert_eq!(float_products_of(model, "1/1/4", None), 2 + 3 * 3 + 3);
+    assert_eq!(float_products_of(model, "1/1/4", Some(8)), 3 * 3);
+    // The count can count: the two backward products of the 16 layers within, or all three.
+    assert_eq!(float_products_of(model, "1/1/32", Some(8)), 3 * 3 + 2 * 16);
+    assert_eq!(float_products_of(model, "32/1/32", None), 2 + 3 * 3 + 3 + 3 * 16);
+}
+
+/// Attention, normalizations of rows, learned scales and factors of outputs, branches that are left out.
+#[test]
+fn a_vision_transformer_has_one_digest_and_no_float_product_inside() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let model = "vit:24x2x3:drop0.2";
+    let trs = |bits: &str| QuantConfig { scheme: Scheme::Trs, ..config(bits, None) };
+    for (bits, config) in [
+        ("4/4/4", config("4/4/4", None)),
+        ("8/8/8", config("8/8/8", None)),
+        ("2/2/32 in the TRS scheme", trs("2/2/32")),
+        ("2/2/4 in the TRS scheme", trs("2/2/4")),
+        ("32/32/32", config("32/32/32", None)),
+    ] {
+        let run = (model, &config);
+        let first = digest_of(run, false);
+        for &isa in available_isas() {
+            set_isa(isa).unwrap();
+            for threads in [1, 2] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                assert_eq!(pool.install(|| digest_of(run, false)), first, "{bits}: {isa}, {threads} threads");
+            }
+        }
+        assert_eq!(resumed(run, &folder.path().join("c.safetensors")), first, "{bits}: resumed");
+        assert_eq!(digest_of(run, true), first, "{bits}: written out or deferred");
+    }
+    // Two of the patches, whose input wants no gradient, and three of the head.
+    assert_eq!(float_products_of(model, "4/4/4", None), 5);
+    assert_eq!(float_products_of(model, "4/4/4", Some(8)), 0);
+    // The count can count: the two backward products of the six products of each block.
+    assert_eq!(float_products_of(model, "4/4/32", Some(8)), 2 * 2 * 6);
 }

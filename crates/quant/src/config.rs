@@ -109,6 +109,18 @@ named!(
     }
 );
 
+named!(
+    /// The derivative of the sign that two-sided activations of one bit are (METHOD 1).
+    SignEstimator, "sign estimator", {
+        /// That of the clip: 1 (over the scale) where |x| is at most the scale, else 0.
+        #[default]
+        Clip = "clip",
+        /// `2 + 2x` from -1 to 0, `2 - 2x` from 0 to 1, else 0, as in ReActNet. The quantizer is a sign of any value, also of one that
+        /// has no element below 0, and has no scale.
+        Triangle = "triangle",
+    }
+);
+
 /// How the layers of a model are quantized.
 ///
 /// ```
@@ -145,6 +157,8 @@ pub struct QuantConfig {
     /// The gradient rule of the first convolution and the classifier where [`edges`](Self::edges) quantizes them; `None`
     /// takes that of the other layers.
     pub edge_rule: Option<Rule>,
+    /// The derivative of one-bit activations. Models choose it, not recipes.
+    pub sign_estimator: SignEstimator,
 }
 
 impl QuantConfig {
@@ -162,6 +176,7 @@ impl QuantConfig {
             output_scale_start: OutputScaleStart::default(),
             scale_deviation: Deviation::default(),
             edge_rule: None,
+            sign_estimator: SignEstimator::default(),
         }
     }
 

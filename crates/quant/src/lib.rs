@@ -14,13 +14,16 @@ pub mod ops;
 mod precision;
 pub mod transition;
 
-pub use config::{Deviation, OutputScaleStart, QuantConfig, Rounding, Scales, Scheme, WeightScales};
+pub use config::{Deviation, OutputScaleStart, QuantConfig, Rounding, Scales, Scheme, SignEstimator, WeightScales};
 pub use forward::{ActivationQuantizer, FixedInput, SidedQuantizer, WeightQuantizer, requantize};
 pub use gradient::{
     Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, RuleKind, gammas, register_rule,
     rules,
 };
 pub use natural::{NaturalRate, Place};
-pub use ops::{FixedConv2d, FixedLinear, FixedOperation, FixedProduct, QConv2d, QLinear};
+pub use ops::{
+    FixedConv2d, FixedLinear, FixedMatmul, FixedOperation, FixedProduct, QConv2d, QInput, QLinear, QMatmul,
+    QuantizeInput,
+};
 pub use precision::Precision;
 pub use transition::{TalrRule, TransitionRate, Transitions};

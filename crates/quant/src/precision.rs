@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 /// Bit widths of weights, activations and gradients, for example `4/4/4` or `2/2/32`; 32 means not quantized.
 ///
-/// Weights and activations are both quantized (1 to 8 bits) or both floats, because their product is an integer
-/// product or it is not. Gradients may be quantized to 2 to 8 bits where the other two are: a gradient of one bit would
-/// have no step (METHOD 2 divides by 2^b - 2).
+/// Weights are quantized (1 to 8 bits) where activations are, because their product is an integer product or it is not.
+/// There is one exception: `32/A/32` has weights of floats behind quantized activations, the first step of training a network with
+/// binary activations (METHOD 4.2). All its products are float products of the values of the levels. Gradients may be quantized to 2
+/// to 8 bits where the other two are: a gradient of one bit would have no step (METHOD 2 divides by 2^b - 2).
 ///
 /// ```
 /// use fixnet_quant::Precision;
@@ -35,13 +36,14 @@ impl Precision {
         if ![weight, activation, gradient].iter().all(|&b| quantized(b) || b == 32) {
             return bad("widths of 1 to 8, or 32 for float");
         }
-        if quantized(weight) != quantized(activation) {
+        if quantized(weight) && !quantized(activation) {
             return bad(
-                "weights and activations both quantized or both 32, since their product is one integer product",
+                "weights and activations both quantized or both 32, since their product is one integer product; only \
+                 activations may be quantized alone, with weights and gradients of 32 bits",
             );
         }
         if quantized(gradient) && !quantized(weight) {
-            return bad("gradients of 32 bits where weights and activations are floats");
+            return bad("gradients of 32 bits where weights or activations are floats");
         }
         if gradient == 1 {
             return bad("gradients of 2 to 8 bits or 32: one bit leaves no step between levels");
@@ -100,12 +102,13 @@ mod tests {
             ("0/4/4", "1 to 8"),
             ("4/32/4", "both"),
             ("32/32/4", "floats"),
+            ("32/1/4", "floats"),
             ("4/4/1", "one bit"),
         ] {
             let e = text.parse::<Precision>().unwrap_err().to_string();
             assert!(e.contains(word) && e.contains(text), "{text}: {e}");
         }
-        for text in ["1/1/32", "2/2/4", "8/8/8", "32/32/32", "2/4/6"] {
+        for text in ["1/1/32", "2/2/4", "8/8/8", "32/32/32", "2/4/6", "32/1/32"] {
             assert_eq!(text.parse::<Precision>().unwrap().to_string(), text);
         }
     }

@@ -7,11 +7,13 @@ mod bits;
 pub(crate) mod depthwise;
 pub(crate) mod grouped;
 pub(crate) mod linear_grad;
+mod matrices;
 pub(crate) mod plan;
 mod weight_grad;
 
 use crate::kernel::{BitKernel, COLUMNS, Job, Kernel, QUAD, Start, pack, select, select_bits};
 use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums, map, reduce};
+pub use matrices::{Pairs, Turned, float_matmul, float_matmul_with, matmul, matmul_with};
 use plan::{NONE, Phase, Plan, check};
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex};
@@ -203,7 +205,7 @@ pub fn conv2d(x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
 /// [`conv2d`] of one-bit operands by a given row of the table of bit kernels: for tests and benches.
 ///
 /// # Errors
-/// As [`conv2d`], or the levels of `x` are not 0 and 1, or those of `w` not -1 and +1.
+/// As [`conv2d`], or the levels of `x` are not 0 and 1 or -1 and +1, or those of `w` not -1 and +1.
 pub fn conv2d_bits_with(kernel: &BitKernel, x: &Codes, w: &Codes, geo: &Conv2dGeometry) -> Result<Sums> {
     const OP: &str = "conv2d of bits";
     check(OP, "image", &geo.input_shape(), x.shape())?;
@@ -211,7 +213,7 @@ pub fn conv2d_bits_with(kernel: &BitKernel, x: &Codes, w: &Codes, geo: &Conv2dGe
     one_group(OP, geo)?;
     if !bits::fits(x, w) {
         let found = format!("{:?} and {:?}", x.range(), w.range());
-        return Err(Error::range(OP, "levels of the operands", "0, 1 and -1, +1", found));
+        return Err(Error::range(OP, "levels of the operands", "0, 1 or -1, +1, and -1, +1", found));
     }
     bits::forward(kernel, x, w, geo)
 }

@@ -21,7 +21,7 @@ pub fn float_products() -> u64 {
     PRODUCTS.load(Ordering::Relaxed)
 }
 
-fn count() {
+pub(crate) fn count() {
     PRODUCTS.fetch_add(1, Ordering::Relaxed);
 }
 

@@ -3,6 +3,7 @@
 //! - [`Tensor`]: dense row-major `f32`, images in N, H, W, C order, over pooled buffers; `ndarray` views at the edges.
 //! - [`Codes`]: integers of 1 to 8 bits with one scale, stored as biased bytes.
 //! - [`conv2d`], [`linear`] and their two gradients: integer products, accumulated exactly.
+//! - [`matmul`]: integer products of many pairs of matrices of activations.
 //! - [`float`]: the ordered `f32` products of layers that are not quantized.
 //! - [`map`], [`reduce`], [`rng`]: element passes, ordered sums and counter-based noise.
 //! - [`Budget`]: how much memory may be claimed; asked before anything is built.

@@ -71,25 +71,39 @@ proptest! {
         check_integer(&geo, &x, &w, &g);
     }
 
-    /// One-bit operands: every row of the bit kernels gives the sums of the byte kernels.
+    /// One-bit operands: every row of the bit kernels gives the sums of the plain loops, in which padding is the number 0, and
+    /// of the byte kernels. Left levels are 0 and 1, or -1 and +1.
     #[test]
-    fn products_of_bits(geo in geometry(), wide in 0usize..3, seed: u64) {
+    fn products_of_bits(geo in geometry(), wide in 0usize..3, seed: u64, signs: bool) {
         let ([n, h, w, c], [o, kh, kw, _]) = (geo.input_shape(), geo.weight_shape());
         let channels = c + 32 * wide;
         let window =
             Window { stride: geo.stride(), padding: geo.padding(), dilation: geo.dilation(), groups: geo.groups() };
         let geo = Conv2dGeometry::windowed(&[n, h, w, channels], &[o, kh, kw, channels], window).unwrap();
-        let x = random_codes(&geo.input_shape(), Range::unsigned(1).unwrap(), seed, false);
+        let range = if signs { Range::symmetric(1).unwrap() } else { Range::unsigned(1).unwrap() };
+        let x = random_codes(&geo.input_shape(), range, seed, true);
         let w = random_codes(&geo.weight_shape(), Range::symmetric(1).unwrap(), seed ^ 1, true);
+        let (xl, wl) = (levels(&x), levels(&w));
+        let mut exact = vec![0i64; geo.output_shape().iter().product()];
+        each(&geo, |o, i, k| exact[o] += xl[i] * wl[k]);
+        let exact: Vec<i32> = exact.into_iter().map(|v| v as i32).collect();
         let bytes = conv2d_packed(&x, &PackedWeights::forward(&w, &geo).unwrap()).unwrap();
-        prop_assert_eq!(conv2d(&x, &w, &geo).unwrap().to_vec(), bytes.to_vec());
+        prop_assert_eq!(&bytes.to_vec(), &exact);
+        prop_assert_eq!(&conv2d(&x, &w, &geo).unwrap().to_vec(), &exact);
         for k in all_bits() {
             let sums = conv2d_bits_with(k, &x, &w, &geo).unwrap();
-            prop_assert_eq!(sums.to_vec(), bytes.to_vec(), "{}", k.name);
+            prop_assert_eq!(&sums.to_vec(), &exact, "{}", k.name);
             prop_assert_eq!(sums.moments(geo.c_out()), bytes.moments(geo.c_out()));
         }
         let four = random_codes(&geo.input_shape(), Range::unsigned(4).unwrap(), seed, false);
         prop_assert!(conv2d_bits_with(&all_bits()[0], &four, &w, &geo).is_err());
+        // A level 0 among -1 and +1 is no bit: it goes to the byte kernels.
+        let mut odd: Vec<i32> = xl.iter().map(|&v| v as i32).collect();
+        if let (true, Some(first)) = (signs, odd.first_mut()) {
+            *first = 0;
+            let odd = Codes::from_levels(x.shape(), range, 0.125, &odd).unwrap();
+            prop_assert!(conv2d_bits_with(&all_bits()[0], &odd, &w, &geo).is_err());
+        }
     }
 
     /// Groups, depthwise among them: codes exactly, floats as near as their rounding allows.

@@ -88,6 +88,19 @@ pub enum Error {
         /// What was computed in another way.
         what: String,
     },
+    /// The file of a run's network is another one now.
+    #[error(
+        "{}: expected the file that the run began with (blake3 {expected}), found another one ({found}); a run goes on from its \
+         own copy where the file is gone: move it away, or train a run of its own from it", .path.display()
+    )]
+    ChangedModel {
+        /// The file.
+        path: PathBuf,
+        /// Its digest when the run began.
+        expected: String,
+        /// Its digest now.
+        found: String,
+    },
     /// A finished run that was trained on other inputs than a comparison would use now.
     #[error(
         "{}: the finished run in this folder was trained on other inputs than those that are there now, so it is not \

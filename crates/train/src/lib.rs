@@ -36,6 +36,7 @@ mod error;
 mod evaluation;
 pub mod init;
 pub mod judge;
+mod model_file;
 pub mod packed;
 pub mod predictor;
 mod pursuit;

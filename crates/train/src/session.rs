@@ -8,6 +8,7 @@ use crate::earlier;
 use crate::evaluation::{EVALUATED, evaluate, scores_of};
 use crate::init::Weights;
 use crate::judge::Judge;
+use crate::model_file;
 use crate::run::names::RECIPE;
 use crate::scores::Scores;
 use crate::task::{Batches, Data, Part, Task};
@@ -153,12 +154,15 @@ impl<'a> Session<'a> {
         notes: &mut Vec<String>,
     ) -> Result<Self> {
         let path = checkpoint.path().display().to_string();
+        model_file::check_unchanged(&config, checkpoint)?;
+        let config = model_file::recorded(&config, checkpoint)?;
         // Of other data the place in them means nothing.
         notes.extend(task.check_recorded(&config, &path, checkpoint.metadata())?);
         place::check(&config, data.len(Part::Train), checkpoint)?;
         earlier::check(&config, &*task, checkpoint)?;
         let store = checkpoint.expected_in(Store::seeded(config.seed()));
         let mut session = Self::build(config, task, data, store, checkpoint.progress().clone(), build)?;
+        session.task.check_configured(&session.config, &path, checkpoint.metadata())?;
         checkpoint.restore(&mut session.store, Some(&mut session.optimizer))?;
         Ok(session)
     }
@@ -173,6 +177,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         task.check(&config)?;
         let task = task.configured(&config, data)?.unwrap_or(task);
+        model_file::check(&config, &*task)?;
         let net = build(&mut store, &config)?;
         let judge = Judge::of(&config, task.metrics(), data)?;
         let samples = data.len(Part::Train);
@@ -397,6 +402,7 @@ impl<'a> Session<'a> {
             ("fixnet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
         ]);
         self.task.record(&mut metadata);
+        model_file::record(&self.config, &mut metadata)?;
         Ok(metadata)
     }
 

@@ -4,6 +4,7 @@
 
 use crate::earlier;
 use crate::evaluation::{EVALUATED, evaluate_test};
+use crate::model_file;
 use crate::scores::{Network, Scores};
 use crate::task::{self, Data, Section, Task};
 use crate::{Config, Result};
@@ -28,6 +29,7 @@ impl Trained {
     /// # Errors
     /// The checkpoint does not fit the model.
     pub fn open(config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
+        let config = &model_file::recorded(config, checkpoint)?;
         let task = task::recorded(config, &checkpoint.path().display().to_string(), checkpoint.metadata())?;
         // A checkpoint that names a larger model than it holds is refused before there is memory for it.
         let added = earlier::added(config, checkpoint);

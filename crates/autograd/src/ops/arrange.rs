@@ -1,6 +1,7 @@
 //! Values that are rearranged, without arithmetic: `permute`, `concat`, `slice`.
 
 use super::axes::{around, permute};
+use crate::gradient::{Gradient, Parts};
 use crate::stored::{Settings, settings_of};
 use crate::{Backward, Cx, Error, Grads, Graph, Operation, Result, Var, exactly};
 use fixnet_tensor::{Error as TensorError, Tensor, map};
@@ -166,13 +167,14 @@ impl Backward for SliceBackward {
     fn name(&self) -> &'static str {
         "slice"
     }
-    fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
-        let Slice { axis, start, end } = self.op;
-        let [_, length, inner] = around("slice", axis, &self.shape)?;
-        let mut d = Tensor::zeros(&self.shape);
-        let count = (end - start) * inner;
-        copy_columns((grad.data(), count, 0), (d.data_mut(), length * inner, start * inner), count);
-        Ok(vec![Some(d)])
+    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
+        let grads = self.backward_deferred(grad.into(), cx)?;
+        Ok(grads.into_iter().map(|g| g.map(|g| g.into_tensor(cx.store))).collect())
+    }
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let Slice { axis, start, .. } = self.op;
+        let grad = grad.into_tensor(cx.store);
+        Ok(vec![Some(Gradient::Parts(Parts::new(&self.shape, axis, start, grad)))])
     }
 }
 

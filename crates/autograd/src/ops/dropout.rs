@@ -1,5 +1,6 @@
 //! `dropout`: in training, elements that are set to zero at random; in evaluation, the value as it is (Srivastava et al.,
-//! 2014).
+//! 2014). `drop_path` drops all elements of a sample together, so that a residual block is left out for it (stochastic depth,
+//! Huang et al., 2016).
 //!
 //! Which elements drop is a function of the seed, the step, the name and how often this name drew in the step, so runs and
 //! resumed runs agree. A trace has none of it.
@@ -20,11 +21,28 @@ struct Mask {
     /// An element whose word is below it drops.
     threshold: u32,
     factor: f32,
+    /// Elements that share a word.
+    run: usize,
 }
 
 impl Mask {
     fn apply(&self, x: &Tensor) -> Tensor {
         let mut out = Tensor::take(x.shape());
+        if self.run > 1 {
+            map::rows(out.data_mut(), self.run, |first, out| {
+                for (i, out) in out.chunks_exact_mut(self.run).enumerate() {
+                    let word = self.noise.u32_at((first + i) as u64) >> 16;
+                    match word < self.threshold {
+                        true => out.fill(0.0),
+                        false => {
+                            let x = &x.data()[(first + i) * self.run..];
+                            out.iter_mut().zip(x).for_each(|(o, x)| *o = x * self.factor);
+                        }
+                    }
+                }
+            });
+            return out;
+        }
         map::chunks(out.data_mut(), |first, out| {
             let mut words = [0u16; BLOCK];
             for (i, out) in out.chunks_mut(BLOCK).enumerate() {
@@ -57,6 +75,21 @@ impl Graph<'_> {
     /// # Errors
     /// The rate is not at least 0 and below 1.
     pub fn dropout(&mut self, x: &Var, name: &str, rate: f32) -> Result<Var> {
+        self.drop_runs(x, name, rate, 1)
+    }
+
+    /// Sets all elements of a sample to zero with the probability `rate` and divides those of the others by `1 - rate`, in a
+    /// graph that drops elements; elsewhere it returns the value as it is. As for [`dropout`](Self::dropout), `name` tells
+    /// the noise of one layer from that of others.
+    ///
+    /// # Errors
+    /// The rate is not at least 0 and below 1.
+    pub fn drop_path(&mut self, x: &Var, name: &str, rate: f32) -> Result<Var> {
+        let run = x.shape().iter().skip(1).product();
+        self.drop_runs(x, name, rate, run)
+    }
+
+    fn drop_runs(&mut self, x: &Var, name: &str, rate: f32, run: usize) -> Result<Var> {
         let threshold = (rate * STEPS).round();
         if !(0.0..STEPS).contains(&threshold) {
             return Err(Error::setting("rate of a dropout", "at least 0 and below 1", rate).in_layer(name));
@@ -65,7 +98,7 @@ impl Graph<'_> {
             return Ok(x.clone());
         }
         let noise = self.store_mut().draw(domain::DROPOUT, name);
-        let mask = Mask { noise, threshold: threshold as u32, factor: STEPS / (STEPS - threshold) };
+        let mask = Mask { noise, threshold: threshold as u32, factor: STEPS / (STEPS - threshold), run };
         let y = self.record(mask.apply(&x.tensor()), &[x], || mask);
         Ok(if x.is_non_negative() { y.non_negative() } else { y })
     }
@@ -111,11 +144,31 @@ mod tests {
     }
 
     #[test]
+    fn whole_samples_drop_and_the_others_are_rescaled() {
+        let error = gradient_error(&[sample(&[8, 5], 1)], 0.1, |g, v| {
+            g.store_mut().zero_grad();
+            g.drop_path(&v[0], "p", 0.5)
+        });
+        assert!(error.unwrap() < 1e-3);
+        let mut store = Store::seeded(1);
+        let mut g = Graph::train(&mut store);
+        let x = g.input(Tensor::full(&[4000, 2, 3], 1.0));
+        let y = g.drop_path(&x, "p", 0.25).unwrap().tensor();
+        let samples: Vec<&[f32]> = y.data().chunks_exact(6).collect();
+        assert!(samples.iter().all(|s| s.iter().all(|v| *v == s[0])));
+        let kept = samples.iter().filter(|s| s[0] != 0.0).count();
+        assert!((kept as f32 - 3000.0).abs() < 120.0, "{kept}");
+        assert!(samples.iter().all(|s| s[0] == 0.0 || (s[0] - 4.0 / 3.0).abs() < 1e-6));
+        assert!(g.drop_path(&x, "p", 1.0).is_err());
+    }
+
+    #[test]
     fn evaluation_keeps_every_element() {
         let mut store = Store::seeded(1);
         let mut g = Graph::eval(&mut store);
         let x = g.input(sample(&[4, 4], 1));
         assert_eq!(g.dropout(&x, "a", 0.5).unwrap().tensor().data(), x.tensor().data());
+        assert_eq!(g.drop_path(&x, "a", 0.5).unwrap().tensor().data(), x.tensor().data());
         for odd in [1.0, -0.1, f32::NAN] {
             let e = g.dropout(&x, "a", odd).unwrap_err().to_string();
             assert!(e.contains("rate of a dropout: expected at least 0 and below 1"), "{e}");

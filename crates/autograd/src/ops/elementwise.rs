@@ -4,7 +4,7 @@
 //! All transcendental functions are those of the pinned `libm`, so each has the same bits on every machine.
 
 use crate::stored::{Settings, Stored};
-use crate::{Backward, Cx, Grads, Graph, Operation, Result, Var, exactly};
+use crate::{Backward, Cx, Grads, Graph, Operation, Result, Source, Var, exactly};
 use fixnet_tensor::{Tensor, map};
 use std::f32::consts::FRAC_1_SQRT_2;
 use std::sync::Arc;
@@ -37,6 +37,13 @@ fn normal_cdf(x: f32) -> f32 {
     0.5 * (1.0 + libm::erff(x * FRAC_1_SQRT_2))
 }
 
+/// The derivative of `x · Φ(x)`, where `share` is Φ(x).
+fn gelu_slope(x: f32, share: f32) -> f32 {
+    /// The density of the standard normal distribution at 0.
+    const DENSITY: f32 = 0.398_942_3;
+    share + x * DENSITY * libm::expf(-0.5 * x * x)
+}
+
 impl Elementwise {
     fn value(self, x: f32) -> f32 {
         match self {
@@ -58,15 +65,13 @@ impl Elementwise {
 
     /// The derivative at `x`, whose function value is `y`.
     fn derivative(self, x: f32, y: f32) -> f32 {
-        /// The density of the standard normal distribution at 0.
-        const DENSITY: f32 = 0.398_942_3;
         match self {
             Self::Exp => y,
             Self::Log => 1.0 / x,
             Self::Sqrt => 0.5 / y,
             Self::Sigmoid => y * (1.0 - y),
             Self::Tanh => 1.0 - y * y,
-            Self::Gelu => normal_cdf(x) + x * DENSITY * libm::expf(-0.5 * x * x),
+            Self::Gelu => gelu_slope(x, normal_cdf(x)),
             Self::LeakyRelu { slope } => {
                 if x > 0.0 {
                     1.0
@@ -107,6 +112,22 @@ impl Backward for ElementwiseBackward {
     }
 }
 
+/// The derivative of a function whose slope was computed on the way forward, where it shares the costly part of the value.
+struct SlopeBackward {
+    op: Elementwise,
+    slope: Tensor,
+}
+
+impl Backward for SlopeBackward {
+    fn name(&self) -> &'static str {
+        self.op.kind()
+    }
+    fn backward(self: Box<Self>, mut grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
+        map::update1(grad.data_mut(), self.slope.data(), |g, s| *g *= s);
+        Ok(vec![Some(grad)])
+    }
+}
+
 impl Operation for Elementwise {
     fn kind(&self) -> &'static str {
         match self {
@@ -134,6 +155,16 @@ impl Operation for Elementwise {
         let [x] = exactly(inputs)?;
         let (op, t) = (*self, x.tensor());
         let mut out = Tensor::take(t.shape());
+        if op == Self::Gelu && g.modes().record && g.source(x) != Source::Const {
+            let mut slope = Tensor::take(t.shape());
+            map::chunks2(out.data_mut(), slope.data_mut(), |first, out, slope| {
+                for ((o, s), &x) in out.iter_mut().zip(slope).zip(&t.data()[first..]) {
+                    let share = normal_cdf(x);
+                    (*o, *s) = (x * share, gelu_slope(x, share));
+                }
+            });
+            return Ok(g.record(out, &[x], || SlopeBackward { op, slope }));
+        }
         map::map1(t.data(), out.data_mut(), |&x| op.value(x));
         let y = out.clone();
         Ok(g.record(out, &[x], || ElementwiseBackward { op, x: t, y }))

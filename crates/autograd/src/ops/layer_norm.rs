@@ -44,13 +44,9 @@ impl Backward for LayerNormBackward {
                 for (i, out) in out.chunks_exact_mut(c).enumerate() {
                     let row = (first + i) * c..(first + i + 1) * c;
                     let (x, g) = (&x[row.clone()], &g[row]);
-                    let (mut sum, mut dot) = (0f64, 0f64);
-                    for ((o, (&g, &w)), &x) in out.iter_mut().zip(g.iter().zip(weight.data())).zip(x) {
-                        *o = g * w;
-                        sum += f64::from(*o);
-                        dot += f64::from(*o) * f64::from(x);
-                    }
-                    let (sum, dot) = ((sum / c as f64) as f32, (dot / c as f64) as f32);
+                    out.iter_mut().zip(g.iter().zip(weight.data())).for_each(|(o, (&g, &w))| *o = g * w);
+                    let mean = |sum: f64| (sum / c as f64) as f32;
+                    let (sum, dot) = (mean(reduce::sum(out)), mean(reduce::sum_by(c, |k| out[k] * x[k])));
                     let inverse = inverse[first + i];
                     out.iter_mut().zip(x).for_each(|(o, &x)| *o = (*o - sum - x * dot) * inverse);
                 }
@@ -88,20 +84,14 @@ impl Operation for LayerNorm {
         let (c, eps) = (wt.len(), f64::from(self.eps));
         let mut normalized = Tensor::take(xt.shape());
         let mut inverse = Buffer::take(xt.len() / c);
-        // A sum of a row is taken in f64, in the order of the channels.
-        map::rows(&mut inverse, 1, |first, out| {
-            for (i, out) in out.iter_mut().enumerate() {
+        // Sums of a row have the order of `reduce::sum`.
+        map::rows_with(normalized.data_mut(), c, &mut inverse, |first, out, inverse| {
+            for (i, (out, inverse)) in out.chunks_exact_mut(c).zip(inverse).enumerate() {
                 let row = &xt.data()[(first + i) * c..][..c];
-                let mean = row.iter().fold(0f64, |sum, &x| sum + f64::from(x)) / c as f64;
-                let square = |sum: f64, &x: &f32| sum + (f64::from(x) - mean) * (f64::from(x) - mean);
-                *out = (1.0 / (row.iter().fold(0f64, square) / c as f64 + eps).sqrt()) as f32;
-            }
-        });
-        map::rows(normalized.data_mut(), c, |first, out| {
-            for (i, out) in out.chunks_exact_mut(c).enumerate() {
-                let row = &xt.data()[(first + i) * c..][..c];
-                let mean = (row.iter().fold(0f64, |sum, &x| sum + f64::from(x)) / c as f64) as f32;
-                out.iter_mut().zip(row).for_each(|(o, &x)| *o = (x - mean) * inverse[first + i]);
+                let (mean, deviation) = reduce::mean_std(row);
+                let (mean, factor) = (mean as f32, (1.0 / (deviation * deviation + eps).sqrt()) as f32);
+                out.iter_mut().zip(row).for_each(|(o, &x)| *o = (x - mean) * factor);
+                *inverse = factor;
             }
         });
         let mut out = Tensor::take(xt.shape());

@@ -17,8 +17,10 @@ mod loss;
 mod pad;
 mod pixel_shuffle;
 mod pool;
+mod prepend;
 mod product;
 mod reduce;
+mod rprelu;
 mod shape;
 mod softmax;
 
@@ -33,8 +35,10 @@ pub use layer_norm::LayerNorm;
 pub use pad::Pad2d;
 pub use pixel_shuffle::PixelShuffle;
 pub use pool::{AvgPool2d, GlobalAvgPool2d, MaxPool2d};
+pub use prepend::Prepend;
 pub use product::{AddBias, Linear, Matmul};
 pub use reduce::{Mean, Sum};
+pub use rprelu::RPRelu;
 pub use shape::{Flatten, Reshape, Scale, Subsample};
 pub use softmax::Softmax;
 
@@ -79,15 +83,17 @@ impl Default for Operations {
             ("leaky_relu", Elementwise::read_leaky_relu),
             ("linear", |_| Ok(Arc::new(Linear))),
             ("log", |_| Ok(Arc::new(Elementwise::Log))),
-            ("matmul", |_| Ok(Arc::new(Matmul))),
+            ("matmul", plain::<Matmul>),
             ("max_pool2d", plain::<MaxPool2d>),
             ("mean", plain::<Mean>),
             ("mul", |_| Ok(Arc::new(Arithmetic::Mul))),
             ("pad2d", plain::<Pad2d>),
             ("permute", plain::<Permute>),
             ("pixel_shuffle", plain::<PixelShuffle>),
+            ("prepend", |_| Ok(Arc::new(Prepend))),
             ("relu", |_| Ok(Arc::new(Relu))),
             ("reshape", plain::<Reshape>),
+            ("rprelu", |_| Ok(Arc::new(RPRelu))),
             ("scale", plain::<Scale>),
             ("sigmoid", |_| Ok(Arc::new(Elementwise::Sigmoid))),
             ("slice", plain::<Slice>),

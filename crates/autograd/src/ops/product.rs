@@ -4,9 +4,10 @@ use super::affine::Affine;
 use super::check_bias;
 use crate::deferred::Lazy;
 use crate::gradient::Gradient;
-use crate::stored::Parameter;
+use crate::stored::{Parameter, Settings, settings_of};
 use crate::{Backward, Cx, Grads, Graph, Operation, Result, Value, Var, exactly};
-use fixnet_tensor::{Error, Tensor, float, map, reduce};
+use fixnet_tensor::{Error, Pairs, Tensor, Turned, float, float_matmul, map, reduce};
+use serde::{Deserialize, Serialize};
 
 struct AddBiasBackward;
 
@@ -38,60 +39,19 @@ impl Backward for AddBiasBackward {
     }
 }
 
-/// How many products of matrices a product is: one of all rows, or one for each pair of matrices.
-#[derive(Clone, Copy)]
-struct Matrices {
-    count: usize,
-    m: usize,
-    k: usize,
-    n: usize,
-}
-
-impl Matrices {
-    fn of(a: &[usize], b: &[usize]) -> Result<Self> {
-        let refuse = || {
-            let expected = format!("[.., M, K] for the second operand {b:?}, which is [K, N] or [.., K, N]");
-            Err(Error::shape("matmul", expected, a).into())
-        };
-        let ([outer @ .., m, k], [same @ .., inner, n]) = (a, b) else { return refuse() };
-        if k != inner || !(same.is_empty() || same == outer) {
-            return refuse();
-        }
-        let count = outer.iter().product();
-        Ok(match same.is_empty() {
-            true => Self { count: 1, m: count * m, k: *k, n: *n },
-            false => Self { count, m: *m, k: *k, n: *n },
-        })
-    }
-
-    /// Computes one product for each pair of matrices of these shapes, and puts the results one behind the other.
-    fn each(
-        self,
-        (a, of_a): (&Tensor, [usize; 2]),
-        (b, of_b): (&Tensor, [usize; 2]),
-        shape: &[usize],
-        f: impl Fn(&Tensor, &Tensor) -> fixnet_tensor::Result<Tensor>,
-    ) -> Result<Tensor> {
-        if self.count == 1 {
-            return Ok(f(&a.reshape(&of_a)?, &b.reshape(&of_b)?)?.reshape(shape)?);
-        }
-        let mut out = Tensor::take(shape);
-        let length = out.len().checked_div(self.count).unwrap_or(0);
-        let matrix = |t: &Tensor, of: [usize; 2], i: usize| {
-            let length = of[0] * of[1];
-            Tensor::from_vec(&of, t.data()[i * length..][..length].to_vec())
-        };
-        for i in 0..self.count {
-            let product = f(&matrix(a, of_a, i)?, &matrix(b, of_b, i)?)?;
-            out.data_mut()[i * length..][..length].copy_from_slice(product.data());
-        }
-        Ok(out)
+/// Checks the shapes of a product of matrices. Returns the sizes of its pairs, or `None` where one second matrix serves for all:
+/// that is one product of all rows.
+fn pairs(a: &[usize], b: &[usize], transposed: bool) -> Result<Option<Pairs>> {
+    match (a, b) {
+        ([_, .., k], &[b0, b1]) if *k == if transposed { b1 } else { b0 } => Ok(None),
+        _ => Ok(Some(Pairs::of(a, b, if transposed { Turned::Right } else { Turned::Neither })?)),
     }
 }
 
 struct MatmulBackward {
     a: Tensor,
     b: Tensor,
+    transposed: bool,
 }
 
 impl Backward for MatmulBackward {
@@ -99,14 +59,40 @@ impl Backward for MatmulBackward {
         "matmul"
     }
     fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        let Self { a, b } = *self;
-        let matrices @ Matrices { m, k, n, .. } = Matrices::of(a.shape(), b.shape())?;
-        let g = (&grad, [m, n]);
+        let Self { a, b, transposed } = *self;
+        if pairs(a.shape(), b.shape(), transposed)?.is_some() {
+            let da = if transposed { Turned::Neither } else { Turned::Right };
+            let da = cx.needs(0).then(|| float_matmul(&grad, &b, da));
+            let db = cx.needs(1).then(|| match transposed {
+                true => float_matmul(&grad, &a, Turned::Left),
+                false => float_matmul(&a, &grad, Turned::Left),
+            });
+            return Ok(vec![da.transpose()?, db.transpose()?]);
+        }
+        let (rows, g) = (rows(&a)?, self::rows(&grad)?);
         // dA = G B^T is the product that `linear` takes; dB = A^T G is its weight gradient the other way round.
-        let da = cx.needs(0).then(|| matrices.each(g, (&b, [k, n]), a.shape(), float::linear));
-        let db = cx.needs(1).then(|| matrices.each(g, (&a, [m, k]), b.shape(), float::linear_weight_grad));
+        let da = cx.needs(0).then(|| match transposed {
+            true => float::matmul(&g, &b)?.reshape(a.shape()),
+            false => float::linear(&g, &b)?.reshape(a.shape()),
+        });
+        let db = cx.needs(1).then(|| match transposed {
+            true => float::linear_weight_grad(&rows, &g),
+            false => float::linear_weight_grad(&g, &rows),
+        });
         Ok(vec![da.transpose()?, db.transpose()?])
     }
+}
+
+/// A tensor as a matrix: the rows of its last axis.
+fn rows(t: &Tensor) -> Result<Tensor> {
+    let columns = t.shape().last().copied().unwrap_or(1);
+    let rows = t.shape().iter().rev().skip(1).product();
+    Ok(t.reshape(&[rows, columns])?)
+}
+
+/// The shape of a value whose last axis gets another length.
+fn ending(shape: &[usize], last: usize) -> Vec<usize> {
+    shape[..shape.len().saturating_sub(1)].iter().copied().chain([last]).collect()
 }
 
 struct LinearBackward {
@@ -119,9 +105,10 @@ impl Backward for LinearBackward {
         "linear"
     }
     fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        let dx = if cx.needs(0) { Some(float::linear_input_grad(&grad, &self.w)?) } else { None };
-        let dw = if cx.needs(1) { Some(float::linear_weight_grad(&self.x, &grad)?) } else { None };
-        Ok(vec![dx, dw])
+        let grad = rows(&grad)?;
+        let dx = cx.needs(0).then(|| float::linear_input_grad(&grad, &self.w)?.reshape(self.x.shape()));
+        let dw = cx.needs(1).then(|| Ok::<_, crate::Error>(float::linear_weight_grad(&rows(&self.x)?, &grad)?));
+        Ok(vec![dx.transpose()?, dw.transpose()?])
     }
 }
 
@@ -156,8 +143,12 @@ impl Operation for AddBias {
 }
 
 /// The product of matrices in floats: [.., M, K] x [K, N], or of pairs of matrices, [.., M, K] x [.., K, N].
-#[derive(Debug, Clone, Copy)]
-pub struct Matmul;
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matmul {
+    /// Whether the second operand is transposed: [N, K] or [.., N, K].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transposed: bool,
+}
 
 impl Operation for Matmul {
     fn kind(&self) -> &'static str {
@@ -168,8 +159,10 @@ impl Operation for Matmul {
     }
     fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
         let [a, b] = exactly(inputs)?;
-        let Matrices { n, .. } = Matrices::of(a, b)?;
-        Ok(a[..a.len() - 1].iter().copied().chain([n]).collect())
+        match pairs(a, b, self.transposed)? {
+            Some(pairs) => Ok(pairs.shape(a)),
+            None => Ok(ending(a, b[if self.transposed { 0 } else { 1 }])),
+        }
     }
     fn is_non_negative(&self, inputs: &[bool]) -> bool {
         inputs.iter().all(|&input| input)
@@ -177,10 +170,18 @@ impl Operation for Matmul {
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [a, b] = exactly(inputs)?;
         let shape = self.output_shape(&[a.shape(), b.shape()])?;
-        let matrices @ Matrices { m, k, n, .. } = Matrices::of(a.shape(), b.shape())?;
-        let (at, bt) = (a.tensor(), b.tensor());
-        let out = matrices.each((&at, [m, k]), (&bt, [k, n]), &shape, float::matmul)?;
-        Ok(g.record(out, &[a, b], || MatmulBackward { a: at, b: bt }))
+        let transposed = self.transposed;
+        let [a_t, b_t] = [a, b].map(Var::tensor);
+        let out = match (pairs(a.shape(), b.shape(), transposed)?, transposed) {
+            (Some(_), true) => float_matmul(&a_t, &b_t, Turned::Right)?,
+            (Some(_), false) => float_matmul(&a_t, &b_t, Turned::Neither)?,
+            (None, true) => float::linear(&rows(&a_t)?, &b_t)?.reshape(&shape)?,
+            (None, false) => float::matmul(&rows(&a_t)?, &b_t)?.reshape(&shape)?,
+        };
+        Ok(g.record(out, &[a, b], || MatmulBackward { a: a_t, b: b_t, transposed }))
+    }
+    fn settings(&self) -> Settings {
+        settings_of(self)
     }
     fn precision(&self) -> Option<String> {
         Some("32/32/32".into())
@@ -190,7 +191,7 @@ impl Operation for Matmul {
     }
 }
 
-/// `x · w^T`, and perhaps a bias: x [N, I], w [O, I] and bias `[O]` to [N, O].
+/// `x · w^T`, and perhaps a bias: x [.., I], w [O, I] and bias `[O]` to [.., O].
 #[derive(Debug, Clone, Copy)]
 pub struct Linear;
 
@@ -201,9 +202,9 @@ impl Linear {
     /// The sizes do not fit.
     pub fn shape(x: &[usize], weight: &[usize], bias: Option<&[usize]>) -> Result<Vec<usize>> {
         match (x, weight) {
-            (&[n, found], &[o, i]) if i == found => {
+            ([_, .., found], &[o, i]) if i == *found => {
                 check_bias(bias, o)?;
-                Ok(vec![n, o])
+                Ok(ending(x, o))
             }
             _ => Err(Error::shape("linear", format!("the columns of {weight:?}"), x).into()),
         }
@@ -232,7 +233,8 @@ impl Operation for Linear {
             return Err(crate::Error::setting("inputs of an operation", "2 or 3", inputs.len()));
         };
         let (xt, wt) = (x.tensor(), w.tensor());
-        let out = float::linear(&xt, &wt)?;
+        let shape = Self::shape(x.shape(), w.shape(), None)?;
+        let out = float::linear(&rows(&xt)?, &wt)?.reshape(&shape)?;
         let y = g.record(out, &[x, w], || LinearBackward { x: xt, w: wt });
         bias.iter().try_fold(y, |y, bias| g.add_bias(&y, bias))
     }
@@ -259,13 +261,21 @@ impl Graph<'_> {
     /// # Errors
     /// An operand has fewer than two axes, the inner lengths differ, or the axes before the matrices do.
     pub fn matmul(&mut self, a: &Var, b: &Var) -> Result<Var> {
-        self.apply(Matmul, &[a, b])
+        self.apply(Matmul::default(), &[a, b])
     }
 
-    /// `x · w^T` in floats. Shapes: x [N, I], w [O, I] to [N, O].
+    /// [`matmul`](Self::matmul) with the second operand transposed: `[.., M, K]` x `[N, K]` or `[.., N, K]` to `[.., M, N]`.
     ///
     /// # Errors
-    /// The operands are not matrices or I differs.
+    /// As there.
+    pub fn matmul_transposed(&mut self, a: &Var, b: &Var) -> Result<Var> {
+        self.apply(Matmul { transposed: true }, &[a, b])
+    }
+
+    /// `x · w^T` in floats. Shapes: x [.., I], w [O, I] to [.., O].
+    ///
+    /// # Errors
+    /// x has fewer than two axes, w is no matrix, or I differs.
     pub fn linear(&mut self, x: &Var, w: &Var) -> Result<Var> {
         self.apply(Linear, &[x, w])
     }
@@ -296,6 +306,14 @@ mod tests {
         for (a, b) in [(&[2, 3, 4][..], &[4, 5][..]), (&[2, 3, 4], &[2, 4, 5]), (&[2, 2, 3, 4], &[2, 2, 4, 1])] {
             let error = gradient_error(&[sample(a, 1), sample(b, 2)], 0.05, |g, v| g.matmul(&v[0], &v[1])).unwrap();
             assert!(error < 1e-3, "{a:?} {b:?}: {error}");
+            let mut turned = b.to_vec();
+            turned.swap(b.len() - 2, b.len() - 1);
+            let inputs = [sample(a, 1), sample(&turned, 2)];
+            let error = gradient_error(&inputs, 0.05, |g, v| g.matmul_transposed(&v[0], &v[1])).unwrap();
+            assert!(error < 1e-3, "{a:?} {turned:?}: {error}");
         }
+        let inputs = [sample(&[2, 3, 4], 1), sample(&[5, 4], 2), sample(&[5], 3)];
+        let error = gradient_error(&inputs, 0.05, |g, v| g.linear_biased(&v[0], &v[1], &v[2])).unwrap();
+        assert!(error < 1e-3, "{error}");
     }
 }

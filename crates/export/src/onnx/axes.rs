@@ -20,7 +20,7 @@ fn place(axis: usize, shape: &[usize]) -> i64 {
 }
 
 /// A value of the file in the order of the plan.
-fn in_plan_order(w: &mut Writer, node: &Node, x: String, shape: &[usize]) -> String {
+pub(super) fn in_plan_order(w: &mut Writer, node: &Node, x: String, shape: &[usize]) -> String {
     match is_image(shape) {
         true => w.graph.node(node.name(), "Transpose", &[&x], &[Attribute::Ints("perm", PLACES.to_vec())]),
         false => x,
@@ -28,7 +28,7 @@ fn in_plan_order(w: &mut Writer, node: &Node, x: String, shape: &[usize]) -> Str
 }
 
 /// A value in the order of the plan as the file has it.
-fn in_file_order(w: &mut Writer, node: &Node, x: String) -> Value {
+pub(super) fn in_file_order(w: &mut Writer, node: &Node, x: String) -> Value {
     let perm = || AXES.iter().map(|&axis| axis as i64).collect();
     Value::Real(match is_image(node.shape()) {
         true => w.graph.node(node.name(), "Transpose", &[&x], &[Attribute::Ints("perm", perm())]),
@@ -37,7 +37,7 @@ fn in_file_order(w: &mut Writer, node: &Node, x: String) -> Value {
 }
 
 /// The name of a constant of a node.
-fn constant_name(node: &Node, index: usize) -> String {
+pub(super) fn constant_name(node: &Node, index: usize) -> String {
     let layer = if node.name().is_empty() { node.op().kind() } else { node.name() };
     format!("{layer}.{}", node.op().operand(index))
 }
@@ -61,22 +61,6 @@ pub(super) fn broadcast(w: &mut Writer, node: &Node, op: &str) -> Result<Value> 
     // A constant factor comes first, as in `Writer::times`.
     let (x, y) = if op == "Mul" && matches!(node.operands()[1], Operand::Constant(_)) { (y, x) } else { (x, y) };
     Ok(Value::Real(w.graph.node(node.name(), op, &[x, y], &[])))
-}
-
-pub(super) fn matmul(w: &mut Writer, node: &Node, plan: &Plan) -> Result<Value> {
-    let mut names = Vec::new();
-    for (index, operand_of) in node.operands().iter().enumerate() {
-        names.push(match operand_of {
-            Operand::Constant(t) => w.graph.floats(&constant_name(node, index), t.shape(), t.data()),
-            Operand::Node(i) => {
-                let x = w.real(*i);
-                in_plan_order(w, node, x, plan.nodes()[*i].shape())
-            }
-        });
-    }
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let y = w.graph.node(node.name(), "MatMul", &names, &[]);
-    Ok(in_file_order(w, node, y))
 }
 
 /// The sum of `x` over places of the file.

@@ -3,10 +3,11 @@
 use super::axes;
 use super::graph::Attribute;
 use super::operands::{Result, is_image, operand, settings, shape_of_input};
+use super::tokens;
 use super::writer::{Value, Writer, oihw};
 use fixnet_autograd::ops;
 use fixnet_nn::plan::{Node, Plan};
-use fixnet_quant::{FixedConv2d, FixedLinear, FixedProduct};
+use fixnet_quant::{FixedConv2d, FixedLinear, FixedProduct, QuantizeInput};
 use fixnet_tensor::Tensor;
 
 /// Writes an operation; `plan` has the nodes that it reads.
@@ -31,15 +32,18 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("leaky_relu", leaky_relu),
     ("linear", linear),
     ("log", |w, node, plan| unary(w, node, plan, "Log")),
-    ("matmul", axes::matmul),
+    ("matmul", tokens::matmul),
     ("max_pool2d", max_pool2d),
     ("mean", axes::mean),
     ("mul", |w, node, _| axes::broadcast(w, node, "Mul")),
     ("pad2d", pad2d),
     ("permute", axes::permute),
     ("pixel_shuffle", pixel_shuffle),
+    ("quantize", quantize),
+    ("prepend", tokens::prepend),
     ("relu", |w, node, plan| unary(w, node, plan, "Relu")),
     ("reshape", reshape),
+    ("rprelu", rprelu),
     ("scale", scale),
     ("sigmoid", |w, node, plan| unary(w, node, plan, "Sigmoid")),
     ("slice", axes::slice),
@@ -133,8 +137,11 @@ fn conv2d(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
     self::product(w, node, "Conv", product, &attributes)
 }
 
-fn linear(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
+fn linear(w: &mut Writer, node: &Node, plan: &Plan) -> Result<Value> {
     let quantized = node.get::<FixedLinear>().map(|op| &op.product);
+    if node.shape().len() > 1 {
+        return tokens::linear(w, node, plan, quantized);
+    }
     product(w, node, "Gemm", quantized, &[Attribute::Int("transB", 1)])
 }
 
@@ -187,6 +194,24 @@ fn add_bias(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
     let bias = node.constant("bias").ok_or(("a bias", "none".to_string()))?;
     let layer = if node.name().is_empty() { "add_bias" } else { node.name() };
     Ok(Value::Real(w.channels(layer, "Add", &x, "bias", bias.data(), is_image(node.shape()))))
+}
+
+fn rprelu(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
+    let mut x = operand(w, node, 0)?;
+    let layer = if node.name().is_empty() { "rprelu" } else { node.name() };
+    for (op, what) in [("Add", "shift"), ("PRelu", "slope"), ("Add", "offset")] {
+        let values = node.constant(what).ok_or(("a number for each channel", "none".to_string()))?;
+        x = w.channels(layer, op, &x, what, values.data(), is_image(node.shape()));
+    }
+    Ok(Value::Real(x))
+}
+
+fn quantize(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
+    let &QuantizeInput { input, unit } = settings(node)?;
+    let x = operand(w, node, 0)?;
+    let levels = w.quantize(node.name(), &x, input);
+    let unit = w.scalar(&format!("{}.unit", node.name()), unit);
+    Ok(Value::Real(w.times(node.name(), &unit, &levels)))
 }
 
 fn scale(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {

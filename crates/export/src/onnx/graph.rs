@@ -103,6 +103,7 @@ impl Graph {
             name: Some(name.clone()),
             op_type: Some(op.into()),
             attribute: attributes.iter().map(Attribute::message).collect(),
+            domain: None,
         };
         self.nodes.push(node);
         name
@@ -112,7 +113,8 @@ impl Graph {
         let name = self.unique(name.to_string());
         let dims = shape.iter().map(|&length| length as i64).collect();
         let data_type = Some(ty.code());
-        self.constants.push(Tensor { dims, data_type, name: Some(name.clone()), raw_data: Some(raw) });
+        let raw_data = Some(raw);
+        self.constants.push(Tensor { dims, data_type, name: Some(name.clone()), raw_data, ..Tensor::default() });
         name
     }
 

@@ -1,4 +1,4 @@
-//! The messages of an ONNX file, with the field numbers of the published `onnx.proto`: those fields that fixnet writes.
+//! The messages of an ONNX file, with the field numbers of the published `onnx.proto`: those fields that fixnet writes or reads.
 //!
 //! Every single value is optional, as in `onnx.proto`, so that zeros and empty texts are written where they are set. Lists of
 //! numbers are written one by one, not packed: that is how the file declares them, and every reader takes it.
@@ -68,6 +68,8 @@ pub(super) struct Node {
     pub(super) op_type: Option<String>,
     #[prost(message, repeated, tag = "5")]
     pub(super) attribute: Vec<Attribute>,
+    #[prost(string, optional, tag = "7")]
+    pub(super) domain: Option<String>,
 }
 
 /// A setting of an operation; `kind` says which of the values it is.
@@ -81,9 +83,13 @@ pub(super) struct Attribute {
     pub(super) i: Option<i64>,
     #[prost(bytes = "vec", optional, tag = "4")]
     pub(super) s: Option<Vec<u8>>,
+    #[prost(message, optional, boxed, tag = "5")]
+    pub(super) t: Option<Box<Tensor>>,
+    #[prost(float, repeated, packed = "false", tag = "7")]
+    pub(super) floats: Vec<f32>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub(super) ints: Vec<i64>,
-    /// 1 is `f`, 2 `i`, 3 `s`, 7 `ints`.
+    /// 1 is `f`, 2 `i`, 3 `s`, 4 `t`, 6 `floats`, 7 `ints`.
     #[prost(int32, optional, tag = "20")]
     pub(super) kind: Option<i32>,
 }
@@ -95,11 +101,25 @@ pub(super) struct Tensor {
     pub(super) dims: Vec<i64>,
     #[prost(int32, optional, tag = "2")]
     pub(super) data_type: Option<i32>,
+    #[prost(float, repeated, tag = "4")]
+    pub(super) float_data: Vec<f32>,
+    #[prost(int32, repeated, tag = "5")]
+    pub(super) int32_data: Vec<i32>,
+    #[prost(int64, repeated, tag = "7")]
+    pub(super) int64_data: Vec<i64>,
     #[prost(string, optional, tag = "8")]
     pub(super) name: Option<String>,
     /// The numbers, little endian.
     #[prost(bytes = "vec", optional, tag = "9")]
     pub(super) raw_data: Option<Vec<u8>>,
+    #[prost(double, repeated, tag = "10")]
+    pub(super) double_data: Vec<f64>,
+    /// Where the numbers are, if not in this file.
+    #[prost(message, repeated, tag = "13")]
+    pub(super) external_data: Vec<Entry>,
+    /// 1: in another file.
+    #[prost(int32, optional, tag = "14")]
+    pub(super) data_location: Option<i32>,
 }
 
 /// An input or output.
@@ -155,7 +175,13 @@ mod tests {
         assert_eq!(attribute.encode_to_vec(), b"\x0a\x04pads\x40\x00\x40\x02\xa0\x01\x07");
         let zero = Attribute { i: Some(0), kind: Some(2), ..Attribute::default() };
         assert_eq!(zero.encode_to_vec(), b"\x18\x00\xa0\x01\x02", "a zero that is set is written");
-        let tensor = Tensor { dims: vec![1], data_type: Some(3), name: Some("w".into()), raw_data: Some(vec![9]) };
+        let tensor = Tensor {
+            dims: vec![1],
+            data_type: Some(3),
+            name: Some("w".into()),
+            raw_data: Some(vec![9]),
+            ..Tensor::default()
+        };
         assert_eq!(tensor.encode_to_vec(), b"\x08\x01\x10\x03\x42\x01w\x4a\x01\x09");
         let opset = OperatorSet { domain: Some(String::new()), version: Some(13) };
         let graph = Graph { name: Some("g".into()), ..Graph::default() };

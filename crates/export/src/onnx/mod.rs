@@ -26,10 +26,12 @@ mod axes;
 mod entries;
 mod form;
 mod graph;
+pub mod import;
 mod messages;
 mod operands;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod writer;
 
 pub use form::{CodeType, Form};

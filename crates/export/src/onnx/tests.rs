@@ -185,7 +185,7 @@ fn every_form_has_the_levels_of_the_plan_and_keeps_inputs_in_their_range() {
         lbt("1/1/32"),
         trs("1/1/32"),
     ] {
-        for model in ["lenet", "resnet8", "mobilenetv2:w0.1", "edsr"] {
+        for model in ["lenet", "resnet8", "mobilenetv2:w0.1", "reactnet18:w0.1", "edsr"] {
             let input = [8, 8, 1];
             let mut store = Store::seeded(3);
             let net = build(&mut store, &model.parse::<ModelSpec>().unwrap(), input, 10, &config).unwrap();

@@ -1,7 +1,7 @@
 //! What the layers of a network keep in a `state_dict`: the list that reading and writing go by.
 
 use super::layout::{chw_columns, hwc_columns, ohwi, oihw};
-use fixnet_autograd::ops::{FixedNorm, Flatten, GlobalAvgPool2d, Relu};
+use fixnet_autograd::ops::{Arithmetic, FixedNorm, Flatten, GlobalAvgPool2d, Prepend, Relu};
 use fixnet_nn::plan::{Node, Plan};
 use fixnet_tensor::Tensor;
 
@@ -9,7 +9,7 @@ use fixnet_tensor::Tensor;
 pub(super) struct Parts<'a> {
     /// The name of the layer.
     pub(super) layer: &'a str,
-    /// The tensors, by their name in the layer and their shape.
+    /// The tensors, by their name in the layer ([`joined`]) and their shape.
     pub(super) tensors: Vec<(String, Vec<usize>)>,
     /// The layer as a normalization.
     pub(super) norm: Option<&'a FixedNorm>,
@@ -17,6 +17,11 @@ pub(super) struct Parts<'a> {
     pooled: bool,
     /// The shape of the image that became the features that it reads.
     image: Option<[usize; 3]>,
+}
+
+/// The name of a part of a layer. A parameter that is no part of one has the layer's own name.
+pub(super) fn joined(layer: &str, part: &str) -> String {
+    if part.is_empty() { layer.to_string() } else { format!("{layer}.{part}") }
 }
 
 /// The tensors of a normalization.
@@ -33,6 +38,10 @@ impl<'a> Parts<'a> {
         let norm = node.get::<FixedNorm>();
         let tensors = match norm {
             Some(norm) => OF_NORM.map(|part| (part.to_string(), norm.weight.shape().to_vec())).into(),
+            // A row or an addend that is learned is a parameter by itself, not a part of a layer.
+            None if node.get::<Prepend>().is_some() || node.get::<Arithmetic>().is_some() => {
+                node.parameters().into_iter().map(|p| (String::new(), p.shape)).collect()
+            }
             None => node.parameters().into_iter().map(|p| (p.name, p.shape)).collect(),
         };
         let pooled = node.inputs().iter().any(|&i| plan.nodes()[i].get::<GlobalAvgPool2d>().is_some());

@@ -1,7 +1,7 @@
 //! Weights that PyTorch has trained, for a model of fixnet.
 
 use super::names::{aliases, unwrapped};
-use super::parts::parts;
+use super::parts::{joined, parts};
 use super::plan_of;
 use crate::{Error, Result};
 use fixnet_nn::checkpoint::{Pretrained, TensorEntry, TensorFile};
@@ -71,7 +71,7 @@ impl<'a> Source<'a> {
 
     /// The name of the first of `layers` that has `part`.
     fn find(&self, layers: &[String], part: &str) -> Option<String> {
-        layers.iter().map(|layer| format!("{layer}.{part}")).find(|name| self.entries.contains_key(name))
+        layers.iter().map(|layer| joined(layer, part)).find(|name| self.entries.contains_key(name))
     }
 
     /// The only tensor of a name.
@@ -112,9 +112,9 @@ pub fn translate(file: &TensorFile, plan: &Plan) -> Imported {
             continue;
         }
         for (part, shape) in &layer.tensors {
-            let own = format!("{}.{part}", layer.layer);
+            let own = joined(layer.layer, part);
             let Some(name) = source.find(&names, part) else {
-                let tried: Vec<String> = names.iter().map(|n| format!("{n}.{part}")).collect();
+                let tried: Vec<String> = names.iter().map(|n| joined(n, part)).collect();
                 out.misfits.push(format!("`{own}` {shape:?}: expected {}, found none", tried.join(" or ")));
                 continue;
             };

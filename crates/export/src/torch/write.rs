@@ -1,7 +1,7 @@
 //! The `state_dict` of a network, for PyTorch.
 
 use super::Names;
-use super::parts::parts;
+use super::parts::{joined, parts};
 use crate::{Error, Result};
 use fixnet_autograd::Array;
 use fixnet_nn::checkpoint::Pretrained;
@@ -38,7 +38,7 @@ pub fn state_dict(weights: &Pretrained, plan: &Plan, names: Names, steps: u64) -
     for layer in parts(plan) {
         let mut ours = Vec::new();
         for (part, shape) in &layer.tensors {
-            let name = format!("{}.{part}", layer.layer);
+            let name = joined(layer.layer, part);
             let found = match weights.get(&name) {
                 Some(t) if t.shape() == shape => {
                     ours.push((part, t));
@@ -58,7 +58,7 @@ pub fn state_dict(weights: &Pretrained, plan: &Plan, names: Names, steps: u64) -
         }
         let theirs = names.of(layer.layer);
         for (part, t) in ours {
-            arrays.push((format!("{theirs}.{part}"), Array::F32(layer.leaves(part, t))));
+            arrays.push((joined(&theirs, part), Array::F32(layer.leaves(part, t))));
         }
         if layer.norm.is_some() {
             let steps = i64::try_from(steps).unwrap_or(i64::MAX);

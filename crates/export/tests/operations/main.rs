@@ -42,7 +42,19 @@ fn every_form_of_onnx_has_the_operations() {
     for form in [onnx::CodeType::Int8, onnx::CodeType::Int4, onnx::CodeType::Float].map(onnx::Form::new) {
         let bytes = onnx::encode(&plan, &onnx::Options { form, ..onnx::Options::default() }).unwrap();
         let text = String::from_utf8_lossy(&bytes);
-        for op in ["Sub", "Div", "Erf", "LeakyRelu", "Concat", "Slice", "Softmax", "ReduceSum", "MatMul", "Transpose"] {
+        for op in [
+            "Sub",
+            "Div",
+            "Erf",
+            "LeakyRelu",
+            "PRelu",
+            "Concat",
+            "Slice",
+            "Softmax",
+            "ReduceSum",
+            "MatMul",
+            "Transpose",
+        ] {
             assert!(text.contains(op), "{op}");
         }
     }

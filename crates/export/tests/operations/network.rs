@@ -19,6 +19,9 @@ pub(crate) struct Composed {
     mix: ParamId,
     pixels: ParamId,
     dense: ParamId,
+    row: ParamId,
+    rows_weight: ParamId,
+    rows_bias: ParamId,
     norm: LayerNorm,
     token_norm: LayerNorm,
     dropout: Dropout,
@@ -35,6 +38,9 @@ impl Composed {
             mix: store.add("mix.weight", Group::Weight, sample(&[8, 5], 6))?,
             pixels: store.add("pixels.weight", Group::Weight, sample(&[5, 4], 7))?,
             dense: store.add("dense.weight", Group::Weight, sample(&[CLASSES, 14], 8))?,
+            row: store.add("row", Group::Offset, sample(&[1, 1, 5], 10))?,
+            rows_weight: store.add("rows.weight", Group::Weight, sample(&[5, 5], 11))?,
+            rows_bias: store.add("rows.bias", Group::Offset, sample(&[5], 12))?,
             norm: LayerNorm::new(store, "norm", 8)?,
             token_norm: LayerNorm::new(store, "token_norm", 5)?,
             dropout: Dropout::new("dropout", 0.3)?,
@@ -47,6 +53,7 @@ impl Layer for Composed {
         let images = x.shape()[0];
         let [conv, columns, mix, pixels, dense] =
             [self.conv, self.columns, self.mix, self.pixels, self.dense].map(|id| g.param(id));
+        let [row, rows_weight, rows_bias] = [self.row, self.rows_weight, self.rows_bias].map(|id| g.param(id));
         let y = g.conv2d(x, &conv, Window::default())?;
         // Functions of one number, and constants that broadcast over an image from either side.
         let (gate, value) = (g.sigmoid(&y)?, g.tanh(&y)?);
@@ -54,9 +61,12 @@ impl Layer for Composed {
         let shift = g.input(sample(&[4], 9));
         let y = g.sub(&shift, &y)?;
         let y = g.div(&y, &columns)?;
-        let y = g.mul(&y, &columns)?;
+        let root = g.sqrt(&columns)?;
+        let y = g.mul(&y, &root)?;
         let y = g.gelu(&y)?;
         let y = g.leaky_relu(&y, 0.1)?;
+        let [b1, a, b2] = [10, 11, 12].map(|salt| g.input(sample(&[4], salt)));
+        let y = g.rprelu(&y, &b1, &a, &b2)?;
         let y = g.clamp(&y, -0.25, 1.5)?;
         let y = g.clamp(&y, f32::NEG_INFINITY, 1.25)?;
         let e = g.exp(&y)?;
@@ -83,6 +93,13 @@ impl Layer for Composed {
         let tokens = g.matmul(&attention, &tokens)?;
         let tokens = g.matmul(&tokens, &mix)?;
         let tokens = self.token_norm.forward(g, &tokens)?;
+        // A row before the others, a product of each row with a weight, and one with a transposed operand.
+        let tokens = g.prepend(&tokens, &row)?;
+        let tokens = g.linear_biased(&tokens, &rows_weight, &rows_bias)?;
+        let scores = g.matmul_transposed(&tokens, &tokens)?;
+        let shares = g.softmax(&scores, 2)?;
+        let tokens = g.matmul(&shares, &tokens)?;
+        let tokens = g.slice(&tokens, 1, 1..7)?;
         // A product of each pixel of an image, and a mean that leaves tokens.
         let image = g.reshape(&tokens, &[images, 2, 3, 5])?;
         let image = g.matmul(&image, &pixels)?;

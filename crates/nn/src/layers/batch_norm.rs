@@ -18,12 +18,21 @@ impl BatchNorm2d {
     /// # Errors
     /// The name is taken.
     pub fn new(store: &mut Store, name: &str, channels: usize) -> Result<Self> {
+        Self::with(store, name, channels, [1e-5, 0.1])
+    }
+
+    /// The same with another eps, which is added to the variance, and another momentum, the share of a batch in the running
+    /// statistics.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn with(store: &mut Store, name: &str, channels: usize, [eps, momentum]: [f32; 2]) -> Result<Self> {
         let op = BatchNorm {
             weight: store.add(&format!("{name}.weight"), Group::Offset, Tensor::full(&[channels], 1.0))?,
             bias: store.add(&format!("{name}.bias"), Group::Offset, Tensor::zeros(&[channels]))?,
             stats: store.add_state(name, RunningStats::new(channels))?,
-            eps: 1e-5,
-            momentum: 0.1,
+            eps,
+            momentum,
         };
         Ok(Self { name: name.to_string(), op })
     }

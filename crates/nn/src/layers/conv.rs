@@ -2,7 +2,7 @@
 
 use super::Layer;
 use fixnet_autograd::{Error, Graph, Group, ParamId, Result, Store, Var};
-use fixnet_quant::{Precision, QConv2d, QuantConfig};
+use fixnet_quant::{QConv2d, QInput, QuantConfig};
 use fixnet_tensor::{Tensor, Window};
 
 /// How the weights of a convolution start: normal, with mean 0.
@@ -68,13 +68,15 @@ impl Conv2dConfig {
 /// [`biased`](Self::biased) adds one.
 ///
 /// Where it is quantized, all three of its products are integer products; with gradients of 32 bits the two backward ones are
-/// float products.
+/// float products. With weights of 32 bits behind a quantized input (`32/A/32`) all three are.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     name: String,
     weight: ParamId,
     window: Window,
     quantized: Option<QConv2d>,
+    /// The quantizer of the input, where only that is quantized.
+    input: Option<QInput>,
     bias: Option<ParamId>,
 }
 
@@ -92,7 +94,7 @@ impl Conv2d {
             let expected = format!("a divisor of {c_in} and {c_out} channels");
             return Err(Error::setting("groups of a convolution", expected, groups).in_layer(name));
         }
-        let float = quant.precision == Precision::FLOAT;
+        let float = quant.precision.weight().is_none();
         let group = if float { Group::Weight } else { Group::Latent };
         let shape = [c_out, kernel[0], kernel[1], c_in / groups];
         let weight = store.add_normal(&format!("{name}.weight"), group, &shape, start.deviation(&config))?;
@@ -100,7 +102,8 @@ impl Conv2d {
             true => None,
             false => Some(QConv2d::new(store, name, weight, quant, window)?),
         };
-        Ok(Self { name: name.to_string(), weight, window, quantized, bias: None })
+        let input = super::quantized_input(store, name, quant)?;
+        Ok(Self { name: name.to_string(), weight, window, quantized, input, bias: None })
     }
 
     /// Adds a learned factor of the output where quantized values leave out their scales (see
@@ -133,10 +136,10 @@ impl Layer for Conv2d {
             (Some(op), None) => op.forward(g, x),
             (Some(op), Some(bias)) => op.forward_biased(g, x, bias),
             (None, bias) => {
-                let w = g.param(self.weight);
+                let (x, w) = (super::values(self.input.as_ref(), g, x)?, g.param(self.weight));
                 let y = match bias {
-                    Some(bias) => g.conv2d_biased(x, &w, bias, self.window),
-                    None => g.conv2d(x, &w, self.window),
+                    Some(bias) => g.conv2d_biased(&x, &w, bias, self.window),
+                    None => g.conv2d(&x, &w, self.window),
                 };
                 y.map_err(named)
             }

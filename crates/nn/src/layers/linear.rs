@@ -1,17 +1,19 @@
-//! `Linear`: a fully connected layer with a bias, in floats or quantized.
+//! `Linear`: a fully connected layer, mostly with a bias, in floats or quantized.
 
 use super::Layer;
 use fixnet_autograd::{Graph, Group, ParamId, Result, Store, Var};
-use fixnet_quant::{Precision, QLinear, QuantConfig};
+use fixnet_quant::{QInput, QLinear, QuantConfig};
 use fixnet_tensor::Tensor;
 
-/// `y = x · w^T + bias`, [N, I] to [N, O]. The bias stays float.
+/// `y = x · w^T + bias`, [.., I] to [.., O]. The bias stays float.
 #[derive(Debug, Clone)]
 pub struct Linear {
     name: String,
     weight: ParamId,
-    bias: ParamId,
+    bias: Option<ParamId>,
     quantized: Option<QLinear>,
+    /// The quantizer of the input, where only that is quantized.
+    input: Option<QInput>,
 }
 
 impl Linear {
@@ -30,8 +32,7 @@ impl Linear {
     /// # Errors
     /// The name is taken or the precision makes no sense.
     pub fn quantized(store: &mut Store, name: &str, channels: [usize; 2], config: &QuantConfig) -> Result<Self> {
-        let deviation = libm::sqrtf(2.0 / channels[0].saturating_add(channels[1]) as f32);
-        Self::starting(store, name, channels, deviation, config)
+        Self::starting(store, name, channels, glorot(channels), config)
     }
 
     /// The same with weights that start normal with the standard deviation `deviation`.
@@ -45,12 +46,34 @@ impl Linear {
         deviation: f32,
         config: &QuantConfig,
     ) -> Result<Self> {
-        let float = config.precision == Precision::FLOAT;
+        Self::made(store, name, [c_in, c_out], (deviation, true), config)
+    }
+
+    /// The same without a bias; weights start as those of [`quantized`](Self::quantized).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unbiased(store: &mut Store, name: &str, channels: [usize; 2], config: &QuantConfig) -> Result<Self> {
+        Self::made(store, name, channels, (glorot(channels), false), config)
+    }
+
+    fn made(
+        store: &mut Store,
+        name: &str,
+        [c_in, c_out]: [usize; 2],
+        (deviation, biased): (f32, bool),
+        config: &QuantConfig,
+    ) -> Result<Self> {
+        let float = config.precision.weight().is_none();
         let group = if float { Group::Weight } else { Group::Latent };
         let weight = store.add_normal(&format!("{name}.weight"), group, &[c_out, c_in], deviation)?;
-        let bias = store.add(&format!("{name}.bias"), Group::Offset, Tensor::zeros(&[c_out]))?;
+        let bias = match biased {
+            true => Some(store.add(&format!("{name}.bias"), Group::Offset, Tensor::zeros(&[c_out]))?),
+            false => None,
+        };
         let quantized = if float { None } else { Some(QLinear::new(store, name, weight, config)?) };
-        Ok(Self { name: name.to_string(), weight, bias, quantized })
+        let input = super::quantized_input(store, name, config)?;
+        Ok(Self { name: name.to_string(), weight, bias, quantized, input })
     }
 
     /// Adds a learned factor of the output where quantized values leave out their scales (see
@@ -64,15 +87,25 @@ impl Linear {
     }
 }
 
+/// The deviation of Glorot: the square root of 2 / (I + O).
+fn glorot([c_in, c_out]: [usize; 2]) -> f32 {
+    libm::sqrtf(2.0 / c_in.saturating_add(c_out) as f32)
+}
+
 impl Layer for Linear {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         g.store().owns(self.weight).map_err(|e| e.in_layer(&self.name))?;
-        let bias = g.param(self.bias);
-        match &self.quantized {
-            Some(op) => op.forward_biased(g, x, &bias),
-            None => {
-                let w = g.param(self.weight);
-                g.linear_biased(x, &w, &bias).map_err(|e| e.in_layer(&self.name))
+        let bias = self.bias.map(|bias| g.param(bias));
+        match (&self.quantized, &bias) {
+            (Some(op), Some(bias)) => op.forward_biased(g, x, bias),
+            (Some(op), None) => op.forward(g, x),
+            (None, bias) => {
+                let (x, w) = (super::values(self.input.as_ref(), g, x)?, g.param(self.weight));
+                let y = match bias {
+                    Some(bias) => g.linear_biased(&x, &w, bias),
+                    None => g.linear(&x, &w),
+                };
+                y.map_err(|e| e.in_layer(&self.name))
             }
         }
     }

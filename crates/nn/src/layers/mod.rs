@@ -1,26 +1,35 @@
 //! Layers: what a model is put together from. A layer holds addresses into the store and settings, never numbers, so a
 //! checkpoint of the store forgets nothing.
 
+mod attention;
 mod batch_norm;
 mod conv;
 mod layer_norm;
 mod linear;
+mod network;
 mod residual;
+mod rsign;
 mod sequence;
 mod simple;
+mod transformer;
 
+pub use attention::Attention;
 pub use batch_norm::BatchNorm2d;
 pub use conv::{Conv2d, Conv2dConfig, Start};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use network::{Network, Operand};
 pub use residual::{BasicBlock, Bottleneck, Residual};
+pub use rsign::{RPRelu, RSign};
 pub use sequence::{AvgPool1d, Conv1d, Conv1dConfig, MaxPool1d};
 pub use simple::{
     AvgPool2d, Clamp, Dropout, Flatten, Gelu, GlobalAvgPool2d, LeakyRelu, MaxPool2d, PixelShuffle, Relu, Sigmoid,
     Softmax, Tanh,
 };
+pub use transformer::{TransformerBlock, TransformerConfig};
 
-use fixnet_autograd::{Graph, Result, Var};
+use fixnet_autograd::{Graph, Result, Store, Var};
+use fixnet_quant::{QInput, QuantConfig};
 
 /// A part of a model: from one value to the next.
 ///
@@ -38,6 +47,17 @@ impl<L: Layer + ?Sized> Layer for Box<L> {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         (**self).forward(g, x)
     }
+}
+
+/// Makes the quantizer of the input of a layer whose weights are floats: there is one with `32/A/32`.
+fn quantized_input(store: &mut Store, name: &str, config: &QuantConfig) -> Result<Option<QInput>> {
+    let alone = config.precision.weight().is_none() && config.precision.activation().is_some();
+    alone.then(|| QInput::new(store, name, config)).transpose()
+}
+
+/// What a layer of floats reads: `x`, or the values of its levels.
+fn values(input: Option<&QInput>, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+    input.map_or_else(|| Ok(x.clone()), |input| input.forward(g, x))
 }
 
 /// Layers one after the other.

@@ -1,7 +1,7 @@
 //! MobileNetV2 (Sandler et al., CVPR 2018): inverted residuals with depthwise convolutions and linear bottlenecks, in
 //! torchvision's form for large images and in one for small ones.
 
-use super::{Model, ModelKind, image};
+use super::{Model, ModelKind, image, name_and_width, with_width};
 use crate::layers::{BatchNorm2d, Clamp, Conv2d, Conv2dConfig, Dropout, GlobalAvgPool2d, Linear, Residual, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
@@ -13,15 +13,11 @@ pub(super) const KIND: ModelKind = ModelKind {
     about: "for small and for large images; w0.5 has half the channels",
     // What is wrong with a width is said rather than that no model is meant.
     parse: |text| {
-        let (name, width) = text.split_once(':').map_or((text, None), |(name, width)| (name, Some(width)));
+        let (name, width) = name_and_width(text);
         let large = match name {
             "mobilenetv2" => false,
             "mobilenetv2-imagenet" => true,
             _ => return None,
-        };
-        let width = match width {
-            None => Some(1.0),
-            Some(width) => width.strip_prefix('w').and_then(|width| width.parse().ok()),
         };
         let model = width.map(|width| MobileNetV2 { width, large }).filter(MobileNetV2::fits);
         Some(model.map(Into::into).ok_or_else(|| Error::setting("model", EXPECTED, text)))
@@ -58,9 +54,7 @@ impl MobileNetV2 {
 
 impl Model for MobileNetV2 {
     fn name(&self) -> String {
-        let form = if self.large { "-imagenet" } else { "" };
-        let width = if self.width == 1.0 { String::new() } else { format!(":w{}", self.width) };
-        format!("mobilenetv2{form}{width}")
+        with_width(if self.large { "mobilenetv2-imagenet" } else { "mobilenetv2" }, self.width)
     }
 
     fn published(&self) -> ([usize; 3], usize) {

@@ -1,19 +1,24 @@
-//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, a network for sequences,
-//! super-resolution. Each family is a file of this folder and a row of the list here; programs add their own.
+//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, ReActNet, vision
+//! transformers, a network for sequences, super-resolution. Each family is a file of this folder and a row of the list here;
+//! programs add their own.
 
 mod cnn1d;
 mod edsr;
 mod lenet;
 mod mlp;
 mod mobilenet;
+mod reactnet;
 mod resnet;
+mod vit;
 
 pub use cnn1d::{Cnn1d, cnn1d};
 pub use edsr::{EdsrSpec, Quantized, edsr};
 pub use lenet::{LeNet, lenet};
 pub use mlp::{Mlp, mlp};
 pub use mobilenet::{MobileNetV2, mobilenet_v2};
+pub use reactnet::{ReActNet18, reactnet18};
 pub use resnet::{ResNet18, ResNetCifar, ResNetImageNet, Shortcut, resnet_cifar, resnet_imagenet, resnet18};
+pub use vit::{ViT, vit};
 
 use crate::layers::{Linear, Sequential};
 use fixnet_autograd::{Error, Result, Store};
@@ -102,7 +107,7 @@ pub trait Model: fmt::Debug + Any + Send + Sync {
 ///
 /// ```
 /// use fixnet_nn::models::{LeNet, ModelSpec};
-/// for text in ["mlp:64-32", "lenet", "resnet20", "resnet18", "resnet50-imagenet", "mobilenetv2:w0.5", "edsr:x3"] {
+/// for text in ["mlp:64-32", "lenet", "resnet20", "resnet18", "resnet50-imagenet", "mobilenetv2:w0.5", "reactnet18", "edsr:x3"] {
 ///     assert_eq!(text.parse::<ModelSpec>()?.to_string(), text);
 /// }
 /// assert_eq!(ModelSpec::from(LeNet).get::<LeNet>(), Some(&LeNet));
@@ -166,6 +171,8 @@ static KINDS: Registry<ModelKind> = Registry::new(&[
     resnet::IMAGENET,
     mobilenet::KIND,
     cnn1d::KIND,
+    reactnet::KIND,
+    vit::KIND,
     edsr::KIND,
 ]);
 
@@ -212,6 +219,19 @@ pub fn build(
     let input = input.as_ref();
     Budget::ARRAY.clone().claim("an input of the model", input, size_of::<f32>())?;
     model.0.build(store, input, outputs, config)
+}
+
+/// A name and the factor behind it, as in `mobilenetv2:w0.5`: 1 where there is none, `None` where it is no number.
+fn name_and_width(text: &str) -> (&str, Option<f64>) {
+    match text.split_once(':') {
+        None => (text, Some(1.0)),
+        Some((name, width)) => (name, width.strip_prefix('w').and_then(|width| width.parse().ok())),
+    }
+}
+
+/// The text that [`name_and_width`] reads.
+fn with_width(name: &str, width: f64) -> String {
+    if width == 1.0 { name.into() } else { format!("{name}:w{width}") }
 }
 
 /// The shape of an image, for a model that takes images alone.

@@ -46,7 +46,9 @@ fn a_plan_gives_the_bits_of_every_model_in_every_precision_and_scheme() {
     let channel = QuantConfig { weight_scales: WeightScales::Channel, ..with("3/5/4") };
     let trs = QuantConfig { scheme: Scheme::Trs, edges: Some(8), ..with("2/2/4") };
     let both = QuantConfig { weight_scales: WeightScales::Channel, ..trs.clone() };
-    for config in [with("32/32/32"), with("4/4/4"), with("1/1/32"), channel, trs, both] {
+    for config in
+        [with("32/32/32"), with("4/4/4"), with("1/1/32"), with("32/1/32"), with("32/3/32"), channel, trs, both]
+    {
         for (model, input) in [
             ("lenet", [12, 12, 1]),
             ("mlp:9", [4, 4, 2]),
@@ -54,10 +56,13 @@ fn a_plan_gives_the_bits_of_every_model_in_every_precision_and_scheme() {
             ("resnet18-imagenet", [32, 32, 3]),
             ("resnet50-imagenet", [32, 32, 3]),
             ("mobilenetv2:w0.1", [8, 8, 3]),
+            ("reactnet18:w0.1", [8, 8, 3]),
+            ("reactnet18-imagenet:w0.1", [32, 32, 3]),
             ("mobilenetv2-imagenet", [32, 32, 3]),
+            ("vit:8x2x2:drop0.5", [8, 8, 3]),
             ("edsr", [6, 5, 3]),
         ] {
-            if model.ends_with("imagenet") && config != with("4/4/4") {
+            if model.contains("imagenet") && config != with("4/4/4") {
                 continue;
             }
             let model: ModelSpec = model.parse().unwrap();

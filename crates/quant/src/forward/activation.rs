@@ -1,9 +1,10 @@
 //! The quantizer of a layer's input.
 
 use super::levels::{Levels, Operand, quantize};
-use crate::{Deviation, QuantConfig, Scales};
+use super::sign;
+use crate::{Deviation, QuantConfig, Scales, Scheme, SignEstimator};
 use fixnet_autograd::deferred::{self, Deferred};
-use fixnet_autograd::gradient::{Clip, Through};
+use fixnet_autograd::gradient::{Clip, Gradient, Through};
 use fixnet_autograd::map_blocks;
 use fixnet_autograd::{Error, Group, ParamId, Result, Store, Value};
 use fixnet_tensor::{Buffer, Codes, Range, Tensor, map};
@@ -19,6 +20,8 @@ pub struct ActivationQuantizer {
     scale: Option<ParamId>,
     learned: bool,
     deviation: Deviation,
+    /// Whether it is a sign whose derivative is a triangle.
+    triangle: bool,
 }
 
 impl ActivationQuantizer {
@@ -35,21 +38,29 @@ impl ActivationQuantizer {
         let Some(bits) = config.precision.activation() else {
             return Err(Error::setting("bits of a quantized activation", "1 to 8", config.precision));
         };
-        let non_negative = Levels::new(config.scheme, Operand::Positive, bits)?;
-        let two_sided = Levels::new(config.scheme, Operand::TwoSided, bits)?;
+        let triangle = bits == 1 && config.sign_estimator == SignEstimator::Triangle;
+        let (non_negative, two_sided) = match triangle {
+            // A sign of any value. The levels of the LBT scheme have no scale.
+            true => (Levels::new(Scheme::Lbt, Operand::TwoSided, 1)?, Levels::new(Scheme::Lbt, Operand::TwoSided, 1)?),
+            false => (
+                Levels::new(config.scheme, Operand::Positive, bits)?,
+                Levels::new(config.scheme, Operand::TwoSided, bits)?,
+            ),
+        };
         // Whether there is a scale depends on scheme and bits alone.
         let scale = match two_sided.scaled {
             true => Some(store.add(&format!("{name}.scale"), Group::Scale, Tensor::scalar(0.0))?),
             false => None,
         };
         let learned = config.scales == Scales::Learned;
-        Ok(Self { non_negative, two_sided, scale, learned, deviation: config.scale_deviation })
+        Ok(Self { non_negative, two_sided, scale, learned, deviation: config.scale_deviation, triangle })
     }
 
     /// Returns the quantizer with the levels of values that have no element below 0, or of values of either sign.
     pub fn sided(&self, non_negative: bool) -> SidedQuantizer {
         let levels = if non_negative { self.non_negative } else { self.two_sided };
-        SidedQuantizer { levels, scale: self.scale, learned: self.learned, deviation: self.deviation }
+        let Self { scale, learned, deviation, triangle, .. } = *self;
+        SidedQuantizer { levels, scale, learned, deviation, triangle }
     }
 
     /// The scale, if there is one.
@@ -75,6 +86,7 @@ pub struct SidedQuantizer {
     scale: Option<ParamId>,
     learned: bool,
     deviation: Deviation,
+    triangle: bool,
 }
 
 impl SidedQuantizer {
@@ -167,7 +179,10 @@ impl SidedQuantizer {
     }
 
     /// The gradient of the input `x` from that `d` of the quantized input; the scale's goes along with it.
-    pub fn backward(&self, store: &Store, x: Value, d: Value) -> Through {
+    pub fn backward(&self, store: &Store, x: Value, d: Value) -> Gradient {
+        if self.triangle {
+            return sign::gradient(x, d);
+        }
         let s = self.s(store);
         let d = match (self.levels.gain(s), d) {
             (None, d) => d,
@@ -180,7 +195,7 @@ impl SidedQuantizer {
             }
         };
         let clip = Clip { scale: self.learned_scale(), ..self.levels.clip(s) };
-        Through { value: x, d, clip: Some(clip), plus: None, gate: None }
+        Through { value: x, d, clip: Some(clip), plus: None, gate: None }.into()
     }
 }
 

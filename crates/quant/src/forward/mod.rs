@@ -2,6 +2,7 @@
 
 mod activation;
 mod levels;
+mod sign;
 mod weight;
 
 pub use activation::{ActivationQuantizer, FixedInput, SidedQuantizer};
@@ -12,7 +13,7 @@ mod tests {
     use super::*;
     use crate::{QuantConfig, Scales, Scheme, WeightScales};
     use fixnet_autograd::check::sample;
-    use fixnet_autograd::gradient::{Gradient, Through};
+    use fixnet_autograd::gradient::Gradient;
     use fixnet_autograd::{Group, ParamId, Store, Value};
     use fixnet_tensor::{Codes, Tensor, reduce};
 
@@ -101,8 +102,8 @@ mod tests {
         assert_eq!(q.bits(), 1);
     }
 
-    fn through(t: Through, store: &mut Store) -> Vec<f32> {
-        Gradient::from(t).into_tensor(store).data().to_vec()
+    fn through(gradient: Gradient, store: &mut Store) -> Vec<f32> {
+        gradient.into_tensor(store).data().to_vec()
     }
 
     #[test]

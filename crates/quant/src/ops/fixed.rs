@@ -2,7 +2,7 @@
 //! that was read from a file computes with it.
 
 use super::packing::{pack, unpack};
-use super::{Product, Quantizers};
+use super::{FixedMatmul, Product, QuantizeInput, Quantizers};
 use crate::{FixedInput, Precision, QConv2d, QLinear};
 use fixnet_autograd::gradient::{Clip, Gradient, Through};
 use fixnet_autograd::ops::{self, Operations};
@@ -75,7 +75,7 @@ impl FixedProduct {
         g.apply(FixedConv2d { product: self.clone(), form: ops::Conv2d { window } }, &[x])
     }
 
-    /// [`QLinear::forward`] with these numbers: [N, I] to [N, O], as exact sums.
+    /// [`QLinear::forward`] with these numbers: [.., I] to [.., O], as exact sums.
     ///
     /// # Errors
     /// The sizes do not fit, or the scale of the input is not known.
@@ -305,6 +305,11 @@ pub fn operations() -> Operations {
         .with("linear", |stored| match stored.has("codes") {
             true => Ok(Arc::new(FixedLinear { product: FixedProduct::read(stored)?, form: ops::Linear })),
             false => Ok(Arc::new(ops::Linear)),
+        })
+        .with("quantize", QuantizeInput::read)
+        .with("matmul", |stored| match stored.has("codes") {
+            true => Ok(Arc::new(FixedMatmul::read(stored)?)),
+            false => Ok(Arc::new(stored.settings::<ops::Matmul>()?)),
         })
 }
 

@@ -1,14 +1,20 @@
-//! Quantized operations: `conv2d` and `linear` whose three products are integer products.
+//! Quantized operations: `conv2d` and `linear` whose three products are integer products, and `matmul` of two activations.
 //!
-//! Both are one operation: a matrix product is a 1x1 convolution of 1x1 images for the kernels as well.
+//! The first two are one operation: a matrix product is a 1x1 convolution of 1x1 images for the kernels as well.
 
 mod fixed;
+mod fixed_matmul;
+mod input;
+mod matmul;
 mod output_scale;
 mod packing;
 #[cfg(test)]
 mod tests;
 
 pub use fixed::{FixedConv2d, FixedLinear, FixedOperation, FixedProduct, operations};
+pub use fixed_matmul::FixedMatmul;
+pub use input::{QInput, QuantizeInput};
+pub use matmul::QMatmul;
 use output_scale::OutputScale;
 
 use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, SidedQuantizer, WeightQuantizer};
@@ -33,7 +39,7 @@ struct Quantizers {
 impl Quantizers {
     fn new(store: &mut Store, name: &str, weight: ParamId, config: &QuantConfig) -> Result<Self> {
         let p: Precision = config.precision;
-        if p.activation().is_none() {
+        if p.weight().is_none() {
             return Err(
                 Error::setting("bits of a quantized layer", "1 to 8 for weights and activations", p).in_layer(name)
             );
@@ -149,7 +155,7 @@ impl QLinear {
         Ok(Self { quantizers: self.quantizers.output_scaled(store, config)? })
     }
 
-    /// Records the operation. Shapes: x [N, I] to [N, O], as exact sums.
+    /// Records the operation. Shapes: x [.., I] to [.., O], as exact sums.
     ///
     /// # Errors
     /// The sizes do not fit, or an input that is no layer's output, or the first one of any layer, is not finite.
@@ -157,7 +163,7 @@ impl QLinear {
         self.record(g, &[x])
     }
 
-    /// Records the operation with a bias `[O]` added: x [N, I] to [N, O].
+    /// Records the operation with a bias `[O]` added: x [.., I] to [.., O].
     ///
     /// # Errors
     /// As [`forward`](Self::forward), or the bias does not fit.
@@ -195,38 +201,105 @@ impl Product {
     fn forward(&self, x: &Codes, w: &Codes) -> tensor::Result<tensor::Sums> {
         match self {
             Self::Conv2d(geometry) => tensor::conv2d(x, w, geometry),
-            Self::Linear => tensor::linear(x, w),
+            Self::Linear => {
+                tensor::linear(&x.reshape(&rows(x.shape()))?, w)?.reshape(&ending(x.shape(), w.shape().first()))
+            }
         }
     }
     fn input_grad(&self, g: &Codes, w: &Codes) -> tensor::Result<tensor::Sums> {
         match self {
             Self::Conv2d(geometry) => tensor::conv2d_input_grad(g, w, geometry),
-            Self::Linear => tensor::linear_input_grad(g, w),
+            Self::Linear => tensor::linear_input_grad(&g.reshape(&rows(g.shape()))?, w)?
+                .reshape(&ending(g.shape(), w.shape().last())),
         }
     }
     fn weight_grad(&self, x: &Codes, g: &Codes) -> tensor::Result<Tensor> {
         match self {
             Self::Conv2d(geometry) => tensor::conv2d_weight_grad(x, g, geometry),
-            Self::Linear => tensor::linear_weight_grad(x, g),
+            Self::Linear => tensor::linear_weight_grad(&x.reshape(&rows(x.shape()))?, &g.reshape(&rows(g.shape()))?),
         }
     }
     fn float_forward(&self, x: &Tensor, w: &Tensor) -> tensor::Result<Tensor> {
         match self {
             Self::Conv2d(geometry) => float::conv2d(x, w, geometry),
-            Self::Linear => float::linear(x, w),
+            Self::Linear => {
+                float::linear(&x.reshape(&rows(x.shape()))?, w)?.reshape(&ending(x.shape(), w.shape().first()))
+            }
         }
     }
     fn float_input_grad(&self, g: &Tensor, w: &Tensor) -> tensor::Result<Tensor> {
         match self {
             Self::Conv2d(geometry) => float::conv2d_input_grad(g, w, geometry),
-            Self::Linear => float::linear_input_grad(g, w),
+            Self::Linear => float::linear_input_grad(&g.reshape(&rows(g.shape()))?, w)?
+                .reshape(&ending(g.shape(), w.shape().last())),
         }
     }
     fn float_weight_grad(&self, x: &Tensor, g: &Tensor) -> tensor::Result<Tensor> {
         match self {
             Self::Conv2d(geometry) => float::conv2d_weight_grad(x, g, geometry),
-            Self::Linear => float::linear_weight_grad(x, g),
+            Self::Linear => float::linear_weight_grad(&x.reshape(&rows(x.shape()))?, &g.reshape(&rows(g.shape()))?),
         }
+    }
+}
+
+/// The shape of a value as a matrix: the rows of its last axis. A value of one axis is no matrix, which the product refuses.
+fn rows(shape: &[usize]) -> Vec<usize> {
+    match shape {
+        [outer @ .., last] if !outer.is_empty() => vec![outer.iter().product(), *last],
+        shape => shape.to_vec(),
+    }
+}
+
+/// A shape whose last axis has another length.
+fn ending(shape: &[usize], last: Option<&usize>) -> Vec<usize> {
+    shape[..shape.len().saturating_sub(1)].iter().chain(last).copied().collect()
+}
+
+/// Refuses the input of a network that is not finite. What comes of other layers follows from it and from parameters, which are
+/// looked at.
+fn check_input(g: &Graph<'_>, x: &Var, name: &str) -> Result<()> {
+    if let (Value::Float(value), Source::Const) = (x.value(), g.source(x)) {
+        let top = map::max_abs(value.data());
+        if !top.is_finite() {
+            let what = format!("the input of `{name}`");
+            return Err(Error::NonFinite { what, step: g.store().step(), found: top.to_string() });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a graph which records has the scales that the way back needs: those that the way forward had.
+fn check_scales(g: &Graph<'_>, are_set: bool) -> Result<()> {
+    if g.modes().record && !g.modes().calibrate && !are_set {
+        let expected = "one that a training batch has set, where a graph records and does not calibrate";
+        return Err(Error::setting("scale of a quantized layer", expected, "none"));
+    }
+    Ok(())
+}
+
+/// The gradient of the output of the layer `name` as codes. The rule of the quantizer moves if `calibrate`.
+fn gradient_codes(
+    slot: Slot<GradientQuantizer>,
+    grad: Gradient,
+    name: &str,
+    calibrate: bool,
+    cx: &mut Cx<'_>,
+) -> Result<Codes> {
+    let (draws, noise, step) = (cx.store.draws(name), cx.noise(name), cx.store.step());
+    let grad = deferred_gradient(grad, cx.store);
+    let quantizer = cx.state(slot);
+    match (calibrate, draws) {
+        (true, 0) => quantizer.quantize(&*grad, noise, name, step),
+        (true, _) => quantizer.quantize_again(&*grad, noise, name, step),
+        // The rule stays as it is: what a copy of it learns is forgotten.
+        (false, _) => quantizer.clone().quantize(&*grad, noise, name, step),
+    }
+}
+
+fn deferred_gradient(grad: Gradient, store: &mut Store) -> Arc<dyn Deferred> {
+    match grad {
+        Gradient::Deferred(d) => d,
+        grad => Arc::new(grad.into_tensor(store)),
     }
 }
 
@@ -248,20 +321,9 @@ impl Quantizers {
         let (value, weight) = (x.value().clone(), *g.store().state(self.weight));
         let (len, size) = (x.shape().iter().product::<usize>(), x.value().size());
         let read = |_: &_| Work { bytes: len * (size + 1), macs: 0 };
-        // The input of a network; what comes of other layers follows from it and from parameters, which are looked at.
-        if let (Value::Float(x), Source::Const) = (&value, g.source(x)) {
-            let top = map::max_abs(x.data());
-            if !top.is_finite() {
-                let what = format!("the input of `{}`", self.name);
-                return Err(Error::NonFinite { what, step: g.store().step(), found: top.to_string() });
-            }
-        }
-        // The way back needs the scales that the way forward had.
+        check_input(g, x, &self.name)?;
         let is_set = input.is_set(g.store()) && self.output.is_none_or(|o| o.kept(g.store()).is_some());
-        if modes.record && !calibrate && !is_set {
-            let expected = "one that a training batch has set, where a graph records and does not calibrate";
-            return Err(named(Error::setting("scale of a quantized layer", expected, "none")));
-        }
+        check_scales(g, is_set).map_err(named)?;
         let input_scale = input.prepare(g.store_mut(), &value, calibrate).map_err(named)?;
         let quantize = || input.codes(&value, input_scale);
         let codes = profile::span("quantize input", &self.name, read, quantize).map_err(named)?;
@@ -283,7 +345,8 @@ impl Quantizers {
                     .float_forward(&deferred::write(&value), &store.param(weight.weight()).value)
                     .map_err(Error::from)
             };
-            let more = output.factors(g.store_mut(), &weight, omitted, &sums, float, calibrate)?;
+            let operands = |store: &Store| output.of_operands(store, &weight, omitted);
+            let more = output.factors(g.store_mut(), operands, &sums, float, calibrate)?;
             unscaled = Some(sums.clone());
             sums = OutputScale::apply(more.data(), sums)?;
             factors = Some(
@@ -355,10 +418,7 @@ impl Backward for QuantizedBackward {
         }
         // The products know codes alone, so the gradient that they take has the factors of its columns.
         if let Some(factors) = factors {
-            let d: Arc<dyn Deferred> = match grad {
-                Gradient::Deferred(d) => d,
-                grad => Arc::new(grad.into_tensor(cx.store)),
-            };
+            let d = deferred_gradient(grad, cx.store);
             grad = Gradient::Deferred(Arc::new(ColumnGradient::new(d, &factors)));
         }
         // Of a frozen weight with a frozen scale no gradient is wanted.
@@ -366,21 +426,9 @@ impl Backward for QuantizedBackward {
         let weight_needed = cx.needs(1) || scale_learns;
         let (dx, dw) = match q.gradient {
             Some(slot) => {
-                let (draws, noise, step) = (cx.store.draws(&q.name), cx.noise(&q.name), cx.store.step());
-                let grad: Arc<dyn Deferred> = match grad {
-                    Gradient::Deferred(d) => d,
-                    grad => Arc::new(grad.into_tensor(cx.store)),
-                };
-                let quantizer = cx.state(slot);
-                let g = match (calibrate, draws) {
-                    (true, 0) => quantizer.quantize(&*grad, noise, &q.name, step)?,
-                    (true, _) => quantizer.quantize_again(&*grad, noise, &q.name, step)?,
-                    // The rule stays as it is: what a copy of it learns is forgotten.
-                    (false, _) => quantizer.clone().quantize(&*grad, noise, &q.name, step)?,
-                };
-                let lr_factor = quantizer.lr_factor();
+                let g = gradient_codes(slot, grad, &q.name, calibrate, cx)?;
+                let lr_factor = cx.store.state(slot).lr_factor();
                 cx.store.set_lr_factor(weight.weight(), lr_factor);
-                drop(grad);
                 let written = |sums: &tensor::Result<tensor::Sums>| sums.as_ref().map_or(0, |s| s.bytes());
                 let dx = input_needed.then(|| {
                     let work = |s: &_| Work {
@@ -410,13 +458,13 @@ impl Backward for QuantizedBackward {
         let dw = dw.map(|dw| weight.backward(cx.store, dw));
         let dx = dx.map(|d| input.backward(cx.store, value, d));
         let dx = match dx {
-            Some(dx) if !cx.needs(0) => {
+            Some(Gradient::Through(dx)) if !cx.needs(0) => {
                 dx.write_slope(cx.store);
                 None
             }
             dx => dx,
         };
         // The scales' gradients go with those of the values that they scale.
-        Ok([dx.map(Gradient::from), dw].into_iter().chain(q.learned_scales(&weight).map(|_| None)).collect())
+        Ok([dx, dw].into_iter().chain(q.learned_scales(&weight).map(|_| None)).collect())
     }
 }

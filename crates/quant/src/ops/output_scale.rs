@@ -15,13 +15,22 @@ pub(super) struct OutputScale {
 }
 
 impl OutputScale {
-    /// Adds the parameter `name.output.scale`, which the first training batch sets.
+    /// Adds the parameter `name.output.scale` of a layer with a weight, which the first training batch sets.
     pub(super) fn new(store: &mut Store, name: &str, weight: &WeightQuantizer, config: &QuantConfig) -> Result<Self> {
         let by_channel = config.weight_scales == WeightScales::Channel;
         let unset = match by_channel {
             true => Tensor::zeros(&store.param(weight.weight()).value.shape()[..1]),
             false => Tensor::scalar(0.0),
         };
+        Self::unset(store, name, unset, by_channel, config)
+    }
+
+    /// Adds the parameter `name.output.scale` of one factor, for a product of two activations.
+    pub(super) fn single(store: &mut Store, name: &str, config: &QuantConfig) -> Result<Self> {
+        Self::unset(store, name, Tensor::scalar(0.0), false, config)
+    }
+
+    fn unset(store: &mut Store, name: &str, unset: Tensor, by_channel: bool, config: &QuantConfig) -> Result<Self> {
         let scale = store.add(&format!("{name}.output.scale"), Group::Scale, unset)?;
         Ok(Self { scale, learned: config.scales == Scales::Learned, by_channel, start: config.output_scale_start })
     }
@@ -33,12 +42,12 @@ impl OutputScale {
     }
 
     /// Returns the factors of an output whose quantized form is `sums`. Those that were never set are computed, and kept if
-    /// `calibrate`. `omitted` is the scale that the input omits, and `float` computes the output without quantizers.
+    /// `calibrate`. `operands` gives the product of the scales that the operands omit, and `float` computes the output without
+    /// quantizers.
     pub(super) fn factors(
         &self,
         store: &mut Store,
-        weight: &WeightQuantizer,
-        omitted: f32,
+        operands: impl FnOnce(&Store) -> Tensor,
         sums: &Sums,
         float: impl FnOnce(&Store) -> Result<Tensor>,
         calibrate: bool,
@@ -47,7 +56,7 @@ impl OutputScale {
             return Ok(kept);
         }
         let first = match self.start {
-            OutputScaleStart::Operands => self.of_operands(store, weight, omitted),
+            OutputScaleStart::Operands => operands(store),
             OutputScaleStart::Output => self.of_output(&float(store)?, &sums.to_tensor())?,
         };
         if calibrate {

@@ -142,7 +142,7 @@ fn layers_of_every_kind_agree_with_the_float_operation_on_quantized_values() {
         store.zero_grad();
         let through =
             q.input.sided(true).backward(&store, Value::Float(sample(&[16, 12], 2)), Value::Float(grad(ids[0])));
-        close("dx", &dx, Gradient::from(through).into_tensor(&mut store).data());
+        close("dx", &dx, through.into_tensor(&mut store).data());
         let mut of_codes = grad(ids[1]);
         if let Some(columns) = weight.columns(&store) {
             let rows = of_codes.data_mut().chunks_mut(12).zip(columns);

@@ -3,6 +3,7 @@
 use fixnet_tensor::{Codes, Conv2dGeometry, Range};
 
 /// Calls `f(output index, input index, weight index)` for every product of the convolution: the definition.
+#[allow(dead_code, reason = "products of matrices have a definition of their own")]
 pub(crate) fn each(geo: &Conv2dGeometry, mut f: impl FnMut(usize, usize, usize)) {
     let ([ho, wo], [kh, kw]) = ([geo.out_h(), geo.out_w()], geo.kernel());
     for n in 0..geo.n() {

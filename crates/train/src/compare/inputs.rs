@@ -53,6 +53,11 @@ pub(super) fn check_finished(
     };
     let recorded = task.check_recorded(config, &checkpoint.path().display().to_string(), checkpoint.metadata());
     recorded.map_err(|e| other(&cell.path, e))?.into_iter().for_each(&mut *notes);
+    match task.check_configured(config, &checkpoint.path().display().to_string(), checkpoint.metadata()) {
+        Ok(()) => {}
+        Err(e @ Error::Setting { .. }) => return Err(other(&cell.path, e)),
+        Err(e) => notes(format!("warning: {place}: its teacher is not compared, since it cannot be read now: {e}")),
+    }
     earlier::check(config, &*task, checkpoint)
 }
 

@@ -29,7 +29,7 @@ const LONGEST_VALUE: usize = 40;
 pub fn short(key: &str, value: &str) -> String {
     let (kind, path) = match (key, value.split_once(':')) {
         ("data.source", Some((kind, path))) => (format!("{kind}:"), path),
-        ("run.init", _) => (String::new(), value),
+        ("run.init" | "loss.teacher", _) => (String::new(), value),
         _ if value.len() > LONGEST_VALUE && value.starts_with(['[', '{']) => {
             let start = &value[..value.floor_char_boundary(LONGEST_VALUE / 2)];
             return format!("{start}…{}", hash(value));
@@ -68,6 +68,7 @@ mod tests {
         assert!(a.starts_with("npz:x.npz-") && a.len() == "npz:x.npz-".len() + 6 && a != b);
         assert!(b.starts_with("npz:x.npz-") && c.starts_with("mnist:mnist-"));
         assert!(short("run.init", "/runs/float").starts_with("float-"));
+        assert!(short("loss.teacher", "/runs/float").starts_with("float-"));
         let groups =
             |name: &str| short("optimizer.groups", &format!("[{{ match = 'layer1.conv.{name}', lr_factor = 0.1 }}]"));
         assert!(groups("a").len() < 32 && groups("a") != groups("b"), "{}", groups("a"));

@@ -3,8 +3,8 @@
 
 use super::Config;
 use super::idle::{
-    ENDS, FIXED_SCALES, FLOAT, FLOAT_GRADIENTS, Idle, NO_CLASSES, NO_DECAY, NO_OUTPUT, NO_OUTPUT_SCALE, NO_PAPER_RULE,
-    NO_PATCHES, NO_STEPS, NO_TWIN, NOT_ADDITIVE,
+    ENDS, FIXED_SCALES, FLOAT, FLOAT_GRADIENTS, FLOAT_WEIGHTS, Idle, NO_CLASSES, NO_DECAY, NO_LABELS, NO_OUTPUT,
+    NO_OUTPUT_SCALE, NO_PAPER_RULE, NO_PATCHES, NO_STEPS, NO_TWIN, NOT_ADDITIVE,
 };
 use super::schedule_kind::ScheduleKind;
 use fixnet_nn::models;
@@ -128,6 +128,7 @@ fn sources() -> String {
 }
 
 fn models() -> String {
+    fixnet_export::onnx::import::register();
     joined(models::kinds(), |kind| explained(kind.form, kind.about))
 }
 
@@ -189,7 +190,7 @@ pub const KEYS: &[Key] = &[
     key(
         "quantization.bits",
         "bits",
-        "W/A/G, each 1 to 8 (gradients 2 to 8), or 32 for float",
+        "W/A/G, each 1 to 8 (gradients 2 to 8), or 32 for float; 32/A/32 quantizes activations alone",
         "Bits of weights, activations and gradients.",
     )
     .flag("bits", "W/A/G", Kind::Text),
@@ -208,7 +209,7 @@ pub const KEYS: &[Key] = &[
         "One scale per weight tensor (tensor), or one per output channel (channel).",
     )
     .flag("weight-scales", "tensor|channel", Kind::Text)
-    .without(FLOAT),
+    .without(FLOAT_WEIGHTS),
     key("quantization.scales", "scales", "learned or fixed", "Whether the scales of quantizers are learned or fixed.")
         .flag("scales", "learned|fixed", Kind::Text)
         .without(FLOAT),
@@ -304,7 +305,7 @@ pub const KEYS: &[Key] = &[
         NUMBER,
         "The factor of the learning rate of latent weights.",
     )
-    .without(FLOAT),
+    .without(FLOAT_WEIGHTS),
     key(
         "optimizer.groups",
         "",
@@ -367,7 +368,7 @@ pub const KEYS: &[Key] = &[
         .without(NOT_ADDITIVE),
     key("loss.label_smoothing", "", "0 to below 1", "The share of each label that is spread over all classes in training.")
         .flag("label-smoothing", "SHARE", Kind::Number)
-        .without(NO_CLASSES),
+        .without(NO_LABELS),
     key(
         "loss.class_weights",
         "",
@@ -377,6 +378,15 @@ pub const KEYS: &[Key] = &[
     )
     .flag("class-weights", "none|balanced|LIST", Kind::Text)
     .list()
+    .without(NO_LABELS),
+    key(
+        "loss.teacher",
+        "",
+        "a run folder, a checkpoint or a packed network",
+        "A trained network. What is learned in place of classes are the probabilities that it gives the same samples, as they were varied \
+         (the distributional loss).",
+    )
+    .flag("teacher", "RUN", Kind::Text)
     .without(NO_CLASSES),
     key("augmentation.crop_padding", "crop_padding", "pixels", "Random crops after so many pixels of padding."),
     key("augmentation.flip", "flip", "true or false", "Random horizontal flips."),
@@ -388,6 +398,8 @@ pub const KEYS: &[Key] = &[
     key("augmentation.saturation", "saturation", SHARE, "Random saturation, in the same way."),
     key("augmentation.cutout", "cutout", "pixels", "The side of a square that is blanked at a random place."),
     key("augmentation.mixup", "mixup", SHARE, "alpha of mixup; 0 is off."),
+    key("augmentation.cutmix", "", SHARE, "alpha of cutmix; 0 is off. With mixup on too, each image has one of the two."),
+    key("augmentation.erasing", "", SHARE, "The probability with which a random rectangle of an image is blanked."),
     key("run.epochs", "epochs", "at least 1", "Passes over the training data.").flag("epochs", "EPOCHS", Kind::Number),
     key("run.batch_size", "batch_size", "at least 1", "Samples per step.").flag("batch-size", "BATCH_SIZE", Kind::Number),
     key(

@@ -29,7 +29,7 @@ use crate::{Error, Result};
 use fixnet_data::{Augment, ClipSettings, DataConfig, PatchSettings, Source};
 use fixnet_nn::models::ModelSpec;
 use fixnet_nn::optim::OptimizerConfig;
-use fixnet_quant::QuantConfig;
+use fixnet_quant::{QuantConfig, SignEstimator};
 use std::collections::BTreeSet;
 use toml::Value;
 
@@ -123,6 +123,7 @@ impl Settings {
             output_scale_start: q.output_scale_start,
             scale_deviation: q.scale_deviation,
             edge_rule: q.first_last_gradient_rule.clone(),
+            sign_estimator: SignEstimator::default(),
         };
         Ok(Config { settings, data, quant, optimizer })
     }
@@ -167,6 +168,18 @@ impl Config {
     /// Which network.
     pub fn model(&self) -> &ModelSpec {
         &self.settings.model.name
+    }
+
+    /// Whether the first state of a run does not follow from its seed alone: it has given weights, which the run keeps.
+    pub fn starts_from_weights(&self) -> bool {
+        self.settings.run.init.is_some() || crate::model_file::of(self).is_some()
+    }
+
+    /// Returns the same configuration with a model in the place of one of the same name.
+    pub(crate) fn with_model(&self, model: ModelSpec) -> Self {
+        let mut config = self.clone();
+        config.settings.model.name = model;
+        config
     }
 
     /// How it is quantized.

@@ -85,7 +85,7 @@ pub struct DataSettings {
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
 pub struct ModelSettings {
-    #[serde(with = "text")]
+    #[serde(with = "crate::model_file")]
     pub name: ModelSpec,
 }
 
@@ -191,6 +191,8 @@ pub struct TransitionSettings {
 pub struct LossSettings {
     pub label_smoothing: f64,
     pub class_weights: ClassWeights,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
 }
 
 /// The table `[run]`.

@@ -33,6 +33,7 @@ fn the_table_has_every_key() {
         ("data.target", "age".into()),
         ("data.image_size", 8.into()),
         ("run.init", "x".into()),
+        ("loss.teacher", "x".into()),
         ("run.tensorboard", true.into()),
         ("transition.schedule", "cosine".into()),
         ("transition.warmup", 0.0.into()),
@@ -216,7 +217,7 @@ fn every_key_of_the_optimizer_arrives() {
 #[test]
 fn every_key_of_data_arrives() {
     let text = "[augmentation]\ncrop_padding = 1\nflip = true\nquarter_turns = true\nrotation = 15\nshift = 0.1\nbrightness = 0.2\ncontrast = 0.3\n\
-                saturation = 0.4\ncutout = 8\nmixup = 0.5\n[data]\nsource = 'folder:x'\ntest = 'folder:y'\nimage_size = 32\nvalidation = 0.1\npatch = 9\npatches = 5\n\
+                saturation = 0.4\ncutout = 8\nmixup = 0.5\ncutmix = 0.6\nerasing = 0.25\n[data]\nsource = 'folder:x'\ntest = 'folder:y'\nimage_size = 32\nvalidation = 0.1\npatch = 9\npatches = 5\n\
                 [run]\nseed = 7";
     let found = config(text);
     let expected = Augment {
@@ -230,6 +231,8 @@ fn every_key_of_data_arrives() {
         saturation: 0.4,
         cutout: 8,
         mixup: 0.5,
+        cutmix: 0.6,
+        erasing: 0.25,
     };
     assert_eq!(found.augment(), expected);
     let (source, test) = ("folder:x".parse().unwrap(), Some("folder:y".parse().unwrap()));

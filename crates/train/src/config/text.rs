@@ -40,6 +40,16 @@ pub(super) fn unmark(toml: &str) -> String {
     parts.map(|(i, part)| if i % 2 == 1 { format!("\\u{part}") } else { part.into() }).collect()
 }
 
+/// Two numbers, no more: a third would be dropped without a word.
+pub(super) fn two<'de, D: Deserializer<'de>>(from: D) -> Result<Option<[f64; 2]>, D::Error> {
+    let numbers = Option::<Vec<f64>>::deserialize(from)?;
+    let pair = |numbers: Vec<f64>| {
+        let count = numbers.len();
+        numbers.try_into().map_err(|_| D::Error::invalid_length(count, &"two numbers"))
+    };
+    numbers.map(pair).transpose()
+}
+
 /// The same for settings that may be omitted.
 pub(super) mod optional {
     use super::{Deserialize, Deserializer, Display, Error, FromStr, Serializer};
@@ -66,14 +76,4 @@ pub(super) fn in_words(message: &str) -> String {
     words.fold(message.to_string(), |text, (kind, words)| {
         text.replace(&format!("expected {kind}"), &format!("expected {words}"))
     })
-}
-
-/// Two numbers, no more: a third would be dropped without a word.
-pub(super) fn two<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<[f64; 2]>, D::Error> {
-    let numbers = <Option<Vec<f64>> as serde::Deserialize>::deserialize(from)?;
-    let pair = |numbers: Vec<f64>| {
-        let count = numbers.len();
-        numbers.try_into().map_err(|_| serde::de::Error::invalid_length(count, &"two numbers"))
-    };
-    numbers.map(pair).transpose()
 }

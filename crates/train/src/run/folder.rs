@@ -11,7 +11,7 @@
 //! | `processes.json` | which processes trained the run, on what, and how long |
 //! | `tensorboard/` | event files, with `--tensorboard` |
 //! | `best.safetensors` | the checkpoint of the best epoch, with `--keep-best` |
-//! | `start.safetensors` | the first state of a run that started from given weights (`--init`) |
+//! | `start.safetensors` | the first state of a run that started from given weights (`--init`, a model that is a file) |
 //! | `lock` | held by the process that writes here |
 //! | `writer.json` | names that process while it runs |
 //!
@@ -98,7 +98,7 @@ impl Folder {
             files::remove(&old).map_err(io(&old))?;
         }
         write_recipe(path, session.config())?;
-        if session.config().settings().run.init.is_some() {
+        if session.config().starts_from_weights() {
             session.save(&start_path(path))?;
         }
         let mut metrics = Log::begin(path.join(METRICS))?;

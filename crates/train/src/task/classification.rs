@@ -3,7 +3,7 @@
 use super::parts::{self, check_augment, data_key};
 use super::{
     Answer, Batch, Better, Data, Element, LOSS, Matrix, Metric, Part, PartTargets, Parts, Picture, Pictures, Section,
-    Table, Task, TaskKind, Unit, outputs,
+    Table, Task, TaskKind, Teacher, Unit, outputs,
 };
 use crate::config::LossSettings;
 use crate::scores::{Network, Scores};
@@ -39,6 +39,9 @@ const EARLIER: &str = "data";
 /// How many images of each kind a report shows.
 const SHOWN: usize = 12;
 
+/// The fingerprint of the teacher in the metadata of checkpoints.
+const TEACHER: &str = "teacher";
+
 /// Classification of images or rows, for a network that was or will be trained on data of this description.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classification {
@@ -49,12 +52,14 @@ pub struct Classification {
     smoothing: f32,
     /// How often each class counts in training, if not alike.
     weights: Option<Vec<f32>>,
+    /// Whose probabilities are learned in place of labels, if there is a teacher.
+    teacher: Option<Arc<Teacher>>,
 }
 
 impl Classification {
     /// Returns the task of a network that is trained on data of this description.
     pub fn new(description: DataDescription) -> Self {
-        Self { description, streamed: false, smoothing: 0.0, weights: None }
+        Self { description, streamed: false, smoothing: 0.0, weights: None, teacher: None }
     }
 
     /// Returns the task and the data of samples that a program made or read itself.
@@ -166,6 +171,9 @@ impl Task for Classification {
 
     fn record(&self, metadata: &mut BTreeMap<String, String>) {
         self.description.write_to(metadata);
+        if let Some(teacher) = &self.teacher {
+            metadata.insert(TEACHER.into(), teacher.fingerprint().into());
+        }
     }
 
     fn check_recorded(&self, config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>> {
@@ -183,6 +191,15 @@ impl Task for Classification {
             expected.check_same(&data, &self.description)?;
         }
         Ok(Vec::new())
+    }
+
+    fn check_configured(&self, config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<()> {
+        let Some(path) = &config.settings().loss.teacher else { return Ok(()) };
+        let teacher = match &self.teacher {
+            Some(teacher) => teacher.clone(),
+            None => Arc::new(Teacher::open(path, &self.description)?),
+        };
+        teacher.check_recorded(place, metadata.get(TEACHER).map(String::as_str))
     }
 
     fn notes_on_weights(&self, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>> {
@@ -214,14 +231,20 @@ impl Task for Classification {
         let mut counts = vec![0; self.description.classes];
         train.targets().values().iter().for_each(|&label| counts[usize::from(label)] += 1);
         let weights = loss.class_weights.of_counts(&counts)?;
-        Ok(Some(Arc::new(Self { smoothing: loss.label_smoothing as f32, weights, ..self.clone() })))
+        let teacher = loss.teacher.as_deref().map(|path| Teacher::open(path, &self.description)).transpose()?;
+        let (smoothing, teacher) = (loss.label_smoothing as f32, teacher.map(Arc::new));
+        Ok(Some(Arc::new(Self { smoothing, weights, teacher, ..self.clone() })))
     }
 
     fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {
         let batch = targets(batch)?;
-        match g.modes().record {
-            true => Ok(metrics::training_loss(g, output, batch, self.smoothing, self.weights.as_deref())?),
-            false => Ok(metrics::loss(g, output, batch)?),
+        match (g.modes().record, &self.teacher) {
+            (true, Some(teacher)) => {
+                let probabilities = teacher.probabilities(&batch.images, &self.description.normalize)?;
+                Ok(metrics::distributional_loss(g, output, &probabilities)?)
+            }
+            (true, None) => Ok(metrics::training_loss(g, output, batch, self.smoothing, self.weights.as_deref())?),
+            (false, _) => Ok(metrics::loss(g, output, batch)?),
         }
     }
 

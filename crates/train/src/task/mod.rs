@@ -10,6 +10,7 @@ mod registry;
 pub mod regression;
 mod section;
 pub mod super_resolution;
+mod teacher;
 
 pub use classification::{Classification, Labelled};
 pub use kind::TaskKind;
@@ -18,6 +19,7 @@ pub use registry::{check, data_key, find, kinds, load, of_plan, of_shape, record
 pub use regression::Regression;
 pub use section::{Element, Matrix, Picture, Pictures, Scatter, Section, Table};
 pub use super_resolution::SuperResolution;
+pub use teacher::Teacher;
 
 use crate::scores::{Network, Scores};
 use crate::{Config, Result};
@@ -248,6 +250,15 @@ pub trait Task: Send + Sync {
     /// # Errors
     /// The data are others; the message names the part that differs.
     fn check_recorded(&self, config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>>;
+
+    /// Checks that what a configuration adds to the task ([`configured`](Self::configured)) is what a checkpoint recorded: the network
+    /// that it learns from, say.
+    ///
+    /// # Errors
+    /// It is another one; or it cannot be read.
+    fn check_configured(&self, _config: &Config, _place: &str, _metadata: &BTreeMap<String, String>) -> Result<()> {
+        Ok(())
+    }
 
     /// Returns notes on weights to start from whose metadata these are: that they were trained on other classes, say.
     ///

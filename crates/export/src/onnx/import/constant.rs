@@ -1,0 +1,221 @@
+//! `Constant`: a tensor of the file, floats or whole numbers, and what is computed of constants alone: the shapes that exported
+//! graphs compute at run time.
+
+use super::super::messages;
+use super::problem::{Problem, Result};
+use fixnet_tensor::{Budget, Tensor};
+use std::sync::Arc;
+
+/// The length of the axis of the batch, which no number is.
+pub(super) const BATCH: i64 = i64::MIN;
+
+/// The most numbers of a constant that is computed.
+pub(super) const MOST: usize = 1 << 16;
+
+/// The numbers of a constant.
+#[derive(Debug, Clone)]
+pub(super) enum Data {
+    /// `None` where a run recorded the graph without its weights.
+    Float(Option<Arc<Vec<f32>>>),
+    Int(Arc<Vec<i64>>),
+}
+
+/// A tensor of the file.
+#[derive(Debug, Clone)]
+pub(super) struct Constant {
+    /// The name of an initializer; none of what a node gives.
+    pub(super) name: Option<String>,
+    pub(super) shape: Vec<usize>,
+    pub(super) data: Data,
+}
+
+impl Constant {
+    pub(super) fn ints(shape: &[usize], values: Vec<i64>) -> Self {
+        Self { name: None, shape: shape.to_vec(), data: Data::Int(Arc::new(values)) }
+    }
+
+    pub(super) fn floats(shape: &[usize], values: Vec<f32>) -> Self {
+        Self { name: None, shape: shape.to_vec(), data: Data::Float(Some(Arc::new(values))) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub(super) fn as_ints(&self) -> Option<&[i64]> {
+        if let Data::Int(values) = &self.data { Some(values) } else { None }
+    }
+
+    pub(super) fn as_floats(&self) -> Option<&[f32]> {
+        if let Data::Float(Some(values)) = &self.data { Some(values) } else { None }
+    }
+
+    /// The only number, as a float.
+    pub(super) fn scalar(&self) -> Option<f32> {
+        match (&self.data, self.len()) {
+            (Data::Float(Some(values)), 1) => values.first().copied(),
+            (Data::Int(values), 1) => values.first().filter(|&&v| v != BATCH).map(|&v| v as f32),
+            _ => None,
+        }
+    }
+
+    /// The numbers as a tensor of floats; `None` inside where a recorded graph has left them out.
+    pub(super) fn tensor(&self) -> Option<Option<Tensor>> {
+        match &self.data {
+            Data::Float(None) => Some(None),
+            Data::Float(Some(values)) => Tensor::from_vec(&self.shape, values.to_vec()).ok().map(Some),
+            Data::Int(_) => None,
+        }
+    }
+
+    /// Decodes a tensor. With `bare`, floats may have no numbers.
+    ///
+    /// # Errors
+    /// It is of another type, its numbers are in another file, or they are not as many as its shape says.
+    pub(super) fn decode(t: &messages::Tensor, name: &str, bare: bool) -> Result<Self> {
+        if t.data_location == Some(1) || !t.external_data.is_empty() {
+            let expected = "numbers in the file (torch.onnx.export(..., external_data=False))";
+            return Err(Problem::tensor(name, expected, "numbers in another file"));
+        }
+        let shape: Option<Vec<usize>> = t.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
+        let odd = || Problem::tensor(name, "lengths of axes that fit memory", format!("{:?}", t.dims));
+        let shape = shape.filter(|shape| shape.len() <= 8).ok_or_else(odd)?;
+        let len = Budget::MODEL.clone().claim("a tensor", &shape, 8).map_err(|_| odd())?;
+        let raw = t.raw_data.as_deref();
+        let data = match t.data_type.unwrap_or(0) {
+            1 => match (raw, t.float_data.len()) {
+                (None, 0) if bare && len > 0 => Data::Float(None),
+                (Some(raw), 0) => Data::Float(Some(Arc::new(words(raw, f32::from_le_bytes)))),
+                _ => Data::Float(Some(Arc::new(t.float_data.clone()))),
+            },
+            11 => {
+                let doubles = raw.map_or_else(|| t.double_data.clone(), |raw| words(raw, f64::from_le_bytes));
+                Data::Float(Some(Arc::new(doubles.into_iter().map(|v| v as f32).collect())))
+            }
+            7 => Data::Int(Arc::new(raw.map_or_else(|| t.int64_data.clone(), |raw| words(raw, i64::from_le_bytes)))),
+            6 => {
+                let ints = raw.map_or_else(|| t.int32_data.clone(), |raw| words(raw, i32::from_le_bytes));
+                Data::Int(Arc::new(ints.into_iter().map(i64::from).collect()))
+            }
+            9 => {
+                let ints = raw.map_or_else(|| t.int32_data.clone(), |raw| raw.iter().map(|&b| b.into()).collect());
+                Data::Int(Arc::new(ints.into_iter().map(i64::from).collect()))
+            }
+            other => return Err(Problem::tensor(name, "floats (f32, f64) or whole numbers", type_name(other))),
+        };
+        let found = match &data {
+            Data::Float(Some(values)) => values.len(),
+            Data::Int(values) if !values.contains(&BATCH) => values.len(),
+            Data::Int(_) => return Err(Problem::tensor(name, "whole numbers above -2^63", "-2^63")),
+            Data::Float(None) => len,
+        };
+        if found != len {
+            return Err(Problem::tensor(name, format!("{len} numbers for {shape:?}"), found));
+        }
+        Ok(Self { name: Some(name.into()), shape, data })
+    }
+}
+
+fn words<const N: usize, T>(raw: &[u8], of: fn([u8; N]) -> T) -> Vec<T> {
+    // A part of a number behind the last one counts as one, so that the length is wrong.
+    let whole = raw.chunks_exact(N);
+    let rest = usize::from(!whole.remainder().is_empty());
+    let mut values: Vec<T> = whole.map(|chunk| of(chunk.try_into().expect("N bytes"))).collect();
+    values.extend((0..rest).map(|_| of([0; N])));
+    values
+}
+
+fn type_name(code: i32) -> String {
+    let names = [(2, "u8"), (3, "i8"), (4, "u16"), (5, "i16"), (8, "texts"), (10, "f16"), (16, "bf16"), (22, "i4")];
+    let known = names.iter().find(|(c, _)| *c == code).map(|(_, name)| (*name).to_string());
+    known.unwrap_or_else(|| format!("type {code}"))
+}
+
+/// `x op y` of constants, element by element; one of them may be a single number. `None` where it has no value here.
+pub(super) fn binary(op: &str, x: &Constant, y: &Constant) -> Option<Constant> {
+    let (long, len) = if x.len() >= y.len() { (x, x.len()) } else { (y, y.len()) };
+    let fits = |c: &Constant| c.len() == 1 || c.shape == long.shape;
+    if len > MOST || !fits(x) || !fits(y) {
+        return None;
+    }
+    let at = |i: usize, c: &Constant| if c.len() == 1 { 0 } else { i };
+    if let (Some(a), Some(b)) = (x.as_ints(), y.as_ints()) {
+        let one = |i| {
+            let (a, b) = (a[at(i, x)], b[at(i, y)]);
+            match (a, b, op) {
+                (BATCH, 1, "Mul" | "Div") | (BATCH, 0, "Add" | "Sub") => Some(BATCH),
+                (1, BATCH, "Mul") | (0, BATCH, "Add") => Some(BATCH),
+                (BATCH, ..) | (_, BATCH, _) => None,
+                (a, b, "Add") => a.checked_add(b),
+                (a, b, "Sub") => a.checked_sub(b),
+                (a, b, "Mul") => a.checked_mul(b),
+                (a, b, "Div") => a.checked_div(b),
+                _ => None,
+            }
+        };
+        let values: Option<Vec<i64>> = (0..len).map(one).collect();
+        return values.filter(|v| !v.contains(&BATCH) || x.len() + y.len() > 0).map(|v| Constant::ints(&long.shape, v));
+    }
+    let (a, b) = (x.as_floats()?, y.as_floats()?);
+    let one = |i| {
+        let (a, b) = (a[at(i, x)], b[at(i, y)]);
+        match op {
+            "Add" => Some(a + b),
+            "Sub" => Some(a - b),
+            "Mul" => Some(a * b),
+            "Div" => Some(a / b),
+            "Pow" => Some(libm_pow(a, b)),
+            _ => None,
+        }
+    };
+    let values: Option<Vec<f32>> = (0..len).map(one).collect();
+    values.map(|v| Constant::floats(&long.shape, v))
+}
+
+/// Powers that need no library: squares and roots.
+fn libm_pow(a: f32, b: f32) -> f32 {
+    match b {
+        2.0 => a * a,
+        0.5 => a.sqrt(),
+        -0.5 => 1.0 / a.sqrt(),
+        1.0 => a,
+        _ => f32::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_computed_around_the_batch() {
+        let of = |v: &[i64]| Constant::ints(&[v.len()], v.to_vec());
+        let ints = |op: &str, x: &[i64], y: &[i64]| binary(op, &of(x), &of(y)).map(|c| c.as_ints().unwrap().to_vec());
+        assert_eq!(ints("Mul", &[3, 4], &[2]), Some(vec![6, 8]));
+        assert_eq!(ints("Mul", &[BATCH, 4], &[1]), Some(vec![BATCH, 4]));
+        assert_eq!(ints("Mul", &[BATCH], &[2]), None);
+        assert_eq!(ints("Div", &[26], &[3]), Some(vec![8]));
+        assert_eq!(ints("Div", &[26], &[0]), None);
+        assert_eq!(ints("Add", &[i64::MAX], &[1]), None);
+        assert_eq!(ints("Add", &[1, 2], &[1, 2, 3]), None);
+    }
+
+    #[test]
+    fn tensors_that_lie_about_their_length_are_refused() {
+        let t = |dims: &[i64], raw: usize| messages::Tensor {
+            dims: dims.to_vec(),
+            data_type: Some(1),
+            raw_data: Some(vec![0; raw]),
+            ..messages::Tensor::default()
+        };
+        assert_eq!(Constant::decode(&t(&[2, 3], 24), "w", false).unwrap().len(), 6);
+        for (dims, raw) in [(&[2, 3][..], 20), (&[2, 3], 25), (&[-1], 4), (&[1 << 40, 1 << 40], 4), (&[i64::MAX], 4)] {
+            let e = Constant::decode(&t(dims, raw), "w", false).unwrap_err().to_string();
+            assert!(e.starts_with("tensor `w`: expected"), "{e}");
+        }
+        let half = messages::Tensor { data_type: Some(10), ..t(&[1], 2) };
+        assert!(Constant::decode(&half, "w", false).unwrap_err().to_string().ends_with("found f16"));
+        let outside = messages::Tensor { data_location: Some(1), ..t(&[1], 4) };
+        assert!(Constant::decode(&outside, "w", false).unwrap_err().to_string().contains("external_data=False"));
+    }
+}
