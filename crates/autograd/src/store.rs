@@ -34,6 +34,8 @@ pub struct Store {
     params: Vec<Param>,
     slots: Vec<(String, Box<dyn State>)>,
     initial: BTreeMap<String, Tensor>,
+    /// What models offered in place of first values.
+    offered: BTreeMap<String, Tensor>,
     expected: Option<Expected>,
     budget: Budget,
     streams: Streams,
@@ -52,6 +54,7 @@ impl Store {
             params: Vec::new(),
             slots: Vec::new(),
             initial: BTreeMap::new(),
+            offered: BTreeMap::new(),
             expected: None,
             budget: Budget::MODEL,
             streams: Streams::default(),
@@ -93,9 +96,9 @@ impl Store {
     }
 
     /// As [`starting_from`](Self::starting_from), for one parameter that is still to be added: a model that comes with its
-    /// numbers calls it while it is built. A value that is there already stays, so that weights to start from come first.
+    /// numbers calls it while it is built. Weights to start from come first, where they have the shape of the parameter.
     pub fn offer(&mut self, name: &str, value: Tensor) {
-        self.initial.entry(name.to_string()).or_insert(value);
+        self.offered.insert(name.to_string(), value);
     }
 
     /// The shapes that parameters still to be added must have, by name, as `place` says: a checkpoint that is to be
@@ -186,10 +189,9 @@ impl Store {
     }
 
     fn push(&mut self, name: &str, group: Group, value: Tensor) -> ParamId {
-        let value = match self.initial.remove(name) {
-            Some(initial) if group != Group::Scale && initial.shape() == value.shape() => initial,
-            _ => value,
-        };
+        let given = [self.initial.remove(name), self.offered.remove(name)];
+        let fits = |given: &Tensor| group != Group::Scale && given.shape() == value.shape();
+        let value = given.into_iter().flatten().find(fits).unwrap_or(value);
         let name = name.to_string();
         self.params.push(Param {
             name,

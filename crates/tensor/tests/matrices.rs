@@ -83,7 +83,8 @@ proptest! {
 /// The sizes of attention, where tasks hold several pairs, and whole panels.
 #[test]
 fn products_of_attention() {
-    for sizes in [[7, 65, 64, 65], [5, 65, 65, 64], [3, 16, 16, 32]] {
+    // Pairs of few bytes too, where the steps of more than the last one reach beyond the operand.
+    for sizes in [[7, 65, 64, 65], [5, 65, 65, 64], [3, 16, 16, 32], [3, 1, 1, 5], [4, 2, 1, 1], [5, 1, 2, 17]] {
         for turned in TURNED {
             let [a, b] = shapes(sizes, turned);
             let range = |bits| Range::symmetric(bits).unwrap();

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// The graph in the metadata of a checkpoint, in hexadecimal, without the numbers of its weights.
 const GRAPH: &str = "onnx.graph";
+/// The most bytes of it. The header of a checkpoint, which holds it in hexadecimal, has at most 16 MiB.
+const MOST: usize = 6 << 20;
 /// blake3 of the file.
 const DIGEST: &str = "onnx.blake3";
 
@@ -42,7 +44,17 @@ pub(crate) fn check(config: &Config, task: &dyn Task) -> Result<()> {
 /// Writes what a run needs of the file to the metadata of a checkpoint.
 pub(crate) fn record(config: &Config, metadata: &mut BTreeMap<String, String>) -> Result<()> {
     let Some(model) = of(config) else { return Ok(()) };
-    let graph: String = model.graph()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let graph = model.graph()?;
+    if graph.len() > MOST {
+        let reason = format!(
+            "expected a graph of at most {MOST} bytes without the weights of its layers, found {} in {}: numbers that no layer has, in \
+             constants say, take the rest",
+            graph.len(),
+            model.path().display()
+        );
+        return Err(Error::Setting { key: "model.name".into(), reason });
+    }
+    let graph: String = graph.iter().map(|byte| format!("{byte:02x}")).collect();
     metadata.insert(GRAPH.into(), graph);
     metadata.insert(DIGEST.into(), model.digest()?.into());
     Ok(())

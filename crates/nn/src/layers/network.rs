@@ -17,6 +17,13 @@ pub enum Operand {
     Constant(Tensor),
 }
 
+impl Operand {
+    /// The number of a value.
+    fn value(&self) -> Option<usize> {
+        if let Self::Value(value) = self { Some(*value) } else { None }
+    }
+}
+
 /// What a step computes.
 enum Work {
     Layer(Box<dyn Layer>),
@@ -74,11 +81,7 @@ impl Network {
     /// # Errors
     /// A value that it reads is not there yet.
     pub fn operation(&mut self, name: &str, op: Arc<dyn Operation>, operands: Vec<Operand>) -> Result<usize> {
-        for operand in &operands {
-            if let Operand::Value(value) = operand {
-                self.check(*value)?;
-            }
-        }
+        operands.iter().filter_map(Operand::value).try_for_each(|value| self.check(value))?;
         self.push(Step { name: name.into(), work: Work::Operation(op, operands), input: 0 })
     }
 
@@ -100,11 +103,9 @@ impl Network {
         for (i, step) in self.steps.iter().enumerate() {
             match &step.work {
                 Work::Layer(_) => last[step.input] = Some(i),
-                Work::Operation(_, operands) => operands.iter().for_each(|operand| {
-                    if let Operand::Value(value) = operand {
-                        last[*value] = Some(i);
-                    }
-                }),
+                Work::Operation(_, operands) => {
+                    operands.iter().filter_map(Operand::value).for_each(|value| last[value] = Some(i));
+                }
             }
         }
         last
@@ -136,10 +137,12 @@ impl Layer for Network {
                 }
             };
             values.push(Some(y));
-            for value in 0..=i {
-                if last[value] == Some(i) {
-                    values[value] = None;
-                }
+            let read: Vec<usize> = match &step.work {
+                Work::Layer(_) => vec![step.input],
+                Work::Operation(_, operands) => operands.iter().filter_map(Operand::value).collect(),
+            };
+            for value in read.into_iter().filter(|&value| last[value] == Some(i)) {
+                values[value] = None;
             }
         }
         Ok(kept(&values, self.steps.len()))

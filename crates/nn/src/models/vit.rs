@@ -179,7 +179,8 @@ pub fn vit(
             hidden: 4 * width,
             eps: EPS,
             deviation: DEVIATION,
-            drop_path: drop_path * block as f32 / (depth - 1).max(1) as f32,
+            // The last block has the whole rate, also where it is the only one.
+            drop_path: if depth == 1 { drop_path } else { drop_path * block as f32 / (depth - 1) as f32 },
         };
         net = net.push(TransformerBlock::new(store, &format!("blocks.{block}"), sizes, config)?);
     }

@@ -209,7 +209,7 @@ impl Integers<'_> {
             } else if end <= all.len() {
                 &all[at..end]
             } else {
-                left_room[..m * k].copy_from_slice(&all[at..]);
+                left_room[..m * k].copy_from_slice(&all[at..][..m * k]);
                 &left_room
             };
             self.pairs.place(out, &mut room, |out, out_stride| {

@@ -4,6 +4,7 @@
 use super::Cell;
 use super::cache::Cache;
 use crate::init::Weights;
+use crate::model_file;
 use crate::run::place::{self, RECIPE, start_path};
 use crate::task::{self, Data, Task};
 use crate::{Config, Error, Result, Session, earlier};
@@ -28,6 +29,11 @@ pub(super) fn check_finished(
     notes: &mut dyn FnMut(String),
 ) -> Result<()> {
     let (config, place) = (&cell.config, cell.path.display());
+    match model_file::check_unchanged(config, checkpoint) {
+        Ok(()) => {}
+        Err(e @ Error::ChangedModel { .. }) => return Err(other(&cell.path, e)),
+        Err(e) => notes(format!("warning: {place}: its model is not compared, since it cannot be read now: {e}")),
+    }
     let weights = config.settings().run.init.as_deref().map(Weights::open);
     let task = match (weights.is_none(), cache.task(config)?) {
         (true, Some(known)) => known,

@@ -12,6 +12,11 @@ pub(super) const BATCH: i64 = i64::MIN;
 /// The most numbers of a constant that is computed.
 pub(super) const MOST: usize = 1 << 16;
 
+/// Whether a shape has numbers, or is that of an empty list: others without numbers have lengths that no memory bounds.
+pub(super) fn is_sound(shape: &[usize]) -> bool {
+    !shape.contains(&0) || shape == [0]
+}
+
 /// The numbers of a constant.
 #[derive(Debug, Clone)]
 pub(super) enum Data {
@@ -79,7 +84,7 @@ impl Constant {
         }
         let shape: Option<Vec<usize>> = t.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
         let odd = || Problem::tensor(name, "lengths of axes that fit memory", format!("{:?}", t.dims));
-        let shape = shape.filter(|shape| shape.len() <= 8).ok_or_else(odd)?;
+        let shape = shape.filter(|shape| shape.len() <= 8 && is_sound(shape)).ok_or_else(odd)?;
         let len = Budget::MODEL.clone().claim("a tensor", &shape, 8).map_err(|_| odd())?;
         let raw = t.raw_data.as_deref();
         let data = match t.data_type.unwrap_or(0) {
@@ -209,7 +214,14 @@ mod tests {
             ..messages::Tensor::default()
         };
         assert_eq!(Constant::decode(&t(&[2, 3], 24), "w", false).unwrap().len(), 6);
-        for (dims, raw) in [(&[2, 3][..], 20), (&[2, 3], 25), (&[-1], 4), (&[1 << 40, 1 << 40], 4), (&[i64::MAX], 4)] {
+        for (dims, raw) in [
+            (&[2, 3][..], 20),
+            (&[2, 3], 25),
+            (&[-1], 4),
+            (&[1 << 40, 1 << 40], 4),
+            (&[i64::MAX], 4),
+            (&[0, 1 << 40], 0),
+        ] {
             let e = Constant::decode(&t(dims, raw), "w", false).unwrap_err().to_string();
             assert!(e.starts_with("tensor `w`: expected"), "{e}");
         }

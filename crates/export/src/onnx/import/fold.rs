@@ -1,6 +1,6 @@
 //! What is computed of constants and of shapes alone. The length of the axis of the batch stays open.
 
-use super::constant::{Constant, Data, MOST};
+use super::constant::{BATCH, Constant, Data, MOST, is_sound};
 use super::lower::{Item, Lowering, attribute, int, ints};
 use super::problem::Result;
 use super::{layout, lower};
@@ -30,10 +30,10 @@ pub(super) fn constant(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>>
     if let Some(v) = attribute(node, "value_float").and_then(|a| a.f) {
         return given(Constant::floats(&[], vec![v]));
     }
-    if let Some(v) = attribute(node, "value_int").and_then(|a| a.i) {
+    if let Some(v) = attribute(node, "value_int").and_then(|a| a.i).filter(|&v| v != BATCH) {
         return given(Constant::ints(&[], vec![v]));
     }
-    if let Some(a) = attribute(node, "value_ints") {
+    if let Some(a) = attribute(node, "value_ints").filter(|a| !a.ints.contains(&BATCH)) {
         return given(Constant::ints(&[a.ints.len()], a.ints.clone()));
     }
     if let Some(a) = attribute(node, "value_floats") {
@@ -59,7 +59,7 @@ fn lengths(low: &Lowering<'_>, node: &Node, values: &[i64]) -> Result<(Vec<usize
     let shape: Option<Vec<usize>> = values.iter().map(|&v| usize::try_from(v).ok()).collect();
     let len = shape.as_ref().and_then(|s| s.iter().try_fold(1usize, |n, &d| n.checked_mul(d)));
     match (shape, len) {
-        (Some(shape), Some(len)) if len <= MOST => Ok((shape, len)),
+        (Some(shape), Some(len)) if len <= MOST && is_sound(&shape) => Ok((shape, len)),
         _ => Err(low.odd(node, format!("a constant of at most {MOST} numbers"), format!("the shape {values:?}"))),
     }
 }
@@ -102,10 +102,15 @@ pub(super) fn gather(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     };
     let length = values.len() as i64;
     let one = |&i: &i64| values.get(usize::try_from(if i < 0 { i.saturating_add(length) } else { i }).ok()?).copied();
-    let found: Option<Vec<i64>> = at.iter().take(MOST).map(one).collect();
-    match found.filter(|_| c.shape.len() == 1) {
+    let fits = c.shape.len() == 1 && at.len() <= MOST;
+    let found: Option<Vec<i64>> = if fits { at.iter().map(one).collect() } else { None };
+    match found {
         Some(found) => given(Constant::ints(&indices.shape, found)),
-        None => Err(low.odd(node, format!("indices below {length}"), format!("{at:?}"))),
+        None => Err(low.odd(
+            node,
+            format!("at most {MOST} indices below {length}"),
+            format!("the shape {:?}", indices.shape),
+        )),
     }
 }
 
@@ -124,7 +129,7 @@ pub(super) fn concat(low: &Lowering<'_>, node: &Node, items: &[Item]) -> Result<
 /// The same numbers under another shape.
 fn with_shape(low: &Lowering<'_>, node: &Node, c: &Constant, shape: Vec<usize>) -> Result<Vec<Item>> {
     let len = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    match len == Some(c.len()) && shape.len() <= 8 {
+    match len == Some(c.len()) && shape.len() <= 8 && is_sound(&shape) {
         true => given(Constant { name: c.name.clone(), shape, data: c.data.clone() }),
         false => Err(low.odd(node, format!("a shape of {} numbers", c.len()), format!("{shape:?}"))),
     }

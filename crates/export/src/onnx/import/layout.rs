@@ -1,6 +1,6 @@
 //! Operations that move numbers or give them other axes.
 
-use super::constant::{Constant, Data, MOST};
+use super::constant::{BATCH, Constant, Data, MOST};
 use super::elementwise::axis_of;
 use super::fold::{self, whole_numbers};
 use super::lower::{Act, Item, Lowering, int, ints, text};
@@ -17,11 +17,18 @@ pub(super) fn same(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     match (&item, to) {
         (Item::Constant(c), 1) if op_of(node) == "Cast" => {
             let Some(values) = c.as_ints().filter(|v| v.len() <= MOST) else { return Ok(vec![item]) };
+            if values.contains(&BATCH) {
+                return Err(low.odd(node, "numbers that do not depend on the batch", "its length"));
+            }
             let floats = values.iter().map(|&v| v as f32).collect();
             Ok(vec![Item::Constant(Arc::new(Constant::floats(&c.shape, floats)))])
         }
         (Item::Constant(c), 6 | 7) => {
             let Some(values) = c.as_floats().filter(|v| v.len() <= MOST) else { return Ok(vec![item]) };
+            // Beyond 2^62 there is no length, and the lowest number stands for that of the batch.
+            if let Some(odd) = values.iter().find(|v| !v.is_finite() || v.abs() > (1u64 << 62) as f32) {
+                return Err(low.odd(node, "numbers that are whole numbers", odd));
+            }
             let ints = values.iter().map(|&v| v as i64).collect();
             Ok(vec![Item::Constant(Arc::new(Constant::ints(&c.shape, ints)))])
         }

@@ -89,6 +89,8 @@ pub(super) enum Item {
 pub(super) struct Lowering<'a> {
     pub(super) file: &'a File,
     items: BTreeMap<String, Item>,
+    /// The names of each value.
+    aliases: BTreeMap<usize, Vec<String>>,
     pub(super) steps: Vec<Step>,
     pub(super) names: Names,
     /// Nodes that another one has taken in.
@@ -96,6 +98,8 @@ pub(super) struct Lowering<'a> {
     /// The node that is lowered, and its place.
     pub(super) at: usize,
     budget: Budget,
+    /// What constants that are computed may take together.
+    folded: Budget,
 }
 
 /// Lowers a graph for inputs of `input` = [H, W, C] or `[F]`.
@@ -120,11 +124,13 @@ pub(super) fn lower(file: &File, input: &[usize]) -> Result<Program> {
     let mut low = Lowering {
         file,
         items: BTreeMap::new(),
+        aliases: BTreeMap::new(),
         steps: Vec::new(),
         names: Names::default(),
         done: BTreeSet::new(),
         at: 0,
         budget: Budget::VALUES,
+        folded: Budget::VALUES,
     };
     for (name, constant) in &file.constants {
         low.items.insert(name.clone(), Item::Constant(constant.clone()));
@@ -142,7 +148,10 @@ pub(super) fn lower(file: &File, input: &[usize]) -> Result<Program> {
         let outputs: Vec<&String> = node.output.iter().collect();
         for (k, name) in outputs.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
             match items.get(k) {
-                Some(item) => low.give(name, item.clone()),
+                Some(item) => {
+                    low.claim(node, item)?;
+                    low.give(name, item.clone());
+                }
                 None if file.reads.contains_key(*name) => {
                     return Err(low.odd(node, format!("{} outputs that are read", items.len()), format!("`{name}`")));
                 }
@@ -170,6 +179,9 @@ pub(super) fn lower(file: &File, input: &[usize]) -> Result<Program> {
 
 impl<'a> Lowering<'a> {
     pub(super) fn give(&mut self, name: &str, item: Item) {
+        if let Item::Act(act) = &item {
+            self.aliases.entry(act.value).or_default().push(name.to_string());
+        }
         self.items.insert(name.to_string(), item);
     }
 
@@ -370,7 +382,34 @@ impl<'a> Lowering<'a> {
         self.steps.iter().any(|step| matches!(step.work, Work::Product(_)))
     }
 
-    /// The product that gives a value, if nothing else reads it.
+    /// Claims the memory of a constant, whether it is new or has the numbers of another one.
+    fn claim(&mut self, node: &Node, item: &Item) -> Result<()> {
+        let Item::Constant(c) = item else { return Ok(()) };
+        // The numbers of initializers are in memory already.
+        if c.name.is_some() && op_of(node) != "Transpose" {
+            return Ok(());
+        }
+        let name = format!("the constant of `{}`", label(node));
+        self.folded.claim(&name, &[c.len()], size_of::<i64>()).map(drop).map_err(|e| self.misfit(node, e))
+    }
+
+    /// Whether each name of a value is read once: by an operation that changes nothing and gives it another name, or by the one
+    /// that is lowered. So nothing else reads it.
+    pub(super) fn is_read_once(&self, value: usize) -> bool {
+        let names = self.aliases.get(&value).map_or(&[][..], Vec::as_slice);
+        names.iter().all(|name| self.file.reads.get(name) == Some(&1))
+    }
+
+    /// How many steps read a value.
+    pub(super) fn readers(&self, value: usize) -> usize {
+        let reads = |step: &&Step| match &step.work {
+            Work::Operation(_, inputs) => inputs.iter().any(|input| matches!(input, Input::Value(v) if *v == value)),
+            _ => step.input == value,
+        };
+        self.steps[value.min(self.steps.len())..].iter().filter(reads).count()
+    }
+
+    /// The product that gives a value.
     pub(super) fn product_of(&mut self, value: usize) -> Option<&mut Product> {
         match value.checked_sub(1).and_then(|i| self.steps.get_mut(i)).map(|step| &mut step.work) {
             Some(Work::Product(product)) => Some(product),

@@ -26,6 +26,8 @@ mod products;
 mod program;
 mod read;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use model::{MOST, OnnxModel, model, register};
 pub use problem::Problem;

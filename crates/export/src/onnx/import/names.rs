@@ -1,7 +1,7 @@
 //! The names of layers: those that PyTorch gave their weights where a file has kept them, else those of the modules in the names
 //! of nodes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// The module that a node of the older exporter belongs to: `/layer1/layer1.0/conv1/Conv` is of `layer1.0.conv1`.
 fn module(node: &str) -> Option<String> {
@@ -24,9 +24,9 @@ fn kept(weight: &str) -> Option<&str> {
     weight.strip_suffix(".weight").filter(|layer| !layer.is_empty())
 }
 
-/// The names that are taken.
+/// The names that are taken, each with the number that its next namesake tries first.
 #[derive(Debug, Default)]
-pub(super) struct Names(BTreeSet<String>);
+pub(super) struct Names(BTreeMap<String, u32>);
 
 impl Names {
     /// A name for the layer of a node, which no other layer has.
@@ -51,10 +51,14 @@ impl Names {
     }
 
     fn free(&mut self, name: String) -> String {
-        let numbered = (2..).map(|n| format!("{name}_{n}"));
-        let free = std::iter::once(name.clone()).chain(numbered).find(|name| !self.0.contains(name));
-        let free = free.expect("numbers do not end");
-        self.0.insert(free.clone());
+        let Some(&first) = self.0.get(&name) else {
+            self.0.insert(name.clone(), 2);
+            return name;
+        };
+        let mut numbered = (first..).map(|n| (n, format!("{name}_{n}")));
+        let (n, free) = numbered.find(|(_, name)| !self.0.contains_key(name)).expect("numbers do not end");
+        self.0.insert(name, n + 1);
+        self.0.insert(free.clone(), 2);
         free
     }
 }

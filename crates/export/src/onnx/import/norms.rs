@@ -51,7 +51,10 @@ pub(super) fn batch(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
             format!("{eps} and {}", 1.0 - momentum),
         ));
     }
-    if let Some(product) = low.product_of(act.value) {
+    // Where something else reads the product, that needs the scales which a normalization takes out.
+    if low.is_read_once(act.value)
+        && let Some(product) = low.product_of(act.value)
+    {
         product.normalized = true;
     }
     let name = low.names.layer(node.input.get(1).map(String::as_str), node.name.as_deref().unwrap_or(""), op_of(node));
@@ -66,7 +69,7 @@ pub(super) fn layer(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let act = low.act(node, 0)?;
     let act = low.unfolded(&act)?;
     let (rank, axis) = (act.dims.len(), int(node, "axis", -1));
-    if axis != -1 && axis != rank as i64 {
+    if rank == 0 || (axis != -1 && axis != rank as i64) {
         return Err(low.odd(node, "a normalization over the last axis alone", format!("axis {axis}")));
     }
     let mut act = act;

@@ -63,6 +63,9 @@ pub enum Problem {
     },
 }
 
+/// The most operations that are listed.
+const LISTED: usize = 50;
+
 /// Each operation with the nodes that have it.
 fn list(found: &[(String, String)]) -> String {
     let mut ops: Vec<&str> = found.iter().map(|(op, _)| op.as_str()).collect();
@@ -74,7 +77,9 @@ fn list(found: &[(String, String)]) -> String {
         let shown = nodes[..nodes.len().min(3)].join(", ");
         if more > 0 { format!("{shown} and {more} more") } else { shown }
     };
-    ops.iter().map(|op| format!("{op} ({})", nodes(op))).collect::<Vec<_>>().join("; ")
+    let shown: Vec<String> = ops.iter().take(LISTED).map(|op| format!("{op} ({})", nodes(op))).collect();
+    let more = ops.len().saturating_sub(LISTED);
+    if more > 0 { format!("{}; and {more} more", shown.join("; ")) } else { shown.join("; ") }
 }
 
 impl Problem {

@@ -207,8 +207,6 @@ pub(super) fn matmul(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
 
 /// Takes a constant that is added to the output of a product as its bias, if it has none and nothing else reads it.
 pub(super) fn added(low: &mut Lowering<'_>, node: &Node, act: &Act, index: usize) -> Result<Option<Item>> {
-    let from = &node.input[index];
-    let Some(&1) = low.file.reads.get(from) else { return Ok(None) };
     let other = low.constant(node, 1 - index)?;
     let Some(&channels) = act.dims.last().filter(|_| act.image.is_none() && act.order.is_sorted()) else {
         return Ok(None);
@@ -224,6 +222,10 @@ pub(super) fn added(low: &mut Lowering<'_>, node: &Node, act: &Act, index: usize
         && let [Input::Value(before)] = inputs[..]
     {
         product = before;
+    }
+    let is_alone = product == act.value || low.readers(product) == 1;
+    if !is_alone || !low.is_read_once(act.value) || !low.is_read_once(product) {
+        return Ok(None);
     }
     let c = weight(low, node, 1 - index)?;
     let value = c.as_floats().map(<[f32]>::to_vec).and_then(|values| Tensor::from_vec(&[channels], values).ok());
