@@ -182,7 +182,8 @@ fn the_table_of_a_recipe_and_of_a_run() {
     let size = ["--input", "224x224x3", "--classes", "1000"];
     let large = json(&[&["summary", "cifar10-resnet20", "--model", "resnet50-imagenet", "--json"], &size[..]].concat());
     assert_eq!(large["parameters"], 25_557_032);
-    refused(2, &["summary", "digits", "--input", "3x3"], &["32x32x3"]);
+    refused(1, &["summary", "digits", "--input", "3x3"], &["found lenet, which takes images [H, W, C]"]);
+    refused(2, &["summary", "digits", "--input", "3x3x3x3"], &["32x32x3"]);
     refused(2, &["summary", "digits", "--bits", "9/9/9"], &["9/9/9"]);
 }
 

@@ -178,7 +178,7 @@ fn what_is_wrong_is_named() {
     run(2, &["--set", "augmentation.rotation=3"], &["augmentation", "flip and quarter_turns alone"]);
     let digits = ["train", "photos-x2", "--data", "digits", "--out", out.to_str().unwrap()];
     refused(1, &digits, &["photos:PATH", "digits, a source for another task"]);
-    refused(1, &["train", "digits", "--data", "photos"], &["labelled images", "photos, a source for another task"]);
+    refused(1, &["train", "digits", "--data", "photos"], &["labelled samples", "photos, a source for another task"]);
     let parts = format!("photos:{}", place.path("train").display());
     refused(
         1,

@@ -1,10 +1,8 @@
 //! [`Settings`]: a recipe as it is written, in tables of typed values. [`Config`](super::Config) is a recipe that was checked.
 
-use super::keys::{self, KEYS};
 use super::schedule_kind::{ScheduleKind, curve};
-use super::{class_weights::ClassWeights, groups::GroupSettings, text};
-use crate::text::commands;
-use crate::{Error, Result};
+use super::{class_weights::ClassWeights, groups::GroupSettings, keys, keys::KEYS, text};
+use crate::{Error, Result, text::commands};
 use fixnet_data::{Augment, Source};
 use fixnet_nn::models::{LeNet, ModelSpec};
 use fixnet_nn::optim::{DecayGroups, OptimizerConfig, Schedule, Scope};
