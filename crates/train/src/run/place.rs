@@ -146,7 +146,8 @@ pub fn config_of(checkpoint: &Checkpoint) -> Result<Config> {
 /// its first checkpoint is gone on with.
 ///
 /// # Errors
-/// The recipe in the folder holds other settings than the checkpoint, but for the place of the data; or the run is to be extended before it is finished, or to no more epochs.
+/// The recipe in the folder holds other settings than the checkpoint, but for the place of the data; or the run is to be extended
+/// before it is finished, or to no more epochs.
 pub fn config_to_resume(run: &Path, checkpoint: &Checkpoint, epochs: Option<u32>) -> Result<Config> {
     let (own, done) = (config_of(checkpoint)?, checkpoint.progress().epoch);
     let is_finished = is_finished(checkpoint, own.epochs());

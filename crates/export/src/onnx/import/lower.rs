@@ -402,11 +402,7 @@ impl<'a> Lowering<'a> {
 
     /// How many steps read a value.
     pub(super) fn readers(&self, value: usize) -> usize {
-        let reads = |step: &&Step| match &step.work {
-            Work::Operation(_, inputs) => inputs.iter().any(|input| matches!(input, Input::Value(v) if *v == value)),
-            _ => step.input == value,
-        };
-        self.steps[value.min(self.steps.len())..].iter().filter(reads).count()
+        self.steps[value..].iter().filter(|step| step.reads().contains(&value)).count()
     }
 
     /// The product that gives a value.

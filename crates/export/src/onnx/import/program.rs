@@ -74,7 +74,8 @@ pub(super) struct Step {
 }
 
 impl Step {
-    fn reads(&self) -> Vec<usize> {
+    /// The values that it reads.
+    pub(super) fn reads(&self) -> Vec<usize> {
         match &self.work {
             Work::Operation(_, inputs) => {
                 inputs.iter().filter_map(|i| if let Input::Value(value) = i { Some(*value) } else { None }).collect()
