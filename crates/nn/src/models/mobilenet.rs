@@ -154,16 +154,9 @@ fn inverted(
 mod tests {
     use super::*;
     use crate::Layer;
-    use crate::models::ModelSpec;
+    use crate::models::{ModelSpec, network};
     use fixnet_autograd::{Graph, Group, Param};
     use fixnet_tensor::Tensor;
-
-    fn network(text: &str, input: [usize; 3], classes: usize, bits: &str) -> (Store, Sequential) {
-        let mut store = Store::seeded(1);
-        let config = QuantConfig::new(bits.parse().unwrap());
-        let net = crate::models::build(&mut store, &text.parse().unwrap(), input, classes, &config).unwrap();
-        (store, net)
-    }
 
     #[test]
     fn names_are_read_as_written_and_widths_checked() {
@@ -195,7 +188,7 @@ mod tests {
             ("mobilenetv2-imagenet:w1.4", [160, 160, 3], 1000, 6_108_776, 297_916_400),
             ("mobilenetv2", [32, 32, 3], 10, 2_236_682, 87_976_448),
         ] {
-            let (mut store, net) = network(text, input, classes, "32/32/32");
+            let (mut store, net) = network(text, input, classes, &QuantConfig::float());
             let summary = crate::plan::Plan::of(&net, &mut store, &input).unwrap().summary();
             assert_eq!((summary.parameters(), summary.macs()), (parameters, macs), "{text}");
         }
@@ -204,7 +197,8 @@ mod tests {
     #[test]
     fn all_but_the_edges_are_quantized_and_signs_follow_from_the_values() {
         for bits in ["4/4/4", "2/2/32"] {
-            let (mut store, net) = network("mobilenetv2:w0.25", [8, 8, 3], 10, bits);
+            let (mut store, net) =
+                network("mobilenetv2:w0.25", [8, 8, 3], 10, &QuantConfig::new(bits.parse().unwrap()));
             let float: Vec<&str> =
                 store.params().iter().filter(|p| p.group() == Group::Weight).map(Param::name).collect();
             assert_eq!(float, ["features.0.0.weight", "classifier.1.weight"]);

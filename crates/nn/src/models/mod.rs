@@ -257,6 +257,14 @@ fn classifier(store: &mut Store, channels: [usize; 2], edge: &QuantConfig) -> Re
     Linear::quantized(store, "classifier", channels, edge)?.output_scaled(store, edge)
 }
 
+/// A network by its name, and its store: for the tests of each family.
+#[cfg(test)]
+fn network(text: &str, input: [usize; 3], classes: usize, config: &QuantConfig) -> (Store, Sequential) {
+    let mut store = Store::seeded(1);
+    let net = build(&mut store, &text.parse().unwrap(), input, classes, config).unwrap();
+    (store, net)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

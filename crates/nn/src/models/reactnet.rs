@@ -179,18 +179,11 @@ impl Layer for ReActBlock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::ModelSpec;
+    use crate::models::{ModelSpec, network};
     use crate::plan::Plan;
     use fixnet_autograd::{Group, Param};
     use fixnet_quant::{FixedConv2d, QuantizeInput};
     use fixnet_tensor::Tensor;
-
-    fn network(text: &str, input: [usize; 3], classes: usize, bits: &str) -> (Store, Sequential) {
-        let mut store = Store::seeded(1);
-        let config = QuantConfig::new(bits.parse().unwrap());
-        let net = crate::models::build(&mut store, &text.parse().unwrap(), input, classes, &config).unwrap();
-        (store, net)
-    }
 
     #[test]
     fn names_are_read_as_written_and_widths_checked() {
@@ -217,7 +210,7 @@ mod tests {
             ("reactnet18-imagenet", [224, 224, 3], 1000, 11_704_424, 1_814_073_344u64),
             ("reactnet18", [32, 32, 3], 10, 11_188_874, 555_422_720),
         ] {
-            let (mut store, net) = network(text, input, classes, "32/32/32");
+            let (mut store, net) = network(text, input, classes, &QuantConfig::float());
             let summary = Plan::of(&net, &mut store, &input).unwrap().summary();
             assert_eq!((summary.parameters(), summary.macs()), (parameters, macs), "{text}");
         }
@@ -226,7 +219,8 @@ mod tests {
     #[test]
     fn only_the_convolutions_of_blocks_are_binary() {
         for (bits, latents) in [("1/1/32", 16), ("1/1/4", 16), ("32/1/32", 0), ("4/4/4", 16)] {
-            let (mut store, net) = network("reactnet18:w0.125", [16, 16, 3], 10, bits);
+            let (mut store, net) =
+                network("reactnet18:w0.125", [16, 16, 3], 10, &QuantConfig::new(bits.parse().unwrap()));
             let float: Vec<&str> =
                 store.params().iter().filter(|p| p.group() == Group::Weight).map(Param::name).collect();
             let ends = float.iter().filter(|name| !name.contains("binary_conv")).copied().collect::<Vec<_>>();

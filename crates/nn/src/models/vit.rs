@@ -193,16 +193,10 @@ pub fn vit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{self, ModelSpec};
+    use crate::models::{ModelSpec, network};
     use fixnet_autograd::Param;
     use fixnet_autograd::check::sample;
     use fixnet_quant::{FixedMatmul, Scheme};
-
-    fn network(text: &str, input: [usize; 3], classes: usize, config: &QuantConfig) -> (Store, Sequential) {
-        let mut store = Store::seeded(1);
-        let net = models::build(&mut store, &text.parse().unwrap(), input, classes, config).unwrap();
-        (store, net)
-    }
 
     #[test]
     fn names_are_read_as_written_and_sizes_checked() {
@@ -224,7 +218,13 @@ mod tests {
             let e = text.parse::<ModelSpec>().unwrap_err().to_string();
             assert!(e.contains("vit:WIDTHxDEPTHxHEADS") && e.ends_with(text), "{e}");
         }
-        let e = models::build(&mut Store::seeded(1), &"vit".parse().unwrap(), [30, 32, 3], 10, &QuantConfig::float());
+        let e = crate::models::build(
+            &mut Store::seeded(1),
+            &"vit".parse().unwrap(),
+            [30, 32, 3],
+            10,
+            &QuantConfig::float(),
+        );
         assert!(e.err().unwrap().to_string().contains("multiples of a patch's, 4, found 30 x 32"));
     }
 
