@@ -5,6 +5,7 @@
 //! way. The same holds on the way back: see [`gradient`](crate::gradient). Each number is computed by the same expression
 //! wherever it is needed, so the bits are those of written tensors.
 
+use crate::strided::Strided;
 use fixnet_tensor::{Sums, Tensor, map};
 use std::cell::RefCell;
 use std::fmt;
@@ -35,6 +36,13 @@ pub trait Deferred: Send + Sync {
     /// Whether the first pass over all should write the numbers out for later ones.
     fn keep(&self) -> bool {
         false
+    }
+
+    /// The view that this is, so that another view of it is one of the same memory.
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "only values of this crate are views")]
+    fn strided(&self) -> Option<Strided> {
+        None
     }
 
     /// These numbers held to an interval, where computing them takes it along.

@@ -33,6 +33,7 @@ mod operation;
 pub mod ops;
 mod store;
 mod stored;
+mod strided;
 mod tape;
 mod value;
 

@@ -5,7 +5,7 @@
 //! - [`conv2d`], [`linear`] and their two gradients: integer products, accumulated exactly.
 //! - [`matmul`]: integer products of many pairs of matrices of activations.
 //! - [`float`]: the ordered `f32` products of layers that are not quantized.
-//! - [`map`], [`reduce`], [`rng`]: element passes, ordered sums and counter-based noise.
+//! - [`map`], [`math`], [`reduce`], [`rng`]: element passes, vectorized functions, ordered sums and counter-based noise.
 //! - [`Budget`]: how much memory may be claimed; asked before anything is built.
 //! - [`Registry`]: what can be named in recipes, with what a program adds.
 //! - [`profile`]: where the time of a step goes.
@@ -23,6 +23,7 @@ pub mod float;
 mod geometry;
 pub mod kernel;
 pub mod map;
+pub mod math;
 mod pool;
 pub mod profile;
 pub mod reduce;

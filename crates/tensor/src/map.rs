@@ -118,30 +118,19 @@ pub fn rows2<U: Send, V: Send>(x: &mut [U], y: &mut [V], columns: usize, f: impl
     both.enumerate().for_each(|(i, (x, y))| body(i, x, y));
 }
 
-/// As [`rows`], with one number more for each row: `f(first row, rows of out, numbers of these rows)`.
-///
-/// # Panics
-/// There is not one number for each row.
-pub fn rows_with<U: Send, V: Send>(
-    out: &mut [U],
-    columns: usize,
-    each: &mut [V],
-    f: impl Fn(usize, &mut [U], &mut [V]) + Sync,
-) {
-    let columns = columns.max(1);
-    assert_eq!(out.len(), columns * each.len());
-    let length = (CHUNK / columns).max(1);
-    let body = |index: usize, out: &mut [U], each: &mut [V]| {
+/// One result for each row of a [rows, columns] matrix that `f` reads: `f(first row, results of these rows)`.
+pub fn per_row<V: Send>(each: &mut [V], columns: usize, f: impl Fn(usize, &mut [V]) + Sync) {
+    let length = (CHUNK / columns.max(1)).max(1);
+    let body = |index: usize, each: &mut [V]| {
         dispatch(
             #[inline(always)]
-            || f(index * length, out, each),
+            || f(index * length, each),
         )
     };
     if each.len() <= length {
-        return body(0, out, each);
+        return body(0, each);
     }
-    let both = out.par_chunks_mut(length * columns).zip(each.par_chunks_mut(length));
-    both.enumerate().for_each(|(i, (out, each))| body(i, out, each));
+    each.par_chunks_mut(length).enumerate().for_each(|(i, each)| body(i, each));
 }
 
 /// As [`rows`] over single elements, and gives what `f` returned for each chunk, in index order.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Buffers below this many bytes are not pooled: the allocator is fast for them.
 const POOLED_FROM: usize = 4096;
 /// Free buffers kept for each size class.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 /// A type with a free list of its own.
 pub trait Element: Copy + Default + Send + Sync + 'static {
@@ -52,7 +52,7 @@ macro_rules! element {
         }
     )*};
 }
-element!(f32, f64, u16, i16, i32, i64, u8, i8, u32, u64, usize, [i32; 2], [u32; 4], (i64, i64), (i64, i128));
+element!(f32, f64, u16, i16, i32, i64, u8, i8, u32, u64, usize, [f32; 2], [i32; 2], [u32; 4], (i64, i64), (i64, i128));
 
 /// The size class of a length: its index and its capacity. Classes grow by steps of 1.5 and 1.33, so at most a third of
 /// a buffer lies idle.

@@ -12,30 +12,42 @@ const BLOCK: usize = 4096;
 /// Elements of a block of a column sum, rounded down to whole rows.
 const COLUMN_BLOCK: usize = 16_384;
 
+/// The sum of `f(i)` over one block of [`sum_by`], for a pass that is compiled for the vector level as a whole.
+#[inline(always)]
+fn block_sum(range: std::ops::Range<usize>, f: &impl Fn(usize) -> f32) -> f64 {
+    let mut lanes = [0f64; 16];
+    let whole = range.len() / 16 * 16;
+    for i in (range.start..range.start + whole).step_by(16) {
+        for (l, lane) in lanes.iter_mut().enumerate() {
+            *lane += f64::from(f(i + l));
+        }
+    }
+    for (lane, i) in lanes.iter_mut().zip(range.start + whole..range.end) {
+        *lane += f64::from(f(i));
+    }
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            lanes[l] += lanes[l + half];
+        }
+    }
+    lanes[0]
+}
+
+/// As [`sum_by`], with its bits, on this thread and inside of a pass that is dispatched already: for sums of rows.
+#[inline(always)]
+pub fn row_sum_by(len: usize, f: impl Fn(usize) -> f32) -> f64 {
+    if len <= BLOCK {
+        return block_sum(0..len, &f);
+    }
+    (0..len).step_by(BLOCK).fold(0.0, |sum, first| sum + block_sum(first..len.min(first + BLOCK), &f))
+}
+
 /// The sum of `f(i)` over `0..len`: 16 lanes a block of 4096 in f64, lanes added in a fixed tree, blocks in order.
 pub fn sum_by(len: usize, f: impl Fn(usize) -> f32 + Sync) -> f64 {
     let block = |b: usize| {
         dispatch(
             #[inline(always)]
-            || {
-                let range = b * BLOCK..len.min((b + 1) * BLOCK);
-                let mut lanes = [0f64; 16];
-                let whole = range.len() / 16 * 16;
-                for i in (range.start..range.start + whole).step_by(16) {
-                    for (l, lane) in lanes.iter_mut().enumerate() {
-                        *lane += f64::from(f(i + l));
-                    }
-                }
-                for (lane, i) in lanes.iter_mut().zip(range.start + whole..range.end) {
-                    *lane += f64::from(f(i));
-                }
-                for half in [8, 4, 2, 1] {
-                    for l in 0..half {
-                        lanes[l] += lanes[l + half];
-                    }
-                }
-                lanes[0]
-            },
+            || block_sum(b * BLOCK..len.min((b + 1) * BLOCK), &f),
         )
     };
     let blocks = len.div_ceil(BLOCK);
@@ -60,12 +72,31 @@ pub fn mean_std(x: &[f32]) -> (f64, f64) {
     let n = x.len() as f64;
     let mean = sum(x) / n;
     let centre = mean as f32;
-    // The shift by the rounded mean is taken out again, so its rounding costs nothing.
     let square = sum_by(x.len(), |i| (x[i] - centre) * (x[i] - centre)) / n;
-    let shift = mean - f64::from(centre);
+    (mean, variance(mean, square).sqrt())
+}
+
+/// Mean and population variance of a row, inside of a pass that is dispatched already. The mean is that of [`mean_std`]; the
+/// variance is the one of which it takes the root. (0, 0) of nothing.
+#[inline(always)]
+pub fn row_moments(x: &[f32]) -> (f64, f64) {
+    if x.is_empty() {
+        return (0.0, 0.0);
+    }
+    let n = x.len() as f64;
+    let mean = row_sum_by(x.len(), |i| x[i]) / n;
+    let centre = mean as f32;
+    let square = row_sum_by(x.len(), |i| (x[i] - centre) * (x[i] - centre)) / n;
+    (mean, variance(mean, square))
+}
+
+/// The variance, from the mean square about the rounded mean: the shift is taken out again, so that rounding costs nothing.
+#[inline(always)]
+fn variance(mean: f64, square: f64) -> f64 {
+    let shift = mean - f64::from(mean as f32);
     let variance = square - shift * shift;
     // Not `max`, which would make 0 of a NaN.
-    (mean, if variance < 0.0 { 0.0 } else { variance.sqrt() })
+    if variance < 0.0 { 0.0 } else { variance }
 }
 
 /// How many numbers side by side a pass over columns works on: whole rows of about 256 numbers, so that narrow rows

@@ -1,12 +1,15 @@
-//! Values that are rearranged, without arithmetic: `permute`, `concat`, `slice`.
+//! Values that are rearranged, without arithmetic: `permute`, `concat`, `slice`. A permutation and a slice are views: whoever
+//! reads one reads the value itself in another order.
 
-use super::axes::{around, permute};
+use super::axes::around;
 use crate::gradient::{Gradient, Parts};
 use crate::stored::{Settings, settings_of};
+use crate::strided::Strided;
 use crate::{Backward, Cx, Error, Grads, Graph, Operation, Result, Var, exactly};
 use fixnet_tensor::{Error as TensorError, Tensor, map};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The axes in another order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +27,19 @@ impl Backward for PermuteBackward {
     fn name(&self) -> &'static str {
         "permute"
     }
-    fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
-        Ok(vec![Some(permute(&grad, &self.back))])
+    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
+        let grads = self.backward_deferred(grad.into(), cx)?;
+        Ok(grads.into_iter().map(|g| g.map(|g| g.into_tensor(cx.store))).collect())
+    }
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let grad = match grad {
+            Gradient::Parts(parts) => Gradient::Parts(parts.permuted(&self.back)),
+            grad => {
+                let view = Strided::of_tensor(grad.into_tensor(cx.store));
+                Gradient::Deferred(Arc::new(view.permuted(&self.back)))
+            }
+        };
+        Ok(vec![Some(grad)])
     }
 }
 
@@ -51,8 +65,9 @@ impl Operation for Permute {
         self.output_shape(&[x.shape()])?;
         let mut back = vec![0; self.order.len()];
         self.order.iter().enumerate().for_each(|(to, &from)| back[from] = to);
-        let out = permute(&x.tensor(), &self.order);
-        Ok(g.record(out, &[x], || PermuteBackward { back }))
+        let out = Strided::of(x.value()).permuted(&self.order).value();
+        let inputs = vec![g.source(x)];
+        Ok(g.record_value(out, inputs, || PermuteBackward { back }))
     }
     fn settings(&self) -> Settings {
         settings_of(self)
@@ -198,13 +213,10 @@ impl Operation for Slice {
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
-        let shape = self.output_shape(&[x.shape()])?;
-        let [_, length, inner] = around("slice", self.axis, x.shape())?;
-        let mut out = Tensor::take(&shape);
-        let count = (self.end - self.start) * inner;
-        copy_columns((x.tensor().data(), length * inner, self.start * inner), (out.data_mut(), count, 0), count);
-        let from = x.shape().to_vec();
-        Ok(g.record(out, &[x], || SliceBackward { op: *self, shape: from }))
+        self.output_shape(&[x.shape()])?;
+        let out = Strided::of(x.value()).sliced(self.axis, self.start..self.end).value();
+        let (shape, inputs) = (x.shape().to_vec(), vec![g.source(x)]);
+        Ok(g.record_value(out, inputs, || SliceBackward { op: *self, shape }))
     }
     fn settings(&self) -> Settings {
         settings_of(self)

@@ -5,9 +5,13 @@
 //! Which elements drop is a function of the seed, the step, the name and how often this name drew in the step, so runs and
 //! resumed runs agree. A trace has none of it.
 
+use crate::deferred::{Deferred, Lazy};
+use crate::gradient::Gradient;
+use crate::value::Value;
 use crate::{Backward, Cx, Error, Grads, Graph, Result, Var};
 use fixnet_tensor::rng::{Stream, domain};
 use fixnet_tensor::{Tensor, map};
+use std::sync::Arc;
 
 /// The steps between 0 and 1 in which a rate is counted: elements draw 16 bits each.
 const STEPS: f32 = 65_536.0;
@@ -28,21 +32,6 @@ struct Mask {
 impl Mask {
     fn apply(&self, x: &Tensor) -> Tensor {
         let mut out = Tensor::take(x.shape());
-        if self.run > 1 {
-            map::rows(out.data_mut(), self.run, |first, out| {
-                for (i, out) in out.chunks_exact_mut(self.run).enumerate() {
-                    let word = self.noise.u32_at((first + i) as u64) >> 16;
-                    match word < self.threshold {
-                        true => out.fill(0.0),
-                        false => {
-                            let x = &x.data()[(first + i) * self.run..];
-                            out.iter_mut().zip(x).for_each(|(o, x)| *o = x * self.factor);
-                        }
-                    }
-                }
-            });
-            return out;
-        }
         map::chunks(out.data_mut(), |first, out| {
             let mut words = [0u16; BLOCK];
             for (i, out) in out.chunks_mut(BLOCK).enumerate() {
@@ -58,12 +47,55 @@ impl Mask {
     }
 }
 
+/// A value, or a gradient, of which whole samples are 0 and the others are rescaled.
+struct MaskedRuns(Value, Mask);
+
+impl Deferred for MaskedRuns {
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        let Self(x, mask) = self;
+        let (mut at, mut rest) = (first, out);
+        while !rest.is_empty() {
+            let (run, behind) = rest.split_at_mut((mask.run - at % mask.run).min(rest.len()));
+            let word = mask.noise.u32_at((at / mask.run) as u64) >> 16;
+            if word < mask.threshold {
+                run.fill(0.0);
+            } else {
+                x.fill(at, run);
+                map::dispatch(
+                    #[inline(always)]
+                    || {
+                        for o in run.iter_mut() {
+                            *o *= mask.factor;
+                        }
+                    },
+                );
+            }
+            at += run.len();
+            rest = behind;
+        }
+    }
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+}
+
 impl Backward for Mask {
     fn name(&self) -> &'static str {
         "dropout"
     }
-    fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
-        Ok(vec![Some(self.apply(&grad))])
+    fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
+        let grads = self.backward_deferred(grad.into(), cx)?;
+        Ok(grads.into_iter().map(|g| g.map(|g| g.into_tensor(cx.store))).collect())
+    }
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let grad = grad.into_tensor(cx.store);
+        Ok(vec![Some(match self.run {
+            0 | 1 => self.apply(&grad).into(),
+            _ => Gradient::Deferred(Arc::new(MaskedRuns(Value::Float(grad), *self))),
+        })])
     }
 }
 
@@ -99,7 +131,12 @@ impl Graph<'_> {
         }
         let noise = self.store_mut().draw(domain::DROPOUT, name);
         let mask = Mask { noise, threshold: threshold as u32, factor: STEPS / (STEPS - threshold), run };
-        let y = self.record(mask.apply(&x.tensor()), &[x], || mask);
+        let out = match run {
+            0 | 1 => Value::Float(mask.apply(&x.tensor())),
+            _ => Value::Deferred(Lazy::new(MaskedRuns(x.value().clone(), mask))),
+        };
+        let inputs = vec![self.source(x)];
+        let y = self.record_value(out, inputs, || mask);
         Ok(if x.is_non_negative() { y.non_negative() } else { y })
     }
 }

@@ -1,12 +1,13 @@
 //! Functions of one number, element by element: `exp`, `log`, `sqrt`, `sigmoid`, `tanh`, `gelu`, `leaky_relu`. The clamps,
 //! which fuse with their neighbours, have a file of their own.
 //!
-//! All transcendental functions are those of the pinned `libm`, so each has the same bits on every machine.
+//! The exponential and the normal distribution are those of [`math`], which run as vector instructions; the other transcendental
+//! functions are those of the pinned `libm`. Each has the same bits on every machine.
 
+use crate::deferred::{BLOCK, Scratch, block};
 use crate::stored::{Settings, Stored};
 use crate::{Backward, Cx, Grads, Graph, Operation, Result, Source, Var, exactly};
-use fixnet_tensor::{Tensor, map};
-use std::f32::consts::FRAC_1_SQRT_2;
+use fixnet_tensor::{Tensor, map, math};
 use std::sync::Arc;
 
 /// A function that is applied to each element.
@@ -32,27 +33,25 @@ pub enum Elementwise {
     },
 }
 
-/// Φ(x), the distribution function of the standard normal distribution.
-fn normal_cdf(x: f32) -> f32 {
-    0.5 * (1.0 + libm::erff(x * FRAC_1_SQRT_2))
-}
-
-/// The derivative of `x · Φ(x)`, where `share` is Φ(x).
-fn gelu_slope(x: f32, share: f32) -> f32 {
+/// `x · Φ(x)` and its derivative, which share Φ(x) and the density.
+#[inline(always)]
+fn gelu(x: f32) -> (f32, f32) {
     /// The density of the standard normal distribution at 0.
     const DENSITY: f32 = 0.398_942_3;
-    share + x * DENSITY * libm::expf(-0.5 * x * x)
+    let (share, density) = math::normal(x);
+    (x * share, share + x * DENSITY * density)
 }
 
 impl Elementwise {
+    #[inline(always)]
     fn value(self, x: f32) -> f32 {
         match self {
-            Self::Exp => libm::expf(x),
+            Self::Exp => math::exp(x),
             Self::Log => libm::logf(x),
             Self::Sqrt => x.sqrt(),
-            Self::Sigmoid => 1.0 / (1.0 + libm::expf(-x)),
+            Self::Sigmoid => 1.0 / (1.0 + math::exp(-x)),
             Self::Tanh => libm::tanhf(x),
-            Self::Gelu => x * normal_cdf(x),
+            Self::Gelu => gelu(x).0,
             Self::LeakyRelu { slope } => {
                 if x > 0.0 {
                     x
@@ -71,7 +70,7 @@ impl Elementwise {
             Self::Sqrt => 0.5 / y,
             Self::Sigmoid => y * (1.0 - y),
             Self::Tanh => 1.0 - y * y,
-            Self::Gelu => gelu_slope(x, normal_cdf(x)),
+            Self::Gelu => gelu(x).1,
             Self::LeakyRelu { slope } => {
                 if x > 0.0 {
                     1.0
@@ -153,18 +152,30 @@ impl Operation for Elementwise {
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
-        let (op, t) = (*self, x.tensor());
-        let mut out = Tensor::take(t.shape());
+        let op = *self;
+        let mut out = Tensor::take(x.shape());
         if op == Self::Gelu && g.modes().record && g.source(x) != Source::Const {
-            let mut slope = Tensor::take(t.shape());
+            let mut slope = Tensor::take(x.shape());
+            let value = x.value();
             map::chunks2(out.data_mut(), slope.data_mut(), |first, out, slope| {
-                for ((o, s), &x) in out.iter_mut().zip(slope).zip(&t.data()[first..]) {
-                    let share = normal_cdf(x);
-                    (*o, *s) = (x * share, gelu_slope(x, share));
+                let mut scratch = Scratch::new();
+                for (i, (out, slope)) in out.chunks_mut(BLOCK).zip(slope.chunks_mut(BLOCK)).enumerate() {
+                    let first = first + i * BLOCK;
+                    let x = block(value, first..first + out.len(), &mut scratch);
+                    map::dispatch(
+                        #[inline(always)]
+                        || {
+                            // A loop, since an adapter may be called as a function that is compiled without vectors.
+                            for ((o, s), &x) in out.iter_mut().zip(slope).zip(x) {
+                                (*o, *s) = gelu(x);
+                            }
+                        },
+                    );
                 }
             });
             return Ok(g.record(out, &[x], || SlopeBackward { op, slope }));
         }
+        let t = x.tensor();
         map::map1(t.data(), out.data_mut(), |&x| op.value(x));
         let y = out.clone();
         Ok(g.record(out, &[x], || ElementwiseBackward { op, x: t, y }))

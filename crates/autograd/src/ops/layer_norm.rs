@@ -1,9 +1,13 @@
 //! `layer_norm`: normalization of each row of the last axis, alike in training and evaluation (Ba et al., 2016).
 
+use crate::deferred::{Deferred, Lazy};
 use crate::stored::{Parameter, Settings, settings_of};
+use crate::value::Value;
 use crate::{Backward, Cx, Grads, Graph, Operation, Result, Var, exactly};
 use fixnet_tensor::{Buffer, Error, Tensor, map, reduce};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// `(x - mean) / sqrt(var + eps) · weight + bias` with mean and variance of each row of the last axis.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -12,48 +16,92 @@ pub struct LayerNorm {
     pub eps: f32,
 }
 
-struct LayerNormBackward {
+/// Mean of a row, and the factor `1 / sqrt(var + eps)` of its deviations.
+type Row = [f32; 2];
+
+/// The output: computed where it is read, from the input and two numbers a row.
+#[derive(Clone)]
+struct Normalized {
+    x: Tensor,
+    rows: Arc<Buffer<Row>>,
     weight: Tensor,
-    /// The rows before the factor and offset.
-    normalized: Tensor,
-    /// `1 / sqrt(var + eps)` of each row.
-    inverse: Buffer<f32>,
+    bias: Tensor,
 }
+
+impl Deferred for Normalized {
+    fn shape(&self) -> &[usize] {
+        self.x.shape()
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        let c = self.weight.len();
+        map::dispatch(
+            #[inline(always)]
+            || {
+                let mut at = first;
+                let mut rest = &mut *out;
+                while !rest.is_empty() {
+                    let (row, column) = (at / c, at % c);
+                    let (part, behind) = rest.split_at_mut((c - column).min(rest.len()));
+                    let [mean, factor] = self.rows[row];
+                    let both = self.weight.data()[column..].iter().zip(&self.bias.data()[column..]);
+                    for ((o, &x), (&w, &b)) in part.iter_mut().zip(&self.x.data()[at..]).zip(both) {
+                        *o = (x - mean) * factor * w + b;
+                    }
+                    at += part.len();
+                    rest = behind;
+                }
+            },
+        );
+    }
+    fn size(&self) -> usize {
+        4
+    }
+}
+
+struct LayerNormBackward(Normalized);
 
 impl Backward for LayerNormBackward {
     fn name(&self) -> &'static str {
         "layer_norm"
     }
     fn backward(self: Box<Self>, grad: Tensor, cx: &mut Cx<'_>) -> Result<Grads> {
-        let Self { weight, normalized, inverse } = *self;
+        let Self(Normalized { x, rows, weight, .. }) = *self;
         let c = weight.len();
-        let (x, g) = (normalized.data(), grad.data());
-        let sums = |product: Option<&Tensor>| {
-            let sums = reduce::column_sums(product.unwrap_or(&grad).data(), c);
-            Tensor::from_vec(&[c], sums.iter().map(|&s| s as f32).collect())
-        };
-        let dweight = cx.needs(1).then(|| {
-            let mut product = Tensor::take(grad.shape());
-            map::map2(g, x, product.data_mut(), |g, x| g * x);
-            sums(Some(&product))
-        });
-        let dbias = cx.needs(2).then(|| sums(None));
-        let dx = cx.needs(0).then(|| {
-            let mut dx = Tensor::take(grad.shape());
-            map::rows(dx.data_mut(), c, |first, out| {
-                for (i, out) in out.chunks_exact_mut(c).enumerate() {
-                    let row = (first + i) * c..(first + i + 1) * c;
-                    let (x, g) = (&x[row.clone()], &g[row]);
-                    out.iter_mut().zip(g.iter().zip(weight.data())).for_each(|(o, (&g, &w))| *o = g * w);
-                    let mean = |sum: f64| (sum / c as f64) as f32;
-                    let (sum, dot) = (mean(reduce::sum(out)), mean(reduce::sum_by(c, |k| out[k] * x[k])));
-                    let inverse = inverse[first + i];
-                    out.iter_mut().zip(x).for_each(|(o, &x)| *o = (*o - sum - x * dot) * inverse);
+        let (x, w) = (x.data(), weight.data());
+        let mut dx = Tensor::take(grad.shape());
+        // One pass for all three: the sums of `g · normalized` and of `g` over the rows, and the gradient of each row.
+        let sums = reduce::row_pass(
+            dx.data_mut(),
+            rows.len(),
+            c,
+            2 * c,
+            #[inline(always)]
+            |range: Range<usize>, dx: &mut [f32], sums: &mut [f32]| {
+                let (dweight, dbias) = sums.split_at_mut(c);
+                for (row, dx) in range.zip(dx.chunks_exact_mut(c)) {
+                    let (x, g) = (&x[row * c..][..c], &grad.data()[row * c..][..c]);
+                    let [mean, factor] = rows[row];
+                    let columns = dweight.iter_mut().zip(dbias.iter_mut());
+                    for ((dweight, dbias), (&x, &g)) in columns.zip(x.iter().zip(g)) {
+                        *dweight += g * ((x - mean) * factor);
+                        *dbias += g;
+                    }
+                    for (dx, (&g, &w)) in dx.iter_mut().zip(g.iter().zip(w)) {
+                        *dx = g * w;
+                    }
+                    let average = |sum: f64| (sum / c as f64) as f32;
+                    let sum = average(reduce::row_sum_by(c, |i| dx[i]));
+                    let dot = average(reduce::row_sum_by(c, |i| dx[i] * ((x[i] - mean) * factor)));
+                    for (dx, &x) in dx.iter_mut().zip(x) {
+                        *dx = (*dx - sum - (x - mean) * factor * dot) * factor;
+                    }
                 }
-            });
-            dx
-        });
-        Ok(vec![dx, dweight.transpose()?, dbias.transpose()?])
+            },
+        );
+        let of = |sums: &[f64]| Tensor::from_vec(&[c], sums.iter().map(|&s| s as f32).collect());
+        let dweight = cx.needs(1).then(|| of(&sums[..c])).transpose()?;
+        let dbias = cx.needs(2).then(|| of(&sums[c..])).transpose()?;
+        Ok(vec![cx.needs(0).then_some(dx), dweight, dbias])
     }
 }
 
@@ -82,27 +130,22 @@ impl Operation for LayerNorm {
         self.output_shape(&[x.shape(), weight.shape(), bias.shape()])?;
         let [xt, wt, bt] = [x, weight, bias].map(Var::tensor);
         let (c, eps) = (wt.len(), f64::from(self.eps));
-        let mut normalized = Tensor::take(xt.shape());
-        let mut inverse = Buffer::take(xt.len() / c);
-        // Sums of a row have the order of `reduce::sum`.
-        map::rows_with(normalized.data_mut(), c, &mut inverse, |first, out, inverse| {
-            for (i, (out, inverse)) in out.chunks_exact_mut(c).zip(inverse).enumerate() {
-                let row = &xt.data()[(first + i) * c..][..c];
-                let (mean, deviation) = reduce::mean_std(row);
-                let (mean, factor) = (mean as f32, (1.0 / (deviation * deviation + eps).sqrt()) as f32);
-                out.iter_mut().zip(row).for_each(|(o, &x)| *o = (x - mean) * factor);
-                *inverse = factor;
-            }
-        });
-        let mut out = Tensor::take(xt.shape());
-        map::rows(out.data_mut(), c, |first, out| {
-            for (out, row) in out.chunks_exact_mut(c).zip(normalized.data()[first * c..].chunks_exact(c)) {
-                for ((o, &x), (&w, &b)) in out.iter_mut().zip(row).zip(wt.data().iter().zip(bt.data())) {
-                    *o = x * w + b;
+        let mut rows = Buffer::<Row>::take(xt.len() / c);
+        map::per_row(
+            &mut rows,
+            c,
+            #[inline(always)]
+            |first: usize, rows: &mut [Row]| {
+                for (rows, x) in rows.iter_mut().zip(xt.data()[first * c..].chunks_exact(c)) {
+                    let (mean, variance) = reduce::row_moments(x);
+                    *rows = [mean as f32, (1.0 / (variance + eps).sqrt()) as f32];
                 }
-            }
-        });
-        Ok(g.record(out, &[x, weight, bias], || LayerNormBackward { weight: wt, normalized, inverse }))
+            },
+        );
+        let out = Normalized { x: xt, rows: Arc::new(rows), weight: wt, bias: bt };
+        let inputs = [x, weight, bias].iter().map(|v| g.source(v)).collect();
+        let value = Value::Deferred(Lazy::new(out.clone()));
+        Ok(g.record_value(value, inputs, || LayerNormBackward(out)))
     }
     fn settings(&self) -> Settings {
         settings_of(self)

@@ -1,11 +1,13 @@
 //! Changes of shape: `reshape`, `flatten`, and the parameter-free shortcut of CIFAR residual networks.
 
-use crate::deferred::{self, Deferred};
+use crate::deferred::{self, Deferred, Lazy};
 use crate::gradient::Gradient;
 use crate::stored::{Settings, settings_of};
+use crate::value::Value;
 use crate::{Backward, Cx, Grads, Graph, Operation, Result, Var, exactly};
 use fixnet_tensor::{Error, Tensor, map};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 
 struct ReshapeBackward {
@@ -108,10 +110,36 @@ impl Operation for Reshape {
     }
 }
 
+/// A deferred value under another shape with as many elements.
+struct Reshaped(Lazy, Vec<usize>);
+
+impl Deferred for Reshaped {
+    fn shape(&self) -> &[usize] {
+        &self.1
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        self.0.fill(first, out);
+    }
+    fn slice(&self, range: Range<usize>) -> Option<&[f32]> {
+        self.0.slice(range)
+    }
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+}
+
 fn reshape(g: &mut Graph<'_>, x: &Var, shape: &[usize]) -> Result<Var> {
     let from = x.shape().to_vec();
-    let out = x.tensor().reshape(shape)?;
-    let y = g.record(out, &[x], || ReshapeBackward { shape: from });
+    let count = |shape: &[usize]| shape.iter().product::<usize>();
+    let out = match x.value() {
+        // What later passes want written is written once, for whoever reads it under either shape.
+        Value::Deferred(lazy) if !lazy.keep() && count(&from) == count(shape) => {
+            Value::Deferred(Lazy::new(Reshaped(lazy.clone(), shape.to_vec())))
+        }
+        value => Value::Float(value.tensor().reshape(shape)?),
+    };
+    let inputs = vec![g.source(x)];
+    let y = g.record_value(out, inputs, || ReshapeBackward { shape: from });
     Ok(if x.is_non_negative() { y.non_negative() } else { y })
 }
 
@@ -206,6 +234,29 @@ pub struct Scale {
     pub factor: f32,
 }
 
+/// A value, or a gradient, times a constant.
+struct Scaled(Value, f32);
+
+impl Deferred for Scaled {
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+    fn fill(&self, first: usize, out: &mut [f32]) {
+        self.0.fill(first, out);
+        map::dispatch(
+            #[inline(always)]
+            || {
+                for o in out.iter_mut() {
+                    *o *= self.1;
+                }
+            },
+        );
+    }
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+}
+
 struct ScaleBackward(f32);
 
 impl Backward for ScaleBackward {
@@ -213,9 +264,11 @@ impl Backward for ScaleBackward {
         "scale"
     }
     fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
-        let mut dx = Tensor::take(grad.shape());
-        map::map1(grad.data(), dx.data_mut(), |g| g * self.0);
-        Ok(vec![Some(dx)])
+        Ok(vec![Some(deferred::write(&Scaled(Value::Float(grad), self.0)))])
+    }
+    fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
+        let grad = Value::Float(grad.into_tensor(cx.store));
+        Ok(vec![Some(Gradient::Deferred(Arc::new(Scaled(grad, self.0))))])
     }
 }
 
@@ -232,9 +285,9 @@ impl Operation for Scale {
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
-        let (mut out, factor) = (Tensor::take(x.shape()), self.factor);
-        map::map1(x.tensor().data(), out.data_mut(), |x| x * factor);
-        Ok(g.record(out, &[x], || ScaleBackward(factor)))
+        let out = Value::Deferred(Lazy::new(Scaled(x.value().clone(), self.factor)));
+        let inputs = vec![g.source(x)];
+        Ok(g.record_value(out, inputs, || ScaleBackward(self.factor)))
     }
     fn settings(&self) -> Settings {
         settings_of(self)

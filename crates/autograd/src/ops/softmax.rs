@@ -1,9 +1,10 @@
 //! `softmax` over one axis.
 
 use super::axes::around;
+use crate::deferred::{BLOCK, Deferred};
 use crate::stored::{Settings, settings_of};
 use crate::{Backward, Cx, Grads, Graph, Operation, Result, Var, exactly};
-use fixnet_tensor::{Tensor, map};
+use fixnet_tensor::{Tensor, map, math, reduce};
 use serde::{Deserialize, Serialize};
 
 /// `exp(x) / Σ exp(x)`, with the sum over one axis.
@@ -27,6 +28,35 @@ fn for_runs(out: &mut [f32], [_, length, inner]: [usize; 3], f: impl Fn(usize, u
     });
 }
 
+/// The largest number, of 16 lanes; a NaN is passed over.
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let larger = |m: f32, v: f32| if v > m { v } else { m };
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let mut blocks = row.chunks_exact(16);
+    for block in &mut blocks {
+        for (lane, &v) in lanes.iter_mut().zip(block) {
+            *lane = larger(*lane, v);
+        }
+    }
+    let rest = blocks.remainder().iter();
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &v| larger(m, v))
+}
+
+/// The softmax of a row whose numbers lie side by side, in place.
+#[inline(always)]
+fn normalize_row(row: &mut [f32]) {
+    // The largest one is taken off, so that no exponential overflows. A NaN reaches every element of the row.
+    let top = largest(row);
+    for v in row.iter_mut() {
+        *v = math::exp(*v - top);
+    }
+    let sum = reduce::row_sum_by(row.len(), |i| row[i]) as f32;
+    for v in row.iter_mut() {
+        *v /= sum;
+    }
+}
+
 struct SoftmaxBackward {
     axis: usize,
     y: Tensor,
@@ -36,8 +66,26 @@ impl Backward for SoftmaxBackward {
     fn name(&self) -> &'static str {
         "softmax"
     }
-    fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
-        let parts @ [_, _, inner] = around("softmax", self.axis, self.y.shape())?;
+    fn backward(self: Box<Self>, mut grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
+        let parts @ [_, length, inner] = around("softmax", self.axis, self.y.shape())?;
+        if inner == 1 {
+            let y = self.y.data();
+            map::rows(
+                grad.data_mut(),
+                length,
+                #[inline(always)]
+                |first: usize, grad: &mut [f32]| {
+                    let rows = grad.chunks_exact_mut(length).zip(y[first * length..].chunks_exact(length));
+                    for (g, y) in rows {
+                        let dot = reduce::row_sum_by(length, |i| y[i] * g[i]) as f32;
+                        for (g, y) in g.iter_mut().zip(y) {
+                            *g = y * (*g - dot);
+                        }
+                    }
+                },
+            );
+            return Ok(vec![Some(grad)]);
+        }
         let mut dx = Tensor::take(self.y.shape());
         let (y, g) = (self.y.data(), grad.data());
         for_runs(dx.data_mut(), parts, |start, k, dx| {
@@ -64,23 +112,44 @@ impl Operation for Softmax {
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
-        let parts @ [_, _, inner] = around("softmax", self.axis, x.shape())?;
+        let parts @ [_, length, inner] = around("softmax", self.axis, x.shape())?;
+        let mut out = Tensor::take(x.shape());
+        let axis = self.axis;
+        if inner == 1 {
+            let value = x.value();
+            map::rows(
+                out.data_mut(),
+                length,
+                #[inline(always)]
+                |first: usize, out: &mut [f32]| {
+                    // A few rows at a time, which stay in the cache.
+                    let block = (BLOCK / length).max(1) * length;
+                    for (i, out) in out.chunks_mut(block).enumerate() {
+                        value.fill(first * length + i * block, out);
+                        for row in out.chunks_exact_mut(length) {
+                            normalize_row(row);
+                        }
+                    }
+                },
+            );
+            let y = out.clone();
+            return Ok(g.record(out, &[x], || SoftmaxBackward { axis, y }));
+        }
         let t = x.tensor();
         let x_data = t.data();
-        let mut out = Tensor::take(t.shape());
         for_runs(out.data_mut(), parts, |start, k, out| {
             let x = &x_data[start..start + out.len()];
             // The largest one is taken off, so that no exponential overflows. A NaN reaches every element of its run.
             let top = x.iter().skip(k).step_by(inner).fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
             let mut sum = 0f64;
             for (o, &v) in out.iter_mut().zip(x).skip(k).step_by(inner) {
-                *o = libm::expf(v - top);
+                *o = math::exp(v - top);
                 sum += f64::from(*o);
             }
             let sum = sum as f32;
             out.iter_mut().skip(k).step_by(inner).for_each(|o| *o /= sum);
         });
-        let (axis, y) = (self.axis, out.clone());
+        let y = out.clone();
         Ok(g.record(out, &[x], || SoftmaxBackward { axis, y }))
     }
     fn settings(&self) -> Settings {
