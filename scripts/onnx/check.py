@@ -49,7 +49,8 @@ def main(folder, form, bound, name, only=""):
     onnx.checker.check_model(str(model), full_check=True)
     opset = onnx.load(str(model)).opset_import[0].version
     samples = tensors(folder / "samples.safetensors")
-    images, logits = samples["images"], samples["logits"]
+    images = next(samples[name] for name in ("images", "sequences", "rows") if name in samples)
+    logits = samples["logits"]
     files = json.loads((folder / "export.json").read_text())
     sizes = {kind: round(f["bytes"] / files["parameters_as_f32"], 3) for kind, f in files["files"].items()}
     print(f"onnx: {name}, {form}, opset {opset}: {len(images)} images, size/f32 onnx {sizes['onnx']} packed {sizes['packed']}")

@@ -11,7 +11,7 @@ use fixnet_nn::checkpoint::{Pretrained, TensorFile};
 use fixnet_nn::models::{ModelSpec, build};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::QuantConfig;
-use numbers::images;
+use numbers::inputs;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -29,14 +29,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..4 {
         // Moves the running statistics.
         let mut g = Graph::train(&mut store);
-        let x = g.input(images(4, input));
+        let x = g.input(inputs(4, input));
         net.forward(&mut g, &x)?;
     }
     let plan = Plan::of(&net, &mut store, &input)?;
     let arrays = torch::state_dict(&Pretrained::of(&store), &plan, names.parse()?, 4)?;
     TensorFile::save(&folder.join("weights.safetensors"), &arrays, &BTreeMap::new())?;
     // In the order N, H, W, C.
-    let x = images(8, input);
+    let x = inputs(8, input);
     let arrays = [("images".into(), Array::F32(x.clone())), ("logits".into(), Array::F32(plan.run(x)?.into_first()))];
     Ok(TensorFile::save(&folder.join("samples.safetensors"), &arrays, &BTreeMap::new())?)
 }

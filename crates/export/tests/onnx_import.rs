@@ -35,14 +35,14 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Takes two steps at these bits; the loss of the second is finite, and some layer is quantized.
-fn trains(model: &ModelSpec, input: [usize; 3], outputs: usize, bits: &str) {
+fn trains(model: &ModelSpec, input: &[usize], outputs: usize, bits: &str) {
     let mut store = Store::seeded(1);
     let config = QuantConfig::new(bits.parse().unwrap());
     let net = build(&mut store, model, input, outputs, &config).unwrap();
     let mut optimizer = Optimizer::new(OptimizerConfig { total_steps: 2, ..OptimizerConfig::default() }).unwrap();
     for step in 0..2 {
         let mut g = Graph::train(&mut store);
-        let x = g.input(sample(&[&[4], &input[..]].concat(), step));
+        let x = g.input(sample(&[&[4], input].concat(), step));
         let y = net.forward(&mut g, &x).unwrap();
         let loss = g.cross_entropy(&y, &[0, 1, 2, 3]).unwrap();
         assert!(loss.tensor().item().is_finite());
@@ -52,7 +52,7 @@ fn trains(model: &ModelSpec, input: [usize; 3], outputs: usize, bits: &str) {
         }
         optimizer.step(&mut store).unwrap();
     }
-    let plan = Plan::of(&net, &mut store, &input).unwrap();
+    let plan = Plan::of(&net, &mut store, input).unwrap();
     assert!(plan.summary().rows.iter().any(|row| row.bits.as_deref() == Some(bits)), "{}", plan.summary());
 }
 
@@ -73,7 +73,16 @@ fn what_fixnet_exports_comes_back_and_trains() {
         let (a, b) = (logits(&net, &mut store, &x), logits(&read, &mut imported, &x));
         let found = difference(a.data(), b.data());
         assert!(found < 1e-5, "{name}: {found}");
-        trains(&model, input, 10, "4/4/4");
+        trains(&model, &input, 10, "4/4/4");
+    }
+}
+
+/// The shape of a sample and the number of classes of a fixture.
+fn form(name: &str) -> (&'static [usize], usize) {
+    match name.split_once(|c: char| c == '-' || c.is_ascii_digit()).map_or(name, |(kind, _)| kind) {
+        "small" => (&[28, 28, 1], 10),
+        "steps" => (&[20, 6], 5),
+        _ => (&[8, 8, 3], 5),
     }
 }
 
@@ -83,11 +92,11 @@ static EXPECTED: LazyLock<BTreeMap<String, Vec<f32>>> =
 #[test]
 fn files_of_pytorch_give_its_logits_and_train() {
     for (name, expected) in EXPECTED.iter() {
-        let (input, outputs) = if name.starts_with("small") { ([28, 28, 1], 10) } else { ([8, 8, 3], 5) };
+        let (input, outputs) = form(name);
         let model: ModelSpec = OnnxModel::new(fixture(&format!("{name}.onnx")), false).into();
         let mut store = Store::seeded(1);
         let net = build(&mut store, &model, input, outputs, &QuantConfig::float()).unwrap();
-        let x = numbers::images(2, input);
+        let x = numbers::inputs(2, input);
         let found = difference(logits(&net, &mut store, &x).data(), expected);
         assert!(found < 1e-4, "{name}: {found}");
         trains(&model, input, outputs, "4/4/4");
@@ -129,8 +138,8 @@ fn other_classes_and_other_images_are_refused_and_a_new_head_has_its_own() {
 
 #[test]
 fn a_recorded_graph_builds_the_same_network_without_its_numbers() {
-    for name in ["small17", "residual-dynamo", "tokens13"] {
-        let (input, outputs) = if name.starts_with("small") { ([28, 28, 1], 10) } else { ([8, 8, 3], 5) };
+    for name in ["small17", "residual-dynamo", "tokens13", "class17", "class-dynamo", "steps17"] {
+        let (input, outputs) = form(name);
         let whole = OnnxModel::new(fixture(&format!("{name}.onnx")), false);
         let graph = whole.graph().unwrap().to_vec();
         let bare = whole.recorded(&graph, whole.digest().unwrap()).unwrap();
@@ -154,25 +163,27 @@ fn a_file_that_is_missing_or_another_is_told_by_its_path() {
 }
 
 /// The files of up to 16 KiB: the bound on memory is for these.
-static FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    ["residual13", "residual17", "tokens17"].map(|n| std::fs::read(fixture(&format!("{n}.onnx"))).unwrap()).into()
-});
+const NAMES: [&str; 5] = ["residual13", "residual17", "tokens17", "class17", "steps17"];
+
+static FILES: LazyLock<Vec<Vec<u8>>> =
+    LazyLock::new(|| NAMES.map(|n| std::fs::read(fixture(&format!("{n}.onnx"))).unwrap()).into());
 
 proptest! {
     #![proptest_config(fuzz::config())]
 
     #[test]
-    fn damaged_files_never_panic(which in 0usize..3, damage in fuzz::damage()) {
+    fn damaged_files_never_panic(which in 0usize..NAMES.len(), damage in fuzz::damage()) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("net.onnx");
         std::fs::write(&path, fuzz::damaged(FILES[which].clone(), &damage)).unwrap();
         let model = OnnxModel::new(&path, false);
-        let checked = fuzz::within(2 * fuzz::MOST, || model.check(&[8, 8, 3], 5));
+        let (input, outputs) = form(NAMES[which]);
+        let checked = fuzz::within(2 * fuzz::MOST, || model.check(input, outputs));
         if checked.is_ok() {
             let mut store = Store::seeded(1);
-            let net = build(&mut store, &model.into(), [8, 8, 3], 5, &QuantConfig::float()).unwrap();
+            let net = build(&mut store, &model.into(), input, outputs, &QuantConfig::float()).unwrap();
             let mut g = Graph::eval(&mut store);
-            let x = g.input(sample(&[1, 8, 8, 3], 2));
+            let x = g.input(sample(&[&[1], input].concat(), 2));
             let _ = net.forward(&mut g, &x);
         }
     }

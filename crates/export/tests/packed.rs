@@ -12,7 +12,7 @@ use fixnet_nn::checkpoint::TensorFile;
 use fixnet_nn::layers::Sequential;
 use fixnet_nn::models::{ModelSpec, build};
 use fixnet_nn::plan::Plan;
-use fixnet_quant::{QuantConfig, Scheme, WeightScales};
+use fixnet_quant::{AttentionScales, InputShifts, QuantConfig, Scheme, WeightScales};
 use fixnet_tensor::{Budget, Tensor};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -43,7 +43,10 @@ fn what_is_read_computes_the_same_bits() {
     let path = folder.path().join("net.safetensors");
     let channel = QuantConfig { weight_scales: WeightScales::Channel, edges: Some(6), ..with("3/5/4") };
     let trs = QuantConfig { scheme: Scheme::Trs, edges: Some(8), ..with("2/2/4") };
-    for config in [with("32/32/32"), with("4/4/4"), with("8/8/8"), with("1/1/32"), with("32/1/32"), channel, trs] {
+    let shifted =
+        QuantConfig { input_shifts: InputShifts::Learned, attention_scales: AttentionScales::Head, ..with("4/4/4") };
+    let plain = ["32/32/32", "4/4/4", "8/8/8", "1/1/32", "32/1/32"].map(with);
+    for config in plain.into_iter().chain([channel, trs, shifted]) {
         for (model, input) in [
             ("lenet", [12, 8, 2]),
             ("mlp:24-9", [4, 4, 3]),

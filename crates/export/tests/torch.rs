@@ -12,7 +12,7 @@ use fixnet_nn::models::{ModelSpec, build};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::QuantConfig;
 use fixnet_tensor::Tensor;
-use numbers::{images, uniform};
+use numbers::{inputs, uniform};
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,7 +104,7 @@ fn worst(found: &Tensor, expected: &[Vec<f32>]) -> f32 {
 fn a_file_that_pytorch_saved_gives_its_logits() {
     let path = fixtures().join("resnet8.safetensors");
     let input = [16, 16, 3];
-    let error = worst(&logits(&path, "resnet8", input, 10, &images(4, input)), &expected("resnet8"));
+    let error = worst(&logits(&path, "resnet8", input, 10, &inputs(4, input)), &expected("resnet8"));
     assert!(error < 1e-5, "{error}");
     // The batch norm over the pooled features is not in such files.
     let plan = torch::plan_of(&"resnet8".parse().unwrap(), input, 10).unwrap();
@@ -127,7 +127,7 @@ fn networks_of_every_kind_give_the_logits_of_pytorch() {
         let plan = torch::plan_of(&model.parse().unwrap(), input, classes).unwrap();
         let path = folder.path().join("weights.safetensors");
         TensorFile::save(&path, &state_dict(&plan, classifier), &BTreeMap::new()).unwrap();
-        let error = worst(&logits(&path, model, input, classes, &images(count, input)), &expected(model));
+        let error = worst(&logits(&path, model, input, classes, &inputs(count, input)), &expected(model));
         // PyTorch's own floats are 0.00002 off its doubles in those of MobileNetV2.
         let bound = if model.starts_with("mobilenet") || model.starts_with("deit") { 1e-4 } else { 1e-5 };
         assert!(error < bound, "{model}: {error}");
@@ -145,7 +145,7 @@ fn projected_shortcuts_come_in_under_both_names_and_wrappers() {
         let arrays =
             state_dict(&plan, "fc").into_iter().map(|(name, array)| (format!("{wrapper}{}", cifar(&name)), array));
         TensorFile::save(&path, &arrays.collect::<Vec<_>>(), &BTreeMap::new()).unwrap();
-        let error = worst(&logits(&path, "resnet8-b", input, 10, &images(2, input)), &expected("resnet8-b"));
+        let error = worst(&logits(&path, "resnet8-b", input, 10, &inputs(2, input)), &expected("resnet8-b"));
         assert!(error < 1e-5, "{wrapper}: {error}");
     }
     // The same network with padded shortcuts has no place for them.
@@ -209,7 +209,7 @@ fn weights_that_leave_for_pytorch_come_back_with_the_same_bits() {
             let net = build(&mut store, &model, input, 10, &q).unwrap();
             // A batch in training moves the running statistics.
             let mut g = Graph::train(&mut store);
-            let x = g.input(images(2, input));
+            let x = g.input(inputs(2, input));
             net.forward(&mut g, &x).unwrap();
             drop(g);
             let plan = Plan::of(&net, &mut store, &input).unwrap();

@@ -9,7 +9,7 @@ use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
 use fixnet_nn::layers::{BatchNorm2d, Conv2d, Conv2dConfig, GlobalAvgPool2d, Layer, Relu, Sequential};
 use fixnet_nn::models;
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, TransitionConfig};
-use fixnet_quant::{QuantConfig, Scheme};
+use fixnet_quant::{AttentionScales, InputShifts, QuantConfig, Scheme};
 use fixnet_tensor::float_products;
 use fixnet_tensor::kernel::{available_isas, set_isa};
 use std::collections::BTreeMap;
@@ -231,7 +231,14 @@ fn a_vision_transformer_has_one_digest_and_no_float_product_inside() {
     let folder = tempfile::tempdir().unwrap();
     let model = "vit:24x2x3:drop0.2";
     let trs = |bits: &str| QuantConfig { scheme: Scheme::Trs, ..config(bits, None) };
+    let moved = |config: QuantConfig| QuantConfig {
+        input_shifts: InputShifts::Learned,
+        attention_scales: AttentionScales::Head,
+        ..config
+    };
     for (bits, config) in [
+        ("4/4/4 with shifts and scales by head", moved(config("4/4/4", Some(8)))),
+        ("2/2/4 in the TRS scheme with shifts and scales by head", moved(trs("2/2/4"))),
         ("4/4/4", config("4/4/4", None)),
         ("8/8/8", config("8/8/8", None)),
         ("2/2/32 in the TRS scheme", trs("2/2/32")),
@@ -253,6 +260,9 @@ fn a_vision_transformer_has_one_digest_and_no_float_product_inside() {
     // Two of the patches, whose input wants no gradient, and three of the head.
     assert_eq!(float_products_of(model, "4/4/4", None), 5);
     assert_eq!(float_products_of(model, "4/4/4", Some(8)), 0);
+    let before = float_products();
+    digest_of((model, &moved(config("4/4/4", Some(8)))), false);
+    assert_eq!(float_products(), before);
     // The count can count: the two backward products of the six products of each block.
     assert_eq!(float_products_of(model, "4/4/32", Some(8)), 2 * 2 * 6);
 }

@@ -121,6 +121,28 @@ named!(
     }
 );
 
+named!(
+    /// Whether two-sided inputs of fully connected layers are shifted before they are quantized.
+    InputShifts, "input shifts", {
+        /// They are not.
+        #[default]
+        None = "none",
+        /// By a learned number for each column, which the bias takes out again.
+        Learned = "learned",
+    }
+);
+
+named!(
+    /// How many scales q, k and v of an attention have.
+    AttentionScales, "attention scales", {
+        /// One each.
+        #[default]
+        Tensor = "tensor",
+        /// One each for every head, where they have two bits or more.
+        Head = "head",
+    }
+);
+
 /// How the layers of a model are quantized.
 ///
 /// ```
@@ -159,6 +181,10 @@ pub struct QuantConfig {
     pub edge_rule: Option<Rule>,
     /// The derivative of one-bit activations. Models choose it, not recipes.
     pub sign_estimator: SignEstimator,
+    /// Shifts of two-sided inputs of fully connected layers.
+    pub input_shifts: InputShifts,
+    /// One scale for q, k and v of an attention each, or one for every head.
+    pub attention_scales: AttentionScales,
 }
 
 impl QuantConfig {
@@ -177,6 +203,8 @@ impl QuantConfig {
             scale_deviation: Deviation::default(),
             edge_rule: None,
             sign_estimator: SignEstimator::default(),
+            input_shifts: InputShifts::default(),
+            attention_scales: AttentionScales::default(),
         }
     }
 
@@ -210,6 +238,8 @@ mod tests {
         assert_eq!("sample".parse::<Deviation>().unwrap(), Deviation::Sample);
         assert_eq!("output".parse::<OutputScaleStart>().unwrap().to_string(), "output");
         assert_eq!("channel".parse::<WeightScales>().unwrap(), WeightScales::Channel);
+        assert_eq!("learned".parse::<InputShifts>().unwrap(), InputShifts::Learned);
+        assert_eq!("head".parse::<AttentionScales>().unwrap().to_string(), "head");
         let e = "both".parse::<Scales>().unwrap_err().to_string();
         assert_eq!(e, "scales: expected learned or fixed, found both");
     }

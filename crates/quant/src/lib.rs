@@ -14,7 +14,10 @@ pub mod ops;
 mod precision;
 pub mod transition;
 
-pub use config::{Deviation, OutputScaleStart, QuantConfig, Rounding, Scales, Scheme, SignEstimator, WeightScales};
+pub use config::{
+    AttentionScales, Deviation, InputShifts, OutputScaleStart, QuantConfig, Rounding, Scales, Scheme, SignEstimator,
+    WeightScales,
+};
 pub use forward::{ActivationQuantizer, FixedInput, SidedQuantizer, WeightQuantizer, requantize};
 pub use gradient::{
     Dsgc, Fixed, GradientQuantizer, GradientRule, Lbt, MinMax, Mse, Observed, Rule, RuleKind, gammas, register_rule,

@@ -8,7 +8,7 @@ use super::writer::{Value, Writer};
 use fixnet_autograd::ops;
 use fixnet_nn::plan::{Node, Operand, Plan};
 use fixnet_quant::{FixedMatmul, FixedProduct};
-use fixnet_tensor::Tensor;
+use fixnet_tensor::{Codes, Tensor};
 
 /// A value with its last two axes exchanged; `axes` is how many it has, with that of the batch.
 fn turned(w: &mut Writer, layer: &str, x: &str, axes: usize) -> String {
@@ -17,22 +17,38 @@ fn turned(w: &mut Writer, layer: &str, x: &str, axes: usize) -> String {
     w.graph.node(layer, "Transpose", &[x], &[Attribute::Ints("perm", perm)])
 }
 
+/// The numbers of a matrix of so many rows and columns, column by column.
+fn by_columns<T: Copy>(rows: usize, columns: usize, at: impl Fn(usize) -> T) -> Vec<T> {
+    (0..rows * columns).map(|k| at(k % rows * columns + k / rows)).collect()
+}
+
 /// A product of each row with one weight, perhaps quantized, and its bias. (`Gemm` takes matrices alone.)
 pub(super) fn linear(w: &mut Writer, node: &Node, plan: &Plan, quantized: Option<&FixedProduct>) -> Result<Value> {
     let layer = node.name();
     let x = operand(w, node, 0)?;
     let mut x = in_plan_order(w, node, x, shape_of_input(node, plan));
+    // Weights are written as the product takes them, [I, O]: runtimes move a Transpose across quantizers, and one of them then
+    // takes another type for its result.
+    let matrix = |shape: &[usize]| match *shape {
+        [o, i] => Ok([o, i]),
+        _ => Err(("a weight [O, I]", format!("{shape:?}"))),
+    };
     let weight = match quantized {
         Some(product) => {
             x = w.quantize(layer, &x, product.input());
-            w.weight_levels(layer, product.weight())
+            let codes = product.weight();
+            let [o, i] = matrix(codes.shape())?;
+            let levels = by_columns(o, i, |k| codes.level(k));
+            let turned = Codes::from_levels(&[i, o], codes.range(), codes.scale(), &levels);
+            w.weight_levels(layer, &turned.map_err(|e| ("levels of their range", e.to_string()))?)
         }
         None => {
             let weight = node.constant("weight").ok_or(("a weight", "none".to_string()))?;
-            w.graph.floats(&format!("{layer}.weight"), weight.shape(), weight.data())
+            let [o, i] = matrix(weight.shape())?;
+            let values = by_columns(o, i, |k| weight.data()[k]);
+            w.graph.floats(&format!("{layer}.weight"), &[i, o], &values)
         }
     };
-    let weight = turned(w, layer, &weight, 2);
     let mut y = w.graph.node(layer, "MatMul", &[&x, &weight], &[]);
     if let Some(product) = quantized {
         y = w.whole(layer, y);
@@ -60,12 +76,13 @@ pub(super) fn matmul(w: &mut Writer, node: &Node, plan: &Plan) -> Result<Value> 
                 (in_plan_order(w, node, x, shape), shape.len() + 1)
             }
         };
+        // Before the quantizer, as weights are.
+        if transposed && index == 1 {
+            x = turned(w, node.name(), &x, axes);
+        }
         if let Some(product) = quantized {
             let side = ["left", "right"].get(index).ok_or(("two operands", index.to_string()))?;
             x = w.quantize(&format!("{}.{side}", node.name()), &x, product.inputs[index]);
-        }
-        if transposed && index == 1 {
-            x = turned(w, node.name(), &x, axes);
         }
         names.push(x);
     }

@@ -12,8 +12,9 @@ pub(crate) fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
     })
 }
 
-/// Images in the order N, H, W, C.
-pub(crate) fn images(count: usize, [h, w, c]: [usize; 3]) -> Tensor {
-    let values = uniform("images", count * h * w * c).map(|u| (2.0 * u) as f32).collect();
-    Tensor::from_vec(&[count, h, w, c], values).expect("as many numbers")
+/// Images in the order N, H, W, C, or sequences in the order N, T, C.
+pub(crate) fn inputs(count: usize, shape: impl AsRef<[usize]>) -> Tensor {
+    let shape = shape.as_ref();
+    let values = uniform("images", count * shape.iter().product::<usize>()).map(|u| (2.0 * u) as f32).collect();
+    Tensor::from_vec(&[&[count], shape].concat(), values).expect("as many numbers")
 }

@@ -1,8 +1,8 @@
 //! `Attention`: multi-head self-attention of the tokens of a sample, in floats or quantized.
 
-use super::{Layer, Linear};
+use super::{Layer, Linear, Matmul};
 use fixnet_autograd::{Error, Graph, Result, Store, Var};
-use fixnet_quant::{Precision, QMatmul, QuantConfig};
+use fixnet_quant::QuantConfig;
 
 /// `proj(softmax(q · k^T / sqrt(D / heads)) · v)` with `(q, k, v) = qkv(x)`, head by head (Vaswani et al., 2017). Shapes:
 /// [N, T, D] to [N, T, D].
@@ -17,7 +17,7 @@ pub struct Attention {
     qkv: Linear,
     proj: Linear,
     /// The products q · k^T and p · v.
-    products: Option<[QMatmul; 2]>,
+    products: [Matmul; 2],
 }
 
 impl Attention {
@@ -40,13 +40,11 @@ impl Attention {
         }
         let key = |part: &str| format!("{name}.{part}");
         let qkv = Linear::starting(store, &key("qkv"), [width, 3 * width], deviation, config)?;
-        let products = match config.precision {
-            Precision::FLOAT => None,
-            _ => Some([
-                QMatmul::new(store, &key("qk"), true, config)?.output_scaled(store, config)?,
-                QMatmul::new(store, &key("pv"), false, config)?.output_scaled(store, config)?,
-            ]),
-        };
+        // The shares are of one range whatever the head.
+        let products = [
+            Matmul::new(store, &key("qk"), true, [Some(heads); 2], config)?,
+            Matmul::new(store, &key("pv"), false, [None, Some(heads)], config)?,
+        ];
         let proj = Linear::starting(store, &key("proj"), [width, width], deviation, config)?;
         Ok(Self {
             name: name.to_string(),
@@ -76,16 +74,11 @@ impl Layer for Attention {
         let q = g.slice(&qkv, 1, 0..heads)?;
         let k = g.slice(&qkv, 1, heads..2 * heads)?;
         let v = g.slice(&qkv, 1, 2 * heads..3 * heads)?;
-        let scores = match &self.products {
-            Some([qk, _]) => qk.forward(g, &q, &k)?,
-            None => g.matmul_transposed(&q, &k)?,
-        };
+        let [qk, pv] = &self.products;
+        let scores = qk.forward(g, &q, &k)?;
         let scores = g.scale(&scores, 1.0 / libm::sqrtf(each as f32))?;
         let shares = g.softmax(&scores, 3)?;
-        let mixed = match &self.products {
-            Some([_, pv]) => pv.forward(g, &shares, &v)?,
-            None => g.matmul(&shares, &v)?,
-        };
+        let mixed = pv.forward(g, &shares, &v)?;
         let mixed = g.permute(&mixed, &[0, 2, 1, 3])?;
         let mixed = g.reshape(&mixed, &[n, tokens, width])?;
         self.proj.forward(g, &mixed)

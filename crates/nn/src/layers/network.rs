@@ -1,7 +1,7 @@
 //! `Network`: layers and operations that read each other's values in any order that has no circle, as networks from other
 //! programs do.
 
-use super::Layer;
+use super::{Layer, Matmul};
 use fixnet_autograd::{Error, Graph, Operation, ParamId, Result, Var};
 use fixnet_tensor::Tensor;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ impl Operand {
 enum Work {
     Layer(Box<dyn Layer>),
     Operation(Arc<dyn Operation>, Vec<Operand>),
+    /// A product of the value `input` and another one.
+    Matmul(Box<Matmul>, usize),
 }
 
 /// A step: what it computes, and the layer that it belongs to.
@@ -36,6 +38,17 @@ struct Step {
     work: Work,
     /// Where the value of a layer comes from.
     input: usize,
+}
+
+impl Step {
+    /// The values that it reads.
+    fn reads(&self) -> Vec<usize> {
+        match &self.work {
+            Work::Layer(_) => vec![self.input],
+            Work::Operation(_, operands) => operands.iter().filter_map(Operand::value).collect(),
+            Work::Matmul(_, other) => vec![self.input, *other],
+        }
+    }
 }
 
 /// Layers and operations in an order in which each comes after those that it reads. The value of the last step is the output;
@@ -85,6 +98,16 @@ impl Network {
         self.push(Step { name: name.into(), work: Work::Operation(op, operands), input: 0 })
     }
 
+    /// Adds a product of two values; returns the number of its value.
+    ///
+    /// # Errors
+    /// One of them is not there yet.
+    pub fn matmul(&mut self, product: Matmul, [left, right]: [usize; 2]) -> Result<usize> {
+        self.check(left)?;
+        self.check(right)?;
+        self.push(Step { name: String::new(), work: Work::Matmul(Box::new(product), right), input: left })
+    }
+
     fn check(&self, value: usize) -> Result<()> {
         match value <= self.steps.len() {
             true => Ok(()),
@@ -101,12 +124,7 @@ impl Network {
     fn last_reads(&self) -> Vec<Option<usize>> {
         let mut last = vec![None; self.steps.len() + 1];
         for (i, step) in self.steps.iter().enumerate() {
-            match &step.work {
-                Work::Layer(_) => last[step.input] = Some(i),
-                Work::Operation(_, operands) => {
-                    operands.iter().filter_map(Operand::value).for_each(|value| last[value] = Some(i));
-                }
-            }
+            step.reads().into_iter().for_each(|value| last[value] = Some(i));
         }
         last
     }
@@ -120,6 +138,9 @@ impl Layer for Network {
         for (i, step) in self.steps.iter().enumerate() {
             let y = match &step.work {
                 Work::Layer(layer) => layer.forward(g, &kept(&values, step.input))?,
+                Work::Matmul(product, other) => {
+                    product.forward(g, &kept(&values, step.input), &kept(&values, *other))?
+                }
                 Work::Operation(op, operands) => {
                     let mut inputs = Vec::with_capacity(operands.len());
                     for operand in operands {
@@ -137,11 +158,7 @@ impl Layer for Network {
                 }
             };
             values.push(Some(y));
-            let read: Vec<usize> = match &step.work {
-                Work::Layer(_) => vec![step.input],
-                Work::Operation(_, operands) => operands.iter().filter_map(Operand::value).collect(),
-            };
-            for value in read.into_iter().filter(|&value| last[value] == Some(i)) {
+            for value in step.reads().into_iter().filter(|&value| last[value] == Some(i)) {
                 values[value] = None;
             }
         }

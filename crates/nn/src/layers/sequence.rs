@@ -84,6 +84,14 @@ impl Conv1d {
     pub fn biased(self, store: &mut Store) -> Result<Self> {
         Ok(Self(self.0.biased(store)?))
     }
+
+    /// Adds a factor of the output where no normalization follows: [`Conv2d::output_scaled`].
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn output_scaled(self, store: &mut Store, quant: &QuantConfig) -> Result<Self> {
+        Ok(Self(self.0.output_scaled(store, quant)?))
+    }
 }
 
 impl Layer for Conv1d {

@@ -1,5 +1,5 @@
-//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, ReActNet, vision
-//! transformers, a network for sequences, super-resolution. Each family is a file of this folder and a row of the list here;
+//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, ReActNet,
+//! transformers for images and for sequences, a convolutional network for sequences, super-resolution. Each family is a file of this folder and a row of the list here;
 //! programs add their own.
 
 mod cnn1d;
@@ -10,6 +10,7 @@ mod mobilenet;
 mod reactnet;
 mod resnet;
 mod vit;
+mod vit1d;
 
 pub use cnn1d::{Cnn1d, cnn1d};
 pub use edsr::{EdsrSpec, Quantized, edsr};
@@ -19,6 +20,7 @@ pub use mobilenet::{MobileNetV2, mobilenet_v2};
 pub use reactnet::{ReActNet18, reactnet18};
 pub use resnet::{ResNet18, ResNetCifar, ResNetImageNet, Shortcut, resnet_cifar, resnet_imagenet, resnet18};
 pub use vit::{ViT, vit};
+pub use vit1d::{ViT1d, vit1d};
 
 use crate::layers::{Linear, Sequential};
 use fixnet_autograd::{Error, Result, Store};
@@ -173,6 +175,7 @@ static KINDS: Registry<ModelKind> = Registry::new(&[
     cnn1d::KIND,
     reactnet::KIND,
     vit::KIND,
+    vit1d::KIND,
     edsr::KIND,
 ]);
 

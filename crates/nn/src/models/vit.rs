@@ -75,9 +75,13 @@ impl ViT {
         }
     }
 
+    fn encoder(&self) -> Encoder {
+        let Self { width, depth, heads, drop_path, .. } = *self;
+        Encoder { width, depth, heads, drop_path }
+    }
+
     fn fits(&self) -> bool {
-        let sizes = (1..=4096).contains(&self.width) && (1..=100).contains(&self.depth) && self.patch > 0;
-        sizes && self.heads > 0 && self.width.is_multiple_of(self.heads) && (0.0..1.0).contains(&self.drop_path)
+        self.encoder().fits() && self.patch > 0
     }
 }
 
@@ -104,19 +108,40 @@ impl Model for ViT {
     }
 }
 
-/// The tokens of an image: its patches, with a learned token before them and a learned position added to each.
+/// What is the same for all transformers here: the tokens, the blocks and the head.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Encoder {
+    /// Numbers of a token.
+    pub(super) width: usize,
+    /// Blocks.
+    pub(super) depth: usize,
+    /// Heads of each attention.
+    pub(super) heads: usize,
+    /// The rate at which the last block leaves out its branches.
+    pub(super) drop_path: f32,
+}
+
+impl Encoder {
+    /// Whether the sizes make sense.
+    pub(super) fn fits(&self) -> bool {
+        let sizes = (1..=4096).contains(&self.width) && (1..=100).contains(&self.depth);
+        sizes && self.heads > 0 && self.width.is_multiple_of(self.heads) && (0.0..1.0).contains(&self.drop_path)
+    }
+}
+
+/// The tokens of an image or a sequence: its patches, with a learned token before them and a learned position added to each.
 #[derive(Debug, Clone)]
-struct Tokens {
-    patches: Conv2d,
+struct Tokens<P> {
+    patches: P,
     class: ParamId,
     positions: ParamId,
 }
 
-impl Layer for Tokens {
+impl<P: Layer> Layer for Tokens<P> {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         let y = self.patches.forward(g, x)?;
         let &[n, h, w, c] = y.shape() else {
-            return Err(Error::setting("patches of an image", "[N, H, W, C]", format!("{:?}", y.shape())));
+            return Err(Error::setting("patches", "[N, H, W, C]", format!("{:?}", y.shape())));
         };
         let y = g.reshape(&y, &[n, h * w, c])?;
         let (class, positions) = (g.param(self.class), g.param(self.positions));
@@ -153,7 +178,7 @@ pub fn vit(
     classes: usize,
     config: &QuantConfig,
 ) -> Result<Sequential> {
-    let ViT { width, depth, heads, patch, drop_path } = model;
+    let patch = model.patch;
     if !model.fits() {
         return Err(Error::setting("model", EXPECTED, model.name()));
     }
@@ -161,16 +186,32 @@ pub fn vit(
         let expected = format!("height and width that are multiples of a patch's, {patch}");
         return Err(Error::setting("images of a vision transformer", expected, format!("{h} x {w}")));
     }
+    let window = Window { stride: [patch; 2], ..Window::default() };
+    let square = Conv2dConfig::square([channels, model.width], patch);
+    let patches = |store: &mut Store, name: &str, edge: &QuantConfig| {
+        let form = Conv2dConfig { window, start: Start::FanIn, ..square };
+        Conv2d::new(store, name, form, edge)?.biased(store)?.output_scaled(store, edge)
+    };
+    encoder(store, model.encoder(), h / patch * (w / patch), patches, classes, config)
+}
+
+/// A transformer of so many patches, which `patches` makes a layer for: [N, H, W, width] of the input. It gets the name of the layer
+/// and the precision of the edges.
+pub(super) fn encoder<P: Layer + 'static>(
+    store: &mut Store,
+    sizes: Encoder,
+    count: usize,
+    patches: impl FnOnce(&mut Store, &str, &QuantConfig) -> Result<P>,
+    classes: usize,
+    config: &QuantConfig,
+) -> Result<Sequential> {
+    let Encoder { width, depth, heads, drop_path } = sizes;
     let edge = config.edge()?;
     let learned =
         |store: &mut Store, name: &str, tokens| store.add_normal(name, Group::Offset, &[1, tokens, width], DEVIATION);
     let class = learned(store, "cls_token", 1)?;
-    let positions = learned(store, "pos_embed", h / patch * (w / patch) + 1)?;
-    let window = Window { stride: [patch; 2], ..Window::default() };
-    let square = Conv2dConfig::square([channels, width], patch);
-    let patches =
-        Conv2d::new(store, "patch_embed.proj", Conv2dConfig { window, start: Start::FanIn, ..square }, &edge)?;
-    let patches = patches.biased(store)?.output_scaled(store, &edge)?;
+    let positions = learned(store, "pos_embed", count + 1)?;
+    let patches = patches(store, "patch_embed.proj", &edge)?;
     let mut net = Sequential::new().push(Tokens { patches, class, positions });
     for block in 0..depth {
         let sizes = TransformerConfig {

@@ -5,7 +5,7 @@ use crate::layers::{AvgPool2d, BatchNorm2d, Conv2d, Conv2dConfig, Flatten, Linea
 use crate::models::{EdsrSpec, LeNet, ModelSpec, build};
 use crate::optim::{Optimizer, OptimizerConfig};
 use fixnet_autograd::check::sample;
-use fixnet_quant::{QuantConfig, Scheme, WeightScales};
+use fixnet_quant::{AttentionScales, InputShifts, QuantConfig, Scheme, WeightScales};
 use fixnet_tensor::Window;
 
 /// Three steps, so that scales, statistics and factors are no longer the first ones.
@@ -71,6 +71,36 @@ fn a_plan_gives_the_bits_of_every_model_in_every_precision_and_scheme() {
             train(&net, &mut store, &input, model.get::<EdsrSpec>().is_some());
             layers_and_plan_agree(&net, &mut store, &input);
         }
+    }
+}
+
+#[test]
+fn a_plan_gives_the_bits_of_shifts_and_scales_by_head() {
+    for (bits, scheme) in [("4/4/4", Scheme::Lbt), ("8/8/8", Scheme::Lbt), ("2/2/32", Scheme::Trs)] {
+        let config = QuantConfig {
+            scheme,
+            edges: Some(8),
+            input_shifts: InputShifts::Learned,
+            attention_scales: AttentionScales::Head,
+            ..QuantConfig::new(bits.parse().unwrap())
+        };
+        let mut store = Store::seeded(1);
+        let model: ModelSpec = "vit:8x2x2".parse().unwrap();
+        let net = build(&mut store, &model, [8, 8, 3], 3, &config).unwrap();
+        train(&net, &mut store, &[8, 8, 3], false);
+        let value = |name: &str| store.value(name).unwrap();
+        assert_eq!(value("blocks.1.attn.qk.left.scale").shape(), [1, 2, 1, 1]);
+        assert!(value("blocks.1.attn.pv.left.scale").shape().is_empty());
+        // Clipped elements alone move a shift, and the first scales clip few.
+        let shifts: Vec<_> =
+            store.params().iter().map(|p| p.name().to_string()).filter(|n| n.ends_with(".shift")).collect();
+        assert_eq!(shifts.len(), 2 * 4 + 1);
+        for name in shifts {
+            let id = store.find(&name).unwrap();
+            let value = &mut store.param_mut(id).value;
+            *value = sample(value.shape(), 3);
+        }
+        layers_and_plan_agree(&net, &mut store, &[8, 8, 3]);
     }
 }
 

@@ -35,6 +35,19 @@ impl ActivationQuantizer {
     /// # Errors
     /// The configuration has no activation bits, or the name `name.scale` is taken.
     pub fn new(store: &mut Store, name: &str, config: &QuantConfig) -> Result<Self> {
+        let mut quantizer = Self::unscaled(config)?;
+        // Whether there is a scale depends on scheme and bits alone.
+        if quantizer.two_sided.scaled {
+            quantizer.scale = Some(store.add(&format!("{name}.scale"), Group::Scale, Tensor::scalar(0.0))?);
+        }
+        Ok(quantizer)
+    }
+
+    /// Makes a quantizer whose scale is 1, for values that were divided by theirs.
+    ///
+    /// # Errors
+    /// The configuration has no activation bits.
+    pub(crate) fn unscaled(config: &QuantConfig) -> Result<Self> {
         let Some(bits) = config.precision.activation() else {
             return Err(Error::setting("bits of a quantized activation", "1 to 8", config.precision));
         };
@@ -47,13 +60,8 @@ impl ActivationQuantizer {
                 Levels::new(config.scheme, Operand::TwoSided, bits)?,
             ),
         };
-        // Whether there is a scale depends on scheme and bits alone.
-        let scale = match two_sided.scaled {
-            true => Some(store.add(&format!("{name}.scale"), Group::Scale, Tensor::scalar(0.0))?),
-            false => None,
-        };
         let learned = config.scales == Scales::Learned;
-        Ok(Self { non_negative, two_sided, scale, learned, deviation: config.scale_deviation, triangle })
+        Ok(Self { non_negative, two_sided, scale: None, learned, deviation: config.scale_deviation, triangle })
     }
 
     /// Returns the quantizer with the levels of values that have no element below 0, or of values of either sign.
@@ -75,7 +83,7 @@ impl ActivationQuantizer {
 
     /// Whether quantized values leave out a scale.
     pub(crate) fn leaves_out(&self) -> bool {
-        self.two_sided.scaled && !self.two_sided.post_scaled
+        self.scale.is_some() && !self.two_sided.post_scaled
     }
 }
 
@@ -148,6 +156,16 @@ impl SidedQuantizer {
         self.levels.range.zero() != 0
     }
 
+    /// Whether quantized values leave out a scale.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.scale.is_some() && !self.levels.post_scaled
+    }
+
+    /// What the value of a level is, of one of the input: 1, or 1 over the scale where it is left out.
+    pub(crate) fn kappa(&self, store: &Store) -> f32 {
+        self.levels.gain(self.s(store)).unwrap_or(1.0)
+    }
+
     /// The codes of the input with the scale `s`.
     pub(crate) fn codes(&self, x: &Value, s: f32) -> Result<Codes> {
         let mut bytes = Buffer::take(x.shape().iter().product());
@@ -165,7 +183,12 @@ impl SidedQuantizer {
     }
 
     fn first_scale(&self, x: &Tensor, step: u64) -> Result<f32> {
-        let std = self.deviation.of(x.data());
+        self.first_scale_of(x.data(), self.deviation, step)
+    }
+
+    /// The first scale for these values.
+    pub(crate) fn first_scale_of(&self, x: &[f32], deviation: Deviation, step: u64) -> Result<f32> {
+        let std = deviation.of(x);
         let deviations = if self.levels.range.bits() == 1 && !self.is_signed() { 1.224 } else { 3.0 };
         let s = if self.is_signed() {
             deviations * std

@@ -314,7 +314,7 @@ pub fn operations() -> Operations {
 }
 
 impl Quantizers {
-    fn fixed(&self, store: &mut Store, non_negative: bool) -> Result<FixedProduct> {
+    pub(super) fn fixed(&self, store: &mut Store, non_negative: bool) -> Result<FixedProduct> {
         let sided = self.input.sided(non_negative);
         store.owns(self.weight).map_err(|e| e.in_layer(&self.name))?;
         let weight = *store.state(self.weight);

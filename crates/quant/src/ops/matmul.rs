@@ -3,6 +3,7 @@
 //! For each pair of matrices the output is `y = a^ · b^` or `y = a^ · b^T`. With the output's gradient quantized once, both
 //! input gradients are products of its codes and those of the other operand.
 
+use super::head_scale::HeadScale;
 use super::output_scale::OutputScale;
 use super::{FixedMatmul, check_input, check_scales, gradient_codes};
 use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, SidedQuantizer};
@@ -21,6 +22,8 @@ pub struct QMatmul {
     precision: Precision,
     transposed: bool,
     operands: [ActivationQuantizer; 2],
+    /// The scales by head of operands whose quantizers have none.
+    heads: [Option<HeadScale>; 2],
     gradient: Option<Slot<GradientQuantizer>>,
     output: Option<OutputScale>,
 }
@@ -33,9 +36,35 @@ impl QMatmul {
     /// # Errors
     /// The precision is float, or a name is taken.
     pub fn new(store: &mut Store, name: &str, transposed: bool, config: &QuantConfig) -> Result<Self> {
+        Self::by_heads(store, name, transposed, [None; 2], config)
+    }
+
+    /// The same with a scale for each of so many heads of an operand [N, H, .., ..], which has two bits or more. Quantized values
+    /// have these scales in both schemes, so no factor of the output stands for them.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn by_heads(
+        store: &mut Store,
+        name: &str,
+        transposed: bool,
+        heads: [Option<usize>; 2],
+        config: &QuantConfig,
+    ) -> Result<Self> {
         let named = |e: Error| e.in_layer(name);
-        let left = ActivationQuantizer::new(store, &format!("{name}.left"), config).map_err(named)?;
-        let right = ActivationQuantizer::new(store, &format!("{name}.right"), config).map_err(named)?;
+        let by_head = |i: usize| heads[i].filter(|_| config.precision.activation().is_some_and(|bits| bits > 1));
+        let mut operand = |i: usize, side: &str| -> Result<(ActivationQuantizer, Option<HeadScale>)> {
+            let key = format!("{name}.{side}");
+            match by_head(i) {
+                None => Ok((ActivationQuantizer::new(store, &key, config)?, None)),
+                Some(heads) => {
+                    let quantizer = ActivationQuantizer::unscaled(config)?;
+                    Ok((quantizer, Some(HeadScale::new(store, &key, heads, config)?)))
+                }
+            }
+        };
+        let (left, left_scale) = operand(0, "left").map_err(named)?;
+        let (right, right_scale) = operand(1, "right").map_err(named)?;
         let gradient = match config.precision.gradient() {
             Some(bits) => {
                 let quantizer = GradientQuantizer::new(bits, &config.rule, config.gradient_rounding)?;
@@ -45,7 +74,8 @@ impl QMatmul {
             None => None,
         };
         let precision = config.precision;
-        Ok(Self { name: name.to_string(), precision, transposed, operands: [left, right], gradient, output: None })
+        let (name, operands, heads) = (name.to_string(), [left, right], [left_scale, right_scale]);
+        Ok(Self { name, precision, transposed, operands, heads, gradient, output: None })
     }
 
     /// Adds a factor of the output, `name.output.scale`, learned unless scales are fixed, where quantized values leave out
@@ -75,6 +105,23 @@ impl QMatmul {
         let scales = self.operands.iter().filter_map(ActivationQuantizer::scale);
         scales.clone().try_for_each(|scale| g.store().owns(scale)).map_err(named)?;
         let sided = [0, 1].map(|i| self.operands[i].sided([a, b][i].is_non_negative()));
+        if self.heads.iter().all(Option::is_none) {
+            return self.multiply(g, a, b, sided);
+        }
+        let (mut values, mut scales) = ([a.clone(), b.clone()], Vec::new());
+        for (i, head) in self.heads.iter().enumerate() {
+            let Some(head) = head else { continue };
+            let scale = head.of(g, &values[i], &sided[i]).map_err(named)?;
+            values[i] = g.div(&values[i], &scale).map_err(named)?;
+            scales.push(scale);
+        }
+        let y = self.multiply(g, &values[0], &values[1], sided)?;
+        scales.iter().try_fold(y, |y, scale| g.mul(&y, scale)).map_err(named)
+    }
+
+    /// The product of operands that were divided by their scales by head, where they have some.
+    fn multiply(&self, g: &mut Graph<'_>, a: &Var, b: &Var, sided: [SidedQuantizer; 2]) -> Result<Var> {
+        let named = |e: Error| e.in_layer(&self.name);
         if g.traces(&[a, b])? {
             let op = self.fixed(g.store(), sided);
             return g.apply_as(&self.name, op, &[a, b]);

@@ -4,10 +4,14 @@
 
 mod fixed;
 mod fixed_matmul;
+mod head_scale;
 mod input;
 mod matmul;
 mod output_scale;
 mod packing;
+mod shift;
+#[cfg(test)]
+mod shift_tests;
 #[cfg(test)]
 mod tests;
 
@@ -17,12 +21,14 @@ pub use input::{QInput, QuantizeInput};
 pub use matmul::QMatmul;
 use output_scale::OutputScale;
 
-use crate::{ActivationQuantizer, GradientQuantizer, Precision, QuantConfig, SidedQuantizer, WeightQuantizer};
+use crate::{
+    ActivationQuantizer, GradientQuantizer, InputShifts, Precision, QuantConfig, SidedQuantizer, WeightQuantizer,
+};
 use fixnet_autograd::deferred::{self, Deferred};
 use fixnet_autograd::gradient::{ColumnGradient, Gradient};
 use fixnet_autograd::{Backward, Cx, Error, Grads, Graph, ParamId, Result, Slot, Source, Store, Value, Var};
 use fixnet_tensor::profile::{self, Work};
-use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Sums, Tensor, Window, float, map};
+use fixnet_tensor::{self as tensor, Codes, Conv2dGeometry, Sums, Tensor, Window, float, map, reduce};
 use std::sync::Arc;
 
 /// The quantizers of one layer.
@@ -79,6 +85,8 @@ pub struct QConv2d {
 #[derive(Debug, Clone)]
 pub struct QLinear {
     quantizers: Quantizers,
+    /// The shift of an input of either sign.
+    shift: Option<ParamId>,
 }
 
 impl QConv2d {
@@ -136,12 +144,16 @@ impl QConv2d {
 
 impl QLinear {
     /// Quantizers around the latent weight `weight` [O, I] of the layer `name`. Whether the input has levels of both signs
-    /// follows from the input itself: [`Var::is_non_negative`].
+    /// follows from the input itself: [`Var::is_non_negative`]. With [`InputShifts::Learned`] one of either sign is shifted by
+    /// `name.input.shift` [I] before it is quantized, and the shift is taken out behind the product (`shift.rs`).
     ///
     /// # Errors
     /// The precision is float, or a name is taken.
     pub fn new(store: &mut Store, name: &str, weight: ParamId, config: &QuantConfig) -> Result<Self> {
-        Ok(Self { quantizers: Quantizers::new(store, name, weight, config)? })
+        let quantizers = Quantizers::new(store, name, weight, config)?;
+        let learned = config.input_shifts == InputShifts::Learned;
+        let shift = learned.then(|| quantizers.shift(store)).transpose()?;
+        Ok(Self { quantizers, shift })
     }
 
     /// Adds a factor of the output, `name.output.scale`, learned unless scales are fixed, where quantized values leave
@@ -152,7 +164,7 @@ impl QLinear {
     /// # Errors
     /// The name is taken.
     pub fn output_scaled(self, store: &mut Store, config: &QuantConfig) -> Result<Self> {
-        Ok(Self { quantizers: self.quantizers.output_scaled(store, config)? })
+        Ok(Self { quantizers: self.quantizers.output_scaled(store, config)?, ..self })
     }
 
     /// Records the operation. Shapes: x [.., I] to [.., O], as exact sums.
@@ -172,6 +184,9 @@ impl QLinear {
     }
 
     fn record(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
+        if let Some(shift) = self.shift.filter(|_| !inputs[0].is_non_negative()) {
+            return self.record_shifted(g, inputs, shift).map_err(|e| e.in_layer(&self.quantizers.name));
+        }
         if g.traces(&inputs[..1])? {
             let product = self.fixed(g.store_mut(), inputs[0].is_non_negative())?;
             let op = FixedLinear { product, form: fixnet_autograd::ops::Linear };
@@ -306,14 +321,15 @@ fn deferred_gradient(grad: Gradient, store: &mut Store) -> Arc<dyn Deferred> {
 impl Quantizers {
     /// The product with the first of `inputs`, and the second one added as a bias.
     fn forward(&self, g: &mut Graph<'_>, inputs: &[&Var], product: Product) -> Result<Var> {
-        let y = self.product(g, inputs[0], product)?;
+        let y = self.product(g, inputs[0], product, None)?;
         match inputs.get(1) {
             Some(bias) => g.add_bias(&y, bias).map_err(|e| e.in_layer(&self.name)),
             None => Ok(y),
         }
     }
 
-    fn product(&self, g: &mut Graph<'_>, x: &Var, product: Product) -> Result<Var> {
+    /// The product with an input that has `shift` in it already; its share of the output is left in.
+    fn product(&self, g: &mut Graph<'_>, x: &Var, product: Product, shift: Option<ParamId>) -> Result<Var> {
         let named = |e: Error| e.in_layer(&self.name);
         g.store().owns(self.weight).map_err(named)?;
         let (modes, input) = (g.modes(), self.input.sided(x.is_non_negative()));
@@ -363,6 +379,7 @@ impl Quantizers {
             input,
             calibrate,
             product,
+            shift,
             value,
             codes,
             factors,
@@ -383,6 +400,8 @@ struct QuantizedBackward {
     /// Whether the rule of the gradient quantizer moves.
     calibrate: bool,
     product: Product,
+    /// The shift that the input has in it.
+    shift: Option<ParamId>,
     /// The input before quantization; the layer before it shares the storage.
     value: Value,
     codes: Codes,
@@ -406,14 +425,17 @@ impl Backward for QuantizedBackward {
     }
 
     fn backward_deferred(self: Box<Self>, grad: Gradient, cx: &mut Cx<'_>) -> Result<Vec<Option<Gradient>>> {
-        let Self { quantizers: q, input, calibrate, product, value, codes, factors, unscaled } = *self;
+        let Self { quantizers: q, input, calibrate, product, shift, value, codes, factors, unscaled } = *self;
         let weight = *cx.store.state(q.weight);
         let weight_codes = weight.codes(cx.store)?;
-        let input_needed = cx.needs(0) || q.input.learned_scale().is_some();
+        let input_needed = cx.needs(0) || q.input.learned_scale().is_some() || shift.is_some();
         let mut grad = grad;
         if let (Some(output), Some(y)) = (q.output.filter(|o| o.learned), unscaled) {
             let dy = grad.into_tensor(cx.store);
             output.slope(&dy, &y, cx.store)?;
+            if let Some(shift) = shift {
+                q.slope_of_shift(shift, &dy, cx.store)?;
+            }
             grad = dy.into();
         }
         // The products know codes alone, so the gradient that they take has the factors of its columns.
@@ -424,7 +446,8 @@ impl Backward for QuantizedBackward {
         // Of a frozen weight with a frozen scale no gradient is wanted.
         let scale_learns = weight.learned_scale().is_some_and(|scale| !cx.store.param(scale).is_frozen());
         let weight_needed = cx.needs(1) || scale_learns;
-        let (dx, dw) = match q.gradient {
+        let columns = weight_codes.shape()[0];
+        let (dx, mut dw, sums) = match q.gradient {
             Some(slot) => {
                 let g = gradient_codes(slot, grad, &q.name, calibrate, cx)?;
                 let lr_factor = cx.store.state(slot).lr_factor();
@@ -441,16 +464,20 @@ impl Backward for QuantizedBackward {
                 let work = |_: &_| product.work(codes.len(), g.len() + 4 * weight_codes.len(), &weight_codes);
                 let product = || product.weight_grad(&codes, &g);
                 let dw = weight_needed.then(|| profile::span("weight gradient product", &q.name, work, product));
-                (dx.map(Value::Sums), dw.transpose()?)
+                (dx.map(Value::Sums), dw.transpose()?, shift.map(|_| shift::sums_of_codes(&g)))
             }
             None => {
                 let grad = grad.into_tensor(cx.store);
+                let sums = shift.map(|_| reduce::column_sums(grad.data(), columns).to_vec());
                 let dx =
                     input_needed.then(|| product.float_input_grad(&grad, &weight_codes.dequantize())).transpose()?;
                 let dw = weight_needed.then(|| product.float_weight_grad(&codes.dequantize(), &grad));
-                (dx.map(Value::Float), dw.transpose()?)
+                (dx.map(Value::Float), dw.transpose()?, sums)
             }
         };
+        if let (Some(shift), Some(sums), Some(d)) = (shift, &sums, &dx) {
+            q.shift_gradients((shift, &input), dw.as_mut(), sums, d, cx)?;
+        }
         if dw.as_ref().is_some_and(|dw| !map::all_finite(dw.data())) {
             let what = format!("the weight gradient of `{}`", q.name);
             return Err(Error::NonFinite { what, step: cx.store.step(), found: "an infinite sum".into() });

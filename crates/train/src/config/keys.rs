@@ -62,7 +62,7 @@ enum Values {
     Listed(fn() -> String),
 }
 
-const fn key(name: &'static str, old: &'static str, values: &'static str, about: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, old: &'static str, values: &'static str, about: &'static str) -> Key {
     Key {
         name,
         old,
@@ -145,7 +145,7 @@ fn optimizers() -> String {
     format!("{names}; with a t at the end, transition-rate scheduling (sgdt, …)")
 }
 
-const NUMBER: &str = "a number of at least 0";
+pub(super) const NUMBER: &str = "a number of at least 0";
 const SHARE: &str = "0 to 1";
 
 /// All keys, in the order of the reference page.
@@ -254,6 +254,20 @@ pub const KEYS: &[Key] = &[
         "scale_deviation",
         "population or sample",
         "The standard deviation that first scales are multiples of.",
+    )
+    .without(FLOAT),
+    key(
+        "quantization.input_shifts",
+        "",
+        "none or learned",
+        "Whether inputs of either sign of quantized fully connected layers are shifted by learned numbers, which the bias takes out.",
+    )
+    .without(FLOAT_WEIGHTS),
+    key(
+        "quantization.attention_scales",
+        "",
+        "tensor or head",
+        "One scale each for q, k and v of a quantized attention (tensor), or one each for every head (head).",
     )
     .without(FLOAT),
     key(
@@ -442,35 +456,6 @@ pub const KEYS: &[Key] = &[
     key("run.log_every", "", "at least 1", "Steps between the events of the log; never changes the result.")
         .flag("log-every", "STEPS", Kind::Number),
     key("run.tensorboard", "tensorboard", "true or false", "Writes event files of TensorBoard; never changes the result."),
-];
-
-/// The keys of a table of `optimizer.groups`.
-pub const GROUP_KEYS: &[Key] = &[
-    key(
-        "match",
-        "",
-        "a text",
-        "The names of the parameters, with `*` for any text: `layer1.*`, `*.bias`. It has to be there.",
-    ),
-    key("lr_factor", "", NUMBER, "The factor of the learning rate; of latent weights in a twin, that of U_t."),
-    key(
-        "weight_decay",
-        "",
-        NUMBER,
-        "The weight decay in place of `optimizer.weight_decay`; it counts for biases and normalizations too.",
-    ),
-    key(
-        "clip_norm",
-        "",
-        "a number above 0",
-        "The largest norm of the gradients of this group together. A group without it is clipped with all others.",
-    ),
-    key(
-        "frozen",
-        "",
-        "true or false",
-        "Whether the parameters stay as they are, the scales of quantizers too where the pattern matches their names.",
-    ),
 ];
 
 /// Returns the key of this name.

@@ -15,8 +15,8 @@ mod tests;
 mod text;
 
 pub use class_weights::{ClassRule, ClassWeights};
-pub use groups::GroupSettings;
-pub use keys::{Flag, GROUP_KEYS, KEYS, Key, Kind, find, find_by_flag};
+pub use groups::{GROUP_KEYS, GroupSettings};
+pub use keys::{Flag, KEYS, Key, Kind, find, find_by_flag};
 pub use recipes::{BUILT_IN, names};
 pub use reference::reference;
 pub use schedule_kind::ScheduleKind;
@@ -124,6 +124,8 @@ impl Settings {
             scale_deviation: q.scale_deviation,
             edge_rule: q.first_last_gradient_rule.clone(),
             sign_estimator: SignEstimator::default(),
+            input_shifts: q.input_shifts,
+            attention_scales: q.attention_scales,
         };
         Ok(Config { settings, data, quant, optimizer })
     }

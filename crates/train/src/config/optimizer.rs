@@ -142,3 +142,26 @@ fn schedule(of: &ScheduleSettings, kind: ScheduleKind, warmup_key: &str, warmup:
         }),
     }
 }
+
+impl Settings {
+    /// Takes another optimizer; see [`set`](Self::set).
+    ///
+    /// # Errors
+    /// There is no optimizer of this name.
+    pub fn set_optimizer(&mut self, name: &str) -> Result<()> {
+        let rule = |name: &str| Ok::<_, fixnet_autograd::Error>(name.parse::<OptimizerConfig>()?.rule.name());
+        if rule(name)? != rule(&self.optimizer.name)? {
+            let kept = &self.optimizer;
+            self.optimizer = OptimizerSettings {
+                decay_groups: kept.decay_groups,
+                scale_lr: kept.scale_lr,
+                latent_lr_factor: kept.latent_lr_factor,
+                clip_norm: kept.clip_norm,
+                groups: kept.groups.clone(),
+                ..OptimizerSettings::default()
+            };
+        }
+        self.optimizer.name = name.into();
+        Ok(())
+    }
+}

@@ -20,6 +20,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("table", include_str!("../../recipes/table.toml")),
     ("table-regression", include_str!("../../recipes/table-regression.toml")),
     ("tones", include_str!("../../recipes/tones.toml")),
+    ("tones-vit1d", include_str!("../../recipes/tones-vit1d.toml")),
     ("spoken-digits", include_str!("../../recipes/spoken-digits.toml")),
     ("mlp-digits", include_str!("../../recipes/mlp-digits.toml")),
 ];

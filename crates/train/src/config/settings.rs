@@ -5,8 +5,11 @@ use super::{class_weights::ClassWeights, groups::GroupSettings, keys, keys::KEYS
 use crate::{Error, Result, text::commands};
 use fixnet_data::{Augment, Source};
 use fixnet_nn::models::{LeNet, ModelSpec};
-use fixnet_nn::optim::{DecayGroups, OptimizerConfig, Schedule, Scope};
-use fixnet_quant::{Deviation, OutputScaleStart, Precision, Rounding, Rule, Scales, Scheme, TalrRule, WeightScales};
+use fixnet_nn::optim::{DecayGroups, Schedule, Scope};
+use fixnet_quant::{
+    AttentionScales, Deviation, InputShifts, OutputScaleStart, Precision, Rounding, Rule, Scales, Scheme, TalrRule,
+    WeightScales,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
@@ -112,6 +115,10 @@ pub struct QuantizationSettings {
     pub output_scale_start: OutputScaleStart,
     #[serde(with = "text")]
     pub scale_deviation: Deviation,
+    #[serde(with = "text")]
+    pub input_shifts: InputShifts,
+    #[serde(with = "text")]
+    pub attention_scales: AttentionScales,
 }
 
 /// The table `[optimizer]`.
@@ -290,6 +297,8 @@ impl Default for QuantizationSettings {
             output_scale: true,
             output_scale_start: OutputScaleStart::default(),
             scale_deviation: Deviation::default(),
+            input_shifts: InputShifts::default(),
+            attention_scales: AttentionScales::default(),
         }
     }
 }
@@ -474,27 +483,6 @@ impl Settings {
             None => drop(table.insert(key.into(), value)),
         }
         *self = table.try_into().map_err(|e: toml::de::Error| text::in_words(e.message()))?;
-        Ok(())
-    }
-
-    /// Takes another optimizer; see [`set`](Self::set).
-    ///
-    /// # Errors
-    /// There is no optimizer of this name.
-    pub fn set_optimizer(&mut self, name: &str) -> Result<()> {
-        let rule = |name: &str| Ok::<_, fixnet_autograd::Error>(name.parse::<OptimizerConfig>()?.rule.name());
-        if rule(name)? != rule(&self.optimizer.name)? {
-            let kept = &self.optimizer;
-            self.optimizer = OptimizerSettings {
-                decay_groups: kept.decay_groups,
-                scale_lr: kept.scale_lr,
-                latent_lr_factor: kept.latent_lr_factor,
-                clip_norm: kept.clip_norm,
-                groups: kept.groups.clone(),
-                ..OptimizerSettings::default()
-            };
-        }
-        self.optimizer.name = name.into();
         Ok(())
     }
 }

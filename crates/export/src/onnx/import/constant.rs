@@ -97,7 +97,11 @@ impl Constant {
                 let doubles = raw.map_or_else(|| t.double_data.clone(), |raw| words(raw, f64::from_le_bytes));
                 Data::Float(Some(Arc::new(doubles.into_iter().map(|v| v as f32).collect())))
             }
-            7 => Data::Int(Arc::new(raw.map_or_else(|| t.int64_data.clone(), |raw| words(raw, i64::from_le_bytes)))),
+            // The lowest number, with which exporters begin ranges, stands for the batch here; the next one does the same.
+            7 => {
+                let ints = raw.map_or_else(|| t.int64_data.clone(), |raw| words(raw, i64::from_le_bytes));
+                Data::Int(Arc::new(ints.into_iter().map(|v| v.max(BATCH + 1)).collect()))
+            }
             6 => {
                 let ints = raw.map_or_else(|| t.int32_data.clone(), |raw| words(raw, i32::from_le_bytes));
                 Data::Int(Arc::new(ints.into_iter().map(i64::from).collect()))
@@ -110,8 +114,7 @@ impl Constant {
         };
         let found = match &data {
             Data::Float(Some(values)) => values.len(),
-            Data::Int(values) if !values.contains(&BATCH) => values.len(),
-            Data::Int(_) => return Err(Problem::tensor(name, "whole numbers above -2^63", "-2^63")),
+            Data::Int(values) => values.len(),
             Data::Float(None) => len,
         };
         if found != len {
@@ -150,11 +153,14 @@ pub(super) fn binary(op: &str, x: &Constant, y: &Constant) -> Option<Constant> {
             match (a, b, op) {
                 (BATCH, 1, "Mul" | "Div") | (BATCH, 0, "Add" | "Sub") => Some(BATCH),
                 (1, BATCH, "Mul") | (0, BATCH, "Add") => Some(BATCH),
+                // There is at least one sample.
+                (BATCH, n, "Equal") | (n, BATCH, "Equal") if n == BATCH || n <= 0 => Some(i64::from(n == BATCH)),
                 (BATCH, ..) | (_, BATCH, _) => None,
                 (a, b, "Add") => a.checked_add(b),
                 (a, b, "Sub") => a.checked_sub(b),
                 (a, b, "Mul") => a.checked_mul(b),
                 (a, b, "Div") => a.checked_div(b),
+                (a, b, "Equal") => Some(i64::from(a == b)),
                 _ => None,
             }
         };
@@ -203,6 +209,8 @@ mod tests {
         assert_eq!(ints("Div", &[26], &[0]), None);
         assert_eq!(ints("Add", &[i64::MAX], &[1]), None);
         assert_eq!(ints("Add", &[1, 2], &[1, 2, 3]), None);
+        assert_eq!(ints("Equal", &[BATCH, -1, 4], &[-1]), Some(vec![0, 1, 0]));
+        assert_eq!(ints("Equal", &[BATCH], &[4]), None);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Functions of one number, and sums, products and the like of values and constants.
 
+use super::act::Act;
 use super::constant::{self, Constant};
-use super::lower::{Act, Item, Lowering, float, int, text};
+use super::lower::{Item, Lowering, float, int, text};
 use super::problem::Result;
 use super::products;
 use super::program::{Input, Parameter};
@@ -80,13 +81,13 @@ pub(super) fn softmax(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> 
     Ok(one(&act, value))
 }
 
-/// An axis of the file, not that of the batch.
+/// An axis of the file, not that of the batch, counted from 1 among the others.
 pub(super) fn axis_of(low: &Lowering<'_>, node: &Node, act: &Act, axis: i64) -> Result<usize> {
-    let rank = act.dims.len() as i64 + 1;
+    let (rank, batch) = (act.dims.len() as i64 + 1, act.batch as i64);
     let place = if axis < 0 { axis.saturating_add(rank) } else { axis };
-    match place >= 1 && place < rank {
-        true => Ok(place as usize),
-        false => Err(low.odd(node, format!("an axis from 1 to {}, not that of the batch", rank - 1), axis)),
+    match place >= 0 && place < rank && place != batch {
+        true => Ok(place as usize + usize::from(place < batch)),
+        false => Err(low.odd(node, format!("an axis from 0 to {}, not that of the batch, {batch}", rank - 1), axis)),
     }
 }
 
@@ -112,7 +113,7 @@ fn stored(low: &Lowering<'_>, node: &Node, act: &Act, c: &Constant) -> Result<(V
         constant::Data::Int(_) => return Err(low.odd(node, "a constant of floats", "whole numbers")),
     };
     let tensor = data.and_then(|data| {
-        let places = super::lower::positions(&padded, &act.order);
+        let places = super::act::positions(&padded, &act.order);
         Tensor::from_vec(&shape, places.iter().map(|&p| data[p]).collect()).ok()
     });
     // Without leading axes of length 1.
@@ -144,6 +145,11 @@ pub(super) fn binary(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
         "Mul" => Arithmetic::Mul,
         _ => Arithmetic::Div,
     };
+    for index in [0, 1] {
+        if let Item::Act(_) = low.item(node, index)? {
+            low.act(node, index)?;
+        }
+    }
     match (low.item(node, 0)?, low.item(node, 1)?) {
         (Item::Constant(x), Item::Constant(y)) => match constant::binary(op, &x, &y) {
             Some(c) => Ok(vec![Item::Constant(Arc::new(c))]),

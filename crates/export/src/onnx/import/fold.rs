@@ -3,7 +3,7 @@
 use super::constant::{BATCH, Constant, Data, MOST, is_sound};
 use super::lower::{Item, Lowering, attribute, int, ints};
 use super::problem::Result;
-use super::{layout, lower};
+use super::{act, constant, layout, tokens};
 use crate::onnx::messages::Node;
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub(super) fn constant(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>>
 
 pub(super) fn shape(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let lengths = match low.item(node, 0)? {
-        Item::Act(act) => Lowering::lengths(&act),
+        Item::Act(_) => Lowering::lengths(&low.moved(node, 0)?),
         Item::Constant(c) => c.shape.iter().map(|&d| d as i64).collect(),
     };
     let rank = lengths.len() as i64;
@@ -78,10 +78,38 @@ pub(super) fn of_shape(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>>
     }
 }
 
-/// A constant of one number, repeated.
+/// Whether whole numbers are equal: of a shape, where exporters leave lengths as they are.
+pub(super) fn equal(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
+    let (x, y) = (low.constant(node, 0)?, low.constant(node, 1)?);
+    match constant::binary("Equal", &x, &y) {
+        Some(c) => given(c),
+        None => Err(low.odd(node, "lengths of a shape", format!("{:?} and {:?}", x.shape, y.shape))),
+    }
+}
+
+/// One of two whole numbers, by a third that is 1 or 0.
+pub(super) fn choice(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
+    let [which, x, y] = [low.constant(node, 0)?, low.constant(node, 1)?, low.constant(node, 2)?];
+    let (Some(which_of), Some(a), Some(b)) = (which.as_ints(), x.as_ints(), y.as_ints()) else {
+        return Err(low.odd(node, "whole numbers of a shape", "floats"));
+    };
+    let fits = |c: &Constant| c.len() == 1 || c.len() == which.len();
+    if which.len() > MOST || !fits(&x) || !fits(&y) {
+        let found = format!("{:?}, {:?} and {:?}", which.shape, x.shape, y.shape);
+        return Err(low.odd(node, "lists of one length", found));
+    }
+    let at = |v: &[i64], i: usize| v[if v.len() == 1 { 0 } else { i }];
+    let values = which_of.iter().enumerate().map(|(i, &first)| at(if first != 0 { a } else { b }, i)).collect();
+    given(Constant::ints(&which.shape, values))
+}
+
+/// A constant of one number, repeated; or one of each sample, repeated for the batch.
 pub(super) fn expand(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let c = low.constant(node, 0)?;
     let target = whole_numbers(low, node, 1)?.unwrap_or_default();
+    if tokens::is_repeated(low, &c, &target) {
+        return Ok(vec![Item::Constant(c)]);
+    }
     let (shape, len) = lengths(low, node, &target)?;
     if len == c.len() {
         let shape = if shape.len() >= c.shape.len() { shape } else { c.shape.clone() };
@@ -183,9 +211,9 @@ pub(super) fn transpose(low: &Lowering<'_>, node: &Node, c: &Constant) -> Result
     let data = match &c.data {
         Data::Float(None) => Data::Float(None),
         Data::Float(Some(v)) => {
-            Data::Float(Some(Arc::new(lower::positions(&c.shape, &order).iter().map(|&p| v[p]).collect())))
+            Data::Float(Some(Arc::new(act::positions(&c.shape, &order).iter().map(|&p| v[p]).collect())))
         }
-        Data::Int(v) => Data::Int(Arc::new(lower::positions(&c.shape, &order).iter().map(|&p| v[p]).collect())),
+        Data::Int(v) => Data::Int(Arc::new(act::positions(&c.shape, &order).iter().map(|&p| v[p]).collect())),
     };
     let shape = order.iter().map(|&axis| c.shape[axis]).collect();
     given(Constant { name: c.name.clone(), shape, data })

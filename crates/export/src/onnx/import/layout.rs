@@ -1,11 +1,13 @@
 //! Operations that move numbers or give them other axes.
 
+use super::act::Act;
 use super::constant::{BATCH, Constant, Data, MOST};
 use super::elementwise::axis_of;
 use super::fold::{self, whole_numbers};
-use super::lower::{Act, Item, Lowering, int, ints, text};
+use super::lower::{Item, Lowering, int, ints, text};
 use super::problem::Result;
 use super::read::op_of;
+use super::tokens;
 use crate::onnx::messages::Node;
 use fixnet_autograd::ops;
 use std::sync::Arc;
@@ -41,6 +43,9 @@ pub(super) fn concat(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let items = (0..node.input.len()).map(|i| low.item(node, i)).collect::<Result<Vec<_>>>()?;
     if items.iter().all(|item| matches!(item, Item::Constant(_))) {
         return fold::concat(low, node, &items);
+    }
+    if items.iter().any(|item| matches!(item, Item::Constant(_))) {
+        return tokens::concat(low, node, items, int(node, "axis", 0));
     }
     let mut acts: Vec<Act> = Vec::new();
     for i in 0..items.len() {
@@ -82,7 +87,20 @@ pub(super) fn reshape(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> 
     if let Item::Constant(c) = low.item(node, 0)? {
         return fold::reshape(low, node, &c, &target);
     }
+    let act = low.any(node, 0)?;
+    if act.joined {
+        return apart(low, node, &act, &target);
+    }
     let act = low.act(node, 0)?;
+    // The heads of all samples as one axis.
+    if let (Some((-1, rest)), Some((_, kept))) = (target.split_first(), act.dims.split_first())
+        && rest.len() >= 2
+        && rest.len() == kept.len()
+        && rest.iter().zip(kept).all(|(&to, &d)| i64::try_from(d) == Ok(to))
+        && act.image.is_none()
+    {
+        return Ok(vec![Item::Act(Act { joined: true, ..act })]);
+    }
     let keeps_zero = int(node, "allowzero", 0) != 0;
     let odd = |low: &Lowering<'_>| {
         let text = |&d: &i64| if d == super::constant::BATCH { "N".to_string() } else { d.to_string() };
@@ -119,26 +137,58 @@ pub(super) fn reshape(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> 
     Ok(vec![Item::Act(low.viewed(&act, &dims)?)])
 }
 
+/// A value whose first axis is that of the batch and another one, as two axes again.
+fn apart(low: &Lowering<'_>, node: &Node, act: &Act, target: &[i64]) -> Result<Vec<Item>> {
+    let same = |(&to, &d): (&i64, &usize)| i64::try_from(d) == Ok(to);
+    let rest = target.get(1..).unwrap_or(&[]);
+    let is_batch = matches!(target.first(), Some(&n) if n == BATCH || n == -1 || low.file.batch == Some(n));
+    match is_batch && rest.len() == act.dims.len() && rest.iter().zip(&act.dims).all(same) {
+        true => Ok(vec![Item::Act(Act { joined: false, ..act.clone() })]),
+        false => Err(low.odd(
+            node,
+            format!("the shape [N, {:?}], of which the first axes are one", act.dims),
+            format!("{target:?}"),
+        )),
+    }
+}
+
 /// Moves nothing: the value remembers how its axes lie in memory.
 pub(super) fn transpose(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     if let Item::Constant(c) = low.item(node, 0)? {
         return fold::transpose(low, node, &c);
     }
-    let act = low.act(node, 0)?;
+    let act = low.any(node, 0)?;
     let act = low.unfolded(&act)?;
+    if act.joined {
+        // The first axis, of two, stays where it is.
+        let perm = ints(node, "perm").unwrap_or(&[]);
+        let places: Vec<usize> = perm.iter().filter_map(|&p| usize::try_from(p).ok()).collect();
+        let mut sorted = places.clone();
+        sorted.sort_unstable();
+        if places.first() != Some(&0) || sorted != (0..act.dims.len()).collect::<Vec<_>>() {
+            return Err(low.odd(node, "each axis once, the first one first", format!("{perm:?}")));
+        }
+        let dims = places.iter().map(|&p| act.dims[p]).collect();
+        let order = act.order.iter().map(|&axis| places.iter().position(|&p| p == axis).unwrap_or(0)).collect();
+        return Ok(vec![Item::Act(Act { joined: true, ..Act::in_order(act.value, dims, order) })]);
+    }
     let rank = act.dims.len() + 1;
     let reversed: Vec<i64> = (0..rank as i64).rev().collect();
     let perm = ints(node, "perm").unwrap_or(&reversed);
     let places: Vec<usize> = perm.iter().filter_map(|&p| usize::try_from(p).ok()).collect();
     let mut sorted = places.clone();
     sorted.sort_unstable();
-    if places.first() != Some(&0) || sorted != (0..rank).collect::<Vec<_>>() {
-        return Err(low.odd(node, format!("each of {rank} axes once, that of the batch first"), format!("{perm:?}")));
+    if sorted != (0..rank).collect::<Vec<_>>() {
+        return Err(low.odd(node, format!("each of {rank} axes once"), format!("{perm:?}")));
     }
-    let dims = places[1..].iter().map(|&p| act.dims[p - 1]).collect();
-    let new = |axis: usize| places[1..].iter().position(|&p| p - 1 == axis).unwrap_or(0);
+    let batch = places.iter().position(|&p| p == act.batch).unwrap_or(0);
+    // The axes of a sample, by their number among these.
+    let of_sample = |p: usize| p - usize::from(p > act.batch);
+    let places: Vec<usize> = places.into_iter().filter(|&p| p != act.batch).map(of_sample).collect();
+    let dims = places.iter().map(|&p| act.dims[p]).collect();
+    let new = |axis: usize| places.iter().position(|&p| p == axis).unwrap_or(0);
     let order = act.order.iter().map(|&axis| new(axis)).collect();
-    Ok(vec![Item::Act(Act::in_order(act.value, dims, order))])
+    Ok(vec![Item::Act(Act { batch, ..Act::in_order(act.value, dims, order) })])
 }
 
 /// Axes of an attribute or, from opset 13 on, of the second input.
@@ -154,17 +204,23 @@ pub(super) fn squeeze(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> 
     if let Item::Constant(c) = low.item(node, 0)? {
         return fold::squeeze(low, node, &c, &listed);
     }
-    let act = low.act(node, 0)?;
+    let act = low.moved(node, 0)?;
     let act = low.unfolded(&act)?;
     let gone = listed.iter().map(|&a| axis_of(low, node, &act, a)).collect::<Result<Vec<_>>>()?;
     if gone.is_empty() || gone.iter().any(|&axis| act.dims[axis - 1] != 1) {
         return Err(low.odd(node, "axes of length 1", format!("{listed:?} of [N, {:?}]", act.dims)));
     }
+    without(low, &act, &gone)
+}
+
+/// A value without axes of length 1, each counted from 1.
+fn without(low: &mut Lowering<'_>, act: &Act, gone: &[usize]) -> Result<Vec<Item>> {
     let kept: Vec<usize> = (0..act.dims.len()).filter(|i| !gone.contains(&(i + 1))).collect();
     let dims: Vec<usize> = kept.iter().map(|&i| act.dims[i]).collect();
     let order = act.order.iter().filter_map(|axis| kept.iter().position(|k| k == axis)).collect();
-    let target = Act::in_order(0, dims, order);
-    let value = low.reshaped(&act, &target.stored())?;
+    let batch = kept.iter().filter(|&&i| i < act.batch).count();
+    let target = Act { batch, ..Act::in_order(0, dims, order) };
+    let value = low.reshaped(act, &target.stored())?;
     Ok(vec![Item::Act(target.with(value))])
 }
 
@@ -214,7 +270,7 @@ pub(super) fn slice(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     if let Item::Constant(c) = low.item(node, 0)? {
         return fold::slice(low, node, &c, [&starts, &ends, &axes, &steps]);
     }
-    let act = low.act(node, 0)?;
+    let act = low.moved(node, 0)?;
     let mut act = low.unfolded(&act)?;
     let mut strides = Vec::new();
     for i in 0..starts.len() {
@@ -234,7 +290,7 @@ pub(super) fn slice(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     match strides[..] {
         [] => Ok(vec![Item::Act(act)]),
         // Every second pixel, as a shortcut without weights has it.
-        [(2, a), (3, b)] | [(3, a), (2, b)] if a == b && act.dims.len() == 3 && a < 1 << 24 => {
+        [(2, a), (3, b)] | [(3, a), (2, b)] if a == b && act.batch == 0 && act.dims.len() == 3 && a < 1 << 24 => {
             let act = low.image(node, &act)?;
             let value = low.op(&act, ops::Subsample { stride: a as usize, channels: act.dims[0] }, Vec::new())?;
             let dims = vec![act.dims[0], act.dims[1].div_ceil(a as usize), act.dims[2].div_ceil(a as usize)];
@@ -245,7 +301,7 @@ pub(super) fn slice(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
 }
 
 pub(super) fn split(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
-    let act = low.act(node, 0)?;
+    let act = low.moved(node, 0)?;
     let act = low.unfolded(&act)?;
     let axis = axis_of(low, node, &act, int(node, "axis", 0))?;
     let (length, parts) = (act.dims[axis - 1], node.output.len());
@@ -270,7 +326,7 @@ pub(super) fn split(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
 
 /// One position of an axis, which goes.
 pub(super) fn gathered(low: &mut Lowering<'_>, node: &Node, indices: &Constant) -> Result<Vec<Item>> {
-    let act = low.act(node, 0)?;
+    let act = low.moved(node, 0)?;
     let act = low.unfolded(&act)?;
     let axis = axis_of(low, node, &act, int(node, "axis", 0))?;
     let length = act.dims[axis - 1] as i64;
@@ -282,11 +338,7 @@ pub(super) fn gathered(low: &mut Lowering<'_>, node: &Node, indices: &Constant) 
         return Err(low.odd(node, format!("one index below {length}"), format!("{:?}", indices.as_ints())));
     };
     let one = cut(low, &act, axis, index as usize, index as usize + 1)?;
-    let kept: Vec<usize> = (0..one.dims.len()).filter(|&i| i + 1 != axis).collect();
-    let order = one.order.iter().filter_map(|a| kept.iter().position(|k| k == a)).collect();
-    let target = Act::in_order(0, kept.iter().map(|&i| one.dims[i]).collect(), order);
-    let value = low.reshaped(&one, &target.stored())?;
-    Ok(vec![Item::Act(target.with(value))])
+    without(low, &one, &[axis])
 }
 
 pub(super) fn depth_to_space(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {

@@ -4,6 +4,7 @@
 //! order in which they lie in memory. So a `Transpose` moves nothing, and what needs its axes in an order asks for that order.
 //! The axis of the batch stays the first; lengths are those of one sample.
 
+use super::act::{Act, in_file_order};
 use super::constant::{BATCH, Constant};
 use super::names::Names;
 use super::problem::{Problem, Result};
@@ -15,68 +16,6 @@ use fixnet_autograd::{Operation, ops};
 use fixnet_tensor::Budget;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// A value of the network.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Act {
-    /// The number of the value; 0 is the input.
-    pub(super) value: usize,
-    /// The lengths of the axes in the order of the file, without that of the batch.
-    pub(super) dims: Vec<usize>,
-    /// For each axis in memory, the axis in the file.
-    pub(super) order: Vec<usize>,
-    /// Of features that were an image in another order in memory: its lengths and that order.
-    pub(super) image: Option<(Vec<usize>, Vec<usize>)>,
-}
-
-impl Act {
-    pub(super) fn plain(value: usize, dims: Vec<usize>) -> Self {
-        let order = (0..dims.len()).collect();
-        Self { value, dims, order, image: None }
-    }
-
-    pub(super) fn in_order(value: usize, dims: Vec<usize>, order: Vec<usize>) -> Self {
-        Self { value, dims, order, image: None }
-    }
-
-    /// The lengths of the axes in memory.
-    pub(super) fn stored(&self) -> Vec<usize> {
-        self.order.iter().map(|&axis| self.dims[axis]).collect()
-    }
-
-    /// The place in memory of an axis of the file; that of the batch is 0 in both.
-    pub(super) fn place(&self, axis: usize) -> usize {
-        self.order.iter().position(|&a| a + 1 == axis).map_or(0, |place| place + 1)
-    }
-
-    /// The same axes as `value`.
-    pub(super) fn with(&self, value: usize) -> Self {
-        Self { value, ..self.clone() }
-    }
-}
-
-/// For each place in memory the place in the file, of axes in this order.
-pub(super) fn positions(dims: &[usize], order: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; dims.len()];
-    for axis in (1..dims.len()).rev() {
-        strides[axis - 1] = strides[axis] * dims[axis];
-    }
-    let mut places = vec![0];
-    for &axis in order {
-        places = places
-            .iter()
-            .flat_map(|&p| (0..dims[axis]).map(move |i| (p, i)))
-            .map(|(p, i)| p + i * strides[axis])
-            .collect();
-    }
-    places
-}
-
-/// Whether axes lie in memory as in the file, but for those of length 1, which have no place.
-fn in_file_order(dims: &[usize], order: &[usize]) -> bool {
-    let long: Vec<usize> = order.iter().copied().filter(|&axis| dims[axis] != 1).collect();
-    long.is_sorted()
-}
 
 /// What a name of the graph stands for.
 #[derive(Debug, Clone)]
@@ -102,25 +41,38 @@ pub(super) struct Lowering<'a> {
     folded: Budget,
 }
 
-/// Lowers a graph for inputs of `input` = [H, W, C] or `[F]`.
+/// The axes of the input as a file has them, for data of these lengths, and the order in which they lie in memory. A file whose
+/// lengths do not say otherwise has the channels of a sequence first, as PyTorch has them.
+fn axes_of(file: &File, input: &[usize]) -> Result<(Vec<usize>, Vec<usize>)> {
+    let (dims, order) = match *input {
+        [h, w, c] => (vec![c, h, w], vec![1, 2, 0]),
+        [t, c] => (vec![c, t], vec![1, 0]),
+        [f] => (vec![f], vec![0]),
+        _ => return Err(Problem::graph("data", "images, sequences or rows of numbers", format!("{input:?}"))),
+    };
+    let Some(expected) = &file.dims else { return Ok((dims, order)) };
+    let fits = |dims: &[usize]| {
+        expected.len() == dims.len() && expected.iter().zip(dims).all(|(e, d)| e.is_none_or(|e| e == *d))
+    };
+    if fits(&dims) {
+        return Ok((dims, order));
+    }
+    if input.len() == 2 && fits(input) {
+        return Ok((input.to_vec(), vec![0, 1]));
+    }
+    let text = |d: &Option<usize>| d.map_or("any".into(), |d| d.to_string());
+    let expected = expected.iter().map(text).collect::<Vec<_>>().join(", ");
+    let axes = if input.len() == 2 { "channels, steps" } else { "channels, rows, columns" };
+    let found = format!("{dims:?} of the data ({axes})");
+    Err(Problem::graph(format!("input `{}`", file.input), format!("[batch, {expected}]"), found))
+}
+
+/// Lowers a graph for inputs of `input` = [H, W, C], [T, C] or `[F]`.
 ///
 /// # Errors
 /// A node has inputs or settings that have no form in fixnet.
 pub(super) fn lower(file: &File, input: &[usize]) -> Result<Program> {
-    let (dims, order) = match *input {
-        [h, w, c] => (vec![c, h, w], vec![1, 2, 0]),
-        [f] => (vec![f], vec![0]),
-        _ => return Err(Problem::graph("data", "images or rows of numbers", format!("{input:?}"))),
-    };
-    if let Some(expected) = &file.dims {
-        let fits = expected.len() == dims.len() && expected.iter().zip(&dims).all(|(e, d)| e.is_none_or(|e| e == *d));
-        if !fits {
-            let text = |d: &Option<usize>| d.map_or("any".into(), |d| d.to_string());
-            let expected = expected.iter().map(text).collect::<Vec<_>>().join(", ");
-            let found = format!("{dims:?} of the data (channels, rows, columns)");
-            return Err(Problem::graph(format!("input `{}`", file.input), format!("[batch, {expected}]"), found));
-        }
-    }
+    let (dims, order) = axes_of(file, input)?;
     let mut low = Lowering {
         file,
         items: BTreeMap::new(),
@@ -160,7 +112,14 @@ pub(super) fn lower(file: &File, input: &[usize]) -> Result<Program> {
         }
     }
     let act = match low.items.get(&file.output) {
-        Some(Item::Act(act)) => act.clone(),
+        Some(Item::Act(act)) if act.batch == 0 && !act.joined => act.clone(),
+        Some(Item::Act(_)) => {
+            return Err(Problem::graph(
+                format!("output `{}`", file.output),
+                "the axis of the batch first",
+                "another one",
+            ));
+        }
         found => {
             let found = if found.is_some() { "a constant" } else { "no node that gives it" };
             return Err(Problem::graph(
@@ -210,8 +169,26 @@ impl<'a> Lowering<'a> {
         self.optional(node, index)?.ok_or_else(|| self.odd(node, format!("{} inputs", index + 1), node.input.len()))
     }
 
-    /// An input that depends on that of the network.
+    /// An input that depends on that of the network, and has the axis of the batch first.
     pub(super) fn act(&self, node: &Node, index: usize) -> Result<Act> {
+        let act = self.moved(node, index)?;
+        match act.batch {
+            0 => Ok(act),
+            place => Err(self.odd(node, "an input whose first axis is that of the batch", format!("axis {place}"))),
+        }
+    }
+
+    /// An input that depends on that of the network, wherever a `Transpose` has moved the axis of the batch.
+    pub(super) fn moved(&self, node: &Node, index: usize) -> Result<Act> {
+        let act = self.any(node, index)?;
+        match act.joined {
+            false => Ok(act),
+            true => Err(self.odd(node, "an axis of the batch alone", "one that a Reshape has joined with another")),
+        }
+    }
+
+    /// An input that depends on that of the network, whatever became of the axis of the batch.
+    pub(super) fn any(&self, node: &Node, index: usize) -> Result<Act> {
         match self.item(node, index)? {
             Item::Act(act) => Ok(act),
             Item::Constant(_) => Err(self.odd(node, "an input that depends on that of the network", "a constant")),
@@ -323,6 +300,21 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// A sequence [C, T] as an image [C, T, 1] with its channels last: the same numbers.
+    pub(super) fn column(&mut self, act: &Act) -> Result<Act> {
+        let act = self.ordered(act, &[1, 0])?;
+        let image = Act::in_order(0, vec![act.dims[0], act.dims[1], 1], vec![1, 2, 0]);
+        let value = self.reshaped(&act, &image.stored())?;
+        Ok(image.with(value))
+    }
+
+    /// An image of one column as a sequence.
+    pub(super) fn steps(&mut self, image: &Act) -> Result<Act> {
+        let act = Act::in_order(0, image.dims[..2].to_vec(), vec![1, 0]);
+        let value = self.reshaped(image, &act.stored())?;
+        Ok(act.with(value))
+    }
+
     /// Features that were an image, in the order of the file.
     pub(super) fn unfolded(&mut self, act: &Act) -> Result<Act> {
         let Some((dims, order)) = act.image.clone() else { return Ok(act.clone()) };
@@ -374,7 +366,9 @@ impl<'a> Lowering<'a> {
 
     /// The shape of a value as the graph computes it.
     pub(super) fn lengths(act: &Act) -> Vec<i64> {
-        std::iter::once(BATCH).chain(act.dims.iter().map(|&d| d as i64)).collect()
+        let mut lengths: Vec<i64> = act.dims.iter().map(|&d| d as i64).collect();
+        lengths.insert(act.batch.min(lengths.len()), BATCH);
+        lengths
     }
 
     /// Whether a layer that has weights comes before.
@@ -403,6 +397,29 @@ impl<'a> Lowering<'a> {
     /// How many steps read a value.
     pub(super) fn readers(&self, value: usize) -> usize {
         self.steps[value..].iter().filter(|step| step.reads().contains(&value)).count()
+    }
+
+    /// What a reshape reads.
+    pub(super) fn source(&self, value: usize) -> Option<usize> {
+        match value.checked_sub(1).map(|i| &self.steps[i].work) {
+            Some(Work::Operation(op, inputs)) if op.get::<ops::Reshape>().is_some() => match inputs[..] {
+                [Input::Value(before)] => Some(before),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether a value is a product that is an image of one column.
+    pub(super) fn is_of_columns(&self, value: usize) -> bool {
+        let step = value.checked_sub(1).map(|i| &self.steps[i]);
+        step.is_some_and(|s| matches!(s.work, Work::Product(_)) && matches!(s.shape[..], [_, 1, _]))
+    }
+
+    /// Whether a softmax gives a value.
+    pub(super) fn is_softmax(&self, value: usize) -> bool {
+        let step = value.checked_sub(1).map(|i| &self.steps[i].work);
+        matches!(step, Some(Work::Operation(op, _)) if op.get::<ops::Softmax>().is_some())
     }
 
     /// The product that gives a value.
@@ -436,19 +453,4 @@ pub(super) fn text(node: &Node, name: &str) -> String {
         .and_then(|a| a.s.as_ref())
         .map(|s| String::from_utf8_lossy(s).into_owned())
         .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_in_memory_by_hand() {
-        // Two channels of an image of 1 x 3: memory has the channels of each pixel together.
-        assert_eq!(positions(&[2, 1, 3], &[1, 2, 0]), [0, 3, 1, 4, 2, 5]);
-        assert_eq!(positions(&[2, 1, 3], &[0, 1, 2]), [0, 1, 2, 3, 4, 5]);
-        assert!(in_file_order(&[5, 1, 1], &[1, 2, 0]) && !in_file_order(&[2, 1, 3], &[1, 2, 0]));
-        let act = Act::in_order(0, vec![2, 4, 3], vec![1, 2, 0]);
-        assert_eq!((act.stored(), act.place(0), act.place(1), act.place(3)), (vec![4, 3, 2], 0, 3, 2));
-    }
 }

@@ -42,6 +42,11 @@ impl Names {
         self.free(name)
     }
 
+    /// A name for a product of two values, which no weight names.
+    pub(super) fn matmul(&mut self, node: &str) -> String {
+        self.free(module(node).map_or_else(|| "matmul".into(), |module| format!("{module}.matmul")))
+    }
+
     /// A name for a parameter of its own.
     pub(super) fn parameter(&mut self, tensor: &str, node: &str, op: &str) -> String {
         match tensor.contains("::") || tensor.starts_with('/') || tensor.is_empty() {
@@ -77,6 +82,9 @@ mod tests {
         assert_eq!(of("onnx::Conv_8", "/features/features.0/features.0.0/Conv"), "features.0.0_2");
         assert_eq!(of("val_1", "node_conv2d_4"), "node_conv2d_4");
         assert_eq!(of("val_1", ""), "conv");
+        let products = ["/blocks/blocks.0/attn/MatMul", "/blocks/blocks.0/attn/MatMul_1", "node_matmul"];
+        let products = products.map(|node| names.matmul(node));
+        assert_eq!(products, ["blocks.0.attn.matmul", "blocks.0.attn.matmul_2", "matmul"]);
         assert_eq!(names.parameter("pos", "/Add", "Add"), "pos");
         assert_eq!(names.parameter("onnx::PRelu_80", "/act/PRelu", "PRelu"), "act.weight");
     }

@@ -1,6 +1,7 @@
 //! Normalizations, and dropout.
 
-use super::lower::{Act, Item, Lowering, float, int, positions};
+use super::act::{Act, positions};
+use super::lower::{Item, Lowering, float, int};
 use super::problem::Result;
 use super::program::Work;
 use super::read::op_of;
@@ -51,9 +52,13 @@ pub(super) fn batch(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
             format!("{eps} and {}", 1.0 - momentum),
         ));
     }
-    // Where something else reads the product, that needs the scales which a normalization takes out.
+    // Where something else reads the product, that needs the scales which a normalization takes out. That of a sequence is an
+    // image of one column, which is normalized as such.
+    let steps = (act.dims.len() == 2 && low.readers(act.value) == 0).then(|| low.source(act.value)).flatten();
+    let source = steps.filter(|&v| low.readers(v) == 1 && low.is_of_columns(v));
+    let own = source.unwrap_or(act.value);
     if low.is_read_once(act.value)
-        && let Some(product) = low.product_of(act.value)
+        && let Some(product) = low.product_of(own)
     {
         product.normalized = true;
     }
@@ -61,6 +66,11 @@ pub(super) fn batch(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     // The nearest to what PyTorch calls 0.1.
     let momentum = if (momentum - 0.1).abs() < 1e-6 { 0.1 } else { momentum };
     let work = Work::BatchNorm { name, parts, channels, settings: [eps, momentum] };
+    if source.is_some() {
+        let image = Act::in_order(own, vec![act.dims[0], act.dims[1], 1], vec![1, 2, 0]);
+        let value = low.push(node, work, own, image.stored())?;
+        return Ok(vec![Item::Act(low.steps(&image.with(value))?)]);
+    }
     let value = low.push(node, work, act.value, act.stored())?;
     Ok(vec![Item::Act(act.with(value))])
 }

@@ -23,6 +23,7 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("DepthToSpace", layout::depth_to_space),
     ("Div", elementwise::binary),
     ("Dropout", norms::dropout),
+    ("Equal", fold::equal),
     ("Erf", elementwise::unary),
     ("Exp", elementwise::unary),
     ("Expand", fold::expand),
@@ -59,6 +60,7 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("Tanh", elementwise::unary),
     ("Transpose", layout::transpose),
     ("Unsqueeze", layout::unsqueeze),
+    ("Where", fold::choice),
 ];
 
 /// Whether an operation is read.

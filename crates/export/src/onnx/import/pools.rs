@@ -1,11 +1,60 @@
 //! Pooling, sums over axes, and padding.
 
-use super::lower::{Act, Item, Lowering, attribute, int, ints, text};
+use super::act::Act;
+use super::lower::{Item, Lowering, attribute, int, ints, text};
 use super::problem::Result;
+use super::program::Input;
 use super::read::op_of;
 use super::{elementwise, fold};
 use crate::onnx::messages::Node;
 use fixnet_autograd::{Operation, ops};
+
+/// Windows of a pooling of sequences: size, stride and padding.
+fn windows_of_steps(low: &Lowering<'_>, node: &Node, steps: usize) -> Result<[usize; 3]> {
+    let odd = |expected: &str, found: String| low.odd(node, expected, found);
+    let one = |name: &str, default: i64| match ints(node, name).unwrap_or(&[default]) {
+        &[v] if v > 0 => Ok(v as usize),
+        other => Err(odd(&format!("`{name}` of one number above 0, that of a sequence"), format!("{other:?}"))),
+    };
+    let (size, stride) = (one("kernel_shape", 0)?, one("strides", 1)?);
+    if one("dilations", 1)? != 1 {
+        return Err(odd("no dilation", format!("{:?}", ints(node, "dilations"))));
+    }
+    let padding = super::products::padding_of_steps(low, node, size, stride, steps)?;
+    let rest = steps.saturating_add(padding.saturating_mul(2)).saturating_sub(size) % stride;
+    if int(node, "ceil_mode", 0) != 0 && rest > 0 {
+        return Err(odd("ceil_mode = 0, or windows that fit", "1".into()));
+    }
+    Ok([size, stride, padding])
+}
+
+/// A pooling of the steps of a sequence, by an operation with square windows: on an image with equal columns. `op` makes it from
+/// size, stride and padding.
+fn over_steps<O: Operation>(
+    low: &mut Lowering<'_>,
+    node: &Node,
+    x: &Act,
+    [size, stride, padding]: [usize; 3],
+    op: fn(usize, usize, usize) -> O,
+) -> Result<Vec<Item>> {
+    let mut x = low.column(x)?;
+    let columns = size.saturating_sub(padding.saturating_mul(2)).max(1);
+    if columns > 15 {
+        return Err(low.odd(node, "windows of at most 15 steps", size));
+    }
+    if columns > 1 {
+        let copies = vec![Input::Value(x.value); columns - 1];
+        let value = low.op(&x, ops::Concat { axis: 2 }, copies)?;
+        x = Act { dims: vec![x.dims[0], x.dims[1], columns], ..x.with(value) };
+    }
+    let mut y = on_image(low, &x, op(size, stride, padding))?;
+    // Where half of a window is padding there are several columns, alike.
+    if y.dims[2] > 1 {
+        let value = low.op(&y, ops::Slice { axis: 2, start: 0, end: 1 }, Vec::new())?;
+        y = Act { dims: vec![y.dims[0], y.dims[1], 1], ..y.with(value) };
+    }
+    Ok(vec![Item::Act(low.steps(&y)?)])
+}
 
 /// Windows of a pooling: size, stride and padding, alike in both directions.
 fn windows(low: &Lowering<'_>, node: &Node, x: &Act) -> Result<([usize; 2], usize, usize)> {
@@ -46,6 +95,10 @@ fn on_image(low: &mut Lowering<'_>, x: &Act, op: impl Operation) -> Result<Act> 
 
 pub(super) fn max(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let x = low.act(node, 0)?;
+    if x.dims.len() == 2 {
+        let windows = windows_of_steps(low, node, x.dims[1])?;
+        return over_steps(low, node, &x, windows, |size, stride, padding| ops::MaxPool2d { size, stride, padding });
+    }
     let x = low.image(node, &x)?;
     let ([size, other], stride, padding) = windows(low, node, &x)?;
     if size != other {
@@ -56,6 +109,14 @@ pub(super) fn max(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
 
 pub(super) fn average(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let x = low.act(node, 0)?;
+    if x.dims.len() == 2 {
+        let [size, stride, padding] = windows_of_steps(low, node, x.dims[1])?;
+        return match padding {
+            0 if size == x.dims[1] => mean_of_steps(low, &x),
+            0 => over_steps(low, node, &x, [size, stride, 0], |size, stride, _| ops::AvgPool2d { size, stride }),
+            _ => Err(low.odd(node, "no padding of a sequence", padding)),
+        };
+    }
     let mut x = low.image(node, &x)?;
     let ([size, other], stride, padding) = windows(low, node, &x)?;
     if padding == 0 && [size, other] == x.dims[1..] {
@@ -73,8 +134,20 @@ pub(super) fn average(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> 
     Ok(vec![Item::Act(on_image(low, &x, ops::AvgPool2d { size, stride })?)])
 }
 
+/// The mean of each channel [C, T] over the steps, which stay as one.
+fn mean_of_steps(low: &mut Lowering<'_>, x: &Act) -> Result<Vec<Item>> {
+    let x = low.column(x)?;
+    let value = low.op(&x, ops::GlobalAvgPool2d, Vec::new())?;
+    let flat = Act::plain(value, vec![x.dims[0]]);
+    let value = low.reshaped(&flat, &[1, x.dims[0]])?;
+    Ok(vec![Item::Act(Act::in_order(value, vec![x.dims[0], 1], vec![1, 0]))])
+}
+
 pub(super) fn global(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let x = low.act(node, 0)?;
+    if x.dims.len() == 2 {
+        return mean_of_steps(low, &x);
+    }
     let x = low.image(node, &x)?;
     pooled(low, &x, true)
 }

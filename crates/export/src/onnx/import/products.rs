@@ -1,12 +1,14 @@
-//! Convolutions, linear layers and products of two values.
+//! Convolutions of images and of sequences, linear layers and products of two values.
 
+use super::act::{Act, positions};
 use super::constant::Constant;
-use super::lower::{Act, Item, Lowering, float, int, ints, positions, text};
+use super::lower::{Item, Lowering, float, int, ints, text};
 use super::problem::Result;
 use super::program::{Input, Parameter, Product, Work};
+
 use super::read::op_of;
 use crate::onnx::messages::Node;
-use fixnet_autograd::ops;
+use fixnet_autograd::{Operation, ops};
 use fixnet_tensor::{Conv2dGeometry, Tensor, Window};
 use std::sync::Arc;
 
@@ -19,6 +21,34 @@ fn pair(low: &Lowering<'_>, node: &Node, name: &str) -> Result<[usize; 2]> {
     })
 }
 
+/// A whole number above 0 of an attribute of a sequence, which is 1 where it is missing.
+fn single(low: &Lowering<'_>, node: &Node, name: &str) -> Result<usize> {
+    match ints(node, name) {
+        None => Ok(1),
+        Some(&[v]) if v > 0 => Ok(v as usize),
+        Some(other) => {
+            Err(low.odd(node, format!("`{name}` of one number above 0, that of a sequence"), format!("{other:?}")))
+        }
+    }
+}
+
+/// Steps before and behind a sequence, as many on both sides.
+pub(super) fn padding_of_steps(
+    low: &Lowering<'_>,
+    node: &Node,
+    reach: usize,
+    stride: usize,
+    steps: usize,
+) -> Result<usize> {
+    let pads = ints(node, "pads").unwrap_or(&[0; 2]);
+    match *pads {
+        [a, b] if a >= 0 && b >= 0 => {
+            padding_of(low, node, &[a, 0, b, 0], [reach, 1], [stride, 1], [steps, 1]).map(|p| p[0])
+        }
+        _ => Err(low.odd(node, "`pads` of two numbers, those of a sequence", format!("{pads:?}"))),
+    }
+}
+
 /// Rows above and below and columns left and right, alike on both sides.
 pub(super) fn padding(
     low: &Lowering<'_>,
@@ -27,15 +57,23 @@ pub(super) fn padding(
     strides: [usize; 2],
     sides: [usize; 2],
 ) -> Result<[usize; 2]> {
+    padding_of(low, node, ints(node, "pads").unwrap_or(&[0; 4]), reach, strides, sides)
+}
+
+fn padding_of(
+    low: &Lowering<'_>,
+    node: &Node,
+    pads: &[i64],
+    reach: [usize; 2],
+    strides: [usize; 2],
+    sides: [usize; 2],
+) -> Result<[usize; 2]> {
     let auto = text(node, "auto_pad");
     match auto.as_str() {
-        "" | "NOTSET" => {
-            let pads = ints(node, "pads").unwrap_or(&[0; 4]);
-            match *pads {
-                [t, l, b, r] if t == b && l == r && t >= 0 && l >= 0 => Ok([t as usize, l as usize]),
-                _ => Err(low.odd(node, "pads that are alike on both sides", format!("{pads:?}"))),
-            }
-        }
+        "" | "NOTSET" => match *pads {
+            [t, l, b, r] if t == b && l == r && t >= 0 && l >= 0 => Ok([t as usize, l as usize]),
+            _ => Err(low.odd(node, "pads that are alike on both sides", format!("{pads:?}"))),
+        },
         "VALID" => Ok([0, 0]),
         _ => {
             let total = |d: usize| {
@@ -89,17 +127,34 @@ fn bias(low: &Lowering<'_>, node: &Node, index: usize, outputs: usize, factor: f
 
 pub(super) fn conv(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let x = low.act(node, 0)?;
-    let x = low.image(node, &x)?;
     let w = weight(low, node, 1)?;
-    let &[o, i, kh, kw] = &w.shape[..] else {
-        return Err(low.odd(node, "a convolution of images, with weights [O, I, H, W]", format!("{:?}", w.shape)));
+    let of_steps = w.shape.len() == 3;
+    let (o, i, kh, kw) = match w.shape[..] {
+        [o, i, kh, kw] => (o, i, kh, kw),
+        [o, i, k] => (o, i, k, 1),
+        _ => {
+            let expected = "a convolution of images or sequences, with weights [O, I, H, W] or [O, I, K]";
+            return Err(low.odd(node, expected, format!("{:?}", w.shape)));
+        }
     };
-    let (stride, dilation) = (pair(low, node, "strides")?, pair(low, node, "dilations")?);
+    let x = match (of_steps, x.dims.len()) {
+        (false, _) => low.image(node, &x)?,
+        (true, 2) => low.column(&x)?,
+        (true, _) => return Err(low.odd(node, "a sequence [N, C, T]", format!("[N, {:?}]", x.dims))),
+    };
+    let both = |low: &Lowering<'_>, name: &str| match of_steps {
+        false => pair(low, node, name),
+        true => Ok([single(low, node, name)?, 1]),
+    };
+    let (stride, dilation) = (both(low, "strides")?, both(low, "dilations")?);
     let group = int(node, "group", 1);
     let groups =
         usize::try_from(group).ok().filter(|&g| g > 0).ok_or_else(|| low.odd(node, "groups above 0", group))?;
     let reach = |d: usize, k: usize| dilation[d].saturating_mul(k.saturating_sub(1)).saturating_add(1);
-    let padding = padding(low, node, [reach(0, kh), reach(1, kw)], stride, [x.dims[1], x.dims[2]])?;
+    let padding = match of_steps {
+        false => padding(low, node, [reach(0, kh), reach(1, kw)], stride, [x.dims[1], x.dims[2]])?,
+        true => [padding_of_steps(low, node, reach(0, kh), stride[0], x.dims[1])?, 0],
+    };
     let window = Window { stride, padding, dilation, groups };
     let shape = [o, kh, kw, i];
     let stored = [&[1], &x.stored()[..]].concat();
@@ -108,7 +163,12 @@ pub(super) fn conv(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let area = kh * kw;
     let value = rearranged(&w, &shape, |k| (k / (area * i) * i + k % i) * area + k / i % area);
     let bias = bias(low, node, 2, o, 1.0)?;
-    product(low, node, &x, (&shape, value), bias, Some(window), [out[3], out[1], out[2]].to_vec(), vec![1, 2, 0])
+    let dims = [out[3], out[1], out[2]].to_vec();
+    let items = product(low, node, &x, (&shape, value), bias, Some(window), dims, vec![1, 2, 0])?;
+    match items.first() {
+        Some(Item::Act(y)) if of_steps => Ok(vec![Item::Act(low.steps(y)?)]),
+        _ => Ok(items),
+    }
 }
 
 /// Adds a layer with weights. `dims` and `order` are those of its value.
@@ -194,14 +254,29 @@ pub(super) fn matmul(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
         return linear(low, node, false, 1.0, None);
     }
     let (a, b) = (low.act(node, 0)?, low.act(node, 1)?);
-    let (a, b) = (low.straight(&a)?, low.straight(&b)?);
-    if a.dims.len() != b.dims.len() || a.dims.len() < 2 {
+    let (a, b) = (low.straight(&a)?, low.unfolded(&b)?);
+    let rank = a.dims.len();
+    if rank != b.dims.len() || rank < 2 {
         let found = format!("[N, {:?}] and [N, {:?}]", a.dims, b.dims);
         return Err(low.odd(node, "two values with as many axes, at least three", found));
     }
-    let value = low.op(&a, ops::Matmul::default(), vec![Input::Value(b.value)])?;
+    // The second one is read as it lies in memory where its rows are what the file has as columns, as keys are.
+    let transposed = b.order.last() == Some(&(rank - 2)) && b.dims[rank - 2] > 1;
+    let order: Vec<usize> = match transposed {
+        true => (0..rank - 2).chain([rank - 1, rank - 2]).collect(),
+        false => (0..rank).collect(),
+    };
+    let b = low.ordered(&b, &order)?;
     let mut dims = a.dims.clone();
-    dims[a.dims.len() - 1] = b.dims[b.dims.len() - 1];
+    dims[rank - 1] = b.dims[rank - 1];
+    let [left, right] = [&a, &b].map(|x| [&[1], &x.stored()[..]].concat());
+    let op = ops::Matmul { transposed };
+    op.output_shape(&[&left, &right]).map_err(|e| low.misfit(node, e))?;
+    let name = low.names.matmul(node.name.as_deref().unwrap_or(""));
+    // The shares of a softmax are of one range whatever the head.
+    let heads = [&a, &b].map(|x| (rank == 3 && !low.is_softmax(x.value)).then(|| x.dims[0]));
+    let work = Work::Matmul { name, transposed, other: b.value, heads };
+    let value = low.push(node, work, a.value, dims.clone())?;
     Ok(vec![Item::Act(Act::plain(value, dims))])
 }
 

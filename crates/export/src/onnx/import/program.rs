@@ -4,7 +4,9 @@
 use super::problem::{Problem, Result};
 use fixnet_autograd::ops::RunningStats;
 use fixnet_autograd::{self as autograd, Group, Operation, Store};
-use fixnet_nn::layers::{BatchNorm2d, Conv2d, Conv2dConfig, Dropout, LayerNorm, Linear, Network, Operand, Start};
+use fixnet_nn::layers::{
+    BatchNorm2d, Conv2d, Conv2dConfig, Dropout, LayerNorm, Linear, Matmul, Network, Operand, Start,
+};
 use fixnet_quant::QuantConfig;
 use fixnet_tensor::{Tensor, Window};
 use std::sync::Arc;
@@ -45,6 +47,14 @@ pub(super) enum Work {
     Operation(Arc<dyn Operation>, Vec<Input>),
     /// A product of the value `input`.
     Product(Box<Product>),
+    /// A product of the value `input` and another one, whose last two axes are exchanged if it is `transposed`.
+    Matmul {
+        name: String,
+        transposed: bool,
+        other: usize,
+        /// How many heads each operand has, where it may have a scale for each.
+        heads: [Option<usize>; 2],
+    },
     /// Factor, offset, mean and variance.
     BatchNorm {
         name: String,
@@ -80,6 +90,7 @@ impl Step {
             Work::Operation(_, inputs) => {
                 inputs.iter().filter_map(|i| if let Input::Value(value) = i { Some(*value) } else { None }).collect()
             }
+            Work::Matmul { other, .. } => vec![self.input, *other],
             _ => vec![self.input],
         }
     }
@@ -110,6 +121,9 @@ impl Program {
         let mut kept = Vec::new();
         for (i, mut step) in steps.into_iter().enumerate().filter(|(i, _)| wanted[i + 1]) {
             step.input = number[step.input];
+            if let Work::Matmul { other, .. } = &mut step.work {
+                *other = number[*other];
+            }
             if let Work::Operation(_, inputs) = &mut step.work {
                 for input in inputs {
                     if let Input::Value(value) = input {
@@ -186,6 +200,9 @@ impl Program {
                 Work::Product(product) => {
                     let config = if first == Some(i) || last == Some(i) { &edge } else { config };
                     product.add(store, &mut net, step.input, config)?;
+                }
+                Work::Matmul { name, transposed, other, heads } => {
+                    net.matmul(Matmul::new(store, name, *transposed, *heads, config)?, [step.input, *other])?;
                 }
                 Work::BatchNorm { name, parts, channels, settings } => {
                     offer(store, &format!("{name}.weight"), &parts[0]);

@@ -144,3 +144,64 @@ fn a_normalization_of_single_numbers_is_refused() {
     let e = refused(nodes, vec![first, floats("w", &[1], &[1.0])]);
     assert!(e.contains("a normalization over the last axis alone"), "{e}");
 }
+
+/// Sequences [N, C, T] of one channel and four steps: pools of one axis, and the mean.
+#[test]
+fn pools_of_sequences_by_hand() {
+    let ints = |name: &str, values: &[i64]| Attribute {
+        name: Some(name.into()),
+        ints: values.to_vec(),
+        kind: Some(7),
+        ..Attribute::default()
+    };
+    let pooled = |op: &str, attributes: Vec<Attribute>| {
+        let nodes = vec![
+            node("Conv", &["x", "w1"], "c", Vec::new()),
+            node(op, &["c"], "p", attributes),
+            node("Flatten", &["p"], "f", Vec::new()),
+            node("MatMul", &["f", "w"], "y", Vec::new()),
+        ];
+        let width = if op == "GlobalAveragePool" { 1 } else { 3 };
+        let at = |i: usize| if i.is_multiple_of(width + 1) { 1.0 } else { 0.0 };
+        let w = floats("w", &[width as i64, width as i64], &(0..width * width).map(at).collect::<Vec<_>>());
+        let file = file(nodes, vec![floats("w1", &[1, 1, 1], &[2.0]), w]);
+        let mut store = Store::seeded(1);
+        let model = OnnxModel::new(file.path(), false).into();
+        let net = build(&mut store, &model, [4, 1], width, &QuantConfig::float()).unwrap();
+        let mut g = Graph::eval(&mut store);
+        let x = g.input(Tensor::from_vec(&[1, 4, 1], vec![1.0, 5.0, -2.0, 4.0]).unwrap());
+        net.forward(&mut g, &x).unwrap().tensor().data().to_vec()
+    };
+    let window =
+        |strides, pads: &[i64]| vec![ints("kernel_shape", &[2]), ints("strides", &[strides]), ints("pads", pads)];
+    assert_eq!(pooled("MaxPool", window(1, &[0, 0])), [10.0, 10.0, 8.0]);
+    // Half a window of padding on both sides.
+    assert_eq!(pooled("MaxPool", window(2, &[1, 1])), [2.0, 10.0, 8.0]);
+    assert_eq!(pooled("AveragePool", window(1, &[0, 0])), [6.0, 3.0, 2.0]);
+    assert_eq!(pooled("GlobalAveragePool", Vec::new()), [4.0]);
+}
+
+#[test]
+fn an_axis_of_the_batch_that_is_elsewhere_is_refused() {
+    let nodes = vec![
+        node("MatMul", &["x", "w"], "m", Vec::new()),
+        node("Reshape", &["m", "shape"], "r", Vec::new()),
+        node(
+            "Transpose",
+            &["r"],
+            "t",
+            vec![Attribute { name: Some("perm".into()), ints: vec![1, 0, 2], kind: Some(7), ..Attribute::default() }],
+        ),
+        node("Relu", &["t"], "y", Vec::new()),
+    ];
+    let e = refused(nodes, vec![identity(), ints("shape", &[0, 2, 2])]);
+    assert!(e.contains("Relu") && e.contains("whose first axis is that of the batch, found axis 1"), "{e}");
+    let nodes = vec![
+        node("MatMul", &["x", "w"], "m", Vec::new()),
+        node("Reshape", &["m", "shape"], "r", Vec::new()),
+        node("Reshape", &["r", "joined"], "j", Vec::new()),
+        node("Softmax", &["j"], "y", Vec::new()),
+    ];
+    let e = refused(nodes, vec![identity(), ints("shape", &[0, 2, 2, 1]), ints("joined", &[-1, 2, 1])]);
+    assert!(e.contains("Softmax") && e.contains("one that a Reshape has joined with another"), "{e}");
+}
