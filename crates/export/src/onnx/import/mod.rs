@@ -13,6 +13,8 @@
 mod constant;
 mod elementwise;
 mod fold;
+#[cfg(test)]
+mod fuzzed;
 mod gelu;
 mod layout;
 mod lower;
