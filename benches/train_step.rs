@@ -1,4 +1,4 @@
-//! Whole training steps of five networks, in float and at three precisions, on one thread and on two.
+//! Whole training steps of all networks of the bench, in float and at three precisions, on one thread and on two.
 
 mod common;
 
@@ -15,7 +15,7 @@ fn train_step(c: &mut Criterion) {
                 let name = format!("{}-{threads}t", bits.replace('/', "-"));
                 group.bench_function(name, |b| {
                     pool.install(|| {
-                        let mut training = Training::new(network, bits, "lbt", "sgd").expect("a network");
+                        let mut training = Training::new(network, bits, "lbt", network.optimizer).expect("a network");
                         b.iter(|| training.step().expect("a finite step"));
                     });
                 });

@@ -1,7 +1,8 @@
-//! The five networks that whole training steps are measured on, and the step: forward, loss, backward, SGD with momentum
-//! and weight decay, on data that is in memory already. `train_step`, `methods` and the peer bench share it.
+//! The networks that whole training steps are measured on, and the step: forward, loss, backward, and SGD with momentum and weight
+//! decay or AdamW, on data that is in memory already. `train_step`, `methods` and the peer bench share it.
 
 use fixnet::Result;
+use fixnet::autograd::Group;
 use fixnet::prelude::*;
 use fixnet::tensor::rng::{Stream, domain};
 
@@ -10,19 +11,23 @@ pub(crate) struct Network {
     /// The name on the command line.
     pub(crate) name: &'static str,
     model: &'static str,
+    /// The optimizer of its recipe.
+    pub(crate) optimizer: &'static str,
     batch: usize,
     image: [usize; 3],
 }
 
 const CLASSES: usize = 10;
 
-/// The five.
-pub(crate) const NETWORKS: [Network; 5] = [
-    Network { name: "mlp", model: "mlp:512-512", batch: 128, image: [28, 28, 1] },
-    Network { name: "lenet", model: "lenet", batch: 128, image: [28, 28, 1] },
-    Network { name: "resnet20", model: "resnet20", batch: 128, image: [32, 32, 3] },
-    Network { name: "resnet18", model: "resnet18", batch: 32, image: [32, 32, 3] },
-    Network { name: "edsr", model: "edsr", batch: 16, image: [24, 24, 3] },
+/// All of them. `benches/peers/networks.py` has the same list.
+pub(crate) const NETWORKS: [Network; 7] = [
+    Network { name: "mlp", model: "mlp:512-512", optimizer: "sgd", batch: 128, image: [28, 28, 1] },
+    Network { name: "lenet", model: "lenet", optimizer: "sgd", batch: 128, image: [28, 28, 1] },
+    Network { name: "resnet20", model: "resnet20", optimizer: "sgd", batch: 128, image: [32, 32, 3] },
+    Network { name: "resnet18", model: "resnet18", optimizer: "sgd", batch: 32, image: [32, 32, 3] },
+    Network { name: "edsr", model: "edsr", optimizer: "sgd", batch: 16, image: [24, 24, 3] },
+    Network { name: "mobilenetv2", model: "mobilenetv2", optimizer: "sgd", batch: 128, image: [32, 32, 3] },
+    Network { name: "vit", model: "vit", optimizer: "adamw", batch: 128, image: [32, 32, 3] },
 ];
 
 enum Target {
@@ -55,6 +60,14 @@ impl Training {
             other => panic!("a model of the bench gives values or images, not {other:?}"),
         };
         Ok(Self { store, net, optimizer, images: normal(&[network.batch, h, w, c], 0), target })
+    }
+
+    /// The numbers that the network learns, without the scales of quantizers, which a float network lacks. The bench with PyTorch
+    /// compares them.
+    #[allow(dead_code)]
+    pub(crate) fn parameters(&self) -> usize {
+        let counted = self.store.params().iter().filter(|p| p.group() != Group::Scale);
+        counted.map(|p| p.value.data().len()).sum()
     }
 
     /// One step; returns the loss.

@@ -7,7 +7,8 @@ round by round. `cpu ms` is the processor time of a step, all threads together: 
 thread, others were using the machine, and `--clock cpu` gives truer ratios (with more threads it counts the waiting
 of some, so that only an idle machine will do). `x float32` is how many times as fast as PyTorch's best float32 mode a contender is, `x bfloat16`
 likewise. Peak memory is that of the whole process while it trains; `grown` is what lies above the size that the process
-had before it made the network (PyTorch's libraries alone take hundreds of megabytes).
+had before it made the network (PyTorch's libraries alone take hundreds of megabytes). Networks whose numbers
+of parameters differ are an error.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 # PyTorch's modes; a perceptron has no channels_last.
 MODES = "eager,channels_last,channels_last+compile,channels_last+bfloat16,channels_last+compile+bfloat16"
-NETWORKS = "mlp,lenet,resnet20,resnet18,edsr"
+NETWORKS = "mlp,lenet,resnet20,resnet18,edsr,mobilenetv2,vit"
 # What holds ATen, oneDNN and MKL to AVX2.
 TORCH_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
@@ -123,6 +124,9 @@ def compare(args, network, threads):
             contender = Contender(name, kind, command, env)
             running.append(contender)
             attempt(running, contender, lambda: contender.start(args.seconds))
+        counts = {c.name: c.reply["parameters"] for c in running if "parameters" in c.reply}
+        if len(set(counts.values())) > 1:
+            sys.exit(f"{network}: expected the same number of parameters everywhere, found {counts}")
         for i in range(args.rounds):
             print(f"\r\033[K{network}, {threads} threads: round {i + 1} of {args.rounds}", end="", file=sys.stderr)
             # Each round starts with another contender, so that nobody always follows the same one.

@@ -1,7 +1,7 @@
 //! The fixnet side of the peer bench: trains one network at one precision and times its steps on demand.
 //!
-//! `peer_step NETWORK BITS THREADS` takes three steps to warm up and prints a line of JSON; then, for each number of
-//! steps that it reads, another with their times and the peak memory since the warm-up. `torch_step.py` speaks the same.
+//! `peer_step NETWORK BITS THREADS` takes three steps to warm up and prints a line of JSON with the number of parameters; then, for
+//! each number of steps that it reads, another with their times and the peak memory since the warm-up. `torch_step.py` speaks the same.
 //! `FIXNET_ISA` caps the instruction set.
 
 #[path = "../common/mod.rs"]
@@ -33,11 +33,12 @@ fn times(training: &mut Training, steps: usize) -> fixnet::Result<Vec<f64>> {
 fn serve(network: &str, bits: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
     let network = NETWORKS.iter().find(|n| n.name == network).ok_or(format!("no network `{network}`"))?;
     let base = memory("VmRSS:");
-    let mut training = Training::new(network, bits, "lbt", "sgd")?;
+    let mut training = Training::new(network, bits, "lbt", network.optimizer)?;
     let warm = times(&mut training, WARM_UP)?;
     // Starts the count of the peak anew, so that it is that of training and not of what came before.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-    println!(r#"{{"isa": "{}", "base_kb": {base}, "ms": {warm:?}}}"#, fixnet::kernel::isa());
+    let (isa, parameters) = (fixnet::kernel::isa(), training.parameters());
+    println!(r#"{{"isa": "{isa}", "parameters": {parameters}, "base_kb": {base}, "ms": {warm:?}}}"#);
     for line in stdin().lines() {
         let ms = times(&mut training, line?.trim().parse()?)?;
         println!(r#"{{"ms": {ms:?}, "peak_kb": {}}}"#, memory("VmHWM:"));

@@ -1,8 +1,9 @@
-"""The five networks of `benches/common/mod.rs` in PyTorch, layer for layer, with their batches."""
+"""The networks of `benches/common/mod.rs` in PyTorch, layer for layer, with their batches and optimizers."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim import SGD, AdamW
 
 CLASSES = 10
 
@@ -71,20 +72,49 @@ def edsr():
     return nn.Sequential(conv(3, 64), Residual(*body, conv(64, 64)), conv(64, 256), nn.PixelShuffle(2), conv(64, 3))
 
 
-# Name: maker, batch, [C, H, W].
+def mobilenetv2():
+    """Torchvision's module in the form for images of 32 x 32: the first convolution and the stage of 24 channels keep the size."""
+    from torchvision.models import MobileNetV2
+
+    rows = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
+    net = MobileNetV2(num_classes=CLASSES, inverted_residual_setting=rows)
+    net.features[0][0].stride = (1, 1)
+    net.classifier[0] = nn.Identity()
+    return net
+
+
+def vit():
+    """Timm's module, with its fused attention."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(img_size=32, patch_size=4, num_classes=CLASSES, embed_dim=128, depth=6, num_heads=4)
+
+
+# The fused optimizers are the fastest that PyTorch has.
+def sgd(net):
+    return SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=True)
+
+
+def adamw(net):
+    return AdamW(net.parameters(), lr=1e-4, weight_decay=1e-4, fused=True)
+
+
+# Name: maker, optimizer, batch, [C, H, W].
 NETWORKS = {
-    "mlp": (mlp, 128, [1, 28, 28]),
-    "lenet": (lenet, 128, [1, 28, 28]),
-    "resnet20": (lambda: resnet([16, 32, 64], 3, False, [nn.BatchNorm1d(64)]), 128, [3, 32, 32]),
-    "resnet18": (lambda: resnet([64, 128, 256, 512], 2, True, []), 32, [3, 32, 32]),
-    "edsr": (edsr, 16, [3, 24, 24]),
+    "mlp": (mlp, sgd, 128, [1, 28, 28]),
+    "lenet": (lenet, sgd, 128, [1, 28, 28]),
+    "resnet20": (lambda: resnet([16, 32, 64], 3, False, [nn.BatchNorm1d(64)]), sgd, 128, [3, 32, 32]),
+    "resnet18": (lambda: resnet([64, 128, 256, 512], 2, True, []), sgd, 32, [3, 32, 32]),
+    "edsr": (edsr, sgd, 16, [3, 24, 24]),
+    "mobilenetv2": (mobilenetv2, sgd, 128, [3, 32, 32]),
+    "vit": (vit, adamw, 128, [3, 32, 32]),
 }
 
 
 def make(name):
-    """A network with random images and targets."""
-    maker, batch, [c, h, w] = NETWORKS[name]
+    """A network with random images and targets, and what makes its optimizer."""
+    maker, optimizer, batch, [c, h, w] = NETWORKS[name]
     torch.manual_seed(1)
     images = torch.randn(batch, c, h, w)
     target = torch.randn(batch, c, 2 * h, 2 * w) if name == "edsr" else torch.arange(batch) % CLASSES
-    return maker(), images, target
+    return maker(), images, target, optimizer

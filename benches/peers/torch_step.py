@@ -31,20 +31,20 @@ def main(network, mode, threads):
     if unknown := words - {"eager", "channels_last", "compile", "bfloat16"}:
         sys.exit(f"no such mode: {'+'.join(sorted(unknown))}")
     base = memory("VmRSS:")
-    net, images, target = make(network)
+    net, images, target, optimizer_of = make(network)
     if "channels_last" in words:
         net, images = net.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     loss_of = F.l1_loss if target.is_floating_point() else F.cross_entropy
-    # The fused optimizer is the fastest that PyTorch has.
-    sgd = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=True)
+    parameters = sum(p.numel() for p in net.parameters())
+    optimizer = optimizer_of(net)
     forward = torch.compile(net) if "compile" in words else net
 
     def step():
         with torch.autocast("cpu", torch.bfloat16, enabled="bfloat16" in words):
             loss = loss_of(forward(images), target)
         loss.backward()
-        sgd.step()
-        sgd.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         return loss.item()
 
     def times(steps):
@@ -62,7 +62,7 @@ def main(network, mode, threads):
     except OSError:
         pass
     isa = torch.backends.cpu.get_cpu_capability().lower()
-    print(json.dumps({"isa": isa, "base_kb": base, "ms": warm}), flush=True)
+    print(json.dumps({"isa": isa, "parameters": parameters, "base_kb": base, "ms": warm}), flush=True)
     for line in sys.stdin:
         print(json.dumps({"ms": times(int(line)), "peak_kb": memory("VmHWM:")}), flush=True)
 

@@ -5,7 +5,7 @@ use crate::exit::CODES;
 use crate::out::say;
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, Command, CommandFactory};
-use fixnet::train::config;
+use fixnet::train::{config, networks};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    for (name, page) in pages() {
+    for (name, page) in pages().into_iter().chain([("networks.md", networks_page()?)]) {
         let path = args.folder.join(name);
         fixnet::files::write(&path, page.as_bytes()).with_context(|| path.display().to_string())?;
         say!("{}", path.display());
@@ -26,7 +26,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The pages by the names of their files.
+/// The page of all networks: their first training steps, taken now.
+fn networks_page() -> Result<String> {
+    let scratch = std::env::temp_dir().join(format!("fixnet-reference-{}", std::process::id()));
+    std::fs::create_dir(&scratch).with_context(|| scratch.display().to_string())?;
+    let rows = networks::rows(&scratch);
+    std::fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
+    Ok(networks::page(&rows?))
+}
+
+/// The other pages by the names of their files.
 fn pages() -> [(&'static str, String); 3] {
     [
         ("commands.md", commands(&crate::Cli::command())),
@@ -174,6 +183,18 @@ mod tests {
                 "docs/reference/{name} is not up to date; run: cargo run -- reference docs/reference"
             );
         }
+    }
+
+    /// Every network of the registry, at every task and all bits: each cell is a training step that was taken now.
+    #[test]
+    fn the_table_of_networks_is_what_their_steps_say() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/networks.md");
+        let (found, page) = (std::fs::read_to_string(path).unwrap(), networks_page().unwrap());
+        let differs = page.lines().filter(|line| !found.lines().any(|other| other == *line)).collect::<Vec<_>>();
+        let words = "docs/reference/networks.md is not what the steps say; if that is meant, run: cargo run -- reference docs/reference";
+        assert!(found == page, "{words}\n{}", differs.join("\n"));
+        // A registry that lost its rows would make an empty page.
+        assert!(page.matches("| yes |").count() > 100);
     }
 
     #[test]

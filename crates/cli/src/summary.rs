@@ -4,9 +4,9 @@ use crate::out::say;
 use anyhow::Result;
 use fixnet::autograd::Store;
 use fixnet::checkpoint::Checkpoint;
-use fixnet::plan::Plan;
+use fixnet::plan::{Plan, Summary};
 use fixnet::train::run::place::{config_of, existing_checkpoint_or_best};
-use fixnet::train::{Trained, task};
+use fixnet::train::{Packed, Trained, task};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// Arguments of `fixnet summary`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A recipe, the folder of a run, or a checkpoint
+    /// A recipe, the folder of a run, a checkpoint, or a packed network
     recipe: String,
     /// The checkpoint of the best epoch instead of the last one, of a run with --keep-best
     #[arg(long)]
@@ -59,6 +59,14 @@ pub(crate) fn classes(text: &str) -> Result<usize, String> {
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let path = PathBuf::from(&args.recipe);
     let is_run = path.is_dir() || path.extension().is_some_and(|e| e == "safetensors");
+    let as_it_is = args.bits.is_none() && args.model.is_none() && args.input.is_none() && args.classes.is_none();
+    if let Some(packed) = (is_run && path.is_file()).then(|| Packed::open(&path)).transpose()?.flatten() {
+        if !as_it_is || args.best {
+            let reason = "expected no other flags than --json for a packed network, whose operations are fixed";
+            return Err(crate::usage(anyhow::anyhow!("{}: {reason}", path.display())));
+        }
+        return print(&args, &packed.plan().summary(), packed.task().class_names());
+    }
     let checkpoint = (is_run || args.best).then(|| existing_checkpoint_or_best(&path, args.best)).transpose()?;
     let checkpoint = checkpoint.map(|file| Checkpoint::open_or_previous(&file)).transpose()?.map(|(found, _)| found);
     let mut settings = match &checkpoint {
@@ -71,8 +79,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         }
     }
     let config = settings.check().map_err(|e| crate::usage(e.into()))?;
-    let input = args.input.map(|shape| shape.0);
-    let own_input = input.is_none();
+    let input = args.input.as_ref().map(|shape| shape.0.clone());
     let (task, class_names) = match (input, args.classes, &checkpoint) {
         (Some(input), Some(classes), _) => (task::of_shape(&config, &input, classes)?, None),
         (input, classes, found) => {
@@ -92,7 +99,6 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         }
     };
     // Of a checkpoint as it is, the model is the one that it holds: a larger one is not even built.
-    let as_it_is = args.bits.is_none() && args.model.is_none() && own_input && args.classes.is_none();
     let mut store = match &checkpoint {
         Some(checkpoint) if as_it_is => Trained::expected(&config, checkpoint, Store::seeded(0)),
         _ => Store::seeded(0),
@@ -100,6 +106,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let net = task.build(&mut store, &config)?;
     let input = task.input_shape();
     let summary = Plan::of(&*net, &mut store, &input)?.summary();
+    print(&args, &summary, class_names.as_deref())
+}
+
+/// Prints the layers.
+fn print(args: &Args, summary: &Summary, class_names: Option<&[String]>) -> Result<ExitCode> {
     if !args.json {
         say!("{summary}");
         return Ok(ExitCode::SUCCESS);

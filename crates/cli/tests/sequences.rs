@@ -112,6 +112,18 @@ fn folders_of_wav_files_are_trained_on_and_asked_about() {
     let out = fixnet(&["predict", &run, &place.text("sounds/high/5.wav"), "--top", "1"]);
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(text.contains("high") && !text.contains("low "), "{text}{}", stderr(&out));
+    // The packed network knows the rate of its recordings too.
+    let packed = place.text("p.safetensors");
+    let out = fixnet(&["export", &run, "--packed", &packed]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    for (part, class) in [("train", "low"), ("train", "high"), ("test", "low"), ("test", "high")] {
+        wav(&place.path(&format!("other/{part}/{class}/0.wav")), 16_000, &[7; 4000]);
+    }
+    let other = format!("wav:{}", place.text("other"));
+    for of in [&run, &packed] {
+        let words = ["0.wav: expected 8000 samples a second", "found 16000"];
+        refused(1, &["eval", of, "--data", &other], &words);
+    }
     wav(&place.path("sounds/low/odd.wav"), 44_100, &[7; 900]);
     refused(1, &["eval", &run], &["odd.wav: expected 8000 samples a second", "found 44100"]);
 }

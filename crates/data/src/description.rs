@@ -154,6 +154,12 @@ impl DataDescription {
         self.clips
     }
 
+    /// The same, for sequences that are made of recordings in this way.
+    #[must_use]
+    pub fn with_clips(self, clips: ClipForm) -> Self {
+        Self { clips: Some(clips), ..self }
+    }
+
     /// What samples are called in messages: `images`, `sequences` or `rows`.
     pub fn noun(&self) -> &'static str {
         noun(&self.shape)

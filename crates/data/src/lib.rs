@@ -60,6 +60,7 @@ mod tones;
 mod transform;
 mod vary;
 mod wav;
+mod wav_chunks;
 mod wav_file;
 mod webp;
 

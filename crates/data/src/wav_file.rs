@@ -1,6 +1,7 @@
 //! A WAV file: its samples as numbers from -1 to 1, channels mixed into one. The hound crate reads the chunks.
 
 use crate::error::unexpected;
+use crate::wav_chunks::Unpadded;
 use crate::{DataError, Result};
 use fixnet_files::input_file;
 use hound::{SampleFormat, WavReader};
@@ -16,7 +17,7 @@ pub(crate) const ENDING: &str = "wav";
 /// A WAV file whose header was read.
 pub(crate) struct Wav<R> {
     place: String,
-    reader: WavReader<R>,
+    reader: WavReader<Unpadded<R>>,
 }
 
 impl Wav<BufReader<File>> {
@@ -34,7 +35,8 @@ impl Wav<BufReader<File>> {
 impl<R: Read> Wav<R> {
     /// Reads the header; `place` names the file.
     pub(crate) fn read(place: String, from: R) -> Result<Self> {
-        let reader = WavReader::new(from).map_err(|e| unexpected(&place, EXPECTED, format!("none ({e})")))?;
+        let chunks = Unpadded::new(from).map_err(|source| DataError::Io { place: place.clone(), source })?;
+        let reader = WavReader::new(chunks).map_err(|e| unexpected(&place, EXPECTED, format!("none ({e})")))?;
         let spec = reader.spec();
         let right = match spec.sample_format {
             SampleFormat::Int => matches!(spec.bits_per_sample, 8 | 16 | 24 | 32),
@@ -161,6 +163,18 @@ mod tests {
         let mut huge = good;
         huge[40..44].copy_from_slice(&(u32::MAX - 1).to_le_bytes());
         assert!(text(&huge).contains("whole samples"), "{}", text(&huge));
+    }
+
+    /// Programs for sound put texts before the samples.
+    #[test]
+    fn chunks_of_odd_length_are_passed_over() {
+        let good = wav_bytes(1, [1, 16], 8000, &[0, 64, 0, 192]);
+        let samples = read(&good, 8000, 9).unwrap();
+        for at in [12, 36] {
+            let mut file = good.clone();
+            file.splice(at..at, *b"LIST\x03\0\0\0abc\0");
+            assert_eq!(read(&file, 8000, 9).unwrap(), samples, "{at}");
+        }
     }
 
     proptest! {

@@ -37,6 +37,7 @@ mod evaluation;
 pub mod init;
 pub mod judge;
 mod model_file;
+pub mod networks;
 pub mod packed;
 pub mod predictor;
 mod pursuit;

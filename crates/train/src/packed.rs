@@ -30,7 +30,6 @@ pub struct Packed {
     task: Arc<dyn Task>,
     config: Config,
     columns: Option<Vec<String>>,
-    clips: Option<ClipForm>,
 }
 
 impl Packed {
@@ -50,8 +49,10 @@ impl Packed {
         let config = targeted(Config::recorded(text, &place)?, metadata.get(TARGET));
         let task = task::of_plan(&config, &place, &plan)?;
         let columns = columns(path, &metadata, plan.input_shape())?;
+        // Recordings of another rate are refused, whatever the first of them says.
         let clips = clips(path, &metadata, plan.input_shape())?;
-        Ok(Some(Self { plan, task, config, columns, clips }))
+        let task = clips.and_then(|clips| task.with_clips(clips)).unwrap_or(task);
+        Ok(Some(Self { plan, task, config, columns }))
     }
 
     /// Adds to the metadata of a file that is to be a packed network what its operations do not say of its task: the names of columns
@@ -88,8 +89,7 @@ impl Packed {
     pub fn sample_form(&self) -> SampleForm {
         let form = self.task.sample_form();
         let columns = form.columns.clone().or_else(|| self.columns.clone());
-        let clips = form.clips.or(self.clips);
-        form.with_columns(columns.as_deref()).with_clips(clips)
+        form.with_columns(columns.as_deref())
     }
 
     /// Evaluates the network on the test part of `data`.

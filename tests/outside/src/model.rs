@@ -7,7 +7,8 @@ use fixnet::models::{Model, ModelKind, ModelSpec};
 use fixnet::prelude::*;
 
 /// The row of the registry.
-pub const KIND: ModelKind = ModelKind { form: "spotnet[:WIDTH]", about: "two convolutions", parse };
+pub const KIND: ModelKind =
+    ModelKind { form: "spotnet[:WIDTH]", about: "two convolutions", examples: &["spotnet:4"], parse };
 
 /// `spotnet` or `spotnet:8`: two quantized convolutions of this many channels.
 #[derive(Debug, Clone, Copy)]

@@ -23,8 +23,17 @@ const RECORD: &str = "locate";
 const METRICS: &[Metric] = &[Metric { name: "distance", unit: Unit::Number, better: Better::Lower }];
 
 /// The row of the registry.
-pub const KIND: TaskKind =
-    TaskKind { name: NAME, metrics: METRICS, check: |_| Ok(()), data_key, load, recorded, of_shape, of_plan };
+pub const KIND: TaskKind = TaskKind {
+    name: NAME,
+    metrics: METRICS,
+    trials: &[],
+    check: |_| Ok(()),
+    data_key,
+    load,
+    recorded,
+    of_shape,
+    of_plan,
+};
 
 /// The task. It knows what tells its data from others; none of them where these are not known.
 #[derive(Debug, Clone)]

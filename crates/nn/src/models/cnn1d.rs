@@ -9,6 +9,7 @@ use fixnet_quant::QuantConfig;
 pub(super) const KIND: ModelKind = ModelKind {
     form: "cnn1d[:WIDTH-WIDTH…]",
     about: "convolutions over the steps of a sequence with these widths, 32-64-64 if omitted",
+    examples: &["cnn1d:8-8"],
     parse,
 };
 

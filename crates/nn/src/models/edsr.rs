@@ -14,6 +14,7 @@ pub(super) const KIND: ModelKind = ModelKind {
     form: "edsr[:OPTION-OPTION…]",
     about: "for super-resolution; options x2, x3, x4 (scale), n16 (blocks), f64 (channels), inner or body (which convolutions are \
             quantized), r0.1 (factor of a block)",
+    examples: &["edsr:n1-f8"],
     // What is wrong with an option is said rather than that no model is meant.
     parse: |text| text.starts_with("edsr").then(|| text.parse::<EdsrSpec>().map(Into::into)),
 };

@@ -7,8 +7,12 @@ use fixnet_quant::QuantConfig;
 use fixnet_tensor::Budget;
 
 /// The row of the registry.
-pub(super) const KIND: ModelKind =
-    ModelKind { form: "lenet", about: "", parse: |text| (text == "lenet").then(|| Ok(LeNet.into())) };
+pub(super) const KIND: ModelKind = ModelKind {
+    form: "lenet",
+    about: "",
+    examples: &["lenet"],
+    parse: |text| (text == "lenet").then(|| Ok(LeNet.into())),
+};
 
 /// `lenet`: two 5x5 convolutions of 32 and 64 channels with max pooling, 128 features, the classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use fixnet_tensor::Budget;
 pub(super) const KIND: ModelKind = ModelKind {
     form: "mlp[:WIDTH-WIDTH…]",
     about: "fully connected layers of these widths, 512-512 if omitted",
+    examples: &["mlp:8"],
     parse,
 };
 

@@ -11,6 +11,7 @@ use fixnet_tensor::Window;
 pub(super) const KIND: ModelKind = ModelKind {
     form: "mobilenetv2[:wWIDTH], mobilenetv2-imagenet[:wWIDTH]",
     about: "for small and for large images; w0.5 has half the channels",
+    examples: &["mobilenetv2:w0.05", "mobilenetv2-imagenet:w0.05"],
     // What is wrong with a width is said rather than that no model is meant.
     parse: |text| {
         let (name, width) = name_and_width(text);

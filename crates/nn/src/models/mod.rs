@@ -74,6 +74,7 @@ pub enum Output {
 /// models::register_model(ModelKind {
 ///     form: "perceptron",
 ///     about: "one layer",
+///     examples: &["perceptron"],
 ///     parse: |text| (text == "perceptron").then(|| Ok(Perceptron.into())),
 /// });
 /// let model: ModelSpec = "perceptron".parse()?;
@@ -160,6 +161,9 @@ pub struct ModelKind {
     pub form: &'static str,
     /// What they are, for lists; empty where the form says it.
     pub about: &'static str,
+    /// Small models of the family, at least one per name of the form. The table of networks and the tests that go over all networks
+    /// train these. Empty where a model needs a file.
+    pub examples: &'static [&'static str],
     /// Makes a model of its text: `None` where the text is none of this family, or makes no sense; an error where the
     /// family has more to say.
     pub parse: fn(&str) -> Option<Result<ModelSpec>>,

@@ -12,6 +12,7 @@ use fixnet_quant::QuantConfig;
 pub(super) const KIND: ModelKind = ModelKind {
     form: "reactnet18[:wWIDTH], reactnet18-imagenet[:wWIDTH]",
     about: "binary activations, for small and for large images; w0.5 has half the channels",
+    examples: &["reactnet18:w0.05", "reactnet18-imagenet:w0.05"],
     // What is wrong with a width is said rather than that no model is meant.
     parse: |text| {
         let (name, width) = name_and_width(text);

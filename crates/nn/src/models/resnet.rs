@@ -12,6 +12,7 @@ use fixnet_quant::QuantConfig;
 pub(super) const CIFAR: ModelKind = ModelKind {
     form: "resnet8, resnet20, resnet32, resnet44, resnet56",
     about: "for small images; with -b, as in resnet20-b, the shortcuts have convolutions",
+    examples: &["resnet8", "resnet8-b", "resnet20", "resnet32", "resnet44", "resnet56"],
     parse: |text| {
         let text = text.strip_prefix("resnet")?;
         let (depth, shortcut) = match text.strip_suffix("-b") {
@@ -25,11 +26,13 @@ pub(super) const CIFAR: ModelKind = ModelKind {
 pub(super) const SMALL: ModelKind = ModelKind {
     form: "resnet18",
     about: "for small images",
+    examples: &["resnet18"],
     parse: |text| (text == "resnet18").then(|| Ok(ResNet18.into())),
 };
 pub(super) const IMAGENET: ModelKind = ModelKind {
     form: "resnet18-imagenet, resnet34-imagenet, resnet50-imagenet",
     about: "for large images",
+    examples: &["resnet18-imagenet", "resnet34-imagenet", "resnet50-imagenet"],
     parse: |text| {
         let depth = text.strip_prefix("resnet")?.strip_suffix("-imagenet")?;
         let depth = ["18", "34", "50"].contains(&depth).then(|| depth.parse().ok()).flatten()?;

@@ -14,6 +14,7 @@ pub(super) const KIND: ModelKind = ModelKind {
     form: "vit[:WIDTHxDEPTH[xHEADS]][:dropRATE], deit-t[:dropRATE], deit-s[:dropRATE]",
     about: "transformers for images of 32 x 32, patches of 4 (128x6x4 if left out), and of 224 x 224, patches of 16; drop0.1 \
             leaves residual branches out in training, the last with a probability of 0.1",
+    examples: &["vit:8x1x2", "deit-t", "deit-s"],
     parse: |text| {
         let (name, rest) = text.split_once(':').map_or((text, ""), |(name, rest)| (name, rest));
         let plain = match name {

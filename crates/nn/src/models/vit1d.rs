@@ -11,6 +11,7 @@ use fixnet_quant::QuantConfig;
 pub(super) const KIND: ModelKind = ModelKind {
     form: "vit1d[:WIDTHxDEPTH[xHEADS]][:pSTEPS][:dropRATE]",
     about: "a transformer over the steps of a sequence (64x4x4 if left out), each STEPS steps (1 if left out) one token",
+    examples: &["vit1d:8x1x2"],
     parse: |text| {
         let (name, rest) = text.split_once(':').map_or((text, ""), |(name, rest)| (name, rest));
         if name != "vit1d" {

@@ -1,6 +1,7 @@
 //! Classification of images, sequences and rows of a table: one class per sample, cross-entropy, top-1 accuracy.
 
 use super::parts::{self, check_augment, data_key};
+use super::trial::{self, Trial};
 use super::{
     Answer, Batch, Better, Data, Element, LOSS, Matrix, Metric, Part, PartTargets, Parts, Picture, Pictures, Section,
     Table, Task, TaskKind, Teacher, Unit, outputs,
@@ -9,7 +10,9 @@ use crate::config::LossSettings;
 use crate::scores::{Network, Scores};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Array, Graph, Store, Var};
-use fixnet_data::{ClassDifference, DataDescription, Dataset, Labels, Loader, Normalize, Sample, SampleForm, Split};
+use fixnet_data::{
+    ClassDifference, ClipForm, DataDescription, Dataset, Labels, Loader, Normalize, Sample, SampleForm, Split,
+};
 use fixnet_export::class_names;
 use fixnet_nn::metrics::{self, Confusion, Prediction};
 use fixnet_nn::models;
@@ -20,10 +23,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The row of the registry.
-pub(super) const KIND: TaskKind =
-    TaskKind { name: NAME, metrics: METRICS, check: check_model, data_key, load, recorded, of_shape, of_plan };
+pub(super) const KIND: TaskKind = TaskKind {
+    name: NAME,
+    metrics: METRICS,
+    trials: TRIALS,
+    check: check_model,
+    data_key,
+    load,
+    recorded,
+    of_shape,
+    of_plan,
+};
 
 const NAME: &str = "classification";
+
+const TRIALS: &[Trial] =
+    &trial::of_shapes([|_| trial(trial::IMAGE), |_| trial(trial::SEQUENCE), |_| trial(trial::ROW)]);
+
+fn trial(shape: &[usize]) -> trial::Loaded {
+    let labels = |place: &str| Labels::new(place, 2, (0..trial::SAMPLES as u16).map(|i| i % 2).collect());
+    let (task, data) = Classification::of_split(trial::split(shape, labels)?);
+    Ok((Arc::new(task), Box::new(data)))
+}
 
 const METRICS: &[Metric] = &[
     Metric { name: "accuracy", unit: Unit::Share, better: Better::Higher },
@@ -261,6 +282,11 @@ impl Task for Classification {
         let place = || format!("data {}", config.data().source);
         let test = config.data().load_test(&self.description).map_err(|e| Error::from(e).within(place()))?;
         Ok(Box::new(Parts::of_test(test, self.description.normalize.clone())))
+    }
+
+    fn with_clips(&self, clips: ClipForm) -> Option<Arc<dyn Task>> {
+        let description = self.description.clone().with_clips(clips);
+        Some(Arc::new(Self { description, ..self.clone() }))
     }
 
     fn sample_form(&self) -> SampleForm {

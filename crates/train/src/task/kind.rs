@@ -1,6 +1,6 @@
 //! How a task is made: a row of the registry.
 
-use super::{Data, Metric, Task};
+use super::{Data, Metric, Task, Trial};
 use crate::{Config, Result};
 use fixnet_nn::plan::Plan;
 use std::collections::BTreeMap;
@@ -14,6 +14,8 @@ pub struct TaskKind {
     pub name: &'static str,
     /// Its metrics beside the loss.
     pub metrics: &'static [Metric],
+    /// Few samples of each kind that it takes, made in memory: the table of networks and a test try every network on them.
+    pub trials: &'static [Trial],
     /// Checks what can be checked without data: that the network is one for this task.
     pub check: fn(&Config) -> Result<()>,
     /// Returns what the data depend on: configurations of equal texts have the same data.

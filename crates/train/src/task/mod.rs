@@ -11,6 +11,7 @@ pub mod regression;
 mod section;
 pub mod super_resolution;
 mod teacher;
+mod trial;
 
 pub use classification::{Classification, Labelled};
 pub use kind::TaskKind;
@@ -20,11 +21,12 @@ pub use regression::Regression;
 pub use section::{Element, Matrix, Picture, Pictures, Scatter, Section, Table};
 pub use super_resolution::SuperResolution;
 pub use teacher::Teacher;
+pub use trial::Trial;
 
 use crate::scores::{Network, Scores};
 use crate::{Config, Result};
 use fixnet_autograd::{Array, Graph, Store, Var};
-use fixnet_data::{Normalize, Sample, SampleForm};
+use fixnet_data::{ClipForm, Normalize, Sample, SampleForm};
 use fixnet_nn::Layer;
 use fixnet_nn::metrics::check_finite;
 use fixnet_nn::plan::Plan;
@@ -315,6 +317,11 @@ pub trait Task: Send + Sync {
     /// # Errors
     /// A file is missing or broken; the data do not fit the network.
     fn load_test(&self, config: &Config) -> Result<Box<dyn Data>>;
+
+    /// Returns the task of a network whose sequences are made of recordings in this way, where the task knows recordings.
+    fn with_clips(&self, _clips: ClipForm) -> Option<Arc<dyn Task>> {
+        None
+    }
 
     /// Returns the form of the samples that a network of this task takes, with the names of columns where these are known.
     fn sample_form(&self) -> SampleForm {

@@ -14,6 +14,8 @@ mod act;
 mod constant;
 mod elementwise;
 mod fold;
+#[cfg(test)]
+mod fuzzed;
 mod gelu;
 mod layout;
 mod lower;

@@ -23,6 +23,7 @@ const NEW_HEAD: &str = ":new-head";
 const KIND: ModelKind = ModelKind {
     form: "FILE.onnx[:new-head]",
     about: "a float network of another program, with its weights; new-head replaces its last layer",
+    examples: &[],
     parse: |text| {
         let (path, new_head) = text.strip_suffix(NEW_HEAD).map_or((text, false), |path| (path, true));
         path.ends_with(".onnx").then(|| Ok(OnnxModel::new(path, new_head).into()))
@@ -43,6 +44,13 @@ struct Content {
     digest: String,
     /// The graph without the numbers of its weights.
     graph: Vec<u8>,
+}
+
+impl Content {
+    fn of(bytes: &[u8]) -> Result<Self> {
+        let digest = blake3::hash(bytes).to_hex().to_string();
+        Ok(Self { file: File::decode(bytes, false)?, digest, graph: without_weights(bytes)? })
+    }
 }
 
 /// The network of an ONNX file. The file is read when the network is first needed.
@@ -69,6 +77,13 @@ impl OnnxModel {
         let file = File::decode(graph, true).map_err(|problem| self.wrong(problem))?;
         let content = Content { file, digest: digest.into(), graph: graph.to_vec() };
         Ok(Self { content: Arc::new(OnceLock::from(Ok(content))), ..self.clone() })
+    }
+
+    /// The model of a file of these bytes, for tests that read many.
+    #[cfg(test)]
+    pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self> {
+        let content = Arc::new(OnceLock::from(Ok(Content::of(bytes)?)));
+        Ok(Self { path: "net.onnx".into(), new_head: false, content })
     }
 
     /// Where the file is.
@@ -117,11 +132,7 @@ impl OnnxModel {
     }
 
     fn loaded(&self) -> Result<&Content> {
-        let load = || {
-            let bytes = input_file::read(&self.path, MOST).map_err(|e| Problem::Read(e.to_string()))?;
-            let digest = blake3::hash(&bytes).to_hex().to_string();
-            Ok(Content { file: File::decode(&bytes, false)?, digest, graph: without_weights(&bytes)? })
-        };
+        let load = || Content::of(&input_file::read(&self.path, MOST).map_err(|e| Problem::Read(e.to_string()))?);
         self.content.get_or_init(load).as_ref().map_err(Clone::clone)
     }
 

@@ -63,6 +63,12 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("Where", fold::choice),
 ];
 
+/// The names of all operations.
+#[cfg(test)]
+pub(super) fn names() -> Vec<&'static str> {
+    ENTRIES.iter().map(|(name, _)| *name).collect()
+}
+
 /// Whether an operation is read.
 pub(super) fn is_known(op: &str) -> bool {
     ENTRIES.iter().any(|(name, _)| *name == op)

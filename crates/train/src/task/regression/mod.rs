@@ -9,6 +9,7 @@
 mod report;
 
 use super::parts::{self, check_augment, data_key};
+use super::trial::{self, Trial};
 use super::{Answer, Batch, Better, Data, Metric, Part, PartTargets, Parts, Section, Task, TaskKind, Unit, outputs};
 use crate::evaluation::evaluate_test;
 use crate::scores::{Network, Scores};
@@ -25,9 +26,11 @@ use std::sync::Arc;
 
 /// The row of the registry.
 pub(super) const KIND: TaskKind =
-    TaskKind { name: NAME, metrics: METRICS, check: check_model, data_key, load, recorded, of_shape, of_plan };
+    TaskKind { name: NAME, metrics: METRICS, trials: TRIALS, check, data_key, load, recorded, of_shape, of_plan };
 
 const NAME: &str = "regression";
+const TRIALS: &[Trial] =
+    &trial::of_shapes([|_| trial(trial::IMAGE), |_| trial(trial::SEQUENCE), |_| trial(trial::ROW)]);
 const METRICS: &[Metric] = &[
     Metric { name: "r2", unit: Unit::Number, better: Better::Higher },
     Metric { name: "mse", unit: Unit::Quantity, better: Better::Lower },
@@ -85,7 +88,13 @@ impl Regression {
     }
 }
 
-fn check_model(config: &Config) -> Result<()> {
+fn trial(shape: &[usize]) -> trial::Loaded {
+    let numbers = |place: &str| Numbers::new(place, None, (0..trial::SAMPLES).map(|i| i as f64).collect());
+    let (task, data) = Regression::of_split(trial::split(shape, numbers)?);
+    Ok((Arc::new(task), Box::new(data)))
+}
+
+fn check(config: &Config) -> Result<()> {
     parts::check_model(config, "a network of values, such as mlp")
 }
 
@@ -172,7 +181,7 @@ impl Task for Regression {
     }
 
     fn build(&self, store: &mut Store, config: &Config) -> Result<Box<dyn Layer>> {
-        check_model(config)?;
+        check(config)?;
         let net = models::build(store, config.model(), &self.description.shape, 1, config.quant())?;
         Ok(self.wrap(Box::new(net)))
     }

@@ -16,12 +16,13 @@ pub use enlarge::Enlarger;
 pub use pictures::Pictures;
 pub use report::{Judged, judge};
 
+use super::trial::{self, Trial};
 use super::{Answer, Batch, Better, Data, Metric, Part, Section, Task, TaskKind, Unit};
 use crate::evaluation::evaluate_test;
 use crate::scores::{Network, Scores};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Graph, Store, Var};
-use fixnet_data::{Augment, Normalize, PairSplit, PatchSettings, Picture, Sample};
+use fixnet_data::{Augment, Normalize, PairSplit, Pairs, PatchSettings, Picture, Sample};
 use fixnet_nn::Layer;
 use fixnet_nn::layers::Sequential;
 use fixnet_nn::metrics::{self, SSIM_WINDOW};
@@ -35,9 +36,10 @@ use std::sync::Arc;
 
 /// The row of the registry.
 pub(super) const KIND: TaskKind =
-    TaskKind { name: NAME, metrics: METRICS, check, data_key, load, recorded, of_shape, of_plan };
+    TaskKind { name: NAME, metrics: METRICS, trials: TRIALS, check, data_key, load, recorded, of_shape, of_plan };
 
 const NAME: &str = "super-resolution";
+const TRIALS: &[Trial] = &[Trial { samples: "pictures", load: trial }];
 const METRICS: &[Metric] = &[
     Metric { name: "psnr", unit: Unit::Decibel, better: Better::Higher },
     Metric { name: "ssim", unit: Unit::Number, better: Better::Higher },
@@ -134,6 +136,22 @@ fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
     let (scale, _) = enlarges(config.model())?;
     let pairs = config.data().load_pairs(scale)?;
     let (task, data) = SuperResolution::of_split(config.model(), pairs, config.patches())?;
+    Ok((Arc::new(task), Box::new(data)))
+}
+
+fn trial(config: &Config) -> trial::Loaded {
+    let (scale, _) = enlarges(config.model())?;
+    let pairs = |name: &str| {
+        let photos = (0..trial::SAMPLES).map(|i| {
+            let (side, shift) = (trial::IMAGE[0], i * 7);
+            let pixels = (0..side * side * 3).map(|k| ((k + shift) * 31 % 251) as u8).collect();
+            Ok((i.to_string(), Picture::new(side, side, pixels)?))
+        });
+        Pairs::of_photos(name, scale, photos.collect::<Result<_>>()?).map_err(Error::from)
+    };
+    let split = PairSplit { train: pairs("trial train")?, test: pairs("trial test")?, validation: None };
+    let patches = PatchSettings { side: least_side(scale), each: 1, flip: false, quarter_turns: false };
+    let (task, data) = SuperResolution::of_split(config.model(), split, patches)?;
     Ok((Arc::new(task), Box::new(data)))
 }
 
