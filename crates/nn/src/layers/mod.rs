@@ -8,6 +8,7 @@ mod layer_norm;
 mod linear;
 mod network;
 mod residual;
+mod retinanet;
 mod rsign;
 mod sequence;
 mod simple;
@@ -20,6 +21,7 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use network::{Network, Operand};
 pub use residual::{BasicBlock, Bottleneck, Residual};
+pub use retinanet::{RetinaNet, RetinaNetConfig};
 pub use rsign::{RPRelu, RSign};
 pub use sequence::{AvgPool1d, Conv1d, Conv1dConfig, MaxPool1d};
 pub use simple::{
