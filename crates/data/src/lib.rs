@@ -77,7 +77,7 @@ pub use description::{DataDescription, Fingerprints};
 pub use detection::{
     AnnotatedImage, Annotation, AnnotationFault, BoundingBox, Composition, Detection, DetectionAugment, DetectionBatch,
     DetectionDescription, DetectionLoader, DetectionSet, DetectionSplit, Placement, ReadPicture, by_score,
-    digits_detect, nms,
+    digits_detect, nms, outlined,
 };
 pub use digits::digits;
 pub use endings::ENDINGS;

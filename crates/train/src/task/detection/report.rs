@@ -6,7 +6,7 @@ use super::{Detection, METRICS};
 use crate::Result;
 use crate::scores::{Network, Scores};
 use fixnet_autograd::Graph;
-use fixnet_data::{BoundingBox, DetectionSet};
+use fixnet_data::{DetectionSet, outlined};
 use fixnet_nn::metrics::check_finite;
 
 /// How many test images a report shows.
@@ -80,8 +80,7 @@ fn pictures(task: &Detection, found: &Found<'_>, test: &DetectionSet) -> Result<
     let mut pictures = Vec::new();
     for i in 0..test.len().min(SHOWN) {
         let picture = test.picture(i)?;
-        let shape = [picture.height(), picture.width(), 3];
-        let mut pixels = picture.pixels().to_vec();
+        let mut boxes = Vec::new();
         let (truth, drawn) = (&found.truth[i], found.found[i].iter().filter(|d| d.score >= DRAWN));
         let mut free: Vec<bool> = vec![true; truth.len()];
         let (mut right, mut wrong) = (0, 0);
@@ -94,15 +93,17 @@ fn pictures(task: &Detection, found: &Found<'_>, test: &DetectionSet) -> Result<
                 Some(k) => (free[k], right) = (false, right + 1),
                 None => wrong += 1,
             }
-            outline(&mut pixels, shape, &detection.bbox, COLOURS[usize::from(best.is_none())]);
+            boxes.push((detection.bbox, COLOURS[usize::from(best.is_none())]));
         }
-        for (object, _) in truth.iter().zip(&free).filter(|(object, free)| **free && !object.is_ignored()) {
-            outline(&mut pixels, shape, &object.bbox, COLOURS[2]);
-        }
-        let missed = truth.iter().zip(&free).filter(|(object, free)| **free && !object.is_ignored()).count();
+        let missed = truth.iter().zip(&free).filter(|(object, free)| **free && !object.is_ignored());
+        let before = boxes.len();
+        boxes.extend(missed.map(|(object, _)| (object.bbox, COLOURS[2])));
+        let missed = boxes.len() - before;
         let caption = format!("{right} found, {wrong} false, {missed} missed");
         let name = &test.image(i).name;
         let spoken = format!("{name}: of {} objects {caption}", truth.len());
+        let drawn = outlined(&picture, &boxes)?;
+        let (shape, pixels) = ([drawn.height(), drawn.width(), 3], drawn.pixels().to_vec());
         pictures.push(Picture { pixels, shape, caption, detail: name.clone(), spoken });
     }
     let note = format!(
@@ -112,26 +113,4 @@ fn pictures(task: &Detection, found: &Found<'_>, test: &DetectionSet) -> Result<
     );
     let title = "What was found".into();
     Ok(Element::Pictures(Pictures { title, pictures, none: String::new(), note, large: true }))
-}
-
-/// Draws the outline of a box, one pixel wide, within the image.
-pub(crate) fn outline(pixels: &mut [u8], [height, width, channels]: [usize; 3], bbox: &BoundingBox, colour: [u8; 3]) {
-    let at = |v: f32, most: usize| (v.max(0.0) as usize).min(most.saturating_sub(1));
-    let ([x1, y1], [x2, y2]) = (
-        [at(bbox.x1, width), at(bbox.y1, height)],
-        [at(bbox.x2.ceil() - 1.0, width), at(bbox.y2.ceil() - 1.0, height)],
-    );
-    let mut dot = |y: usize, x: usize| {
-        if let Some(pixel) = pixels.get_mut((y * width + x) * channels..) {
-            pixel.iter_mut().take(channels.min(3)).zip(colour).for_each(|(to, c)| *to = c);
-        }
-    };
-    for x in x1..=x2 {
-        dot(y1, x);
-        dot(y2, x);
-    }
-    for y in y1..=y2 {
-        dot(y, x1);
-        dot(y, x2);
-    }
 }
