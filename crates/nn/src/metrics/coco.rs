@@ -154,7 +154,7 @@ impl ClassCounts {
         for t in 0..COCO_THRESHOLDS {
             let (mut counted, mut right) = (Vec::new(), [0usize; 3]);
             for (scene, overlaps) in scenes.iter().zip(overlaps) {
-                for (rank, matched) in matches(scene, overlaps, threshold(t), &ignored).into_iter().enumerate() {
+                for (rank, matched) in matches(scene, overlaps, threshold(t), ignored).into_iter().enumerate() {
                     let found = scene.found[rank];
                     let is_right = match matched {
                         Some(object) if ignored(scene.truth[object]) => continue,
