@@ -78,8 +78,16 @@ def compare_detections(net, images, samples):
         boxes, scores = samples["boxes"][first : first + number], samples["scores"][first : first + number]
         classes = samples["classes"][first : first + number]
         assert number == len(theirs["boxes"]), f"image {i}: {number} detections, torchvision has {len(theirs['boxes'])}"
-        assert (boxes - theirs["boxes"]).abs().max() < 1e-3 and (scores - theirs["scores"]).abs().max() < 1e-3
-        assert (classes.long() == theirs["labels"]).all(), f"image {i}: other classes"
+        # Each has its partner, also where two scores are so near that their order differs.
+        apart = torch.stack(
+            [
+                (boxes[:, None] - theirs["boxes"]).abs().amax(2),
+                (scores[:, None] - theirs["scores"]).abs(),
+                (classes[:, None] != theirs["labels"]).float(),
+            ]
+        ).amax(0)
+        worst = max(apart.amin(0).max().item(), apart.amin(1).max().item()) if number else 0
+        assert worst < 1e-3, f"image {i}: a detection without a partner within {worst}"
         first, count = first + number, count + number
     print(f"torch: {count} detections as torchvision selects them;", end=" ")
 
