@@ -12,6 +12,7 @@ pub(crate) struct Network {
     pub(crate) name: &'static str,
     model: &'static str,
     /// The optimizer of its recipe.
+    #[allow(dead_code, reason = "the bench of methods compares optimizers")]
     pub(crate) optimizer: &'static str,
     batch: usize,
     image: [usize; 3],

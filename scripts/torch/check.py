@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "crates/export/tests/fixtures"))
-from networks import Basic, Deep, LeNet, Mlp, ResNet, mobilenet, vit  # noqa: E402
+from networks import Basic, Deep, Detector, LeNet, Mlp, ResNet, mobilenet, vit  # noqa: E402
 
 BOUND = 1e-4
 
@@ -29,6 +29,12 @@ def network(model, names):
         except ImportError:
             sys.exit(print(f"torch: {model} skipped, no timm"))
         return vit(model, *((1000, 64) if model.startswith("deit") else (10, 16))), f"timm {timm.__version__}"
+    if model.startswith("retinanet"):
+        try:
+            import torchvision
+        except ImportError:
+            sys.exit(print(f"torch: {model} skipped, no torchvision"))
+        return Detector(model), f"torchvision {torchvision.__version__}"
     if model.endswith("-imagenet") and names == "torchvision":
         try:
             import torchvision
@@ -64,6 +70,28 @@ def wide_of(first):
     return [first, 2 * first, 4 * first]
 
 
+def compare_detections(net, images, samples):
+    """The boxes, scores and classes of each image, which fixnet selected: at most 1e-3 of a pixel or of a score apart."""
+    first, count = 0, 0
+    for i, theirs in enumerate(net.detections(images)):
+        number = int(samples["counts"][i])
+        boxes, scores = samples["boxes"][first : first + number], samples["scores"][first : first + number]
+        classes = samples["classes"][first : first + number]
+        assert number == len(theirs["boxes"]), f"image {i}: {number} detections, torchvision has {len(theirs['boxes'])}"
+        # Each has its partner, also where two scores are so near that their order differs.
+        apart = torch.stack(
+            [
+                (boxes[:, None] - theirs["boxes"]).abs().amax(2),
+                (scores[:, None] - theirs["scores"]).abs(),
+                (classes[:, None] != theirs["labels"]).float(),
+            ]
+        ).amax(0)
+        worst = max(apart.amin(0).max().item(), apart.amin(1).max().item()) if number else 0
+        assert worst < 1e-3, f"image {i}: a detection without a partner within {worst}"
+        first, count = first + number, count + number
+    print(f"torch: {count} detections as torchvision selects them;", end=" ")
+
+
 def main(folder, model, names):
     folder = Path(folder)
     net, source = network(model, names)
@@ -80,6 +108,8 @@ def main(folder, model, names):
     with torch.no_grad():
         found = net.eval()(images)
     worst = (found - samples["logits"]).abs().max().item()
+    if "boxes" in samples:
+        compare_detections(net, images, samples)
     print(f"torch {torch.__version__}: {model}, names of {names}, {source}: loaded strictly, {len(found)} images,", end=" ")
     print(f"largest difference {worst:.2g} (bound {BOUND:g})")
     assert worst <= BOUND, f"{model}: logits differ by {worst}"

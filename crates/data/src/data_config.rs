@@ -3,8 +3,8 @@
 use crate::image_file::MAX_SIDE;
 use crate::source::Request;
 use crate::{
-    ClipSettings, DataDescription, DataError, Dataset, NumberDescription, Numbers, PairSplit, Pairs, Result, Source,
-    Split,
+    ClipSettings, DataDescription, DataError, Dataset, DetectionSet, DetectionSplit, NumberDescription, Numbers,
+    PairSplit, Pairs, Result, Source, Split,
 };
 use std::any::Any;
 
@@ -152,6 +152,36 @@ impl DataConfig {
         self.check()?;
         let source = self.test.as_ref().unwrap_or(&self.source);
         source.kind()?.reader.pairs(&self.request(source), "test", scale, true)
+    }
+
+    /// Reads or makes images with boxes.
+    ///
+    /// # Errors
+    /// The source has no such images or no test images; a file is missing or broken; test images from elsewhere have other classes.
+    pub fn load_detection(&self) -> Result<DetectionSplit> {
+        self.check()?;
+        let split = self.source.kind()?.reader.detection(&self.request(&self.source))?;
+        let split = match &self.test {
+            Some(_) => {
+                let test = self.load_test_detection(split.train.class_names())?;
+                DetectionSplit::new(split.train, test, split.validation)?
+            }
+            None => split,
+        };
+        split.with_validation(self.validation, self.seed)
+    }
+
+    /// Reads or makes the test images of [`load_detection`](Self::load_detection) alone, for a network that knows the classes
+    /// `class_names`: no training images are needed.
+    ///
+    /// # Errors
+    /// As there; or the images have other classes.
+    pub fn load_test_detection(&self, class_names: &[String]) -> Result<DetectionSet> {
+        self.check()?;
+        let source = self.test.as_ref().unwrap_or(&self.source);
+        let test = source.kind()?.reader.detection_test(&self.request(source), class_names)?;
+        test.check_classes(class_names, "the network")?;
+        Ok(test)
     }
 
     /// Reads or makes data of another form, for a task of one's own.

@@ -1,7 +1,7 @@
 //! What can be wrong with a data set: each variant names the place, what was found and what was expected.
 
-use crate::ClassDifference;
 use crate::listed::listed;
+use crate::{AnnotationFault, ClassDifference};
 use std::path::Path;
 
 /// The result of a data function.
@@ -180,6 +180,20 @@ pub enum DataError {
         /// The name of the column, or its number where columns have no names.
         column: String,
         /// What would do, and what to do about it.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A box, an image or a class of an annotation file that cannot be used.
+    #[error("{place}: {element}: expected {expected}, found {found}")]
+    Annotation {
+        /// The file.
+        place: String,
+        /// The part of it: a line, or the id of an image or an annotation.
+        element: String,
+        /// What is wrong.
+        fault: AnnotationFault,
+        /// What would do.
         expected: String,
         /// What is there.
         found: String,

@@ -1,4 +1,5 @@
-//! Data sets of images, sequences and tables: readers, the embedded sets, augmentation, normalization and batches.
+//! Data sets of images, sequences and tables: readers, the embedded sets, augmentation, normalization and batches; and images with boxes
+//! for object detection.
 //!
 //! Everything random here is a function of a seed, an epoch and the index of an image, so runs repeat and resume exactly.
 
@@ -19,6 +20,7 @@ mod csv_rows;
 mod data_config;
 mod dataset;
 mod description;
+mod detection;
 mod digits;
 mod endings;
 mod entries;
@@ -73,6 +75,11 @@ pub use csv_file::{csv, csv_numbers};
 pub use data_config::DataConfig;
 pub use dataset::Dataset;
 pub use description::{DataDescription, Fingerprints};
+pub use detection::{
+    AnnotatedImage, Annotation, AnnotationFault, BoundingBox, Composition, Detection, DetectionAugment, DetectionBatch,
+    DetectionDescription, DetectionLoader, DetectionSet, DetectionSplit, Placement, ReadPicture, by_score,
+    digits_detect, nms, outlined,
+};
 pub use digits::digits;
 pub use endings::ENDINGS;
 pub use error::{DataError, Result};

@@ -44,14 +44,7 @@ impl Normalize {
                 return Self { mean, std };
             }
         };
-        let count = u128::from(count);
-        let mean = sums.iter().map(|&[sum, _]| (sum as f64 / (255 * count) as f64) as f32).collect();
-        let std = sums.iter().map(|&[sum, squares]| {
-            // n^2 times the variance is an integer.
-            let scaled = count * u128::from(squares) - u128::from(sum) * u128::from(sum);
-            if scaled == 0 { 1.0 } else { ((scaled as f64).sqrt() / (255 * count) as f64) as f32 }
-        });
-        Self { std: std.collect(), mean }
+        of_sums(&sums, count)
     }
 
     /// Given means and standard deviations, one of each a channel (on the scale where 255 is 1) or column.
@@ -113,6 +106,18 @@ impl Normalize {
         let table = |(&mean, &std): (&f32, &f32)| std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
         self.mean.iter().zip(&self.std).map(table).collect()
     }
+}
+
+/// The normalization of channels with these sums and sums of squares of `count` bytes each.
+pub(crate) fn of_sums(sums: &[[u64; 2]], count: u64) -> Normalize {
+    let count = u128::from(count);
+    let mean = sums.iter().map(|&[sum, _]| (sum as f64 / (255 * count) as f64) as f32).collect();
+    let std = sums.iter().map(|&[sum, squares]| {
+        // n^2 times the variance is an integer.
+        let scaled = count * u128::from(squares) - u128::from(sum) * u128::from(sum);
+        if scaled == 0 { 1.0 } else { ((scaled as f64).sqrt() / (255 * count) as f64) as f32 }
+    });
+    Normalize { std: std.collect(), mean }
 }
 
 #[cfg(test)]

@@ -38,12 +38,12 @@ const CONTRAST: u32 = 160;
 /// So many colours are tried for that; the best is taken if none reaches it.
 const COLOURS: u64 = 16;
 
-const TRAIN_PHOTOS: [(&str, &[u8]); 3] = [
+pub(crate) const TRAIN_PHOTOS: [(&str, &[u8]); 3] = [
     ("astronaut.png", include_bytes!("../data/astronaut.png")),
     ("coffee.png", include_bytes!("../data/coffee.png")),
     ("hubble_deep_field.png", include_bytes!("../data/hubble_deep_field.png")),
 ];
-const TEST_PHOTOS: [(&str, &[u8]); 2] =
+pub(crate) const TEST_PHOTOS: [(&str, &[u8]); 2] =
     [("chelsea.png", include_bytes!("../data/chelsea.png")), ("rocket.png", include_bytes!("../data/rocket.png"))];
 
 /// Makes the 6,000 training and 1,000 test images.
@@ -95,7 +95,7 @@ fn half(name: &str, digits: &Dataset, photos: &[(&str, &[u8])], part: u32) -> Re
 }
 
 /// Colour times ink, rounded.
-fn shade(ink: u8, colour: u8) -> u8 {
+pub(crate) fn shade(ink: u8, colour: u8) -> u8 {
     ((u32::from(ink) * u32::from(colour) + 127) / 255) as u8
 }
 
@@ -133,7 +133,7 @@ fn place(digit: &[u8], side: usize, draws: &Stream) -> Vec<u8> {
 }
 
 /// First index and number of indices of the shortest range that holds all indices with `inked`.
-fn extent(size: usize, inked: impl Fn(usize) -> bool) -> (usize, usize) {
+pub(crate) fn extent(size: usize, inked: impl Fn(usize) -> bool) -> (usize, usize) {
     match ((0..size).find(|&i| inked(i)), (0..size).rfind(|&i| inked(i))) {
         (Some(first), Some(last)) => (first, last - first + 1),
         _ => (0, 0),
@@ -141,7 +141,7 @@ fn extent(size: usize, inked: impl Fn(usize) -> bool) -> (usize, usize) {
 }
 
 /// Bilinear interpolation of a square image in fixed point with 8 fractional bits.
-fn scale(image: &[u8], side: usize, size: usize) -> Vec<u8> {
+pub(crate) fn scale(image: &[u8], side: usize, size: usize) -> Vec<u8> {
     // Pixel centres lie at halves: position = (i + 1/2) * side / size - 1/2, kept inside the image.
     let position = |i: usize| ((2 * i + 1) * side * 128 / size).saturating_sub(128).min((side - 1) * 256);
     let mut out = Vec::with_capacity(size * size);
@@ -162,7 +162,7 @@ fn scale(image: &[u8], side: usize, size: usize) -> Vec<u8> {
 /// The first random colour that the photograph behind the ink does not swallow. Uses draws 8 on.
 ///
 /// By the absolute difference a bright digit on a background of half its brightness vanishes: |b - 2b| = b.
-fn colour(ink: &[u8], background: &[u8], draws: &Stream) -> [u8; 3] {
+pub(crate) fn colour(ink: &[u8], background: &[u8], draws: &Stream) -> [u8; 3] {
     let mut best = (0, [255; 3]);
     for attempt in 0..COLOURS {
         let colour = [0, 1, 2].map(|channel| draws.below(8 + 3 * attempt + channel, 256) as u8);

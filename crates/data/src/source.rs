@@ -1,6 +1,8 @@
 //! What a source of data is: its text in recipes, its kind, and its reader.
 
-use crate::{ClipSettings, DataDescription, DataError, Dataset, Numbers, Pairs, Result, Split};
+use crate::{
+    ClipSettings, DataDescription, DataError, Dataset, DetectionSet, DetectionSplit, Numbers, Pairs, Result, Split,
+};
 use std::any::Any;
 use std::fmt;
 use std::path::Path;
@@ -91,6 +93,23 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// A file is missing, broken or of another size; or the source has other data.
     fn pairs(&self, request: &Request<'_>, _part: &str, _scale: usize, _alone: bool) -> Result<Pairs> {
         Err(request.has_no("photos, photos:PATH or pairs:PATH"))
+    }
+
+    /// Reads or makes images with boxes.
+    ///
+    /// # Errors
+    /// A file is missing or broken; or the source has other data.
+    fn detection(&self, request: &Request<'_>) -> Result<DetectionSplit> {
+        Err(request.has_no("digits-detect, voc:FOLDER, coco:FOLDER or yolo:FOLDER"))
+    }
+
+    /// Reads or makes the test images of [`detection`](Self::detection) alone, for a network that knows the classes `class_names`. A source
+    /// whose files name classes without an order gives them this one.
+    ///
+    /// # Errors
+    /// As there.
+    fn detection_test(&self, request: &Request<'_>, _class_names: &[String]) -> Result<DetectionSet> {
+        Ok(self.detection(request)?.test)
     }
 
     /// Returns height and width of each image to learn from before it is scaled, of a source that scales images. Of others there are

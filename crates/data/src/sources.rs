@@ -1,6 +1,7 @@
 //! The sources that recipes and the command know by name: one list of their kinds, to which programs add their own. Each row stands
 //! beside its reader.
 
+use crate::detection::{coco, digits_detect, voc, yolo};
 use crate::source::{Request, Source, SourceKind};
 use crate::{ClipSettings, DataError, Result, Split};
 use crate::{cifar, csv_file, digits, folder, idx, npz, photo_digits, photos, sequences, tones, wav};
@@ -21,6 +22,10 @@ static KINDS: Registry<SourceKind> = Registry::new(&[
     tones::KIND,
     photos::PHOTOS,
     photos::PAIRS,
+    digits_detect::KIND,
+    voc::KIND,
+    coco::KIND,
+    yolo::KIND,
 ]);
 
 /// Adds a kind of sources to those that recipes and the command can name. One of the same name takes the place of an earlier
@@ -109,6 +114,10 @@ mod tests {
             "photos",
             "photos:a",
             "pairs:b/c",
+            "digits-detect",
+            "voc:a",
+            "coco:a/b",
+            "yolo:../c",
         ] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
         }
@@ -139,6 +148,8 @@ mod tests {
             "csv",
             "pairs",
             "photos:",
+            "voc",
+            "digits-detect:x",
         ] {
             let e = text.parse::<Source>().unwrap_err().to_string();
             assert!(e.contains("pairs:PATH") && e.ends_with(&format!("found '{text}'")), "{e}");

@@ -98,7 +98,7 @@ fn grey(pixel: &[u8]) -> i32 {
 }
 
 /// Brightness, contrast, saturation.
-fn jitter(image: &mut [u8], channels: usize, [brightness, contrast, saturation]: [i32; 3]) {
+pub(crate) fn jitter(image: &mut [u8], channels: usize, [brightness, contrast, saturation]: [i32; 3]) {
     image.iter_mut().for_each(|v| *v = blend(*v, 0, brightness));
     let pixels = (image.len() / channels).max(1) as u64;
     let sum: u64 = image.chunks_exact(channels).map(|p| grey(p) as u64).sum();

@@ -5,12 +5,15 @@
 mod numbers;
 
 use fixnet_autograd::{Array, Graph, Store};
+use fixnet_data::BoundingBox;
 use fixnet_export::torch;
 use fixnet_nn::Layer;
 use fixnet_nn::checkpoint::{Pretrained, TensorFile};
-use fixnet_nn::models::{ModelSpec, build};
+use fixnet_nn::detection::{AnchorConfig, Selection};
+use fixnet_nn::models::{ModelSpec, Output, build};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::QuantConfig;
+use fixnet_tensor::Tensor;
 use numbers::inputs;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,6 +29,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let input = [input[0], input[1], 3];
     let mut store = Store::seeded(3);
     let net = build(&mut store, &model, input, classes, &QuantConfig::float())?;
+    // A new detector says nearly the same of all anchors, since its head starts small: larger weights tell them apart.
+    for id in store.ids().filter(|id| store.param(*id).name().starts_with("head.")).collect::<Vec<_>>() {
+        let last = match store.param(id).name() {
+            name if name.contains("bbox_reg") => 0.02,
+            name if name.contains("cls_logits") => 0.2,
+            _ => 1.0,
+        };
+        let value = &mut store.param_mut(id).value;
+        let factor = match *value.shape() {
+            [_, kh, kw, channels] => last * 100.0 * (2.0 / (kh * kw * channels) as f32).sqrt(),
+            _ => 0.6,
+        };
+        value.data_mut().iter_mut().for_each(|w| *w *= factor);
+    }
     for _ in 0..4 {
         // Moves the running statistics.
         let mut g = Graph::train(&mut store);
@@ -37,6 +54,37 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     TensorFile::save(&folder.join("weights.safetensors"), &arrays, &BTreeMap::new())?;
     // In the order N, H, W, C.
     let x = inputs(8, input);
-    let arrays = [("images".into(), Array::F32(x.clone())), ("logits".into(), Array::F32(plan.run(x)?.into_first()))];
+    let logits = plan.run(x.clone())?.into_first();
+    let mut arrays = vec![("images".into(), Array::F32(x)), ("logits".into(), Array::F32(logits.clone()))];
+    if let Output::Boxes(anchors) = model.output() {
+        arrays.extend(detections(&logits, &anchors, [input[0], input[1]], classes)?);
+    }
     Ok(TensorFile::save(&folder.join("samples.safetensors"), &arrays, &BTreeMap::new())?)
+}
+
+/// What is selected of the output of a detector: the number of detections of each image, and boxes, scores and classes of all.
+fn detections(
+    logits: &Tensor,
+    anchors: &AnchorConfig,
+    size: [usize; 2],
+    classes: usize,
+) -> Result<Vec<(String, Array)>, Box<dyn std::error::Error>> {
+    let (mut counts, mut boxes, mut scores, mut labels) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let whole = BoundingBox::of_image(size);
+    for output in logits.data().chunks_exact(logits.len() / logits.shape()[0]) {
+        let selection = Selection::RETINANET;
+        let found = selection.detections(output, anchors, size, &whole, classes)?;
+        counts.push(found.len() as f32);
+        boxes.extend(found.iter().flat_map(|d| d.bbox.to_array()));
+        scores.extend(found.iter().map(|d| d.score));
+        labels.extend(found.iter().map(|d| d.class as f32));
+    }
+    let flat = |values: Vec<f32>| Tensor::from_vec(&[values.len()], values).map(Array::F32);
+    let count = scores.len();
+    Ok(vec![
+        ("counts".into(), flat(counts)?),
+        ("boxes".into(), Array::F32(Tensor::from_vec(&[count, 4], boxes)?)),
+        ("scores".into(), flat(scores)?),
+        ("classes".into(), flat(labels)?),
+    ])
 }

@@ -38,14 +38,19 @@ pub fn read(place: &str, metadata: &BTreeMap<String, String>) -> Result<Option<V
     Ok(Some(names))
 }
 
-/// As [`read`], of a network whose output has this shape: one name for each of its numbers.
+/// As [`read`], of a network whose output has this shape: one name for each of its numbers, or, of a detector's [anchors, values], for
+/// each value but the four of the box.
 ///
 /// # Errors
 /// As there; or there is not one name for each output.
 pub fn of(place: &str, metadata: &BTreeMap<String, String>, output: &[usize]) -> Result<Option<Vec<String>>> {
     let names = read(place, metadata)?;
     if let Some(names) = &names {
-        let checked = check_class_names(&format!("{place}: {KEY}"), names, output.iter().product());
+        let count = match *output {
+            [_, values] => values.saturating_sub(4),
+            _ => output.iter().product(),
+        };
+        let checked = check_class_names(&format!("{place}: {KEY}"), names, count);
         checked.map_err(|e| crate::Error::Nn(e.into()))?;
     }
     Ok(names)

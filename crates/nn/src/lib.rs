@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod detection;
 mod error;
 pub mod layers;
 pub mod metrics;

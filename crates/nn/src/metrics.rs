@@ -1,11 +1,17 @@
 //! Evaluation: mean loss and top-1 accuracy; what is said of each image, and which classes are taken for each other; how
-//! near enlarged pictures are to the originals.
+//! near enlarged pictures are to the originals; average precision of detected boxes.
 
+mod coco;
+mod detection;
 mod picture;
 mod predict;
+mod voc;
 
+pub use coco::{COCO_THRESHOLDS, CocoEvaluation, CocoSummary, coco_average_precision};
+pub use detection::PrecisionRecall;
 pub use picture::{PSNR_MOST, SSIM_WINDOW, psnr, ssim};
 pub use predict::{Confusion, Prediction, predict, probabilities};
+pub use voc::{VocEvaluation, VocYear, voc_average_precision};
 
 use crate::{Error, Layer, Result};
 use fixnet_autograd::{Graph, Store, Var};

@@ -26,6 +26,7 @@ pub fn evaluate(
     batches: impl Iterator<Item = Result<Batch>>,
 ) -> Result<Scores> {
     let (mut loss, mut samples, mut sums) = (0.0, 0, vec![0.0; task.sums()]);
+    let mut collector = task.collector();
     for batch in batches {
         let batch = batch?;
         let mut g = Graph::eval(store);
@@ -42,9 +43,20 @@ pub fn evaluate(
             }
             *total += sum;
         }
+        if let Some(collector) = &mut collector {
+            collector.add(&output, &batch)?;
+        }
         samples += batch.samples;
     }
-    Ok(scores_of(task, loss, &sums, samples))
+    let scores = scores_of(task, loss, &sums, samples);
+    match collector {
+        None => Ok(scores),
+        Some(collector) => {
+            let names = task.metrics().iter().map(|metric| metric.name);
+            let values = scores.values.into_iter().chain(names.zip(collector.finish()?)).collect();
+            Ok(Scores { values, samples })
+        }
+    }
 }
 
 /// Evaluates a network on the test part of `data`.

@@ -34,15 +34,23 @@ pub enum Operand {
 #[derive(Debug, Clone)]
 pub struct Node {
     name: String,
+    layer: String,
     op: Arc<dyn Operation>,
     operands: Vec<Operand>,
     shape: Vec<usize>,
 }
 
 impl Node {
-    /// Returns the name of the layer; empty if it has none.
+    /// Returns the name, which no other node has: that of the layer, or a longer one where the layer has several nodes; empty if it has
+    /// none.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns the name of the layer whose numbers it has. A layer that is used several times, as the head of a detector is for each
+    /// level, gives several nodes.
+    pub fn layer(&self) -> &str {
+        &self.layer
     }
 
     /// Returns the name for messages: that of the layer, or of the operation.
@@ -108,7 +116,8 @@ pub struct Trace {
 impl Trace {
     /// Returns a trace that has only its input, for values of `shape` without the axis of the batch.
     pub fn new(shape: &[usize]) -> Self {
-        let input = Node { name: "input".into(), op: Arc::new(Input), operands: Vec::new(), shape: shape.to_vec() };
+        let (name, layer) = ("input".to_string(), "input".to_string());
+        let input = Node { name, layer, op: Arc::new(Input), operands: Vec::new(), shape: shape.to_vec() };
         Self { nodes: vec![input] }
     }
 
@@ -122,9 +131,23 @@ impl Trace {
     /// # Errors
     /// An operand is not there, or shapes do not fit each other or memory; the error names the layer.
     pub fn push(&mut self, name: &str, op: Arc<dyn Operation>, operands: Vec<Operand>) -> Result<usize> {
+        self.push_of(name, name, op, operands)
+    }
+
+    /// As [`push`](Self::push), of an operation of the layer `layer`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn push_of(
+        &mut self,
+        layer: &str,
+        name: &str,
+        op: Arc<dyn Operation>,
+        operands: Vec<Operand>,
+    ) -> Result<usize> {
         let named = |e: Error| if name.is_empty() { e } else { e.in_layer(name) };
         let shape = self.infer(&*op, &operands).map_err(named)?;
-        self.nodes.push(Node { name: name.to_string(), op, operands, shape });
+        self.nodes.push(Node { name: name.to_string(), layer: layer.to_string(), op, operands, shape });
         Ok(self.nodes.len() - 1)
     }
 

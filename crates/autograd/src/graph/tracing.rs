@@ -163,9 +163,9 @@ impl<'s> Graph<'s> {
             return Err(Error::setting("a graph", "one that traces", "one that computes"));
         };
         let mut notes = notes.borrow_mut();
-        let name = notes.trace.unique(name, op.kind());
+        let unique = notes.trace.unique(name, op.kind());
         let non_negative = op.is_non_negative(&signs(inputs));
-        let node = notes.trace.push(&name, op, operands)?;
+        let node = notes.trace.push_of(name, &unique, op, operands)?;
         let shape = [&[1], notes.trace.nodes()[node].shape()].concat();
         drop(notes);
         Ok(Var { non_negative, ..self.unknown(node, &shape) })

@@ -23,6 +23,7 @@ mod reduce;
 mod rprelu;
 mod shape;
 mod softmax;
+mod upsample;
 
 pub use arithmetic::Arithmetic;
 pub use arrange::{Concat, Permute, Slice};
@@ -41,6 +42,7 @@ pub use reduce::{Mean, Sum};
 pub use rprelu::RPRelu;
 pub use shape::{Flatten, Reshape, Scale, Subsample};
 pub use softmax::Softmax;
+pub use upsample::UpsampleNearest;
 
 use crate::stored::{Parameter, Stored};
 use crate::{Error, Operation, Result};
@@ -103,6 +105,7 @@ impl Default for Operations {
             ("subsample", plain::<Subsample>),
             ("sum", plain::<Sum>),
             ("tanh", |_| Ok(Arc::new(Elementwise::Tanh))),
+            ("upsample_nearest", plain::<UpsampleNearest>),
         ];
         Self { readers: readers.into() }
     }

@@ -1,22 +1,26 @@
-//! `fixnet predict`: what a trained network says of images, recordings, sequences and rows. A network for super-resolution enlarges images.
+//! `fixnet predict`: what a trained network says of images, recordings, sequences and rows. A network for super-resolution enlarges images, a
+//! detector finds objects and draws their boxes.
 //!
 //! | file | what |
 //! |---|---|
 //! | here | arguments, and the way from inputs to answers |
 //! | `printed.rs` | answers as lines for people, as JSON and as CSV |
-//! | `enlarged.rs` | where enlarged images are written |
+//! | `objects.rs` | boxes drawn on images, and as JSON in the form of COCO |
+//! | `places.rs` | where pictures are written |
 
-mod enlarged;
+mod objects;
+mod places;
 mod printed;
 
 use crate::machine::Machine;
 use crate::out::note;
 use anyhow::{Context, Result};
-use enlarged::Enlarged;
 use fixnet::files;
 use fixnet::models::Output;
 use fixnet::train::Predictor;
 use fixnet::train::task::Answer;
+use objects::CocoResults;
+use places::Places;
 use printed::{Form, Printed, Said};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,9 +39,13 @@ pub(crate) struct Args {
     /// How many of the most probable classes are printed (default: 3; with --json all, at most 100)
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
-    /// Where an enlarged image is written, as PNG; a folder for several (default: NAME-enlarged.png beside each image)
+    /// Where an enlarged image is written, as PNG; a folder for several (default: NAME-enlarged.png beside each image). Of a
+    /// detector the image with the boxes of what it found (default: none)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write all detections to a file in COCO's form of results: image_id counts the inputs from 0
+    #[arg(long, value_name = "FILE")]
+    coco: Option<PathBuf>,
     #[command(flatten)]
     machine: Machine,
     /// Print one JSON object per input
@@ -73,8 +81,11 @@ fn predict(args: &Args) -> Result<ExitCode> {
         }
     }
     inputs.notes().iter().for_each(|text| note!("{text}"));
-    let enlarges = predictor.config().is_some_and(|config| matches!(config.model().output(), Output::Image { .. }));
-    let enlarged = Enlarged::of(args, &inputs, enlarges)?;
+    let output = predictor.config().map(|config| config.model().output());
+    let detects = matches!(output, Some(Output::Boxes(_)));
+    let writes = matches!(output, Some(Output::Image { .. })) || (detects && args.out.is_some());
+    let places = Places::of(args, &inputs, writes)?;
+    let mut coco = CocoResults::of(args, &inputs, detects)?;
     if args.top.is_some()
         && predictor.task().class_names().is_none()
         && predictor.task().classes().is_none_or(|n| n < 2)
@@ -96,11 +107,20 @@ fn predict(args: &Args) -> Result<ExitCode> {
         converted.extend(answered.converted_from);
         match answered.answer {
             Ok(Answer::Picture(large)) => {
-                let file = enlarged.file(&inputs, answered.index);
+                let file = places.file(&inputs, answered.index);
                 files::write(&file, &large.to_png()?).with_context(|| file.display().to_string())?;
                 printed.answer(name, Said::Enlarged { file, height: large.height(), width: large.width() })?;
             }
             Ok(Answer::Classes(classes)) => printed.answer(name, Said::Classes(classes))?,
+            Ok(Answer::Objects(objects)) => {
+                if writes {
+                    let file = places.file(&inputs, answered.index);
+                    let picture = objects::drawn(&inputs, answered.index, &objects)?;
+                    files::write(&file, &picture.to_png()?).with_context(|| file.display().to_string())?;
+                }
+                coco.add(answered.index, &name, &objects);
+                printed.answer(name, Said::Objects(objects))?;
+            }
             Ok(Answer::Numbers(numbers)) => printed.answer(name, Said::Numbers(numbers))?,
             Ok(_) => {
                 failed += 1;
@@ -113,6 +133,7 @@ fn predict(args: &Args) -> Result<ExitCode> {
         }
     }
     printed.finish()?;
+    coco.write()?;
     if let Some(text) = inputs.note_on_conversions(&converted) {
         note!("{text}");
     }

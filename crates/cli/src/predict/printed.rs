@@ -4,6 +4,7 @@
 use crate::out::{self, name as plain, note, say, text};
 use crate::spreadsheet::Sheet;
 use anyhow::Result;
+use fixnet::data::Detection;
 use fixnet::train::task::Unit;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use std::path::PathBuf;
 const SHOWN: usize = 3;
 /// The same in JSON.
 const SHOWN_IN_JSON: usize = 100;
+/// The most objects that people see.
+const OBJECTS: usize = 20;
 /// The widest column of names of inputs, and of classes.
 const WIDEST: usize = 60;
 
@@ -27,6 +30,7 @@ pub(super) enum Form {
 pub(super) enum Said {
     Classes(Vec<(String, f64)>),
     Numbers(Vec<(String, f64)>),
+    Objects(Vec<(String, Detection)>),
     Enlarged { file: PathBuf, height: usize, width: usize },
 }
 
@@ -68,8 +72,10 @@ impl Printed {
 
     /// Prints an answer, or keeps it for the table.
     pub(super) fn answer(&mut self, input: String, mut said: Said) -> Result<()> {
-        if let Said::Classes(classes) = &mut said {
-            classes.truncate(self.top);
+        match &mut said {
+            Said::Classes(classes) => classes.truncate(self.top),
+            Said::Objects(objects) if self.form == Form::Lines => objects.truncate(self.top.max(OBJECTS)),
+            _ => {}
         }
         match self.form {
             Form::Lines => {
@@ -121,6 +127,15 @@ fn line(said: &Said, classes: usize) -> String {
         Said::Numbers(all) => {
             all.iter().map(|(name, value)| format!("{} {:>10}", plain(name), Unit::Quantity.text(*value))).collect()
         }
+        Said::Objects(all) if all.is_empty() => vec!["nothing found".into()],
+        Said::Objects(all) => {
+            let object = |(name, found): &(String, Detection)| {
+                let [x1, y1, x2, y2] = found.bbox.to_array();
+                let share = Unit::Share.text(f64::from(found.score));
+                format!("{:<classes$} {share:>8} at {x1:.1} {y1:.1} {x2:.1} {y2:.1}", plain(name))
+            };
+            all.iter().map(object).collect()
+        }
         Said::Enlarged { file, height, width } => {
             vec![format!("{}  {width}x{height} pixels", plain(&file.display().to_string()))]
         }
@@ -138,6 +153,10 @@ fn object(input: &str, said: &Said) -> Value {
         Said::Numbers(all) => {
             let numbers: Map<String, Value> = all.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
             json!({ "input": input, "numbers": numbers })
+        }
+        Said::Objects(all) => {
+            let object = |(name, found): &(String, Detection)| json!({ "class": name, "score": found.score, "box": found.bbox.to_array() });
+            json!({ "input": input, "objects": all.iter().map(object).collect::<Vec<_>>() })
         }
         Said::Enlarged { file, height, width } => {
             json!({ "input": input, "file": text(file), "height": height, "width": width })
@@ -157,6 +176,17 @@ fn cells(said: Said) -> Vec<(String, String)> {
             })
             .collect(),
         Said::Numbers(all) => all.into_iter().map(|(name, value)| (name, value.to_string())).collect(),
+        Said::Objects(all) => all
+            .into_iter()
+            .enumerate()
+            .flat_map(|(i, (name, found))| {
+                let number = if i == 0 { String::new() } else { format!("_{}", i + 1) };
+                let sides = ["x1", "y1", "x2", "y2"].into_iter().zip(found.bbox.to_array());
+                let sides = sides.map(|(side, v)| (format!("{side}{number}"), v.to_string()));
+                let head = [(format!("class{number}"), name), (format!("score{number}"), found.score.to_string())];
+                head.into_iter().chain(sides).collect::<Vec<_>>()
+            })
+            .collect(),
         Said::Enlarged { file, height, width } => vec![
             ("file".into(), text(&file)),
             ("width".into(), width.to_string()),

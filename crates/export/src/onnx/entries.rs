@@ -53,6 +53,7 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("subsample", subsample),
     ("sum", axes::sum),
     ("tanh", |w, node, plan| unary(w, node, plan, "Tanh")),
+    ("upsample_nearest", upsample_nearest),
 ];
 
 /// Writes the operation of a node.
@@ -301,4 +302,17 @@ fn pixel_shuffle(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
     let x = operand(w, node, 0)?;
     let attributes = [Attribute::Int("blocksize", factor as i64), Attribute::Text("mode", "CRD")];
     Ok(Value::Real(w.graph.node(node.name(), "DepthToSpace", &[&x], &attributes)))
+}
+
+fn upsample_nearest(w: &mut Writer, node: &Node, _: &Plan) -> Result<Value> {
+    let ops::UpsampleNearest { factor } = *settings(node)?;
+    let x = operand(w, node, 0)?;
+    let scales = w.graph.floats("scales", &[4], &[1.0, 1.0, factor as f32, factor as f32]);
+    let attributes = [
+        Attribute::Text("mode", "nearest"),
+        Attribute::Text("coordinate_transformation_mode", "asymmetric"),
+        Attribute::Text("nearest_mode", "floor"),
+    ];
+    // The region of interest, which this mode does not use, stays empty.
+    Ok(Value::Real(w.graph.node(node.name(), "Resize", &[&x, "", &scales], &attributes)))
 }

@@ -4,6 +4,7 @@ use super::layout::{chw_columns, hwc_columns, ohwi, oihw};
 use fixnet_autograd::ops::{Arithmetic, FixedNorm, Flatten, GlobalAvgPool2d, Prepend, Relu};
 use fixnet_nn::plan::{Node, Plan};
 use fixnet_tensor::Tensor;
+use std::collections::BTreeSet;
 
 /// The tensors of a layer.
 pub(super) struct Parts<'a> {
@@ -27,10 +28,13 @@ pub(super) fn joined(layer: &str, part: &str) -> String {
 /// The tensors of a normalization.
 const OF_NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-/// All layers of a plan that keep tensors.
+/// All layers of a plan that keep tensors, each once however often it is used.
 pub(super) fn parts(plan: &Plan) -> Vec<Parts<'_>> {
+    let mut seen = BTreeSet::new();
     let of = |(index, node)| Parts::of(plan, index, node);
-    plan.nodes().iter().enumerate().map(of).filter(|parts| !parts.tensors.is_empty()).collect()
+    let all = plan.nodes().iter().enumerate().map(of).filter(|parts| !parts.tensors.is_empty());
+    all.filter(|parts| seen.insert((parts.layer, parts.tensors.iter().map(|t| t.0.clone()).collect::<Vec<_>>())))
+        .collect()
 }
 
 impl<'a> Parts<'a> {
@@ -45,7 +49,7 @@ impl<'a> Parts<'a> {
             None => node.parameters().into_iter().map(|p| (p.name, p.shape)).collect(),
         };
         let pooled = node.inputs().iter().any(|&i| plan.nodes()[i].get::<GlobalAvgPool2d>().is_some());
-        Self { layer: node.name(), tensors, norm, pooled, image: flattened(plan, index) }
+        Self { layer: node.layer(), tensors, norm, pooled, image: flattened(plan, index) }
     }
 
     /// The numbers that make a normalization of pooled features the identity, which files of PyTorch lack; `None` for

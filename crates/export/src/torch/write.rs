@@ -47,7 +47,7 @@ pub fn state_dict(weights: &Pretrained, plan: &Plan, names: Names, steps: u64) -
                 Some(t) => format!("`{name}` {:?}", t.shape()),
                 None => format!("no `{name}`"),
             };
-            let index = plan.nodes().iter().position(|node| node.name() == layer.layer).unwrap_or_default();
+            let index = plan.nodes().iter().position(|node| node.layer() == layer.layer).unwrap_or_default();
             return Err(Error::Layer { index, layer: layer.layer.into(), expected: "weights of this network", found });
         }
         let identity = layer.identity().is_some_and(|identity| {

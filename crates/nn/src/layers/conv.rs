@@ -14,6 +14,8 @@ pub enum Start {
     FanOut,
     /// With variance 1 / (3 · KH · KW · I / groups), that of PyTorch's default.
     FanIn,
+    /// With the standard deviation 0.01: for the heads of detectors, which are to say little at first (Lin et al., ICCV 2017).
+    Small,
 }
 
 impl Start {
@@ -22,6 +24,7 @@ impl Start {
         let groups = of.window.groups.max(1);
         match self {
             Self::FanOut => libm::sqrtf(2.0 / (area.saturating_mul(c_out) / groups) as f32),
+            Self::Small => 0.01,
             Self::FanIn => libm::sqrtf(1.0 / 3usize.saturating_mul(area.saturating_mul(c_in) / groups) as f32),
         }
     }
@@ -121,8 +124,16 @@ impl Conv2d {
     /// # Errors
     /// The name is taken.
     pub fn biased(self, store: &mut Store) -> Result<Self> {
+        self.biased_from(store, 0.0)
+    }
+
+    /// As [`biased`](Self::biased), with every bias `start` at first.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn biased_from(self, store: &mut Store, start: f32) -> Result<Self> {
         let channels = store.param(self.weight).value.shape()[0];
-        let bias = store.add(&format!("{}.bias", self.name), Group::Offset, Tensor::zeros(&[channels]))?;
+        let bias = store.add(&format!("{}.bias", self.name), Group::Offset, Tensor::full(&[channels], start))?;
         Ok(Self { bias: Some(bias), ..self })
     }
 }

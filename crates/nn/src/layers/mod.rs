@@ -9,6 +9,7 @@ mod linear;
 mod matmul;
 mod network;
 mod residual;
+mod retinanet;
 mod rsign;
 mod sequence;
 mod simple;
@@ -22,6 +23,7 @@ pub use linear::Linear;
 pub use matmul::Matmul;
 pub use network::{Network, Operand};
 pub use residual::{BasicBlock, Bottleneck, Residual};
+pub use retinanet::{RetinaNet, RetinaNetConfig};
 pub use rsign::{RPRelu, RSign};
 pub use sequence::{AvgPool1d, Conv1d, Conv1dConfig, MaxPool1d};
 pub use simple::{

@@ -1,5 +1,6 @@
-//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, ReActNet,
-//! transformers for images and for sequences, a convolutional network for sequences, super-resolution. Each family is a file of this folder and a row of the list here;
+//! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, ReActNet, transformers
+//! for images and for sequences, a convolutional network for sequences, super-resolution, RetinaNet. Each family is a file of this
+//! folder and a row of the list here;
 //! programs add their own.
 
 mod cnn1d;
@@ -9,6 +10,7 @@ mod mlp;
 mod mobilenet;
 mod reactnet;
 mod resnet;
+mod retinanet;
 mod vit;
 mod vit1d;
 
@@ -19,9 +21,11 @@ pub use mlp::{Mlp, mlp};
 pub use mobilenet::{MobileNetV2, mobilenet_v2};
 pub use reactnet::{ReActNet18, reactnet18};
 pub use resnet::{ResNet18, ResNetCifar, ResNetImageNet, Shortcut, resnet_cifar, resnet_imagenet, resnet18};
+pub use retinanet::RetinaNetSpec;
 pub use vit::{ViT, vit};
 pub use vit1d::{ViT1d, vit1d};
 
+use crate::detection::AnchorConfig;
 use crate::layers::{Linear, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
@@ -32,7 +36,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// What a model computes, and so which tasks it fits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Output {
     /// Numbers per sample, [N, outputs]: logits of classes, say.
@@ -44,6 +48,8 @@ pub enum Output {
         /// How far, in pixels of the input, an output pixel sees beyond the input pixel that it lies in.
         reach: usize,
     },
+    /// The logits of classes and the box code of each of these anchors: [N, H, W, C] to [N, anchors, outputs + 4].
+    Boxes(AnchorConfig),
     /// Something else, for a task of one's own.
     Other,
 }
@@ -181,6 +187,7 @@ static KINDS: Registry<ModelKind> = Registry::new(&[
     vit::KIND,
     vit1d::KIND,
     edsr::KIND,
+    retinanet::KIND,
 ]);
 
 /// Adds a family of models to those that recipes and the command can name. A model of the same text takes the place of an

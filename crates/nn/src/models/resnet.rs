@@ -123,7 +123,7 @@ pub fn resnet_cifar(
     if depth < 8 || !(depth - 2).is_multiple_of(6) {
         return Err(Error::setting("depth of a CIFAR residual network", "6n + 2, such as 20, 32, 44 or 56", depth));
     }
-    let net = stem(store, [channels, 16], 3, 1, config)?;
+    let net = stem(store, "", [channels, 16], 3, 1, config)?;
     let (widths, blocks) = ([16, 32, 64], [(depth - 2) / 6; 3]);
     let net = match shortcut {
         Shortcut::Padded => {
@@ -142,7 +142,7 @@ pub fn resnet_cifar(
 /// # Errors
 /// Names in the store are taken.
 pub fn resnet18(store: &mut Store, channels: usize, classes: usize, config: &QuantConfig) -> Result<Sequential> {
-    let net = stem(store, [channels, 64], 3, 1, config)?;
+    let net = stem(store, "", [channels, 64], 3, 1, config)?;
     let net = stages(store, net, &[64, 128, 256, 512], &[2; 4], config, projected)?;
     Ok(net.push(GlobalAvgPool2d).push(super::classifier(store, [512, classes], &config.edge()?)?))
 }
@@ -160,15 +160,64 @@ pub fn resnet_imagenet(
     classes: usize,
     config: &QuantConfig,
 ) -> Result<Sequential> {
-    let net = stem(store, [channels, 64], 7, 2, config)?.push(MaxPool2d { size: 3, stride: 2, padding: 1 });
-    let narrow = [64, 128, 256, 512];
-    let (net, width) = match depth {
-        18 => (stages(store, net, &narrow, &[2; 4], config, projected)?, 512),
-        34 => (stages(store, net, &narrow, &[3, 4, 6, 3], config, projected)?, 512),
-        50 => (stages(store, net, &narrow.map(|w| 4 * w), &[3, 4, 6, 3], config, Bottleneck::new)?, 2048),
-        _ => return Err(Error::setting("depth of an ImageNet residual network", "18, 34 or 50", depth)),
-    };
-    Ok(net.push(GlobalAvgPool2d).push(super::classifier(store, [width, classes], &config.edge()?)?))
+    let body = Body { prefix: "", depth, width: 1.0, stages: 4 };
+    let (parts, widths) = body.build(store, channels, config)?;
+    let net = parts.into_iter().fold(Sequential::new(), Sequential::push);
+    let channels = [widths[widths.len() - 1], classes];
+    Ok(net.push(GlobalAvgPool2d).push(super::classifier(store, channels, &config.edge()?)?))
+}
+
+/// The convolutional part of a [`resnet_imagenet`], stage by stage, as detectors read it.
+pub(super) struct Body<'a> {
+    /// What stands before the names of its layers: empty, or a name with a dot.
+    pub(super) prefix: &'a str,
+    /// The depth: 18, 34 or 50.
+    pub(super) depth: usize,
+    /// The factor of all numbers of channels.
+    pub(super) width: f64,
+    /// How many of the four stages there are.
+    pub(super) stages: usize,
+}
+
+impl Body<'_> {
+    /// Makes the stages, the first of which begins with the first convolution and the pooling, and returns them with the channels
+    /// that each gives. The images of stage `i`, from 1, are smaller by `2^(i + 1)`.
+    ///
+    /// # Errors
+    /// The depth is another one, or names in the store are taken.
+    pub(super) fn build(
+        &self,
+        store: &mut Store,
+        channels: usize,
+        config: &QuantConfig,
+    ) -> Result<(Vec<Sequential>, Vec<usize>)> {
+        let narrow = [64, 128, 256, 512].map(|c| ((f64::from(c) * self.width / 4.0).round() as usize).max(1) * 4);
+        let (blocks, deep) = match self.depth {
+            18 => ([2; 4], false),
+            34 => ([3, 4, 6, 3], false),
+            50 => ([3, 4, 6, 3], true),
+            depth => return Err(Error::setting("depth of an ImageNet residual network", "18, 34 or 50", depth)),
+        };
+        let widths = if deep { narrow.map(|w| 4 * w) } else { narrow };
+        let mut from = narrow[0];
+        let first = stem(store, self.prefix, [channels, from], 7, 2, config)?;
+        let mut net = first.push(MaxPool2d { size: 3, stride: 2, padding: 1 });
+        let mut parts = Vec::new();
+        for stage in 0..self.stages.min(4) {
+            for block in 0..blocks[stage] {
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                let name = format!("{}layer{}.{block}", self.prefix, stage + 1);
+                let channels = [from, widths[stage]];
+                net = match deep {
+                    true => net.push(Bottleneck::new(store, &name, channels, stride, config)?),
+                    false => net.push(projected(store, &name, channels, stride, config)?),
+                };
+                from = widths[stage];
+            }
+            parts.push(std::mem::take(&mut net));
+        }
+        Ok((parts, widths[..self.stages.min(4)].to_vec()))
+    }
 }
 
 /// A block with an option-B shortcut.
@@ -185,6 +234,7 @@ fn projected(
 /// The first convolution, batch norm and ReLU.
 fn stem(
     store: &mut Store,
+    prefix: &str,
     [channels, width]: [usize; 2],
     kernel: usize,
     stride: usize,
@@ -193,11 +243,11 @@ fn stem(
     Ok(Sequential::new()
         .push(Conv2d::new(
             store,
-            "conv1",
+            &format!("{prefix}conv1"),
             Conv2dConfig::square([channels, width], kernel).strided(stride),
             &config.edge()?,
         )?)
-        .push(BatchNorm2d::new(store, "bn1", width)?)
+        .push(BatchNorm2d::new(store, &format!("{prefix}bn1"), width)?)
         .push(Relu))
 }
 

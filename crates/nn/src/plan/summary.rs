@@ -1,6 +1,7 @@
 //! The table of a network's layers: what each gives, how many parameters it has, in how many bits, and what it costs.
 
 use super::{Node, Plan};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// One line of a [`Summary`].
@@ -12,7 +13,8 @@ pub struct Row {
     pub kind: String,
     /// The lengths of the output's axes without that of the batch.
     pub shape: Vec<usize>,
-    /// Weights, biases, and factors and offsets of normalizations; scales of quantizers are not counted.
+    /// Weights, biases, and factors and offsets of normalizations; scales of quantizers are not counted. 0 where a line above is of the
+    /// same layer.
     pub parameters: usize,
     /// Bits of weights/activations/gradients; `None` for what has no weight.
     pub bits: Option<String>,
@@ -44,7 +46,19 @@ fn row(node: &Node) -> (Row, usize) {
 
 impl Summary {
     pub(super) fn of(plan: &Plan) -> Self {
-        let (rows, bytes): (Vec<_>, Vec<usize>) = plan.nodes().iter().map(row).unzip();
+        // The numbers of a layer that is used several times count once.
+        let mut seen = BTreeSet::new();
+        let of = |node: &Node| {
+            let (mut row, mut bytes) = row(node);
+            if row.parameters > 0
+                && !node.layer().is_empty()
+                && !seen.insert((node.layer().to_string(), row.kind.clone()))
+            {
+                (row.parameters, bytes) = (0, 0);
+            }
+            (row, bytes)
+        };
+        let (rows, bytes): (Vec<_>, Vec<usize>) = plan.nodes().iter().map(of).unzip();
         Self { rows, packed_bytes: bytes.into_iter().sum() }
     }
 

@@ -4,6 +4,7 @@
 //! trainer, logs, tables and plots walk [`Task::metrics`] and know no task. A task of another crate joins by [`register`].
 
 mod classification;
+pub mod detection;
 mod kind;
 mod parts;
 mod registry;
@@ -14,6 +15,7 @@ mod teacher;
 mod trial;
 
 pub use classification::{Classification, Labelled};
+pub use detection::Detection;
 pub use kind::TaskKind;
 pub use parts::{PartTargets, Parts};
 pub use registry::{check, data_key, find, kinds, load, of_plan, of_shape, recorded, register};
@@ -152,6 +154,23 @@ pub enum Answer {
     Classes(Vec<(String, f64)>),
     /// Numbers with their names: the target of a regression, in its unit.
     Numbers(Vec<(String, f64)>),
+    /// Objects with the names of their classes, by falling score, in pixels of the image.
+    Objects(Vec<(String, fixnet_data::Detection)>),
+}
+
+/// Metrics that follow from the outputs of all samples together, not from sums over them.
+pub trait Collector {
+    /// Takes the output of a batch.
+    ///
+    /// # Errors
+    /// The output does not fit the targets.
+    fn add(&mut self, output: &Tensor, batch: &Batch) -> Result<()>;
+
+    /// Computes the metrics of the task, in their order.
+    ///
+    /// # Errors
+    /// What was collected makes no sense.
+    fn finish(&self) -> Result<Vec<f64>>;
 }
 
 /// Batches in their order.
@@ -310,6 +329,12 @@ pub trait Task: Send + Sync {
     /// Computes the metrics from the sums over all batches, of so many samples: the means, unless the task says otherwise.
     fn finish(&self, sums: &[f64], samples: usize) -> Vec<f64> {
         sums.iter().map(|sum| sum / samples.max(1) as f64).collect()
+    }
+
+    /// Returns what collects the outputs of an evaluation, for a task whose metrics do not follow from sums. Its [`sums`](Self::sums) are
+    /// none then, and an epoch of training has the loss alone.
+    fn collector(&self) -> Option<Box<dyn Collector + '_>> {
+        None
     }
 
     /// Loads the test data of a configuration alone, for a network of this task.

@@ -1,13 +1,14 @@
 //! The tasks by their names in recipes. There is one list; programs add their own to it.
 
-use super::{Data, Task, TaskKind, classification, regression, super_resolution};
+use super::{Data, Task, TaskKind, classification, detection, regression, super_resolution};
 use crate::{Config, Error, Result, judge};
 use fixnet_nn::plan::Plan;
 use fixnet_tensor::Registry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-static KINDS: Registry<TaskKind> = Registry::new(&[classification::KIND, regression::KIND, super_resolution::KIND]);
+static KINDS: Registry<TaskKind> =
+    Registry::new(&[classification::KIND, regression::KIND, super_resolution::KIND, detection::KIND]);
 
 /// Adds a task to the registry. One of the same name takes the place of an earlier one, also of a built-in one.
 pub fn register(kind: TaskKind) {

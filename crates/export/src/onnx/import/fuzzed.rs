@@ -134,7 +134,9 @@ fn change_node(node: &mut Node, all: &[String], kind: u8, [a, b, c]: [Index; 3])
             pick_mut(&mut node.attribute, a).into_iter().for_each(|attribute| change_attribute(attribute, [b, c, a]))
         }
         4 => {
-            drop(pick_mut(&mut node.attribute, a).map(|attribute| attribute.name = Some(b.get(&SETTINGS).to_string())))
+            if let Some(attribute) = pick_mut(&mut node.attribute, a) {
+                attribute.name = Some(b.get(&SETTINGS).to_string());
+            }
         }
         5 if !node.attribute.is_empty() => drop(node.attribute.remove(a.index(node.attribute.len()))),
         6 => drop(pick(&node.attribute, a).cloned().map(|attribute| node.attribute.push(attribute))),

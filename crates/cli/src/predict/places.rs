@@ -1,4 +1,4 @@
-//! Where enlarged images are written: in the place of no input, of no file of a run, and of no file that nobody named.
+//! Where pictures are written, enlarged ones or those with boxes: in the place of no input, of no file of a run, and of no file that nobody named.
 
 use super::Args;
 use crate::{outputs, usage};
@@ -7,9 +7,9 @@ use fixnet::data::Inputs;
 use fixnet::train::run::place::checkpoint_path;
 use std::path::{Path, PathBuf};
 
-/// The places of enlarged images.
-pub(super) enum Enlarged {
-    /// Beside each image, or nowhere for networks that enlarge none.
+/// The places of pictures.
+pub(super) enum Places {
+    /// Beside each image, or nowhere for networks that give none.
     Beside,
     /// In this file.
     File(PathBuf),
@@ -17,16 +17,16 @@ pub(super) enum Enlarged {
     Folder(PathBuf),
 }
 
-impl Enlarged {
-    /// The places that the arguments ask for; `enlarges` says whether the network gives images.
+impl Places {
+    /// The places that the arguments ask for; `writes` says whether the network gives pictures.
     ///
     /// # Errors
     /// The command line makes no sense: the network gives no images, or a place is taken. The folder cannot be made.
-    pub(super) fn of(args: &Args, inputs: &Inputs, enlarges: bool) -> Result<Self> {
+    pub(super) fn of(args: &Args, inputs: &Inputs, writes: bool) -> Result<Self> {
         let places = match &args.out {
-            Some(_) if !enlarges => {
+            Some(_) if !writes => {
                 return Err(usage(anyhow!(
-                    "--out: expected a network that gives an image, found a classifier or another"
+                    "--out: expected a network that gives an image or finds objects, found a classifier or another"
                 )));
             }
             Some(out) if inputs.len() > 1 || out.is_dir() => Self::Folder(out.clone()),
@@ -41,7 +41,7 @@ impl Enlarged {
             }
             None => Self::Beside,
         };
-        if !enlarges {
+        if !writes {
             return Ok(places);
         }
         if let Self::Folder(folder) = &places {
@@ -59,7 +59,7 @@ impl Enlarged {
         Ok(places)
     }
 
-    /// Where the enlarged input `index` is written.
+    /// Where the picture of the input `index` is written.
     pub(super) fn file(&self, inputs: &Inputs, index: usize) -> PathBuf {
         let (path, number) = inputs.source(index);
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();

@@ -1,0 +1,423 @@
+//! Data sets in the form of COCO: one JSON file per part, `train.json`, `val.json` and `test.json`, beside a folder `images`.
+//!
+//! Boxes are `[x, y, width, height]`. Classes are the categories in the order of their ids, and images are in the order of theirs, as
+//! pycocotools has them. Segmentations and whatever else a file has are skipped.
+
+use super::annotation::{Place, shortened};
+use super::listing::{self, checked_size, inside, set_of, text_of};
+use super::{AnnotatedImage, Annotation, AnnotationFault as Fault, BoundingBox, DetectionSet, DetectionSplit};
+use crate::source::{Reader, Request, SourceKind};
+use crate::{DataError, Result};
+use fixnet_tensor::Budget;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The row of the registry.
+pub(crate) const KIND: SourceKind =
+    SourceKind::new("coco:FOLDER", "for detection: images with boxes as COCO has them", &Coco);
+
+/// The most bytes of a file.
+const MOST: u64 = Budget::DATA.limit();
+
+#[derive(Debug)]
+struct Coco;
+
+impl Reader for Coco {
+    fn detection(&self, request: &Request<'_>) -> Result<DetectionSplit> {
+        coco(request.path(), request.whole)
+    }
+
+    fn detection_test(&self, request: &Request<'_>, _: &[String]) -> Result<DetectionSet> {
+        let part = if file(request.path(), "test").is_file() { "test" } else { "val" };
+        read(request.path(), part)
+    }
+}
+
+/// Reads a folder in the form of COCO. Without `test.json` the images of `val.json` are for testing; where the `whole` folder is for
+/// training, no images for testing are needed.
+fn coco(folder: &Path, whole: bool) -> Result<DetectionSplit> {
+    let other = |part: &str| file(folder, part).is_file().then(|| read(folder, part)).transpose();
+    DetectionSplit::of_parts(
+        read(folder, "train")?,
+        other("val")?,
+        other("test")?,
+        whole,
+        "a file test.json or val.json",
+    )
+}
+
+fn file(folder: &Path, part: &str) -> PathBuf {
+    folder.join(format!("{part}.json"))
+}
+
+fn read(folder: &Path, part: &str) -> Result<DetectionSet> {
+    let path = file(folder, part);
+    let place = path.display().to_string();
+    let Parsed { class_names, images } = parse(&place, &listing::bytes_of(&path, MOST)?)?;
+    let images = listing::for_each(&images, |image| {
+        let place = Place { file: &place, element: format!("image {}", image.id) };
+        let path = inside(&folder.join("images"), &image.name, &place)?;
+        if !path.is_file() {
+            return Err(place.error(Fault::MissingImage, format!("the image {}", path.display()), "none"));
+        }
+        checked_size(&path, Some(image.size), &place)?;
+        Ok((image.clone(), path))
+    })?;
+    set_of(format!("{} {part}", folder.display()), class_names, images)
+}
+
+#[derive(Deserialize)]
+struct File {
+    images: Vec<Image>,
+    #[serde(default)]
+    annotations: Vec<Entry>,
+    categories: Vec<Category>,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    id: u64,
+    file_name: String,
+    width: usize,
+    height: usize,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    id: u64,
+    image_id: u64,
+    category_id: u64,
+    bbox: [f64; 4],
+    area: Option<f64>,
+    #[serde(default)]
+    iscrowd: u8,
+}
+
+#[derive(Deserialize)]
+struct Category {
+    id: u64,
+    name: String,
+}
+
+/// What a file says, checked.
+#[derive(Debug)]
+struct Parsed {
+    class_names: Vec<String>,
+    /// In the order of their ids.
+    images: Vec<AnnotatedImage>,
+}
+
+/// Reads and checks a file of annotations.
+fn parse(place: &str, bytes: &[u8]) -> Result<Parsed> {
+    let text = text_of(place, bytes)?;
+    let File { mut images, annotations, mut categories } = serde_json::from_str(text).map_err(|e| {
+        let place = Place { file: place, element: format!("line {}, column {}", e.line(), e.column()) };
+        place.error(Fault::Damaged, "a COCO file with `images`, `annotations` and `categories`", e.to_string())
+    })?;
+    let at = |element: String| Place { file: place, element };
+    if images.is_empty() {
+        return Err(DataError::Empty { place: place.into() });
+    }
+    if categories.is_empty() {
+        return Err(at("categories".into()).error(Fault::UnknownClass, "at least one category", "none"));
+    }
+    categories.sort_by_key(|category| category.id);
+    images.sort_by_key(|image| image.id);
+    let mut classes = BTreeMap::new();
+    let mut names = BTreeSet::new();
+    for (class, Category { id, name }) in categories.iter().enumerate() {
+        let at = at(format!("category {id}"));
+        if classes.insert(*id, class).is_some() {
+            return Err(at.error(Fault::Duplicate, "ids of categories that differ", "this one twice"));
+        }
+        if name.is_empty() || !names.insert(name) {
+            return Err(at.error(
+                Fault::Duplicate,
+                "names of categories that differ and are not empty",
+                shortened(name),
+            ));
+        }
+    }
+    let mut files = BTreeSet::new();
+    let mut by_id = BTreeMap::new();
+    for (index, Image { id, file_name, width, height }) in images.iter().enumerate() {
+        let at = at(format!("image {id}"));
+        if by_id.insert(*id, index).is_some() {
+            return Err(at.error(Fault::Duplicate, "ids of images that differ", "this one twice"));
+        }
+        if !files.insert(file_name) {
+            return Err(at.error(Fault::Duplicate, "one entry per file", format!("{} twice", shortened(file_name))));
+        }
+        crate::Picture::bytes_of(*height, *width)
+            .map_err(|e| at.error(Fault::Damaged, "the height and width of an image", e))?;
+    }
+    let mut found: Vec<Vec<Annotation>> = images.iter().map(|_| Vec::new()).collect();
+    let mut ids = BTreeSet::new();
+    for entry in &annotations {
+        let at = at(format!("annotation {}", entry.id));
+        if !ids.insert(entry.id) {
+            return Err(at.error(Fault::Duplicate, "ids of annotations that differ", "this one twice"));
+        }
+        let index = *by_id.get(&entry.image_id).ok_or_else(|| {
+            at.error(Fault::MissingImage, "the id of an image of this file", format!("image_id {}", entry.image_id))
+        })?;
+        let class = *classes.get(&entry.category_id).ok_or_else(|| {
+            let found = format!("category_id {}", entry.category_id);
+            at.error(Fault::UnknownClass, "the id of a category of this file", found)
+        })?;
+        found[index].push(annotation(entry, class, &images[index], &at)?);
+    }
+    let images = images.into_iter().zip(found).map(|(image, annotations)| AnnotatedImage {
+        name: image.file_name,
+        id: image.id,
+        size: [image.height, image.width],
+        annotations,
+    });
+    Ok(Parsed { images: images.collect(), class_names: categories.into_iter().map(|category| category.name).collect() })
+}
+
+fn annotation(entry: &Entry, class: usize, image: &Image, at: &Place<'_, String>) -> Result<Annotation> {
+    let [x, y, width, height] = entry.bbox;
+    // Sums in 64 bits: where they have a corner exactly, so has the box.
+    let bbox = BoundingBox::new(x as f32, y as f32, (x + width) as f32, (y + height) as f32);
+    let bbox = at.checked(bbox, [image.height, image.width])?;
+    let area = entry.area.map_or_else(|| bbox.area(), |area| area as f32);
+    if !area.is_finite() || area < 0.0 {
+        let found = entry.area.map_or_else(String::new, |area| area.to_string());
+        return Err(at.error(Fault::NotANumber, "a finite `area` of at least 0", found));
+    }
+    if entry.iscrowd > 1 {
+        return Err(at.error(Fault::Damaged, "0 or 1 as `iscrowd`", entry.iscrowd));
+    }
+    Ok(Annotation { bbox, class, area, crowd: entry.iscrowd == 1, difficult: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Picture;
+    use fixnet_fuzz as fuzz;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    /// Two images and two classes; the second image has no boxes.
+    fn good() -> Value {
+        json!({
+            "info": {"year": 2020},
+            "images": [
+                {"id": 7, "file_name": "b.png", "width": 6, "height": 4, "license": 1},
+                {"id": 3, "file_name": "in/a.png", "width": 6, "height": 4},
+            ],
+            "categories": [{"id": 9, "name": "dog", "supercategory": "x"}, {"id": 2, "name": "cat"}],
+            "annotations": [
+                {"id": 1, "image_id": 3, "category_id": 9, "bbox": [1.5, 0, 2, 4], "area": 6.5, "segmentation": [[1, 2, 3]]},
+                {"id": 2, "image_id": 3, "category_id": 2, "bbox": [0, 0, 6.25, 4], "iscrowd": 1},
+            ],
+        })
+    }
+
+    fn folder(value: &Value) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("images/in")).unwrap();
+        let picture = Picture::new(4, 6, (0..72).collect()).unwrap().to_png().unwrap();
+        for name in ["b.png", "in/a.png"] {
+            std::fs::write(dir.path().join("images").join(name), &picture).unwrap();
+        }
+        for part in ["train", "val"] {
+            std::fs::write(dir.path().join(format!("{part}.json")), value.to_string()).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn a_folder_has_its_parts_classes_and_boxes() {
+        let dir = folder(&good());
+        let DetectionSplit { train, test, validation } = coco(dir.path(), false).unwrap();
+        assert_eq!(train.class_names(), ["cat", "dog"].map(String::from));
+        assert_eq!((train.len(), test.len(), validation.is_none()), (2, 2, true));
+        let image = train.image(0);
+        assert_eq!((image.name.as_str(), image.id, image.size), ("in/a.png", 3, [4, 6]));
+        let plain = Annotation { area: 6.5, ..Annotation::new(BoundingBox::new(1.5, 0.0, 3.5, 4.0), 1) };
+        let crowd = Annotation { crowd: true, ..Annotation::new(BoundingBox::new(0.0, 0.0, 6.0, 4.0), 0) };
+        assert_eq!(image.annotations, [plain, crowd]);
+        assert_eq!((train.image(1).annotations.len(), train.picture(1).unwrap().height()), (0, 4));
+        assert_eq!(train.fingerprint(), test.fingerprint());
+        let mut moved = good();
+        moved["annotations"][0]["bbox"][0] = json!(1.75);
+        assert_ne!(coco(folder(&moved).path(), false).unwrap().train.fingerprint(), train.fingerprint());
+    }
+
+    #[test]
+    fn each_fault_is_named_with_its_place() {
+        let mut second = good()["annotations"][0].clone();
+        second["image_id"] = json!(7);
+        for (path, value, fault, words) in [
+            (
+                "/annotations/0/bbox",
+                json!([1, 0, 9, 4]),
+                Fault::Outside,
+                "annotation 1: expected a box inside the image of 4x6",
+            ),
+            ("/annotations/0/bbox", json!([1, 0, 0, 4]), Fault::NoArea, "annotation 1: expected a box with an area"),
+            (
+                "/annotations/0/bbox",
+                json!([1, 0, 1e300, 4]),
+                Fault::NotANumber,
+                "annotation 1: expected finite coordinates",
+            ),
+            ("/annotations/0/bbox", json!([1, 0, 4]), Fault::Damaged, "line 1, column "),
+            ("/annotations/0/bbox", json!([1, 0, null, 4]), Fault::Damaged, "expected a COCO file"),
+            ("/annotations/0/area", json!(-1), Fault::NotANumber, "expected a finite `area` of at least 0, found -1"),
+            ("/annotations/0/iscrowd", json!(2), Fault::Damaged, "expected 0 or 1 as `iscrowd`, found 2"),
+            (
+                "/annotations/0/image_id",
+                json!(4),
+                Fault::MissingImage,
+                "expected the id of an image of this file, found image_id 4",
+            ),
+            (
+                "/annotations/0/category_id",
+                json!(4),
+                Fault::UnknownClass,
+                "annotation 1: expected the id of a category",
+            ),
+            ("/annotations/1", second, Fault::Duplicate, "annotation 1: expected ids of annotations that differ"),
+            ("/images/0/id", json!(3), Fault::Duplicate, "image 3: expected ids of images that differ"),
+            (
+                "/images/0/file_name",
+                json!("in/a.png"),
+                Fault::Duplicate,
+                "image 7: expected one entry per file, found `in/a.png` twice",
+            ),
+            ("/images/0/file_name", json!("c.png"), Fault::MissingImage, "image 7: expected the image "),
+            (
+                "/images/0/file_name",
+                json!("../val.json"),
+                Fault::Damaged,
+                "image 7: expected the name of a file, without `..`",
+            ),
+            (
+                "/images/0/file_name",
+                json!("/etc/hosts"),
+                Fault::Damaged,
+                "image 7: expected the name of a file, without `..`",
+            ),
+            ("/images/0/width", json!(5), Fault::OtherSize, "image 7: expected 4x6 (height, width), the size of"),
+            ("/images/0/width", json!(0), Fault::Damaged, "image 7: expected the height and width of an image"),
+            ("/categories/0/id", json!(2), Fault::Duplicate, "category 2: expected ids of categories that differ"),
+            (
+                "/categories/0/name",
+                json!("cat"),
+                Fault::Duplicate,
+                "category 9: expected names of categories that differ",
+            ),
+            ("/categories", json!([]), Fault::UnknownClass, "categories: expected at least one category, found none"),
+            ("/images", json!(7), Fault::Damaged, "expected a COCO file with `images`"),
+        ] {
+            let mut bad = good();
+            match bad.pointer_mut(path) {
+                Some(to) => *to = value.clone(),
+                None => drop(bad["annotations"][0].as_object_mut().unwrap().insert("iscrowd".into(), value.clone())),
+            }
+            let dir = folder(&bad);
+            let e = read(dir.path(), "train").unwrap_err();
+            let text = e.to_string();
+            let DataError::Annotation { fault: found, place, .. } = e else { panic!("{path} {value}: {text}") };
+            assert!(found == fault && place.ends_with("train.json") && text.contains(words), "{found:?} {text}");
+        }
+        for text in ["", "[1]", "{", "{\"images\": NaN}", "\u{0}"] {
+            assert!(
+                matches!(parse("f", text.as_bytes()), Err(DataError::Annotation { fault: Fault::Damaged, .. })),
+                "{text}"
+            );
+        }
+        let mut empty = good();
+        empty["images"] = json!([]);
+        empty["annotations"] = json!([]);
+        assert!(matches!(parse("f", empty.to_string().as_bytes()), Err(DataError::Empty { .. })));
+    }
+
+    #[test]
+    fn images_of_nuclei_are_read() {
+        let split = coco(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/detection/coco")), false).unwrap();
+        assert_eq!((split.train.boxes_per_class(), split.test.boxes_per_class()), (vec![11], vec![17]));
+        let (image, first) = (split.train.image(0), BoundingBox::new(0.0, 174.0, 4.0, 190.0));
+        assert_eq!((image.id, image.size, split.train.class_names()), (19, [256, 256], &["nucleus".to_string()][..]));
+        assert_eq!(image.annotations[0], Annotation { area: 46.0, ..Annotation::new(first, 0) });
+        assert_eq!(split.test.picture(0).unwrap().shape(), [256, 256, 3]);
+    }
+
+    /// Values of any kind, numbers beyond their ranges among them.
+    fn value() -> impl Strategy<Value = String> {
+        let odd = [
+            "null",
+            "-1",
+            "1e308",
+            "1e999",
+            "-0",
+            "18446744073709551616",
+            "NaN",
+            "[]",
+            "{}",
+            "\"\"",
+            "true",
+            "0.5",
+            "\"a\"",
+        ];
+        prop_oneof![4 => (0u8..8).prop_map(|v| v.to_string()), 1 => prop::sample::select(odd.to_vec()).prop_map(Into::into)]
+    }
+
+    /// An entry with these keys, of which one may be left out or doubled.
+    fn entry(keys: &'static [(&'static str, u8)]) -> impl Strategy<Value = String> {
+        (prop::collection::vec((value(), 0u8..40), keys.len()), value()).prop_map(|(values, last)| {
+            let fields = keys.iter().zip(values).flat_map(|((key, kind), (value, times))| {
+                let value = match kind {
+                    // A name, a box, or a number.
+                    1 => format!("\"{}\"", value.replace('"', "")),
+                    2 => format!("[1, 0, 2, {value}]"),
+                    _ => value,
+                };
+                let field = format!("\"{key}\": {value}");
+                // Nearly always once.
+                vec![field; if times < 2 { 2 * usize::from(times) } else { 1 }]
+            });
+            let fields: Vec<String> = fields.chain([format!("\"more\": {last}")]).collect();
+            format!("{{{}}}", fields.join(", "))
+        })
+    }
+
+    fn file_text() -> impl Strategy<Value = String> {
+        let list = |keys| prop::collection::vec(entry(keys), 0..6).prop_map(|all| format!("[{}]", all.join(", ")));
+        let images = list(&[("id", 0), ("file_name", 1), ("width", 0), ("height", 0)]);
+        let annotations =
+            list(&[("id", 0), ("image_id", 0), ("category_id", 0), ("bbox", 2), ("area", 0), ("iscrowd", 0)]);
+        (images, annotations, list(&[("id", 0), ("name", 1)]), 0usize..300).prop_map(|(images, annotations, categories, depth)| {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            format!(
+                "{{\"x\": {open}{close}, \"images\": {images}, \"annotations\": {annotations}, \"categories\": {categories}}}"
+            )
+        })
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn damaged_files_never_panic(text in file_text(), damage in fuzz::damage(), kind in 0u8..3) {
+            let text = match kind {
+                0 => text.into_bytes(),
+                1 => fuzz::damaged(text.into_bytes(), &damage),
+                _ => fuzz::damaged(good().to_string().into_bytes(), &damage),
+            };
+            if let Ok(parsed) = fuzz::within(fuzz::MOST, || parse("f", &text)) {
+                for image in parsed.images {
+                    let border = BoundingBox::of_image(image.size);
+                    for Annotation { bbox, class, .. } in image.annotations {
+                        prop_assert!(bbox.has_area() && bbox.clipped(&border) == bbox && class < parsed.class_names.len());
+                    }
+                }
+            }
+        }
+    }
+}

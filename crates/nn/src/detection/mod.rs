@@ -1,0 +1,14 @@
+//! What detectors need beside layers: anchors, box codes, the assignment of anchors to objects, the losses, and how outputs become
+//! detections. All of it is plain arithmetic in one written order, so ties and sums have the same bits everywhere.
+
+mod anchors;
+mod box_code;
+mod loss;
+mod matching;
+mod select;
+
+pub use anchors::AnchorConfig;
+pub use box_code::BoxCode;
+pub use loss::{DetectionLoss, Objects, detection_loss};
+pub use matching::{Match, Matcher};
+pub use select::Selection;

@@ -1,0 +1,58 @@
+//! The detections of all images of a part, and the metrics that follow from them.
+
+use super::super::{Batch, Collector};
+use super::{Detection, targets};
+use crate::Result;
+use fixnet_data::{Annotation, BoundingBox};
+use fixnet_nn::metrics::{CocoEvaluation, VocEvaluation, VocYear, coco_average_precision, voc_average_precision};
+use fixnet_tensor::Tensor;
+use rayon::prelude::*;
+
+/// Truth and detections, image by image, in pixels of the image.
+pub(super) struct Found<'a> {
+    task: &'a Detection,
+    pub(super) truth: Vec<Vec<Annotation>>,
+    pub(super) found: Vec<Vec<fixnet_data::Detection>>,
+}
+
+impl<'a> Found<'a> {
+    pub(super) fn new(task: &'a Detection) -> Self {
+        Self { task, truth: Vec::new(), found: Vec::new() }
+    }
+
+    /// Average precision by the rules of COCO.
+    pub(super) fn coco(&self) -> Result<CocoEvaluation> {
+        Ok(coco_average_precision(&self.truth, &self.found, self.task.classes())?)
+    }
+
+    /// Average precision by the rules of VOC since 2010.
+    pub(super) fn voc(&self) -> Result<VocEvaluation> {
+        Ok(voc_average_precision(&self.truth, &self.found, self.task.classes(), VocYear::Y2010)?)
+    }
+}
+
+impl Collector for Found<'_> {
+    fn add(&mut self, output: &Tensor, batch: &Batch) -> Result<()> {
+        let batch = targets(batch)?;
+        let len = output.shape()[1..].iter().product();
+        let rows: Vec<&[f32]> = output.data().chunks_exact(len).collect();
+        let select = |(i, row): (usize, &&[f32])| self.task.select(row, &batch.placements[i].shown());
+        let found = rows.par_iter().enumerate().map(select).collect::<Vec<_>>();
+        for (i, found) in found.into_iter().enumerate() {
+            // Truth and detections in pixels of the image, by which the sizes of objects count.
+            let (placement, image) = (&batch.placements[i], BoundingBox::of_image(batch.sizes[i]));
+            let back = |object: &Annotation| {
+                let bbox = placement.back(&object.bbox).clipped(&image);
+                Annotation { bbox, area: object.area / object.bbox.area() * bbox.area(), ..*object }
+            };
+            self.truth.push(batch.annotations[i].iter().map(back).collect());
+            self.found.push(batch.back(i, &found?));
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<Vec<f64>> {
+        let (coco, voc) = (self.coco()?.summary, self.voc()?);
+        Ok([coco.ap50, coco.ap, coco.ap75, voc.map].map(|value| value.unwrap_or(0.0)).to_vec())
+    }
+}

@@ -1,0 +1,333 @@
+//! Object detection: the box and the class of each object in an image; focal loss and box codes, average precision.
+//!
+//! | file | what |
+//! |---|---|
+//! | here | the task: network, loss, metrics, what a checkpoint records |
+//! | `scenes.rs` | its data: images with boxes, on canvases of one size |
+//! | `found.rs` | from outputs to detections, and the metrics that follow from all of them |
+//! | `report.rs` | what a report shows |
+
+mod found;
+mod report;
+mod scenes;
+
+pub use scenes::Scenes;
+
+use super::trial::{self, Trial};
+use super::{Answer, Batch, Better, Collector, Data, Metric, Part, Section, Task, TaskKind, Unit, outputs};
+use crate::scores::{Network, Scores};
+use crate::{Config, Error, Result};
+use fixnet_autograd::{Graph, Store, Var};
+use fixnet_data::{
+    AnnotatedImage, Annotation, Augment, BoundingBox, DetectionBatch, DetectionDescription, DetectionSet,
+    DetectionSplit, Image, Normalize, Picture, Placement, Sample, SampleForm,
+};
+use fixnet_export::class_names;
+use fixnet_nn::Layer;
+use fixnet_nn::detection::{AnchorConfig, DetectionLoss, Objects, Selection, detection_loss};
+use fixnet_nn::models::{self, ModelSpec, Output};
+use fixnet_nn::plan::Plan;
+use fixnet_tensor::Tensor;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The row of the registry.
+pub(super) const KIND: TaskKind =
+    TaskKind { name: NAME, metrics: METRICS, trials: TRIALS, check, data_key, load, recorded, of_shape, of_plan };
+
+const NAME: &str = "detection";
+const TRIALS: &[Trial] = &[Trial { samples: "scenes", load: trial }];
+const METRICS: &[Metric] = &[
+    Metric { name: "ap50", unit: Unit::Share, better: Better::Higher },
+    Metric { name: "ap", unit: Unit::Share, better: Better::Higher },
+    Metric { name: "ap75", unit: Unit::Share, better: Better::Higher },
+    Metric { name: "voc_ap", unit: Unit::Share, better: Better::Higher },
+];
+/// Height and width of canvases where the recipe does not say.
+const CANVAS: usize = 128;
+
+/// Detection, for a network that was or will be trained on such images.
+#[derive(Debug, Clone)]
+pub struct Detection {
+    description: DetectionDescription,
+    anchors: AnchorConfig,
+}
+
+impl Detection {
+    /// Returns the task of a network, such as RetinaNet, for images of this description.
+    ///
+    /// # Errors
+    /// The network gives no boxes.
+    pub fn new(model: &ModelSpec, description: DetectionDescription) -> Result<Self> {
+        Ok(Self { anchors: anchors_of(model)?, description })
+    }
+
+    /// Returns what the network has to know of its data.
+    pub fn description(&self) -> &DetectionDescription {
+        &self.description
+    }
+
+    fn classes(&self) -> usize {
+        self.description.class_names.len()
+    }
+
+    /// Selects the detections of one output, in pixels of the canvas, of which the image fills a part.
+    fn select(&self, output: &[f32], image: &BoundingBox) -> Result<Vec<fixnet_data::Detection>> {
+        let canvas = self.description.canvas;
+        Ok(Selection::RETINANET.detections(output, &self.anchors, canvas, image, self.classes())?)
+    }
+
+    /// The image on a canvas, and where it is.
+    fn placed(&self, image: &Image) -> Result<(Image, Placement)> {
+        let [height, width, _] = image.shape();
+        let canvas = self.description.canvas;
+        let placement = Placement::letterbox([height, width], canvas)?;
+        let shown = placement.picture(&image.picture()?)?;
+        // Padding is the mean colour, as near to it as bytes come: 0 behind the normalization in training.
+        let mean: Vec<u8> = self.description.normalize.mean().iter().map(|m| (m * 255.0).round() as u8).collect();
+        let mut bytes: Vec<u8> = mean.iter().copied().cycle().take(canvas[0] * canvas[1] * 3).collect();
+        let row = shown.width() * 3;
+        for (y, from) in shown.pixels().chunks_exact(row).enumerate() {
+            let at = ((placement.at[0] + y) * canvas[1] + placement.at[1]) * 3;
+            bytes[at..at + row].copy_from_slice(from);
+        }
+        Ok((Image::new([canvas[0], canvas[1], 3], bytes)?, placement))
+    }
+}
+
+fn anchors_of(model: &ModelSpec) -> Result<AnchorConfig> {
+    match model.output() {
+        Output::Boxes(anchors) => Ok(anchors),
+        _ => {
+            let reason = format!("expected a network that finds objects, such as retinanet, found {model}");
+            Err(Error::Setting { key: "model.name".into(), reason })
+        }
+    }
+}
+
+fn canvas_of(config: &Config) -> [usize; 2] {
+    [config.data().image_size.unwrap_or(CANVAS); 2]
+}
+
+fn check(config: &Config) -> Result<()> {
+    anchors_of(config.model())?;
+    let Augment { flip, brightness, contrast, saturation, .. } = config.augment();
+    if config.augment() != (Augment { flip, brightness, contrast, saturation, ..Augment::default() }) {
+        let reason = "expected flip, brightness, contrast and saturation alone for detection, found others";
+        return Err(Error::Setting { key: "augmentation".into(), reason: reason.into() });
+    }
+    Ok(())
+}
+
+/// Images and their canvas; runs of other seeds have the same where no part of them is drawn.
+fn data_key(config: &Config) -> String {
+    let mut data = config.data().clone();
+    if !data.is_drawn() {
+        data.seed = 0;
+    }
+    format!("{data:?} {:?}", canvas_of(config))
+}
+
+fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
+    check(config)?;
+    let split = config.data().load_detection()?;
+    let normalize = split.train.normalization()?;
+    let description = DetectionDescription::of(&split, canvas_of(config), normalize);
+    let data = Scenes::of_split(split, &description);
+    Ok((Arc::new(Detection::new(config.model(), description)?), Box::new(data)))
+}
+
+/// Images with a bright square each, whose box is known.
+fn trial(config: &Config) -> trial::Loaded {
+    const SIDE: usize = 32;
+    let set = |name: &str| {
+        let image = |i: usize| {
+            let (at, len) = (4 + 2 * i, 12);
+            let inside = |k: usize| (at..at + len).contains(&(k / SIDE)) && (at..at + len).contains(&(k % SIDE));
+            let pixel = |k: usize| [if inside(k) { 250 } else { (k * 31 % 97) as u8 }; 3];
+            let pixels = (0..SIDE * SIDE).flat_map(pixel).collect();
+            let corner = at as f32;
+            let bbox = BoundingBox::new(corner, corner, corner + len as f32, corner + len as f32);
+            let annotations = vec![Annotation::new(bbox, i % 2)];
+            let about = AnnotatedImage { name: i.to_string(), id: i as u64, size: [SIDE; 2], annotations };
+            Ok((about, Picture::new(SIDE, SIDE, pixels)?))
+        };
+        let images = (0..trial::SAMPLES).map(image).collect::<Result<_>>()?;
+        Ok::<_, Error>(DetectionSet::new(name, vec!["even".into(), "odd".into()], images)?)
+    };
+    let split = DetectionSplit::new(set("trial train")?, set("trial test")?, None)?;
+    let normalize = split.train.normalization()?;
+    let description = DetectionDescription::of(&split, [SIDE; 2], normalize);
+    let data = Scenes::of_split(split, &description);
+    Ok((Arc::new(Detection::new(config.model(), description)?), Box::new(data)))
+}
+
+fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
+    let description = DetectionDescription::read_from(place, metadata)?;
+    Ok(Arc::new(Detection::new(config.model(), description)?))
+}
+
+/// A network of which only the shape is known.
+fn unseen(canvas: [usize; 2], classes: usize, names: Option<&[String]>, normalize: Normalize) -> DetectionDescription {
+    let class_names = match names {
+        Some(names) => names.to_vec(),
+        None => (0..classes).map(|k| k.to_string()).collect(),
+    };
+    DetectionDescription { canvas, class_names, normalize, fingerprints: None }
+}
+
+fn of_shape(config: &Config, input: &[usize], classes: usize) -> Result<Arc<dyn Task>> {
+    let (&[height, width, 3], false) = (input, input.contains(&0)) else {
+        let found = input.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+        let reason = format!("expected images of three colours, found {found}");
+        return Err(Error::Setting { key: "input".into(), reason });
+    };
+    let description = unseen([height, width], classes, None, Normalize::none(3));
+    Ok(Arc::new(Detection::new(config.model(), description)?))
+}
+
+fn of_plan(config: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
+    let wrong = |reason: String| crate::error::run(std::path::Path::new(place), reason);
+    let normalize = plan.normalize().cloned().ok_or_else(|| wrong("expected a normalization, found none".into()))?;
+    let (input, output) = (plan.input_shape(), plan.output_shape());
+    let anchors = anchors_of(config.model())?;
+    match (input, output) {
+        (&[h, w, 3], &[count, values]) if values > 4 && anchors.boxes([h, w]).len() == count => {
+            let description = unseen([h, w], values - 4, plan.class_names(), normalize);
+            description.check(place)?;
+            Ok(Arc::new(Detection { description, anchors }))
+        }
+        _ => {
+            let found = format!("a network from {input:?} to {output:?}");
+            Err(wrong(format!(
+                "expected one that gives each anchor of {} its classes and box, found {found}",
+                config.model()
+            )))
+        }
+    }
+}
+
+fn targets(batch: &Batch) -> Result<&DetectionBatch> {
+    batch.targets.downcast_ref().ok_or_else(|| {
+        fixnet_autograd::Error::setting("targets of a detection", "a batch of images with boxes", "other ones").into()
+    })
+}
+
+impl Task for Detection {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        METRICS
+    }
+
+    fn input_shape(&self) -> Vec<usize> {
+        let [height, width] = self.description.canvas;
+        vec![height, width, 3]
+    }
+
+    fn build(&self, store: &mut Store, config: &Config) -> Result<Box<dyn Layer>> {
+        let net = models::build(store, config.model(), self.input_shape(), Self::classes(self), config.quant())?;
+        Ok(Box::new(net))
+    }
+
+    fn check(&self, config: &Config) -> Result<()> {
+        check(config)
+    }
+
+    fn complete(&self, plan: Plan) -> Plan {
+        plan.normalized(self.description.normalize.clone()).with_class_names(self.description.class_names.clone())
+    }
+
+    fn record(&self, metadata: &mut BTreeMap<String, String>) {
+        self.description.write_to(metadata);
+    }
+
+    fn check_recorded(&self, config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>> {
+        let expected = DetectionDescription::read_from(place, metadata)?;
+        expected.check_same(&format!("data {}", config.data().source), &self.description)?;
+        Ok(Vec::new())
+    }
+
+    fn notes_on_weights(&self, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>> {
+        let names = class_names::read(place, metadata).map_err(Error::from)?;
+        let own = &self.description.class_names;
+        let names = names.filter(|names| names.len() == own.len());
+        let difference = names.and_then(|names| fixnet_data::ClassDifference::between(&names, own));
+        let note = |d| format!("warning: init: the classes of the data are others than those of the weights: {d}");
+        Ok(difference.map(note).into_iter().collect())
+    }
+
+    fn classes(&self) -> Option<usize> {
+        Some(Self::classes(self))
+    }
+
+    fn class_names(&self) -> Option<&[String]> {
+        Some(&self.description.class_names)
+    }
+
+    fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {
+        // Objects that metrics ignore are no targets either.
+        let objects = |annotations: &Vec<Annotation>| {
+            let learned = annotations.iter().filter(|object| !object.is_ignored());
+            let (boxes, classes) = learned.map(|object| (object.bbox, object.class)).unzip();
+            Objects { boxes, classes }
+        };
+        let objects: Vec<Objects> = targets(batch)?.annotations.iter().map(objects).collect();
+        let anchors = self.anchors.boxes(self.description.canvas);
+        Ok(detection_loss(g, output, &anchors, &objects, &DetectionLoss::RETINANET)?)
+    }
+
+    /// None: all metrics follow from the detections of all images together.
+    fn sums(&self) -> usize {
+        0
+    }
+
+    fn score(&self, _: &Tensor, _: &Batch) -> Result<Vec<f64>> {
+        Ok(Vec::new())
+    }
+
+    fn collector(&self) -> Option<Box<dyn Collector + '_>> {
+        Some(Box::new(found::Found::new(self)))
+    }
+
+    fn load_test(&self, config: &Config) -> Result<Box<dyn Data>> {
+        let place = || format!("data {}", config.data().source);
+        let test = config.data().load_test_detection(&self.description.class_names);
+        let test = test.map_err(|e| Error::from(e).within(place()))?;
+        Ok(Box::new(Scenes::of_test(test, &self.description)))
+    }
+
+    fn sample_form(&self) -> SampleForm {
+        let mut form = SampleForm::of_shape(self.input_shape());
+        form.any_size = true;
+        form
+    }
+
+    fn predict(&self, net: &dyn Layer, store: &mut Store, samples: &[Sample]) -> Result<Vec<Answer>> {
+        let answer = |sample: &Sample| {
+            let Sample::Image(image) = sample else {
+                let expected = self.sample_form().to_string();
+                return Err(fixnet_autograd::Error::setting("a sample of a detection", expected, "numbers").into());
+            };
+            let [height, width, _] = image.shape();
+            let (placed, placement) = self.placed(image)?;
+            let output = outputs(net, store, &[Sample::Image(placed)], &self.description.normalize)?;
+            let found = self.select(output.data(), &placement.shown())?;
+            let whole = BoundingBox::of_image([height, width]);
+            let back =
+                found.iter().map(|d| fixnet_data::Detection { bbox: placement.back(&d.bbox).clipped(&whole), ..*d });
+            let named = back.filter(|d| d.bbox.has_area()).map(|d| (self.description.class_names[d.class].clone(), d));
+            Ok(Answer::Objects(named.collect()))
+        };
+        samples.iter().map(answer).collect()
+    }
+
+    fn report(&self, network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)> {
+        let test = data.as_any().downcast_ref::<Scenes>().and_then(|data| data.part(Part::Test));
+        let test = test
+            .ok_or_else(|| fixnet_autograd::Error::setting("data of a detection", "images with boxes", "other ones"))?;
+        report::report(self, network, data, test)
+    }
+}

@@ -1,0 +1,89 @@
+//! The data of detection: images with boxes in their parts, on canvases of one size.
+
+use super::super::{Batch, Batches, Data, Part};
+use crate::{Config, Error, Result};
+use fixnet_autograd::Array;
+use fixnet_data::{
+    Augment, DetectionAugment, DetectionBatch, DetectionDescription, DetectionLoader, DetectionSet, DetectionSplit,
+    Normalize,
+};
+use fixnet_tensor::Tensor;
+use std::any::Any;
+
+/// Images with boxes in their parts.
+#[derive(Debug)]
+pub struct Scenes {
+    train: Option<DetectionSet>,
+    validation: Option<DetectionSet>,
+    test: DetectionSet,
+    canvas: [usize; 2],
+    normalize: Normalize,
+}
+
+impl Scenes {
+    pub(super) fn of_split(split: DetectionSplit, description: &DetectionDescription) -> Self {
+        let DetectionSplit { train, test, validation } = split;
+        let (canvas, normalize) = (description.canvas, description.normalize.clone());
+        Self { train: Some(train), validation, test, canvas, normalize }
+    }
+
+    /// Test images alone.
+    pub(super) fn of_test(test: DetectionSet, description: &DetectionDescription) -> Self {
+        let (canvas, normalize) = (description.canvas, description.normalize.clone());
+        Self { train: None, validation: None, test, canvas, normalize }
+    }
+
+    /// Returns the images of a part.
+    pub fn part(&self, part: Part) -> Option<&DetectionSet> {
+        match part {
+            Part::Train => self.train.as_ref(),
+            Part::Validation => self.validation.as_ref(),
+            Part::Test => Some(&self.test),
+        }
+    }
+}
+
+fn erased(batch: fixnet_data::Result<DetectionBatch>) -> Result<Batch> {
+    let mut batch = batch?;
+    let samples = batch.annotations.len();
+    let inputs = std::mem::replace(&mut batch.images, Tensor::zeros(&[0]));
+    Ok(Batch { inputs, samples, targets: Box::new(batch) })
+}
+
+impl Data for Scenes {
+    fn len(&self, part: Part) -> usize {
+        self.part(part).map_or(0, DetectionSet::len)
+    }
+
+    fn name(&self, part: Part) -> String {
+        self.part(part).map_or_else(|| part.name().into(), |set| set.name.clone())
+    }
+
+    fn epoch(&self, config: &Config, number: u32, skip: usize) -> Result<Batches> {
+        let Some(train) = &self.train else { return Ok(Box::new(std::iter::empty())) };
+        let Augment { flip, brightness, contrast, saturation, .. } = config.augment();
+        let augment = DetectionAugment { flip, brightness, contrast, saturation, ..DetectionAugment::default() };
+        let seed = config.seed();
+        let loader = DetectionLoader::new(train, self.canvas, config.batch_size(), &self.normalize)?;
+        Ok(Box::new(loader.shuffled(seed, number).augmented(augment, seed, number)?.skip_batches(skip).map(erased)))
+    }
+
+    fn batches(&self, part: Part, batch_size: usize) -> Result<Batches> {
+        let Some(set) = self.part(part) else { return Ok(Box::new(std::iter::empty())) };
+        Ok(Box::new(DetectionLoader::new(set, self.canvas, batch_size, &self.normalize)?.map(erased)))
+    }
+
+    fn arrays(&self, part: Part) -> Result<Vec<(String, Array)>> {
+        let reason =
+            "expected samples with one target each, found images with boxes; `fixnet predict` finds the objects of one";
+        Err(Error::Setting { key: format!("samples of {}", self.name(part)), reason: reason.into() })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.train.as_ref().map(DetectionSet::notes).unwrap_or_default()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
