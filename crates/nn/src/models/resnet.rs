@@ -160,7 +160,7 @@ pub fn resnet_imagenet(
     classes: usize,
     config: &QuantConfig,
 ) -> Result<Sequential> {
-    let body = Body { prefix: "", depth, width: 1.0, stages: 4 };
+    let body = Body { prefix: "", depth, width: 1.0, small: false, stages: 4 };
     let (parts, widths) = body.build(store, channels, config)?;
     let net = parts.into_iter().fold(Sequential::new(), Sequential::push);
     let channels = [widths[widths.len() - 1], classes];
@@ -175,13 +175,15 @@ pub(super) struct Body<'a> {
     pub(super) depth: usize,
     /// The factor of all numbers of channels.
     pub(super) width: f64,
+    /// Whether the first convolution is 3x3 with stride 2 and no pooling follows.
+    pub(super) small: bool,
     /// How many of the four stages there are.
     pub(super) stages: usize,
 }
 
 impl Body<'_> {
     /// Makes the stages, the first of which begins with the first convolution and the pooling, and returns them with the channels
-    /// that each gives. The images of stage `i`, from 1, are smaller by `2^(i + 1)`.
+    /// that each gives. The images of stage `i`, from 1, are smaller by `2^(i + 1)`, or by `2^i` in the form for small images.
     ///
     /// # Errors
     /// The depth is another one, or names in the store are taken.
@@ -200,8 +202,10 @@ impl Body<'_> {
         };
         let widths = if deep { narrow.map(|w| 4 * w) } else { narrow };
         let mut from = narrow[0];
-        let first = stem(store, self.prefix, [channels, from], 7, 2, config)?;
-        let mut net = first.push(MaxPool2d { size: 3, stride: 2, padding: 1 });
+        let mut net = stem(store, self.prefix, [channels, from], if self.small { 3 } else { 7 }, 2, config)?;
+        if !self.small {
+            net = net.push(MaxPool2d { size: 3, stride: 2, padding: 1 });
+        }
         let mut parts = Vec::new();
         for stage in 0..self.stages.min(4) {
             for block in 0..blocks[stage] {

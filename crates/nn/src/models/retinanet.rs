@@ -12,7 +12,7 @@ use std::str::FromStr;
 /// The row of the registry.
 pub(super) const KIND: ModelKind = ModelKind {
     form: "retinanet[:OPTION-OPTION…]",
-    about: "for detection; options r18, r34, r50 (depth of the residual network), w0.25 (its width), l3to7 (levels), c256 (channels of the \
+    about: "for detection; options r18, r34, r50 (depth of the residual network), w0.25 (its width), small (a first convolution of 3x3 without pooling, for small objects), l3to7 (levels), c256 (channels of the \
             pyramid and the head), n4 (convolutions of a branch of the head), a32 (size of the smallest anchors in pixels), relu (behind \
             the pyramid)",
     examples: &["retinanet:r18-w0.05-l3to5-c8-n1-a16"],
@@ -28,7 +28,9 @@ pub struct RetinaNetSpec {
     pub depth: usize,
     /// `w0.5`: the factor of its channels, 0.05 to 4.
     pub width: f64,
-    /// `l3to7`: the first and the last level of the pyramid; the first is 2 to 5, the last at least that and at most 7.
+    /// `small`: the first convolution is 3x3 with stride 2 and no pooling follows, so that each level comes from a deeper stage.
+    pub small: bool,
+    /// `l3to7`: the first and the last level of the pyramid; the first is 2 to 5 (4 with `small`), the last at least that and at most 7.
     pub levels: [usize; 2],
     /// `c256`: channels of the pyramid and the head, 1 to 4096.
     pub channels: usize,
@@ -42,7 +44,16 @@ pub struct RetinaNetSpec {
 
 impl Default for RetinaNetSpec {
     fn default() -> Self {
-        Self { depth: 50, width: 1.0, levels: [3, 7], channels: 256, tower: 4, anchor: 32, rectified: false }
+        Self {
+            depth: 50,
+            width: 1.0,
+            small: false,
+            levels: [3, 7],
+            channels: 256,
+            tower: 4,
+            anchor: 32,
+            rectified: false,
+        }
     }
 }
 
@@ -75,15 +86,17 @@ impl Model for RetinaNetSpec {
     fn build(&self, store: &mut Store, input: &[usize], outputs: usize, config: &QuantConfig) -> Result<Sequential> {
         let [_, _, channels] = image(self, input)?;
         let [first, last] = self.levels;
-        // Level l is what stage l - 1 gives, counted from 1, up to the last stage.
-        let body = Body { prefix: "backbone.body.", depth: self.depth, width: self.width, stages: last.min(5) - 1 };
+        // The level of the first stage; each further one gives the next.
+        let base = if self.small { 1 } else { 2 };
+        let stages = last.min(base + 3) - base + 1;
+        let body = Body { prefix: "backbone.body.", depth: self.depth, width: self.width, small: self.small, stages };
         let (mut stages, mut widths) = body.build(store, channels, config)?;
-        let rest = stages.split_off(first - 2);
+        let rest = stages.split_off(first - base);
         let start = stages.into_iter().fold(Sequential::new(), Sequential::push);
         let mut rest = rest.into_iter();
         let mut parts: Vec<Sequential> = rest.next().map(|stage| start.push(stage)).into_iter().collect();
         parts.extend(rest);
-        let widths = widths.split_off(first - 2);
+        let widths = widths.split_off(first - base);
         let sizes = RetinaNetConfig {
             levels: self.levels,
             channels: self.channels,
@@ -103,6 +116,7 @@ impl fmt::Display for RetinaNetSpec {
         let options = [
             (self.depth != usual.depth).then(|| format!("r{}", self.depth)),
             (self.width != usual.width).then(|| format!("w{}", self.width)),
+            self.small.then(|| "small".into()),
             (self.levels != usual.levels).then(|| format!("l{first}to{last}")),
             (self.channels != usual.channels).then(|| format!("c{}", self.channels)),
             (self.tower != usual.tower).then(|| format!("n{}", self.tower)),
@@ -120,8 +134,8 @@ impl FromStr for RetinaNetSpec {
 
     fn from_str(s: &str) -> Result<Self> {
         let wrong = || {
-            let expected = "retinanet or retinanet:OPTION-OPTION… of r18, r34, r50 (depth), w0.5 (width, 0.05 to 4), l3to7 (levels, from 2 \
-                            to 5 up to at most 7), c256 (channels, 1 to 4096), n4 (convolutions of the head, 1 to 16), a32 (smallest \
+            let expected = "retinanet or retinanet:OPTION-OPTION… of r18, r34, r50 (depth), w0.5 (width, 0.05 to 4), small (for small objects), l3to7 (levels, from 2 \
+                            to 5, or 4 if small, up to at most 7), c256 (channels, 1 to 4096), n4 (convolutions of the head, 1 to 16), a32 (smallest \
                             anchors, 1 to 4096 pixels), relu (behind the pyramid), each once";
             Error::setting("model", expected, s)
         };
@@ -133,7 +147,7 @@ impl FromStr for RetinaNetSpec {
         let (mut spec, mut seen) = (Self::default(), Vec::new());
         for option in options.split('-') {
             let (kind, value) = match option {
-                "relu" => ("relu", ""),
+                "relu" | "small" => (option, ""),
                 _ => option.split_at_checked(1).ok_or_else(wrong)?,
             };
             if seen.contains(&kind) {
@@ -143,6 +157,7 @@ impl FromStr for RetinaNetSpec {
             let count = |most: usize| value.parse().ok().filter(|n| (1..=most).contains(n)).ok_or_else(wrong);
             match kind {
                 "relu" => spec.rectified = true,
+                "small" => spec.small = true,
                 "r" => {
                     spec.depth = count(50).and_then(|n| if [18, 34, 50].contains(&n) { Ok(n) } else { Err(wrong()) })?
                 }
@@ -162,7 +177,7 @@ impl FromStr for RetinaNetSpec {
                 _ => return Err(wrong()),
             }
         }
-        Ok(spec)
+        if spec.small && spec.levels[0] > 4 { Err(wrong()) } else { Ok(spec) }
     }
 }
 
@@ -178,7 +193,8 @@ mod tests {
 
     #[test]
     fn names_are_read_as_written_and_options_checked() {
-        for text in ["retinanet", SMALL, "retinanet:r34-l2to4-relu", "retinanet:c64-n2-a8"] {
+        for text in ["retinanet", SMALL, "retinanet:r34-l2to4-relu", "retinanet:c64-n2-a8", "retinanet:r18-small-l3to5"]
+        {
             assert_eq!(text.parse::<ModelSpec>().unwrap().to_string(), text);
         }
         for text in [
@@ -209,8 +225,9 @@ mod tests {
 
     #[test]
     fn every_precision_gives_the_anchors_of_its_levels() {
-        for bits in ["32/32/32", "4/4/4", "2/2/32"] {
-            let (mut store, net) = network(SMALL, [64, 96, 3], 5, &QuantConfig::new(bits.parse().unwrap()));
+        let small = SMALL.replace("w0.125", "w0.125-small");
+        for (model, bits) in [(SMALL, "32/32/32"), (&small, "32/32/32"), (SMALL, "4/4/4"), (SMALL, "2/2/32")] {
+            let (mut store, net) = network(model, [64, 96, 3], 5, &QuantConfig::new(bits.parse().unwrap()));
             let mut g = Graph::train(&mut store);
             let pixels = (0..2 * 64 * 96 * 3).map(|i| (i % 13) as f32 / 6.0 - 1.0).collect();
             let x = g.input(Tensor::from_vec(&[2, 64, 96, 3], pixels).unwrap());
