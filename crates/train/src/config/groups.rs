@@ -1,5 +1,6 @@
 //! Groups of parameters in a recipe: the tables `[[optimizer.groups]]`.
 
+use super::keys::{Key, NUMBER, key};
 use crate::{Error, Result};
 use fixnet_nn::optim::ParamGroup;
 use serde::{Deserialize, Serialize};
@@ -71,3 +72,32 @@ fn one_group(i: usize, group: &GroupSettings) -> Result<ParamGroup> {
     }
     Ok(ParamGroup { pattern, lr_factor, weight_decay, clip_norm, frozen })
 }
+
+/// The keys of a table of `optimizer.groups`.
+pub const GROUP_KEYS: &[Key] = &[
+    key(
+        "match",
+        "",
+        "a text",
+        "The names of the parameters, with `*` for any text: `layer1.*`, `*.bias`. It has to be there.",
+    ),
+    key("lr_factor", "", NUMBER, "The factor of the learning rate; of latent weights in a twin, that of U_t."),
+    key(
+        "weight_decay",
+        "",
+        NUMBER,
+        "The weight decay in place of `optimizer.weight_decay`; it counts for biases and normalizations too.",
+    ),
+    key(
+        "clip_norm",
+        "",
+        "a number above 0",
+        "The largest norm of the gradients of this group together. A group without it is clipped with all others.",
+    ),
+    key(
+        "frozen",
+        "",
+        "true or false",
+        "Whether the parameters stay as they are, the scales of quantizers too where the pattern matches their names.",
+    ),
+];

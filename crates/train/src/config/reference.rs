@@ -1,7 +1,7 @@
 //! The reference page of all keys of a recipe, made from their table: `docs/reference/recipe.md` and `fixnet recipes --keys`.
 
-use super::groups::GroupSettings;
-use super::keys::{GROUP_KEYS, KEYS, Key};
+use super::groups::{GROUP_KEYS, GroupSettings};
+use super::keys::{KEYS, Key};
 use super::settings::Settings;
 use std::fmt::Write;
 use toml::Value;
