@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// The page of all networks: their first training steps, taken now.
 fn networks_page() -> Result<String> {
     let scratch = std::env::temp_dir().join(format!("fixnet-reference-{}", std::process::id()));
-    std::fs::create_dir(&scratch).with_context(|| scratch.display().to_string())?;
+    fixnet::files::create_folder(&scratch).with_context(|| scratch.display().to_string())?;
     let rows = networks::rows(&scratch);
     std::fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
     Ok(networks::page(&rows?))

@@ -55,6 +55,32 @@ fn archive(path: &Path, shape: &[usize]) {
     zip.finish().unwrap();
 }
 
+/// Images with a box each, as COCO files have them.
+fn scenes(folder: &Path) {
+    fs::create_dir_all(folder.join("images")).unwrap();
+    for (part, count) in [("train", 8), ("val", 4)] {
+        let name = |i: u32| format!("{part}{i}.png");
+        for i in 0..count {
+            let inside = |x: u32, y: u32| (4 + i..18 + i).contains(&x) && (6..20).contains(&y);
+            let pixel = |x: u32, y: u32| Rgb([if inside(x, y) { 250 } else { (x * y % 97) as u8 }; 3]);
+            RgbImage::from_fn(32, 32, pixel).save(folder.join("images").join(name(i))).unwrap();
+        }
+        let images: Vec<Value> = (0..count)
+            .map(|i| serde_json::json!({ "id": i, "file_name": name(i), "width": 32, "height": 32 }))
+            .collect();
+        let boxes: Vec<Value> = (0..count)
+            .map(|i| {
+                serde_json::json!({
+                    "id": i, "image_id": i, "category_id": 1 + i % 2, "bbox": [4 + i, 6, 14, 14], "area": 196, "iscrowd": 0,
+                })
+            })
+            .collect();
+        let classes = serde_json::json!([{ "id": 1, "name": "even" }, { "id": 2, "name": "odd" }]);
+        let file = serde_json::json!({ "images": images, "annotations": boxes, "categories": classes });
+        fs::write(folder.join(format!("{part}.json")), file.to_string()).unwrap();
+    }
+}
+
 /// Data of each form in a folder.
 fn data(folder: &Path) {
     archive(&folder.join("images.npz"), &IMAGE);
@@ -63,6 +89,7 @@ fn data(folder: &Path) {
     fs::write(folder.join("classes.csv"), format!("x,y,class\n{rows}")).unwrap();
     let rows: String = (0..40).map(|i| format!("{},{},{}\n", i % 7, i * 3 % 11, 0.5 * i as f32)).collect();
     fs::write(folder.join("numbers.csv"), format!("x,y,price\n{rows}")).unwrap();
+    scenes(&folder.join("scenes"));
     for (part, count) in [("train", 2), ("test", 1)] {
         let folder = folder.join("photos").join(part);
         fs::create_dir_all(&folder).unwrap();
@@ -82,9 +109,9 @@ fn parameters(model: &ModelSpec, input: &[usize]) -> Option<usize> {
 
 /// The networks of the registry that are tried, with data of every form that they take.
 fn trials(folder: &Path) -> Vec<Trial> {
-    let text = |name: &str| folder.join(name).to_str().unwrap().to_string();
-    let (images, sequences, photos) = (text("images.npz"), text("sequences.npz"), text("photos"));
-    let (classes, numbers, photo) = (text("classes.csv"), text("numbers.csv"), text("photos/test/0.png"));
+    let text_of = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let (images, sequences, photos) = (text_of("images.npz"), text_of("sequences.npz"), text_of("photos"));
+    let (classes, numbers, photo) = (text_of("classes.csv"), text_of("numbers.csv"), text_of("photos/test/0.png"));
     let forms: [(&[usize], &str, String, String); 4] = [
         (&IMAGE, "digits", format!("npz:{images}"), images),
         (&SEQUENCE, "tones", format!("sequences:{sequences}"), sequences),
@@ -106,6 +133,11 @@ fn trials(folder: &Path) -> Vec<Trial> {
             };
             if let Output::Image { .. } = model.output() {
                 all.push(trial("photos-x2", &format!("photos:{photos}"), &photo));
+                continue;
+            }
+            if let Output::Boxes(_) = model.output() {
+                let (scenes, image) = (text_of("scenes"), text_of("scenes/images/val0.png"));
+                all.push(trial("digits-detect", &format!("coco:{scenes}"), &image));
                 continue;
             }
             let taken: Vec<_> = forms.iter().filter_map(|form| Some((form, parameters(&model, form.0)?))).collect();
@@ -141,6 +173,9 @@ fn goes_through_every_command(trial: &Trial, folder: &Path) {
     let enlarges = *recipe == "photos-x2";
     if enlarges {
         small.extend(["--set", "data.patch=9", "--set", "data.patches=4"]);
+    }
+    if *recipe == "digits-detect" {
+        small.extend(["--set", "data.image_size=32"]);
     }
     let train = ["train", recipe, "--out", &run, "--checkpoint-every", "1steps", "--threads", "1", "--json"];
     let trained = json(&[&train[..], &small].concat());

@@ -13,7 +13,7 @@ use std::any::Any;
 pub struct DataConfig {
     /// Where the data come from.
     pub source: Source,
-    /// Rows and columns to which images of a folder are scaled; `None` takes them as they are.
+    /// Rows and columns to which images of a folder are scaled; `None` takes them as they are. Of images with boxes, those of the canvas.
     pub image_size: Option<usize>,
     /// Where the test data come from, if from elsewhere than the training data.
     pub test: Option<Source>,
@@ -251,6 +251,13 @@ mod tests {
         assert_eq!((split.train.len(), split.validation.unwrap().len(), split.test.len()), (5400, 600, 1000));
         let e = config(Some(32), 0.0).load().unwrap_err().to_string();
         assert_eq!(e, "image_size: expected left out, since images of digits have one size, found 32");
+        // Images with boxes are placed on a canvas of this size.
+        for source in ["digits-detect", "voc:a", "coco:a", "yolo:a"] {
+            let source: Source = source.parse().unwrap();
+            DataConfig { source: source.clone(), ..config(Some(64), 0.0) }.check().unwrap();
+            let e = DataConfig { source, ..config(Some(0), 0.0) }.check().unwrap_err().to_string();
+            assert_eq!(e, "image_size: expected 1 to 16384, found 0");
+        }
         let e = DataConfig { target: Some("age".into()), ..config(None, 0.0) }.load().unwrap_err().to_string();
         assert_eq!(e, "target: expected left out, since digits is no table, found age");
     }

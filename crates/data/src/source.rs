@@ -28,7 +28,8 @@ pub struct Source {
 pub struct Request<'a> {
     /// The source.
     pub source: &'a Source,
-    /// Rows and columns to which images are scaled; `None` takes them as they are.
+    /// Rows and columns to which images are scaled; `None` takes them as they are. Images with boxes are as they are in any case: whoever
+    /// makes batches of them places them on a canvas of this size.
     pub image_size: Option<usize>,
     /// Draws the test part where the source has none.
     pub seed: u64,
@@ -143,7 +144,7 @@ pub struct SourceKind {
     pub form: &'static str,
     /// What they are, for lists.
     pub about: &'static str,
-    /// Whether images may be scaled to a size.
+    /// Whether images may be scaled to a size, or placed on a canvas of it.
     pub scaled: bool,
     /// Whether a part of the data is drawn by the seed even where none is set apart for validation.
     pub drawn: bool,

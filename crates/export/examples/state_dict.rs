@@ -1,6 +1,7 @@
 //! Writes the weights of a float network for `scripts/torch/run`: `state_dict FOLDER MODEL NAMES` leaves `weights.safetensors`, a
 //! `state_dict` with the names of torchvision or cifar, and `samples.safetensors`, images with the logits of fixnet.
 
+mod common;
 #[path = "../tests/numbers/mod.rs"]
 mod numbers;
 
@@ -29,20 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let input = [input[0], input[1], 3];
     let mut store = Store::seeded(3);
     let net = build(&mut store, &model, input, classes, &QuantConfig::float())?;
-    // A new detector says nearly the same of all anchors, since its head starts small: larger weights tell them apart.
-    for id in store.ids().filter(|id| store.param(*id).name().starts_with("head.")).collect::<Vec<_>>() {
-        let last = match store.param(id).name() {
-            name if name.contains("bbox_reg") => 0.02,
-            name if name.contains("cls_logits") => 0.2,
-            _ => 1.0,
-        };
-        let value = &mut store.param_mut(id).value;
-        let factor = match *value.shape() {
-            [_, kh, kw, channels] => last * 100.0 * (2.0 / (kh * kw * channels) as f32).sqrt(),
-            _ => 0.6,
-        };
-        value.data_mut().iter_mut().for_each(|w| *w *= factor);
-    }
+    common::enlarge_head(&mut store);
     for _ in 0..4 {
         // Moves the running statistics.
         let mut g = Graph::train(&mut store);

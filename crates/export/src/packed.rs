@@ -6,6 +6,10 @@
 //! bit of the first word on; words are U64, little endian, so these are the bytes of one long bit string. All else is F32:
 //! units, biases, normalizations, weights of layers that are floats, and other constants under the names of the operands.
 //!
+//! A layer that is used several times, as the head of a detector is for each level, gives several operations. The arrays of equal ones are in
+//! the file once: later ones name the first by its index (`same_as`) and have no settings of their own. Once it is read, they share
+//! its memory.
+//!
 //! [`load`] gives a [`Plan`], which needs no model to be built and computes the same bits as the network it came from. Where
 //! the file has a normalization (`input.mean`, `input.std`), the plan takes pixels from 0 to 1 and normalizes them itself.
 //! `class_names` in the metadata is the list of the names of classes, as JSON.
@@ -16,7 +20,7 @@ use fixnet_autograd::{Array, Operation, Settings, Stored};
 use fixnet_data::Normalize;
 use fixnet_nn::Problem;
 use fixnet_nn::checkpoint::TensorFile;
-use fixnet_nn::plan::{OUTPUT, Operand, Output, Plan};
+use fixnet_nn::plan::{Node, OUTPUT, Operand, Output, Plan};
 use fixnet_quant::ops::operations;
 use fixnet_tensor::{Budget, Tensor};
 use serde::{Deserialize, Serialize};
@@ -24,11 +28,16 @@ use serde_json::Value;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The key of the operations in the metadata: what has it is a packed network.
 pub const PLAN: &str = "plan";
-/// The form of the file that this version writes and reads.
+/// The form of a file in which each operation has arrays of its own.
 const VERSION: u32 = 1;
+/// The form of a file in which operations share arrays.
+const SHARING: u32 = 2;
+/// How many operations may share the arrays of one: so often may a file ask for the work that its numbers stand for.
+const SHARES: usize = 64;
 /// The largest length, stride and so on that a file may name.
 const LARGEST: usize = 1 << 16;
 
@@ -51,6 +60,12 @@ struct NodeForm {
     /// The places of constant operands, where they are not the last ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     constants: Vec<usize>,
+    /// The name of the layer, where the node has a longer one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layer: Option<String>,
+    /// The index of the node before it whose operation and constants these are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    same_as: Option<usize>,
     #[serde(flatten)]
     settings: Settings,
 }
@@ -81,13 +96,23 @@ pub fn save(path: &Path, plan: &Plan, metadata: &BTreeMap<String, String>) -> Re
 /// As [`save`], but for those of files.
 pub fn contents(plan: &Plan) -> Result<(Vec<(String, Array)>, String)> {
     let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
-    let mut nodes = Vec::new();
+    let mut nodes: Vec<NodeForm> = Vec::new();
+    let shared = shared(plan);
     for (index, node) in plan.nodes().iter().enumerate().skip(1) {
         let refuse = |expected, found: &str| Error::Layer { index, layer: node.label(), expected, found: found.into() };
         if let Some(obstacle) = node.op().obstacle() {
             return Err(refuse(obstacle.expected, &obstacle.found));
         }
         let (name, op) = (key(index, node.name()), node.op());
+        // Where nothing is shared, files are those of earlier versions.
+        let layer = (!shared.is_empty() && node.layer() != node.name()).then(|| node.layer().to_string());
+        let (inputs, kind) = (node.inputs(), op.kind().to_string());
+        if let Some(&first) = shared.get(&index) {
+            let (constants, settings) = (Vec::new(), Settings::new());
+            let name = node.name().into();
+            nodes.push(NodeForm { name, op: kind, inputs, constants, layer, same_as: Some(first), settings });
+            continue;
+        }
         let own = op.arrays().into_iter().map(|(part, array)| (part.to_string(), array));
         let constants = node.constants().into_iter().map(|(part, t)| (part, Array::F32(t.clone())));
         for (part, array) in own.chain(constants) {
@@ -95,13 +120,12 @@ pub fn contents(plan: &Plan) -> Result<(Vec<(String, Array)>, String)> {
                 return Err(refuse("a name that no other layer has", &name));
             }
         }
-        let inputs = node.inputs();
         let places = |o: (usize, &Operand)| matches!(o.1, Operand::Constant(_)).then_some(o.0);
         let constants: Vec<usize> = node.operands().iter().enumerate().filter_map(places).collect();
         let last = constants.first().is_none_or(|&first| first == inputs.len());
         let constants = if last { Vec::new() } else { constants };
-        let (name, kind) = (node.name().into(), op.kind().into());
-        nodes.push(NodeForm { name, op: kind, inputs, constants, settings: op.settings() });
+        let name = node.name().into();
+        nodes.push(NodeForm { name, op: kind, inputs, constants, layer, same_as: None, settings: op.settings() });
     }
     if let Some(normalize) = plan.normalize() {
         for (key, values) in [("input.mean", normalize.mean()), ("input.std", normalize.std())] {
@@ -114,8 +138,57 @@ pub fn contents(plan: &Plan) -> Result<(Vec<(String, Array)>, String)> {
         true => Vec::new(),
         false => plan.outputs().iter().map(|o| (o.name.clone(), o.node)).collect(),
     };
-    let form = PlanForm { version: VERSION, input: plan.input_shape().to_vec(), normalized, nodes, outputs };
+    let version = if shared.is_empty() { VERSION } else { SHARING };
+    let form = PlanForm { version, input: plan.input_shape().to_vec(), normalized, nodes, outputs };
     Ok((arrays.into_iter().collect(), serde_json::to_string(&form).expect("a plan is plain data")))
+}
+
+/// The nodes that need no arrays of their own, each with the first node of its layer that has the same operation and constants.
+fn shared(plan: &Plan) -> BTreeMap<usize, usize> {
+    let mut firsts: BTreeMap<(&str, &str), Vec<(usize, usize)>> = BTreeMap::new();
+    let mut shared = BTreeMap::new();
+    for (index, node) in plan.nodes().iter().enumerate().skip(1) {
+        let has_arrays = !node.op().arrays().is_empty() || !node.constants().is_empty();
+        if node.layer().is_empty() || !has_arrays || node.op().obstacle().is_some() {
+            continue;
+        }
+        let of_layer = firsts.entry((node.layer(), node.op().kind())).or_default();
+        match of_layer.iter_mut().find(|(first, uses)| *uses < SHARES && is_same(&plan.nodes()[*first], node)) {
+            Some((first, uses)) => {
+                *uses += 1;
+                shared.insert(index, *first);
+            }
+            None => of_layer.push((index, 0)),
+        }
+    }
+    shared
+}
+
+/// Whether two nodes of one kind have equal settings and numbers, and equal constants at the same places.
+fn is_same(a: &Node, b: &Node) -> bool {
+    let equal = |a: &Tensor, b: &Tensor| {
+        a.shape() == b.shape() && a.data().iter().zip(b.data()).all(|(a, b)| a.to_bits() == b.to_bits())
+    };
+    let operands = |(a, b): (&Operand, &Operand)| match (a, b) {
+        (Operand::Node(_), Operand::Node(_)) => true,
+        (Operand::Constant(a), Operand::Constant(b)) => equal(a, b),
+        _ => false,
+    };
+    let arrays = |((a, left), (b, right)): (&(&str, Array), &(&str, Array))| {
+        a == b
+            && match (left, right) {
+                (Array::F32(left), Array::F32(right)) => equal(left, right),
+                (Array::U64(left), Array::U64(right)) => left == right,
+                (Array::I64(left), Array::I64(right)) => left == right,
+                _ => false,
+            }
+    };
+    let (left, right) = (a.op().arrays(), b.op().arrays());
+    a.operands().len() == b.operands().len()
+        && a.operands().iter().zip(b.operands()).all(operands)
+        && a.op().settings() == b.op().settings()
+        && left.len() == right.len()
+        && left.iter().zip(&right).all(arrays)
 }
 
 /// Reads a packed network and the metadata that were saved with it.
@@ -185,16 +258,24 @@ fn check_settings(settings: &Settings) -> std::result::Result<(), String> {
 fn read(file: &TensorFile, operations: &Operations) -> std::result::Result<Plan, String> {
     let text = file.header().metadata.get(PLAN).ok_or("expected `plan` in its metadata, found none")?;
     let form: PlanForm = serde_json::from_str(text).map_err(|e| format!("plan: {e}"))?;
-    if form.version != VERSION {
-        return Err(format!("plan: expected version {VERSION}, found {}", form.version));
+    if ![VERSION, SHARING].contains(&form.version) {
+        return Err(format!("plan: expected version {VERSION} or {SHARING}, found {}", form.version));
     }
     check_sizes(&form.input, "input")?;
     let mut plan = Plan::with_input(&form.input);
-    let mut names = BTreeSet::new();
+    let (mut names, mut uses) = (BTreeSet::new(), BTreeMap::new());
     for (index, node) in form.nodes.iter().enumerate() {
         let index = index + 1;
         let name = key(index, &node.name);
         let own = |e: &dyn std::fmt::Display| format!("plan: layer {index} ({name}): {e}");
+        let layer = node.layer.as_deref().unwrap_or(&node.name);
+        if let Some(first) = node.same_as {
+            let uses = uses.entry(first).or_insert(0usize);
+            *uses += 1;
+            let (op, operands) = again(&plan, &form.nodes, node, first, *uses).map_err(|e| own(&e))?;
+            plan.push_of(layer, &node.name, op, operands).map_err(|e| format!("layer {index}: {e}"))?;
+            continue;
+        }
         check_settings(&node.settings).map_err(|e| own(&e))?;
         let read = Cell::new(false);
         let array = |part: &str| {
@@ -209,7 +290,7 @@ fn read(file: &TensorFile, operations: &Operations) -> std::result::Result<Plan,
         if read.get() && !names.insert(name.clone()) {
             return Err(format!("layer {index}: expected a name that no other layer has, found {name}"));
         }
-        plan.push(&node.name, op, operands).map_err(|e| format!("layer {index}: {e}"))?;
+        plan.push_of(layer, &node.name, op, operands).map_err(|e| format!("layer {index}: {e}"))?;
     }
     if !form.outputs.is_empty() {
         let outputs = form.outputs.into_iter().map(|(name, node)| Output { name, node }).collect();
@@ -227,6 +308,41 @@ fn read(file: &TensorFile, operations: &Operations) -> std::result::Result<Plan,
         true => Ok(plan.normalized(normalize)),
         false => Err(format!("input: expected a mean for each channel, found {}", normalize.mean().len())),
     }
+}
+
+/// The operation and the operands of a node that shares those of node `first`, which it is the `uses`-th to do.
+fn again(
+    plan: &Plan,
+    nodes: &[NodeForm],
+    node: &NodeForm,
+    first: usize,
+    uses: usize,
+) -> std::result::Result<(Arc<dyn Operation>, Vec<Operand>), String> {
+    let of = first.checked_sub(1).and_then(|i| nodes.get(i)).zip(plan.nodes().get(first));
+    // Names of layers are held to one another, as a trace has them.
+    let layer = |form: &NodeForm| form.layer.clone().unwrap_or_else(|| form.name.clone());
+    let fits = |(form, _): &(&NodeForm, &Node)| {
+        form.same_as.is_none() && form.op == node.op && layer(form) == layer(node) && !layer(node).is_empty()
+    };
+    let Some((_, of)) = of.filter(fits) else {
+        return Err(format!("same_as: expected a node of its layer before it with arrays of its own, found {first}"));
+    };
+    if !node.settings.is_empty() || !node.constants.is_empty() {
+        return Err(format!("same_as: expected no settings beside it, found some of a node that is as {first}"));
+    }
+    if uses > SHARES {
+        return Err(format!("same_as: expected at most {SHARES} nodes that are as {first}, found more"));
+    }
+    let count = of.inputs().len();
+    if node.inputs.len() != count {
+        return Err(format!("expected {count} inputs, as node {first} has, found {}", node.inputs.len()));
+    }
+    let mut inputs = node.inputs.iter();
+    let operand = |operand: &Operand| match operand {
+        Operand::Node(_) => inputs.next().map(|&i| Operand::Node(i)),
+        Operand::Constant(t) => Some(Operand::Constant(t.clone())),
+    };
+    Ok((Arc::clone(of.op()), of.operands().iter().filter_map(operand).collect()))
 }
 
 /// Puts the inputs of a node and the constants of the file in the order of the operands.

@@ -75,6 +75,85 @@ fn what_is_read_computes_the_same_bits() {
     }
 }
 
+const DETECTOR: &str = "retinanet:r18-w0.05-l3to5-c8-n1-a16";
+
+/// The head of a detector is used for each level: its numbers are in the file once, and what is read computes the same bits.
+#[test]
+fn a_layer_that_is_used_several_times_is_stored_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    for bits in ["32/32/32", "4/4/4", "2/2/32"] {
+        let (mut store, net) = network(DETECTOR, [64, 64, 3], &with(bits));
+        let plan = Plan::of(&net, &mut store, &[64, 64, 3]).unwrap();
+        packed::save(&path, &plan, &BTreeMap::new()).unwrap();
+        let file = TensorFile::read(&path).unwrap();
+        let names: Vec<&str> = file.header().tensors.iter().map(|t| t.name.as_str()).collect();
+        let of_head = |layer: &str| {
+            let weights =
+                |name: &&&str| name.starts_with(layer) && (name.ends_with(".weight") || name.ends_with(".codes"));
+            names.iter().filter(weights).count()
+        };
+        for layer in [
+            "head.classification_head.conv.0.0",
+            "head.classification_head.cls_logits",
+            "head.regression_head.bbox_reg",
+        ] {
+            assert_eq!(of_head(layer), 1, "{bits}: {layer} in {names:?}");
+        }
+        let (read, _) = packed::load(&path).unwrap();
+        let x = sample(&[2, 64, 64, 3], 2);
+        let [expected, found] = [&plan, &read].map(|plan| plan.run(x.clone()).unwrap().into_first());
+        assert!(found.data().iter().zip(expected.data()).all(|(a, b)| a.to_bits() == b.to_bits()), "{bits}");
+        // Layers are known as such, so parameters count once, and what is written again is the same file.
+        assert_eq!(read.summary(), plan.summary());
+        let form = |plan: &Plan| packed::contents(plan).unwrap().1;
+        assert_eq!(form(&read), form(&plan));
+    }
+}
+
+/// What shares arrays costs no memory, and is held to what it shares them with.
+#[test]
+fn lies_about_shared_arrays_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    let weight = Tensor::zeros(&[4, 4]);
+    let arrays =
+        [("fc.weight".to_string(), Array::F32(weight)), ("other.weight".into(), Array::F32(Tensor::zeros(&[4, 4])))];
+    let load = |nodes: &[String]| {
+        let text = format!("{{\"version\":2,\"input\":[4],\"normalized\":false,\"nodes\":[{}]}}", nodes.join(","));
+        TensorFile::save(&path, &arrays, &BTreeMap::from([(packed::PLAN.to_string(), text)])).unwrap();
+        fuzz::within(fuzz::MOST, || packed::load(&path)).map(|(plan, _)| plan)
+    };
+    let first = "{\"name\":\"fc\",\"op\":\"linear\",\"inputs\":[0]}".to_string();
+    let shared = |index: usize, more: &str| {
+        format!(
+            "{{\"name\":\"fc.linear_{index}\",\"layer\":\"fc\",\"op\":\"linear\",\"inputs\":[{}]{more}}}",
+            index - 1
+        )
+    };
+    let as_first = |index| shared(index, ",\"same_as\":1");
+    let plan = load(&[first.clone(), as_first(2), as_first(3)]).unwrap();
+    assert_eq!((plan.nodes()[3].layer(), plan.summary().parameters()), ("fc", 16));
+    let many: Vec<String> = std::iter::once(first.clone()).chain((2..68).map(as_first)).collect();
+    load(&many[..65]).unwrap();
+    for (nodes, word) in [
+        (many, "at most 64 nodes that are as 1"),
+        (vec![first.clone(), shared(2, ",\"same_as\":2")], "found 2"),
+        (vec![first.clone(), shared(2, ",\"same_as\":0")], "found 0"),
+        (vec![first.clone(), shared(2, ",\"same_as\":18446744073709551615")], "found 18446744073709551615"),
+        (vec![first.clone(), as_first(2), shared(3, ",\"same_as\":2")], "found 2"),
+        (vec![first.clone(), as_first(2).replace("linear\",\"inputs", "relu\",\"inputs")], "found 1"),
+        (vec![first.clone(), as_first(2).replace("\"layer\":\"fc\"", "\"layer\":\"other\"")], "found 1"),
+        (vec![first.clone(), as_first(2).replace("[1]", "[1,1]")], "expected 1 inputs"),
+        (vec![first.clone(), as_first(2).replace("[1]", "[]")], "expected 1 inputs"),
+        (vec![first.clone(), shared(2, ",\"same_as\":1,\"constants\":[1]")], "no settings beside it"),
+        (vec![first.clone(), shared(2, ",\"same_as\":1,\"stride\":[1,1]")], "no settings beside it"),
+    ] {
+        let e = load(&nodes).unwrap_err().to_string();
+        assert!(e.contains("net.safetensors") && e.contains(word), "{word}: {e}");
+    }
+}
+
 #[test]
 fn four_bits_take_an_eighth_of_floats() {
     let folder = tempfile::tempdir().unwrap();

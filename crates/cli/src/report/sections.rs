@@ -7,10 +7,10 @@ use super::numbers::{UNKNOWN, duration, grouped, or_unknown};
 use super::picture::address;
 use crate::chart::{Chart, Ink, Line, Scale};
 use fixnet::plan::Summary;
-use fixnet::train::task::{Element, Pictures, Scatter, Section, Table};
+use fixnet::train::task::{Curves, Element, Pictures, Scatter, Section, Table};
 use maud::{Markup, html};
 
-/// What the task shows of the test data: charts of points; a matrix and its tables on the left, images on the right; large ones
+/// What the task shows of the test data: charts of points and lines; a matrix and its tables on the left, images on the right; large ones
 /// below.
 pub(super) fn sections(e: &Evaluated) -> Markup {
     let large = |section: &Section| section.elements.iter().any(|e| matches!(e, Element::Pictures(p) if p.large));
@@ -18,7 +18,7 @@ pub(super) fn sections(e: &Evaluated) -> Markup {
         @for section in &e.sections {
             section {
                 h3 { (section.title) }
-                @let charts = scatters(section);
+                @let charts = charts(section);
                 @if !charts.is_empty() { (grid(&charts)) }
                 div.columns[!large(section)] {
                     figure.counts {
@@ -44,16 +44,30 @@ pub(super) fn sections(e: &Evaluated) -> Markup {
     }
 }
 
-/// The charts of points of a section.
-fn scatters(section: &Section) -> Vec<Chart> {
-    let chart = |scatter: &Scatter| {
+/// The charts of a section.
+fn charts(section: &Section) -> Vec<Chart> {
+    let points = |scatter: &Scatter| {
         let line = Line { ink: Ink::Quiet, points: scatter.line.to_vec(), ..Line::default() };
         let dots = Line { points: scatter.points.clone(), dots: true, ..Line::default() };
         let (title, about) = (scatter.title.clone(), scatter.about.clone());
         Chart { title, about, x: scatter.x, scale: Scale::Linear, lines: vec![line, dots], ..Chart::default() }
     };
-    let scatter = |element: &Element| if let Element::Scatter(scatter) = element { Some(chart(scatter)) } else { None };
-    section.elements.iter().filter_map(scatter).collect()
+    let lines = |curves: &Curves| {
+        let count = curves.lines.len();
+        let line = |(i, (label, points)): (usize, &(String, Vec<(f64, f64)>))| {
+            let ink = if count == 1 { Ink::Main } else { Ink::of(i, count) };
+            Line { label: label.clone(), ink, points: points.clone(), ..Line::default() }
+        };
+        let lines = curves.lines.iter().enumerate().map(line).collect();
+        let (title, about) = (curves.title.clone(), curves.about.clone());
+        Chart { title, about, x: curves.x, scale: Scale::Between(0.0, 1.0), lines, ..Chart::default() }
+    };
+    let chart = |element: &Element| match element {
+        Element::Scatter(scatter) => Some(points(scatter)),
+        Element::Curves(curves) => Some(lines(curves)),
+        _ => None,
+    };
+    section.elements.iter().filter_map(chart).collect()
 }
 
 /// A table behind its heading.

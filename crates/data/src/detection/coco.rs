@@ -14,8 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The row of the registry.
-pub(crate) const KIND: SourceKind =
-    SourceKind::new("coco:FOLDER", "for detection: images with boxes as COCO has them", &Coco);
+pub(crate) const KIND: SourceKind = SourceKind {
+    scaled: true,
+    ..SourceKind::new("coco:FOLDER", "for detection: images with boxes as COCO has them", &Coco)
+};
 
 /// The most bytes of a file.
 const MOST: u64 = Budget::DATA.limit();

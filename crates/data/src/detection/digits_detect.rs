@@ -15,8 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The row of the registry.
-pub(crate) const KIND: SourceKind =
-    SourceKind::new("digits-detect", "for detection: digits with their boxes on photographs, embedded", &DigitsDetect);
+pub(crate) const KIND: SourceKind = SourceKind {
+    scaled: true,
+    ..SourceKind::new("digits-detect", "for detection: digits with their boxes on photographs, embedded", &DigitsDetect)
+};
 
 #[derive(Debug)]
 struct DigitsDetect;

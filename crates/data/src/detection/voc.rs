@@ -15,8 +15,10 @@ use std::fmt::{self, Display};
 use std::path::Path;
 
 /// The row of the registry.
-pub(crate) const KIND: SourceKind =
-    SourceKind::new("voc:FOLDER", "for detection: images with boxes as Pascal VOC has them", &Voc);
+pub(crate) const KIND: SourceKind = SourceKind {
+    scaled: true,
+    ..SourceKind::new("voc:FOLDER", "for detection: images with boxes as Pascal VOC has them", &Voc)
+};
 
 /// An optional list of the classes, one per line, in a folder.
 const CLASSES: &str = "classes.txt";

@@ -14,8 +14,10 @@ use crate::{DataError, Picture, Result};
 use std::path::{Path, PathBuf};
 
 /// The row of the registry.
-pub(crate) const KIND: SourceKind =
-    SourceKind::new("yolo:FOLDER", "for detection: images with boxes as YOLO has them", &Yolo);
+pub(crate) const KIND: SourceKind = SourceKind {
+    scaled: true,
+    ..SourceKind::new("yolo:FOLDER", "for detection: images with boxes as YOLO has them", &Yolo)
+};
 
 /// Files of the names of classes are called so.
 const NAMES: [&str; 3] = ["classes.txt", "names.txt", "obj.names"];

@@ -77,9 +77,19 @@ pub(super) struct Graph {
     nodes: Vec<Node>,
     constants: Vec<Tensor>,
     taken: BTreeMap<String, usize>,
+    /// The layer of the node that each constant was made for.
+    owners: Vec<String>,
+    /// The layer of the node that is written, and whether a constant that equals an earlier one of the layer is that one.
+    layer: (String, bool),
 }
 
 impl Graph {
+    /// Says of which layer the nodes are that follow. With `again` they share the constants that the layer has already: it is used once more.
+    /// Constants that are equal by chance stay apart.
+    pub(super) fn of_layer(&mut self, layer: &str, again: bool) {
+        self.layer = (layer.to_string(), again);
+    }
+
     fn unique(&mut self, name: String) -> String {
         let count = self.taken.entry(name.clone()).or_insert(0);
         *count += 1;
@@ -110,10 +120,17 @@ impl Graph {
     }
 
     fn constant(&mut self, name: &str, shape: &[usize], ty: Type, raw: Vec<u8>) -> String {
+        let dims: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
+        let (data_type, raw_data) = (Some(ty.code()), Some(raw));
+        let (layer, again) = &self.layer;
+        let equal = |(t, owner): &(&Tensor, &String)| {
+            *owner == layer && t.dims == dims && t.data_type == data_type && t.raw_data == raw_data
+        };
+        if *again && let Some((shared, _)) = self.constants.iter().zip(&self.owners).find(equal) {
+            return shared.name.clone().unwrap_or_default();
+        }
+        self.owners.push(layer.clone());
         let name = self.unique(name.to_string());
-        let dims = shape.iter().map(|&length| length as i64).collect();
-        let data_type = Some(ty.code());
-        let raw_data = Some(raw);
         self.constants.push(Tensor { dims, data_type, name: Some(name.clone()), raw_data, ..Tensor::default() });
         name
     }

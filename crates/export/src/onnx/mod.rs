@@ -40,7 +40,7 @@ use crate::{Error, Result, class_names};
 use fixnet_data::Normalize;
 use fixnet_nn::plan::Plan;
 use graph::Axis;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 pub(crate) use writer::oihw;
 use writer::{Writer, nchw};
@@ -62,7 +62,11 @@ pub struct Options {
 pub fn encode(plan: &Plan, options: &Options) -> Result<Vec<u8>> {
     let form = options.form;
     let mut writer = Writer::new(form);
+    let mut layers = BTreeSet::new();
     for (index, node) in plan.nodes().iter().enumerate() {
+        // A layer that is used several times has its numbers in the file once.
+        let again = !node.layer().is_empty() && !layers.insert((node.layer(), node.op().kind()));
+        writer.graph.of_layer(node.layer(), again);
         let value = entries::write(&mut writer, node, plan).map_err(|(expected, found)| {
             let layer = node.label();
             Error::Layer { index, layer, expected, found }

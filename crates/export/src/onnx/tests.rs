@@ -263,3 +263,27 @@ fn opsets_change_the_versions_alone() {
         assert_eq!((file.nodes, file.constants), (plain.nodes.clone(), plain.constants.clone()));
     }
 }
+
+/// The head of a detector is used for each level, and its numbers are in the file once.
+#[test]
+fn a_layer_that_is_used_several_times_has_its_constants_once() {
+    let model: ModelSpec = "retinanet:r18-w0.05-l3to5-c8-n1-a16".parse().unwrap();
+    for bits in ["32/32/32", "4/4/4"] {
+        let mut store = Store::seeded(1);
+        let net = build(&mut store, &model, &[64, 64, 3], 5, &QuantConfig::new(bits.parse().unwrap())).unwrap();
+        let mut g = fixnet_autograd::Graph::train(&mut store);
+        let x = g.input(fixnet_autograd::check::sample(&[2, 64, 64, 3], 1));
+        net.forward(&mut g, &x).unwrap();
+        let plan = Plan::of(&net, &mut store, &[64, 64, 3]).unwrap();
+        let form = Form::new(CodeType::Int8);
+        let file = File::read(&encode(&plan, &Options { form, ..Options::default() }).unwrap());
+        for layer in ["head.classification_head.conv.0.0", "head.regression_head.bbox_reg"] {
+            let weights = file.constants.keys().filter(|name| name.starts_with(layer) && name.ends_with(".weight"));
+            let weights: Vec<&String> = weights.collect();
+            assert_eq!(weights, [&format!("{layer}.weight")], "{bits}");
+            // By each of the three levels, if through a node of the weight's own.
+            let reads = |name: &str| file.nodes.iter().filter(|(.., inputs)| inputs.iter().any(|i| i == name)).count();
+            assert_eq!(reads(weights[0]), 3, "{bits}: {layer}");
+        }
+    }
+}

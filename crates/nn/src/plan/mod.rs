@@ -109,7 +109,21 @@ impl Plan {
     /// # Errors
     /// An operand is not there, or shapes do not fit each other or memory; the error names the layer.
     pub fn push(&mut self, name: &str, op: Arc<dyn Operation>, operands: Vec<Operand>) -> autograd::Result<usize> {
-        let node = self.trace.push(name, op, operands)?;
+        self.push_of(name, name, op, operands)
+    }
+
+    /// As [`push`](Self::push), of an operation of the layer `layer`, which may have several.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn push_of(
+        &mut self,
+        layer: &str,
+        name: &str,
+        op: Arc<dyn Operation>,
+        operands: Vec<Operand>,
+    ) -> autograd::Result<usize> {
+        let node = self.trace.push_of(layer, name, op, operands)?;
         self.outputs = vec![Output { name: OUTPUT.into(), node }];
         Ok(node)
     }

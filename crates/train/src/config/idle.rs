@@ -27,7 +27,8 @@ pub(super) const NOT_ADDITIVE: Idle = ("the rule is not additive, or there is no
 pub(super) const NO_CLASSES: Idle = ("the task is not classification", no_classes);
 pub(super) const NO_LABELS: Idle =
     ("the task is not classification, or there is a teacher", |c| no_classes(c) || c.settings().loss.teacher.is_some());
-pub(super) const NO_PATCHES: Idle = ("the task is classification or regression", no_patches);
+pub(super) const NO_PATCHES: Idle = ("the task is classification, detection or regression", no_patches);
+pub(super) const NO_BOXES: Idle = ("the task is not detection", |c| c.settings().task != "detection");
 
 /// Whether no layer is quantized.
 fn float(c: &Config) -> bool {
@@ -58,7 +59,7 @@ fn no_classes(c: &Config) -> bool {
 }
 
 fn no_patches(c: &Config) -> bool {
-    ["classification", "regression"].contains(&c.settings().task.as_str())
+    ["classification", "detection", "regression"].contains(&c.settings().task.as_str())
 }
 
 fn float_ends(c: &Config) -> bool {

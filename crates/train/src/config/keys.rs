@@ -3,8 +3,8 @@
 
 use super::Config;
 use super::idle::{
-    ENDS, FIXED_SCALES, FLOAT, FLOAT_GRADIENTS, FLOAT_WEIGHTS, Idle, NO_CLASSES, NO_DECAY, NO_LABELS, NO_OUTPUT,
-    NO_OUTPUT_SCALE, NO_PAPER_RULE, NO_PATCHES, NO_STEPS, NO_TWIN, NOT_ADDITIVE,
+    ENDS, FIXED_SCALES, FLOAT, FLOAT_GRADIENTS, FLOAT_WEIGHTS, Idle, NO_BOXES, NO_CLASSES, NO_DECAY, NO_LABELS,
+    NO_OUTPUT, NO_OUTPUT_SCALE, NO_PAPER_RULE, NO_PATCHES, NO_STEPS, NO_TWIN, NOT_ADDITIVE,
 };
 use super::schedule_kind::ScheduleKind;
 use fixnet_nn::models;
@@ -147,6 +147,7 @@ fn optimizers() -> String {
 
 pub(super) const NUMBER: &str = "a number of at least 0";
 const SHARE: &str = "0 to 1";
+const BELOW_ONE: &str = "0 to below 1";
 
 /// All keys, in the order of the reference page.
 pub const KEYS: &[Key] = &[
@@ -154,7 +155,7 @@ pub const KEYS: &[Key] = &[
     key(
         "task",
         "",
-        "classification, regression, super-resolution, or a task that a program registered",
+        "classification, detection, regression, super-resolution, or a task that a program registered",
         "What is learned.",
     ),
     key("data.source", "data", "", "Where the data come from.").listed(sources).flag("data", "KIND:PATH", Kind::Text),
@@ -166,7 +167,12 @@ pub const KEYS: &[Key] = &[
         "The column of a table (`csv:`) that holds what is predicted; the last one if omitted.",
     )
     .flag("target", "COLUMN", Kind::Text),
-    key("data.image_size", "image_size", "1 to 16384", "Rows and columns to which the images of a folder are scaled."),
+    key(
+        "data.image_size",
+        "image_size",
+        "1 to 16384",
+        "Rows and columns to which the images of a folder are scaled; of a canvas on which images with boxes are placed, 128 if omitted.",
+    ),
     key(
         "data.seconds",
         "",
@@ -414,6 +420,14 @@ pub const KEYS: &[Key] = &[
     key("augmentation.mixup", "mixup", SHARE, "alpha of mixup; 0 is off."),
     key("augmentation.cutmix", "", SHARE, "alpha of cutmix; 0 is off. With mixup on too, each image has one of the two."),
     key("augmentation.erasing", "", SHARE, "The probability with which a random rectangle of an image is blanked."),
+    key("detection.scale", "", BELOW_ONE, "Images with boxes are scaled by factors from 1 - this to 1 + this, and put at a random place.")
+        .without(NO_BOXES),
+    key("detection.crop", "", BELOW_ONE, "A random window of an image with boxes, without up to this share of its height and width.")
+        .without(NO_BOXES),
+    key("detection.keep", "", SHARE, "A box of which less than this share is left is dropped; others are clipped.")
+        .without(NO_BOXES),
+    key("detection.mosaic", "", SHARE, "The probability with which an image with boxes is put beside three others.")
+        .without(NO_BOXES),
     key("run.epochs", "epochs", "at least 1", "Passes over the training data.").flag("epochs", "EPOCHS", Kind::Number),
     key("run.batch_size", "batch_size", "at least 1", "Samples per step.").flag("batch-size", "BATCH_SIZE", Kind::Number),
     key(

@@ -1,6 +1,7 @@
 //! The configuration of a run: read once from TOML ([`Settings`]), checked once, and immutable from then on ([`Config`]).
 
 mod class_weights;
+mod detection;
 mod groups;
 mod idle;
 pub mod keys;
@@ -13,8 +14,10 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod text;
+mod transition;
 
 pub use class_weights::{ClassRule, ClassWeights};
+pub use detection::DetectionSettings;
 pub use groups::{GROUP_KEYS, GroupSettings};
 pub use keys::{Flag, KEYS, Key, Kind, find, find_by_flag};
 pub use recipes::{BUILT_IN, names};
@@ -22,11 +25,12 @@ pub use reference::reference;
 pub use schedule_kind::ScheduleKind;
 pub use settings::{
     DataSettings, LossSettings, ModelSettings, OptimizerSettings, QuantizationSettings, RunSettings, ScheduleSettings,
-    Settings, TransitionSettings,
+    Settings,
 };
+pub use transition::TransitionSettings;
 
 use crate::{Error, Result};
-use fixnet_data::{Augment, ClipSettings, DataConfig, PatchSettings, Source};
+use fixnet_data::{Augment, ClipSettings, DataConfig, DetectionAugment, PatchSettings, Source};
 use fixnet_nn::models::ModelSpec;
 use fixnet_nn::optim::OptimizerConfig;
 use fixnet_quant::{QuantConfig, SignEstimator};
@@ -90,6 +94,7 @@ impl Settings {
         settings.loss.class_weights.check()?;
         let optimizer = optimizer::resolve(&mut settings)?;
         settings.augmentation.check()?;
+        settings.detection.check()?;
         let data = DataConfig {
             source: settings.data.source.clone(),
             test: settings.data.test.clone(),
@@ -192,6 +197,11 @@ impl Config {
     /// How training images are varied.
     pub fn augment(&self) -> Augment {
         self.settings.augmentation
+    }
+
+    /// How training images with boxes are varied.
+    pub fn detection_augment(&self) -> DetectionAugment {
+        self.settings.detection.augment(&self.settings.augmentation)
     }
 
     /// How patches are cut from pictures.

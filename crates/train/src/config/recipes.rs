@@ -17,6 +17,8 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("cifar10-vit", include_str!("../../recipes/cifar10-vit.toml")),
     ("cifar100-resnet20", include_str!("../../recipes/cifar100-resnet20.toml")),
     ("digits-detect", include_str!("../../recipes/digits-detect.toml")),
+    ("bccd", include_str!("../../recipes/bccd.toml")),
+    ("nuclei", include_str!("../../recipes/nuclei.toml")),
     ("photos-x2", include_str!("../../recipes/photos-x2.toml")),
     ("table", include_str!("../../recipes/table.toml")),
     ("table-regression", include_str!("../../recipes/table-regression.toml")),

@@ -1,7 +1,6 @@
 //! The reference page of all keys of a recipe, made from their table: `docs/reference/recipe.md` and `fixnet recipes --keys`.
 
-use super::groups::GROUP_KEYS;
-use super::groups::GroupSettings;
+use super::groups::{GROUP_KEYS, GroupSettings};
 use super::keys::{KEYS, Key};
 use super::settings::Settings;
 use std::fmt::Write;

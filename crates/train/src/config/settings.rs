@@ -1,11 +1,12 @@
 //! [`Settings`]: a recipe as it is written, in tables of typed values. [`Config`](super::Config) is a recipe that was checked.
 
 use super::schedule_kind::{ScheduleKind, curve};
+use super::{DetectionSettings, TransitionSettings, transition};
 use super::{class_weights::ClassWeights, groups::GroupSettings, keys, keys::KEYS, text};
 use crate::{Error, Result, text::commands};
 use fixnet_data::{Augment, Source};
 use fixnet_nn::models::{LeNet, ModelSpec};
-use fixnet_nn::optim::{DecayGroups, Schedule, Scope};
+use fixnet_nn::optim::{DecayGroups, Schedule};
 use fixnet_quant::{
     AttentionScales, Deviation, InputShifts, OutputScaleStart, Precision, Rounding, Rule, Scales, Scheme, TalrRule,
     WeightScales,
@@ -45,12 +46,14 @@ pub struct Settings {
     /// How the learning rate changes over the run.
     pub schedule: ScheduleSettings,
     /// Transition-rate scheduling.
-    #[serde(deserialize_with = "transition")]
+    #[serde(deserialize_with = "transition::word_or_table")]
     pub transition: TransitionSettings,
     /// What the loss of a classification counts.
     pub loss: LossSettings,
     /// How training images are varied.
     pub augmentation: Augment,
+    /// How training images with boxes are varied beyond that.
+    pub detection: DetectionSettings,
     /// The length, the seed and the start of the run.
     pub run: RunSettings,
 }
@@ -171,24 +174,6 @@ pub struct ScheduleSettings {
     pub step_factor: f64,
 }
 
-/// The table `[transition]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[allow(missing_docs, reason = "described in KEYS, from which the reference page is made")]
-pub struct TransitionSettings {
-    pub factor: f64,
-    pub momentum: f64,
-    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<ScheduleKind>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub warmup: Option<f64>,
-    #[serde(with = "text")]
-    pub scope: Scope,
-    #[serde(with = "text")]
-    pub rule: TalrRule,
-    pub gain: f64,
-}
-
 /// The table `[loss]`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -222,25 +207,6 @@ pub struct RunSettings {
     pub log_every: u64,
 }
 
-/// The table `[transition]`, or the name of a rule, with which all other keys have their defaults.
-fn transition<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<TransitionSettings, D::Error> {
-    struct WordOrTable;
-    impl<'de> serde::de::Visitor<'de> for WordOrTable {
-        type Value = TransitionSettings;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a table, or the name of a rule: auto or paper")
-        }
-        fn visit_str<E: serde::de::Error>(self, rule: &str) -> std::result::Result<Self::Value, E> {
-            let rule = rule.parse().map_err(E::custom)?;
-            Ok(TransitionSettings { rule, ..TransitionSettings::default() })
-        }
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, table: A) -> std::result::Result<Self::Value, A::Error> {
-            TransitionSettings::deserialize(serde::de::value::MapAccessDeserializer::new(table))
-        }
-    }
-    from.deserialize_any(WordOrTable)
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -254,6 +220,7 @@ impl Default for Settings {
             transition: TransitionSettings::default(),
             loss: LossSettings::default(),
             augmentation: Augment::default(),
+            detection: DetectionSettings::default(),
             run: RunSettings::default(),
         }
     }
@@ -334,20 +301,6 @@ impl Default for ScheduleSettings {
             warmup: 0.0,
             milestones: vec![0.5, 0.75],
             step_factor: 0.1,
-        }
-    }
-}
-
-impl Default for TransitionSettings {
-    fn default() -> Self {
-        Self {
-            factor: 5e-3,
-            momentum: 0.99,
-            schedule: None,
-            warmup: None,
-            scope: Scope::Model,
-            rule: TalrRule::Auto,
-            gain: 1.0,
         }
     }
 }

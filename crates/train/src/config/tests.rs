@@ -255,6 +255,44 @@ fn every_key_of_data_arrives() {
     assert_eq!(found.patches(), PatchSettings { side: 9, each: 5, flip: true, quarter_turns: true });
 }
 
+/// Flips and colours are those of all images; where the task is another one, the table has no effect.
+#[test]
+fn the_table_detection_arrives_and_is_idle_elsewhere() {
+    let table = "[detection]\nscale = 0.3\ncrop = 0.2\nkeep = 0.5\nmosaic = 0.25\n";
+    let shared = "[augmentation]\nflip = true\nbrightness = 0.1\ncontrast = 0.2\nsaturation = 0.4\n";
+    let of = |head: &str| config(&format!("{head}\n{shared}{table}"));
+    let expected = DetectionAugment {
+        flip: true,
+        scale: 0.3,
+        crop: 0.2,
+        keep: 0.5,
+        brightness: 0.1,
+        contrast: 0.2,
+        saturation: 0.4,
+        mosaic: 0.25,
+    };
+    let found = of("task = 'detection'");
+    assert_eq!(found.detection_augment(), expected);
+    assert_eq!(config("").detection_augment(), DetectionAugment::default());
+    assert_eq!(config(&found.to_toml().unwrap()), found);
+    assert_eq!(found.canonical().unwrap(), found);
+    let idle = |config: &Config| config.ineffective_keys().filter(|key| key.starts_with("detection.")).count();
+    let elsewhere = of("");
+    assert_eq!((idle(&found), idle(&elsewhere)), (0, 4));
+    assert_eq!(elsewhere.canonical().unwrap(), config(shared).canonical().unwrap());
+    for (key, odd, range) in
+        [("scale", "1.0", "below 1"), ("crop", "-0.1", "below 1"), ("keep", "1.5", "0 to 1"), ("mosaic", "2", "0 to 1")]
+    {
+        // Wherever the task is another one too.
+        for task in ["detection", "classification"] {
+            let e = refused(&format!("task = '{task}'\n[detection]\n{key} = {odd}"));
+            assert!(e.contains(&format!("detection.{key}: expected a number from")) && e.contains(range), "{e}");
+        }
+    }
+    let e = refused("[detection]\nflip = true");
+    assert!(e.contains("flip") && e.contains("mosaic"), "{e}");
+}
+
 #[test]
 fn omitted_settings_are_filled_in_and_survive_the_round_trip() {
     for name in ["sgdt", "adam", "adamw", "nadamt", "adamax", "rmsprop", "adagrad"] {

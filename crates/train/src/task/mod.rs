@@ -20,7 +20,7 @@ pub use kind::TaskKind;
 pub use parts::{PartTargets, Parts};
 pub use registry::{check, data_key, find, kinds, load, of_plan, of_shape, recorded, register};
 pub use regression::Regression;
-pub use section::{Element, Matrix, Picture, Pictures, Scatter, Section, Table};
+pub use section::{Curves, Element, Matrix, Picture, Pictures, Scatter, Section, Table};
 pub use super_resolution::SuperResolution;
 pub use teacher::Teacher;
 pub use trial::Trial;

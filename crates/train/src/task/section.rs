@@ -21,6 +21,8 @@ pub enum Element {
     Pictures(Pictures),
     /// Points in a chart.
     Scatter(Scatter),
+    /// Lines in a chart.
+    Curves(Curves),
 }
 
 /// Counts of pairs of names, drawn as a coloured square.
@@ -90,4 +92,17 @@ pub struct Scatter {
     pub points: Vec<(f64, f64)>,
     /// The line on which points would lie best, by its ends.
     pub line: [(f64, f64); 2],
+}
+
+/// Lines in a chart of shares: both axes go from 0 to 1.
+#[derive(Debug, Clone)]
+pub struct Curves {
+    /// The heading.
+    pub title: String,
+    /// A sentence about it; says what goes up.
+    pub about: String,
+    /// What is to the right.
+    pub x: &'static str,
+    /// The lines, each with its name in the legend and its points, right and up.
+    pub lines: Vec<(String, Vec<(f64, f64)>)>,
 }

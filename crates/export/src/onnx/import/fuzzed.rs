@@ -207,7 +207,8 @@ fn changed(mut model: Model, changes: &[Change]) -> Model {
 
 static MODELS: LazyLock<Vec<Model>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
-    let read = |name: &str| Model::decode(&*std::fs::read(folder.join(name)).unwrap()).unwrap();
+    let read =
+        |name: &str| Model::decode(&*fixnet_files::input_file::read(&folder.join(name), 1 << 20).unwrap()).unwrap();
     ["residual13.onnx", "residual17.onnx", "residual-dynamo.onnx", "tokens13.onnx", "tokens17.onnx"].map(read).into()
 });
 

@@ -5,9 +5,11 @@
 //! | here | the task: network, loss, metrics, what a checkpoint records |
 //! | `scenes.rs` | its data: images with boxes, on canvases of one size |
 //! | `found.rs` | from outputs to detections, and the metrics that follow from all of them |
+//! | `outcomes.rs` | what became of each detection and each object at one score |
 //! | `report.rs` | what a report shows |
 
 mod found;
+mod outcomes;
 mod report;
 mod scenes;
 

@@ -1,7 +1,11 @@
-//! What a report shows of detection: average precision by class and size, and test images with what was found and missed.
+//! What a report shows of detection: precision over recall, average precision by class and size, which objects were found, missed and taken
+//! for another class, and test images with their boxes.
 
-use super::super::{Collector, Data, Element, LOSS, Part, Picture, Pictures, Section, Table, Task, Unit};
+use super::super::{
+    Collector, Curves, Data, Element, LOSS, Matrix, Part, Picture, Pictures, Section, Table, Task, Unit,
+};
 use super::found::Found;
+use super::outcomes::{COUNTED, Counts, OVERLAP, Outcome, Outcomes};
 use super::{Detection, METRICS};
 use crate::Result;
 use crate::scores::{Network, Scores};
@@ -11,10 +15,15 @@ use fixnet_nn::metrics::check_finite;
 
 /// How many test images a report shows.
 const SHOWN: usize = 8;
-/// Detections below this score are not drawn.
-const DRAWN: f32 = 0.3;
-/// Colours of objects that were found, of boxes that are none, and of objects that were missed.
-const COLOURS: [[u8; 3]; 3] = [[0, 158, 115], [213, 94, 0], [0, 114, 178]];
+/// How many classes have a curve, those with the most objects.
+const CURVES: usize = 16;
+/// The most classes of which each pair has a cell in the matrix.
+const CELLS: usize = 40;
+/// Colours of objects that were found, of boxes that are none, of objects that were missed, and of boxes of another class.
+const FOUND: [u8; 3] = [0, 158, 115];
+const FALSE: [u8; 3] = [213, 94, 0];
+const MISSED: [u8; 3] = [0, 114, 178];
+const OTHER_CLASS: [u8; 3] = [230, 159, 0];
 
 /// Evaluates a network on the test images and describes what it found.
 pub(super) fn report(
@@ -38,7 +47,9 @@ pub(super) fn report(
     }
     let mut values = vec![(LOSS.name, loss / test.len().max(1) as f64)];
     values.extend(METRICS.iter().map(|metric| metric.name).zip(found.finish()?));
-    let elements = vec![by_class(task, &found)?, by_size(&found)?, pictures(task, &found, test)?];
+    let mut elements = vec![curves(task, &found)?];
+    elements.extend(outcomes(task, &found));
+    elements.extend([by_class(task, &found)?, by_size(&found)?, pictures(task, &found, test)?]);
     let section = Section { title: "Test images".into(), elements };
     Ok((Scores { values, samples: test.len() }, vec![section]))
 }
@@ -75,31 +86,92 @@ fn by_size(found: &Found<'_>) -> Result<Element> {
     Ok(table("By the size of objects", &["objects", "AP", "average recall"], rows))
 }
 
+/// Precision over recall of each class.
+fn curves(task: &Detection, found: &Found<'_>) -> Result<Element> {
+    let (names, coco) = (&task.description().class_names, found.coco()?);
+    let count = |class: usize| found.truth.iter().flatten().filter(|object| object.class == class).count();
+    let mut classes: Vec<(usize, usize)> = (0..names.len()).map(|class| (class, count(class))).collect();
+    classes.retain(|(_, objects)| *objects > 0);
+    let with_objects = classes.len();
+    classes.sort_by_key(|&(class, objects)| (std::cmp::Reverse(objects), class));
+    classes.truncate(CURVES);
+    classes.sort_unstable();
+    let line = |(class, _): (usize, usize)| {
+        let curve = &coco.curves[class];
+        let points: Vec<(f64, f64)> = curve.recall.iter().copied().zip(curve.envelope()).collect();
+        let first = points.first().map(|&(_, precision)| (0.0, precision));
+        (names[class].clone(), first.into_iter().chain(points).collect())
+    };
+    let shown = match with_objects > CURVES {
+        true => format!(" The {CURVES} classes with the most objects, of {with_objects}."),
+        false => String::new(),
+    };
+    let about = format!(
+        "Up: the share of the detections that are right (an IoU of {OVERLAP} or more), as it falls when lower scores count too.{shown}"
+    );
+    let lines = classes.into_iter().map(line).collect();
+    Ok(Element::Curves(Curves { title: "Precision over recall".into(), about, x: "recall", lines }))
+}
+
+/// Which objects were found, missed and taken for another class, and which boxes are on none: a table, and a matrix of few classes.
+fn outcomes(task: &Detection, found: &Found<'_>) -> Vec<Element> {
+    let names = &task.description().class_names;
+    let counts = Counts::of(&found.truth, &found.found, names.len());
+    let row = |(class, name): (usize, &String)| {
+        let numbers = counts.objects(class).into_iter().chain(counts.wrong(class)).map(|count| count.to_string());
+        std::iter::once(name.clone()).chain(numbers).collect()
+    };
+    let rows = names.iter().enumerate().map(row).collect();
+    let columns = ["class", "found", "taken for another class", "missed", "boxes on another class", "false boxes"];
+    let title = format!("Found, missed and false, at a score of {COUNTED}");
+    let mut elements = vec![table(&title, &columns, rows)];
+    if names.len() <= CELLS {
+        elements.push(Element::Matrix(Matrix {
+            title: "Objects and what they were taken for".into(),
+            about: format!(
+                "Rows: objects; columns: detections with a score of at least {COUNTED} and an IoU of at least {OVERLAP}. In the last row boxes \
+                 without an object, in the last column objects without a box."
+            ),
+            names: names.iter().cloned().chain([String::from("none")]).collect(),
+            counts: counts.all().to_vec(),
+        }));
+    }
+    elements
+}
+
 /// The first test images with their boxes.
 fn pictures(task: &Detection, found: &Found<'_>, test: &DetectionSet) -> Result<Element> {
     let mut pictures = Vec::new();
     for i in 0..test.len().min(SHOWN) {
         let picture = test.picture(i)?;
+        let (truth, detections) = (&found.truth[i], &found.found[i]);
+        let outcomes = Outcomes::of(truth, detections);
         let mut boxes = Vec::new();
-        let (truth, drawn) = (&found.truth[i], found.found[i].iter().filter(|d| d.score >= DRAWN));
-        let mut free: Vec<bool> = vec![true; truth.len()];
-        let (mut right, mut wrong) = (0, 0);
-        // By falling score, each takes the free object of its class that it covers best.
-        for detection in drawn {
-            let iou = |k: usize| truth[k].bbox.iou(&detection.bbox);
-            let fits = |k: &usize| free[*k] && truth[*k].class == detection.class && iou(*k) >= 0.5;
-            let best = (0..truth.len()).filter(fits).max_by(|&a, &b| iou(a).total_cmp(&iou(b)).then(b.cmp(&a)));
-            match best {
-                Some(k) => (free[k], right) = (false, right + 1),
-                None => wrong += 1,
-            }
-            boxes.push((detection.bbox, COLOURS[usize::from(best.is_none())]));
+        let [mut right, mut other, mut wrong] = [0; 3];
+        for &(k, outcome) in &outcomes.detections {
+            let colour = match outcome {
+                Outcome::Found(_) => {
+                    right += 1;
+                    FOUND
+                }
+                Outcome::OtherClass(_) => {
+                    other += 1;
+                    OTHER_CLASS
+                }
+                Outcome::False => {
+                    wrong += 1;
+                    FALSE
+                }
+                Outcome::Ignored => continue,
+            };
+            boxes.push((detections[k].bbox, colour));
         }
-        let missed = truth.iter().zip(&free).filter(|(object, free)| **free && !object.is_ignored());
-        let before = boxes.len();
-        boxes.extend(missed.map(|(object, _)| (object.bbox, COLOURS[2])));
-        let missed = boxes.len() - before;
-        let caption = format!("{right} found, {wrong} false, {missed} missed");
+        boxes.extend(outcomes.missed.iter().map(|&k| (truth[k].bbox, MISSED)));
+        let missed = outcomes.missed.len();
+        let mut caption = format!("{right} found, {wrong} false, {missed} missed");
+        if other > 0 {
+            caption += &format!(", {other} of another class");
+        }
         let name = &test.image(i).name;
         let spoken = format!("{name}: of {} objects {caption}", truth.len());
         let drawn = outlined(&picture, &boxes)?;
@@ -107,8 +179,8 @@ fn pictures(task: &Detection, found: &Found<'_>, test: &DetectionSet) -> Result<
         pictures.push(Picture { pixels, shape, caption, detail: name.clone(), spoken });
     }
     let note = format!(
-        "Boxes with a score of at least {DRAWN}: green where they cover an object of their class by half (IoU of 0.5), red elsewhere; \
-         objects that were missed are blue. Classes: {}.",
+        "Boxes with a score of at least {COUNTED}: green where they cover an object of their class by half (IoU of {OVERLAP}), orange on an \
+         object of another class, red elsewhere; objects that were missed are blue. Classes: {}.",
         task.description().class_names.join(", ")
     );
     let title = "What was found".into();

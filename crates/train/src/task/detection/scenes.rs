@@ -3,10 +3,7 @@
 use super::super::{Batch, Batches, Data, Part};
 use crate::{Config, Error, Result};
 use fixnet_autograd::Array;
-use fixnet_data::{
-    Augment, DetectionAugment, DetectionBatch, DetectionDescription, DetectionLoader, DetectionSet, DetectionSplit,
-    Normalize,
-};
+use fixnet_data::{DetectionBatch, DetectionDescription, DetectionLoader, DetectionSet, DetectionSplit, Normalize};
 use fixnet_tensor::Tensor;
 use std::any::Any;
 
@@ -61,8 +58,7 @@ impl Data for Scenes {
 
     fn epoch(&self, config: &Config, number: u32, skip: usize) -> Result<Batches> {
         let Some(train) = &self.train else { return Ok(Box::new(std::iter::empty())) };
-        let Augment { flip, brightness, contrast, saturation, .. } = config.augment();
-        let augment = DetectionAugment { flip, brightness, contrast, saturation, ..DetectionAugment::default() };
+        let augment = config.detection_augment();
         let seed = config.seed();
         let loader = DetectionLoader::new(train, self.canvas, config.batch_size(), &self.normalize)?;
         Ok(Box::new(loader.shuffled(seed, number).augmented(augment, seed, number)?.skip_batches(skip).map(erased)))
