@@ -122,7 +122,7 @@ fn objects_of_images_are_printed_drawn_and_written() {
     let table = fixnet(&["predict", &run, &image, "--csv"]);
     assert!(table.status.success() && String::from_utf8_lossy(&table.stdout).starts_with("input,"));
     refused(1, &["predict", &run, &text(&path("none.png"))], &["none.png"]);
-    refused(2, &["predict", &run, &image, "--coco", &image], &["--coco"]);
+    refused(2, &["predict", &run, &image, "--coco", &image], &["a file of its own, found the one that is read"]);
     // A classifier finds no objects.
     let place = common::Place::new();
     let classifier = place.text("run");
@@ -158,7 +158,7 @@ fn what_is_wrong_is_named() {
     run(2, &["--set", "augmentation.mixup=0.5"], &["flip, brightness, contrast and saturation alone"]);
     run(2, &["--set", "data.image_size=0"], &["image_size", "1 to 16384"]);
     run(1, &["--set", "data.image_size=72"], &["multiples of 32", "72 x 72"]);
-    run(2, &["--set", "model.name=lenet"], &["model.name", "retinanet"]);
+    refused(2, &small("train", &coco, &out, &["--model", "lenet"]), &["model.name", "retinanet"]);
     refused(1, &["train", "digits", "--data", &coco, "--out", &out], &["labelled samples", "for another task"]);
     assert!(!Path::new(&out).exists());
     // Elsewhere the table has no effect, and fixnet says so.

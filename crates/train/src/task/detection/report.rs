@@ -99,8 +99,9 @@ fn curves(task: &Detection, found: &Found<'_>) -> Result<Element> {
     let line = |(class, _): (usize, usize)| {
         let curve = &coco.curves[class];
         let points: Vec<(f64, f64)> = curve.recall.iter().copied().zip(curve.envelope()).collect();
-        let first = points.first().map(|&(_, precision)| (0.0, precision));
-        (names[class].clone(), first.into_iter().chain(points).collect())
+        // A class of which nothing was found is a point at the corner.
+        let first = (0.0, points.first().map_or(0.0, |&(_, precision)| precision));
+        (names[class].clone(), std::iter::once(first).chain(points).collect())
     };
     let shown = match with_objects > CURVES {
         true => format!(" The {CURVES} classes with the most objects, of {with_objects}."),
