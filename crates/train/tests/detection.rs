@@ -118,6 +118,6 @@ fn what_does_not_fit_a_detector_is_named() {
     assert!(e.contains("model.name") && e.contains("retinanet"), "{e}");
     let e = refused(&[("augmentation.rotation", 5.0.into())]);
     assert!(e.contains("flip, brightness, contrast and saturation alone"), "{e}");
-    let e = refused(&[("data.source", "digits".into())]);
+    let e = refused(&[("data.source", "folder:nowhere".into())]);
     assert!(e.contains("digits-detect, voc:FOLDER, coco:FOLDER or yolo:FOLDER"), "{e}");
 }
