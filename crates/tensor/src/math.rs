@@ -26,7 +26,7 @@ fn polynomial<const N: usize>(x: f32, c: [f32; N]) -> f32 {
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     /// ln 2 as the sum of a number of few bits, whose multiples by an exponent are exact, and the rest.
-    const LN2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     // Compared and selected so that a NaN stays.
     let x = if x < -104.0 { -104.0 } else { x };
     let x = if x > 89.0 { 89.0 } else { x };

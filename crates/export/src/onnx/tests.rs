@@ -270,7 +270,7 @@ fn a_layer_that_is_used_several_times_has_its_constants_once() {
     let model: ModelSpec = "retinanet:r18-w0.05-l3to5-c8-n1-a16".parse().unwrap();
     for bits in ["32/32/32", "4/4/4"] {
         let mut store = Store::seeded(1);
-        let net = build(&mut store, &model, &[64, 64, 3], 5, &QuantConfig::new(bits.parse().unwrap())).unwrap();
+        let net = build(&mut store, &model, [64, 64, 3], 5, &QuantConfig::new(bits.parse().unwrap())).unwrap();
         let mut g = fixnet_autograd::Graph::train(&mut store);
         let x = g.input(fixnet_autograd::check::sample(&[2, 64, 64, 3], 1));
         net.forward(&mut g, &x).unwrap();

@@ -184,7 +184,9 @@ mod tests {
         ];
         let x = sample(&[2, 6, 6], 1);
         let config = DetectionLoss::RETINANET;
-        let error = gradient_error(&[x.clone()], 1e-3, |g, v| detection_loss(g, &v[0], &anchors, &objects, &config));
+        let error = gradient_error(std::slice::from_ref(&x), 1e-3, |g, v| {
+            detection_loss(g, &v[0], &anchors, &objects, &config)
+        });
         assert!(error.unwrap() < 5e-3);
         let mut store = Store::seeded(0);
         let mut g = Graph::eval(&mut store);

@@ -76,7 +76,7 @@ impl Selection {
         let of: Vec<usize> = found.iter().map(|d| d.class).collect();
         let kept = nms(&boxes, &scores, Some(&of), self.overlap);
         let kept = kept.map_err(|e| Error::setting("detections", "boxes with finite numbers", e))?;
-        Ok(kept.into_iter().take(self.most).map(|i| found[i].clone()).collect())
+        Ok(kept.into_iter().take(self.most).map(|i| found[i]).collect())
     }
 }
 

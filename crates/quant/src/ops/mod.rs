@@ -145,7 +145,7 @@ impl QConv2d {
 impl QLinear {
     /// Quantizers around the latent weight `weight` [O, I] of the layer `name`. Whether the input has levels of both signs
     /// follows from the input itself: [`Var::is_non_negative`]. With [`InputShifts::Learned`] one of either sign is shifted by
-    /// `name.input.shift` [I] before it is quantized, and the shift is taken out behind the product (`shift.rs`).
+    /// `name.input.shift`, `[I]`, before it is quantized, and the shift is taken out behind the product (`shift.rs`).
     ///
     /// # Errors
     /// The precision is float, or a name is taken.

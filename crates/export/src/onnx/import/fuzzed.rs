@@ -52,11 +52,11 @@ const ODD_FLOATS: [f32; 9] = [0.0, -0.0, 1.0, -1.0, f32::NAN, f32::INFINITY, f32
 type Change = (u8, [Index; 3]);
 const KINDS: u8 = 20;
 
-fn pick<'a, T>(from: &'a [T], at: Index) -> Option<&'a T> {
+fn pick<T>(from: &[T], at: Index) -> Option<&T> {
     (!from.is_empty()).then(|| at.get(from))
 }
 
-fn pick_mut<'a, T>(from: &'a mut [T], at: Index) -> Option<&'a mut T> {
+fn pick_mut<T>(from: &mut [T], at: Index) -> Option<&mut T> {
     (!from.is_empty()).then(|| at.get_mut(from))
 }
 
