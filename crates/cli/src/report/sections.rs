@@ -54,11 +54,12 @@ fn charts(section: &Section) -> Vec<Chart> {
     };
     let lines = |curves: &Curves| {
         let count = curves.lines.len();
-        let line = |(i, (label, points)): (usize, &(String, Vec<(f64, f64)>))| {
+        let line = |i: usize| {
+            let (label, points) = &curves.lines[i];
             let ink = if count == 1 { Ink::Main } else { Ink::of(i, count) };
             Line { label: label.clone(), ink, points: points.clone(), ..Line::default() }
         };
-        let lines = curves.lines.iter().enumerate().map(line).collect();
+        let lines = (0..count).map(line).collect();
         let (title, about) = (curves.title.clone(), curves.about.clone());
         Chart { title, about, x: curves.x, scale: Scale::Between(0.0, 1.0), lines, ..Chart::default() }
     };
