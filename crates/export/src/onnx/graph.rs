@@ -90,6 +90,11 @@ impl Graph {
         self.layer = (layer.to_string(), again);
     }
 
+    /// Has the constants that follow, of this node, share none.
+    pub(super) fn keep_apart(&mut self) {
+        self.layer.1 = false;
+    }
+
     fn unique(&mut self, name: String) -> String {
         let count = self.taken.entry(name.clone()).or_insert(0);
         *count += 1;
@@ -120,17 +125,16 @@ impl Graph {
     }
 
     fn constant(&mut self, name: &str, shape: &[usize], ty: Type, raw: Vec<u8>) -> String {
-        let dims: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
-        let (data_type, raw_data) = (Some(ty.code()), Some(raw));
         let (layer, again) = &self.layer;
+        let dims: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
         let equal = |(t, owner): &(&Tensor, &String)| {
-            *owner == layer && t.dims == dims && t.data_type == data_type && t.raw_data == raw_data
+            *owner == layer && t.dims == dims && t.data_type == Some(ty.code()) && t.raw_data.as_ref() == Some(&raw)
         };
         if *again && let Some((shared, _)) = self.constants.iter().zip(&self.owners).find(equal) {
             return shared.name.clone().unwrap_or_default();
         }
-        self.owners.push(layer.clone());
-        let name = self.unique(name.to_string());
+        let (name, data_type, raw_data) = (self.unique(name.to_string()), Some(ty.code()), Some(raw));
+        self.owners.push(self.layer.0.clone());
         self.constants.push(Tensor { dims, data_type, name: Some(name.clone()), raw_data, ..Tensor::default() });
         name
     }

@@ -148,6 +148,11 @@ impl Writer {
             let floats: Vec<f32> = levels.iter().map(|&q| q as f32).collect();
             return self.graph.floats(&name, &shape, &floats);
         };
+        // Asked for precise products, onnxruntime 1.32 makes bytes without sign of such weights and of their zero points, once per product and
+        // under one name: it refuses a file in which products share them.
+        if ty == Type::Int8 && levels.iter().any(|level| level.abs() >= 64) {
+            self.graph.keep_apart();
+        }
         let codes = self.graph.levels(&name, &shape, ty, &levels);
         let scale = self.scalar(&format!("{layer}.weight_level"), 1.0);
         let zero = self.graph.levels(&format!("{layer}.weight_zero_point"), &[], ty, &[0]);
