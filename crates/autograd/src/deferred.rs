@@ -45,6 +45,11 @@ pub trait Deferred: Send + Sync {
         None
     }
 
+    /// How many values that are not written lie one behind the other in what computing a number goes through.
+    fn depth(&self) -> usize {
+        0
+    }
+
     /// These numbers held to an interval, where computing them takes it along.
     fn clamp(&self, _: Bounds) -> Option<Arc<dyn Deferred>> {
         None
@@ -258,6 +263,9 @@ impl Deferred for Lazy {
     }
     fn keep(&self) -> bool {
         self.inner.keep()
+    }
+    fn depth(&self) -> usize {
+        if self.keep() && self.written.get().is_some() { 0 } else { self.inner.depth() }
     }
     fn clamp(&self, bounds: Bounds) -> Option<Arc<dyn Deferred>> {
         self.inner.clamp(bounds)

@@ -26,6 +26,14 @@ impl Value {
         }
     }
 
+    /// The value for another one that is to be computed from it: written if many that are not lie one behind the other. What reads
+    /// such a value twice, as a sum with a multiple of itself does, would double the work with each of them.
+    pub(crate) fn settled(&self) -> Self {
+        /// More than any network here has in a row.
+        const MOST: usize = 4;
+        if self.depth() < MOST { self.clone() } else { Self::Float(self.tensor()) }
+    }
+
     /// The value as floats; exact sums are converted with one rounding each.
     pub fn tensor(&self) -> Tensor {
         match self {
@@ -107,6 +115,9 @@ impl Deferred for Value {
     }
     fn keep(&self) -> bool {
         self.inner().keep()
+    }
+    fn depth(&self) -> usize {
+        self.inner().depth()
     }
 }
 

@@ -124,6 +124,12 @@ fn objects_of_images_are_printed_drawn_and_written() {
     assert!(table.status.success() && String::from_utf8_lossy(&table.stdout).starts_with("input,"));
     refused(1, &["predict", &run, &text(&path("none.png"))], &["none.png"]);
     refused(2, &["predict", &run, &image, "--coco", &image], &["expected a file of its own"]);
+    let both = text(&path("both.png"));
+    refused(
+        2,
+        &["predict", &run, &image, "--out", &both, "--coco", &both],
+        &["a file for each output, found one for two"],
+    );
     // A classifier finds no objects.
     let place = common::Place::new();
     let classifier = place.text("run");

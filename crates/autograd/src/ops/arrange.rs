@@ -5,6 +5,7 @@ use super::axes::around;
 use crate::gradient::{Gradient, Parts};
 use crate::stored::{Settings, settings_of};
 use crate::strided::Strided;
+use crate::value::Value;
 use crate::{Backward, Cx, Error, Grads, Graph, Operation, Result, Var, exactly};
 use fixnet_tensor::{Error as TensorError, Tensor, map};
 use serde::{Deserialize, Serialize};
@@ -215,6 +216,8 @@ impl Operation for Slice {
         let [x] = exactly(inputs)?;
         self.output_shape(&[x.shape()])?;
         let out = Strided::of(x.value()).sliced(self.axis, self.start..self.end).value();
+        // A view holds all of what it is of: evaluation, which keeps nothing for a way back, keeps no more than the slice.
+        let out = if g.modes().record { out } else { Value::Float(out.tensor()) };
         let (shape, inputs) = (x.shape().to_vec(), vec![g.source(x)]);
         Ok(g.record_value(out, inputs, || SliceBackward { op: *self, shape }))
     }

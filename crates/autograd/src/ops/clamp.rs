@@ -54,18 +54,22 @@ impl Deferred for Deferral {
     fn keep(&self) -> bool {
         self.0.keep()
     }
+    fn depth(&self) -> usize {
+        1 + self.0.depth()
+    }
 }
 
 fn compute(bounds: Bounds, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
     let [x] = exactly(inputs)?;
-    let out = if let Value::Deferred(lazy) = x.value() {
+    let value = x.value().settled();
+    let out = if let Value::Deferred(lazy) = &value {
         let taken_along = lazy.clamp(bounds).map(Lazy::of);
         Value::Deferred(taken_along.unwrap_or_else(|| Lazy::new(Deferral(lazy.clone(), bounds))))
     } else {
         let mut out = Tensor::take(x.shape());
         match bounds.is_open() {
-            true => map::map1(x.tensor().data(), out.data_mut(), |&x| bounds.hold::<false>(x)),
-            false => map::map1(x.tensor().data(), out.data_mut(), |&x| bounds.hold::<true>(x)),
+            true => map::map1(value.tensor().data(), out.data_mut(), |&x| bounds.hold::<false>(x)),
+            false => map::map1(value.tensor().data(), out.data_mut(), |&x| bounds.hold::<true>(x)),
         }
         Value::Float(out)
     };

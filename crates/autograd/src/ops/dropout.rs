@@ -54,6 +54,9 @@ impl Deferred for MaskedRuns {
     fn shape(&self) -> &[usize] {
         self.0.shape()
     }
+    fn depth(&self) -> usize {
+        1 + self.0.depth()
+    }
     fn fill(&self, first: usize, out: &mut [f32]) {
         let Self(x, mask) = self;
         let (mut at, mut rest) = (first, out);
@@ -133,7 +136,7 @@ impl Graph<'_> {
         let mask = Mask { noise, threshold: threshold as u32, factor: STEPS / (STEPS - threshold), run };
         let out = match run {
             0 | 1 => Value::Float(mask.apply(&x.tensor())),
-            _ => Value::Deferred(Lazy::new(MaskedRuns(x.value().clone(), mask))),
+            _ => Value::Deferred(Lazy::new(MaskedRuns(x.value().settled(), mask))),
         };
         let inputs = vec![self.source(x)];
         let y = self.record_value(out, inputs, || mask);

@@ -50,6 +50,9 @@ impl Deferred for Deferral {
             );
         }
     }
+    fn depth(&self) -> usize {
+        1 + self.x.depth()
+    }
     fn size(&self) -> usize {
         self.x.size()
     }
@@ -165,7 +168,7 @@ impl Operation for RPRelu {
         let numbers = [shift, slope, offset].map(Var::tensor);
         let [b1, a, b2] = [0, 1, 2].map(|i| Columns::new(numbers[i].data()));
         let channels = Channels { shift: b1, slope: a, offset: b2 };
-        let value = Value::Deferred(Lazy::new(Deferral { x: x.value().clone(), channels }));
+        let value = Value::Deferred(Lazy::new(Deferral { x: x.value().settled(), channels }));
         let sources = [x, shift, slope, offset].map(|v| g.source(v)).to_vec();
         Ok(g.record_value(value, sources, || RPReluBackward {
             x: x.value().clone(),

@@ -117,6 +117,9 @@ impl Deferred for Reshaped {
     fn shape(&self) -> &[usize] {
         &self.1
     }
+    fn depth(&self) -> usize {
+        1 + self.0.depth()
+    }
     fn fill(&self, first: usize, out: &mut [f32]) {
         self.0.fill(first, out);
     }
@@ -130,8 +133,8 @@ impl Deferred for Reshaped {
 
 fn reshape(g: &mut Graph<'_>, x: &Var, shape: &[usize]) -> Result<Var> {
     let from = x.shape().to_vec();
-    let count = |shape: &[usize]| shape.iter().product::<usize>();
-    let out = match x.value() {
+    let count = |shape: &[usize]| shape.iter().fold(1u128, |n, &axis| n.saturating_mul(axis as u128));
+    let out = match &x.value().settled() {
         // What later passes want written is written once, for whoever reads it under either shape.
         Value::Deferred(lazy) if !lazy.keep() && count(&from) == count(shape) => {
             Value::Deferred(Lazy::new(Reshaped(lazy.clone(), shape.to_vec())))
@@ -241,6 +244,9 @@ impl Deferred for Scaled {
     fn shape(&self) -> &[usize] {
         self.0.shape()
     }
+    fn depth(&self) -> usize {
+        1 + self.0.depth()
+    }
     fn fill(&self, first: usize, out: &mut [f32]) {
         self.0.fill(first, out);
         map::dispatch(
@@ -285,7 +291,7 @@ impl Operation for Scale {
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
-        let out = Value::Deferred(Lazy::new(Scaled(x.value().clone(), self.factor)));
+        let out = Value::Deferred(Lazy::new(Scaled(x.value().settled(), self.factor)));
         let inputs = vec![g.source(x)];
         Ok(g.record_value(out, inputs, || ScaleBackward(self.factor)))
     }

@@ -68,7 +68,7 @@ impl Backward for SoftmaxBackward {
     }
     fn backward(self: Box<Self>, mut grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
         let parts @ [_, length, inner] = around("softmax", self.axis, self.y.shape())?;
-        if inner == 1 {
+        if inner == 1 && length > 0 {
             let y = self.y.data();
             map::rows(
                 grad.data_mut(),
@@ -115,7 +115,7 @@ impl Operation for Softmax {
         let parts @ [_, length, inner] = around("softmax", self.axis, x.shape())?;
         let mut out = Tensor::take(x.shape());
         let axis = self.axis;
-        if inner == 1 {
+        if inner == 1 && length > 0 {
             let value = x.value();
             map::rows(
                 out.data_mut(),
@@ -190,6 +190,8 @@ mod tests {
         assert_eq!((y.data()[0], y.data()[2]), (0.5, 0.5));
         assert!((y.data()[1] - 1.0 / 3.0).abs() < 1e-4 && (y.data()[1] + y.data()[3] - 1.0).abs() < 1e-6);
         assert!(g.softmax(&x, 2).is_err());
+        let empty = g.input(Tensor::zeros(&[2, 0]));
+        assert_eq!(g.softmax(&empty, 1).unwrap().shape(), [2, 0]);
         let odd = g.input(Tensor::from_vec(&[1, 2], vec![f32::NAN, 1.0]).unwrap());
         assert!(g.softmax(&odd, 1).unwrap().tensor().data().iter().all(|v| v.is_nan()));
     }

@@ -36,14 +36,16 @@ pub(crate) struct Args {
     /// The checkpoint of the best epoch instead of the last one, of a run with --keep-best
     #[arg(long)]
     best: bool,
-    /// How many of the most probable classes are printed (default: 3; with --json all, at most 100)
+    /// How many of the most probable classes are printed (default: 3; with --json all, at most 100), or objects of an image
+    /// (default: 20; with --json and --csv all)
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
     /// Where an enlarged image is written, as PNG; a folder for several (default: NAME-enlarged.png beside each image). Of a
     /// detector the image with the boxes of what it found (default: none)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Write all detections to a file in COCO's form of results: image_id counts the inputs from 0
+    /// Write all detections to a file in COCO's form of results: image_id counts the inputs that could be read from 0, and
+    /// category_id is the index of the class from 0
     #[arg(long, value_name = "FILE")]
     coco: Option<PathBuf>,
     #[command(flatten)]
@@ -85,7 +87,8 @@ fn predict(args: &Args) -> Result<ExitCode> {
     let detects = matches!(output, Some(Output::Boxes(_)));
     let writes = matches!(output, Some(Output::Image { .. })) || (detects && args.out.is_some());
     let places = Places::of(args, &inputs, writes)?;
-    let mut coco = CocoResults::of(args, &inputs, detects)?;
+    let pictures = if detects && writes { places.files(&inputs) } else { Vec::new() };
+    let mut coco = CocoResults::of(args, &inputs, detects, &pictures)?;
     if args.top.is_some()
         && predictor.task().class_names().is_none()
         && predictor.task().classes().is_none_or(|n| n < 2)
@@ -115,8 +118,17 @@ fn predict(args: &Args) -> Result<ExitCode> {
             Ok(Answer::Objects(objects)) => {
                 if writes {
                     let file = places.file(&inputs, answered.index);
-                    let picture = objects::drawn(&inputs, answered.index, &objects)?;
-                    files::write(&file, &picture.to_png()?).with_context(|| file.display().to_string())?;
+                    match objects::drawn(&inputs, answered.index, &objects) {
+                        Ok(picture) => {
+                            files::write(&file, &picture.to_png()?).with_context(|| file.display().to_string())?;
+                        }
+                        // Read a second time: it may be gone by now.
+                        Err(e) => {
+                            failed += 1;
+                            printed.problem(name, e.to_string())?;
+                            continue;
+                        }
+                    }
                 }
                 coco.add(answered.index, &name, &objects);
                 printed.answer(name, Said::Objects(objects))?;

@@ -33,18 +33,19 @@ pub(super) struct CocoResults {
 }
 
 impl CocoResults {
-    /// The file that the arguments ask for, if they do.
+    /// The file that the arguments ask for, if they do. `pictures` are the files that are written beside it.
     ///
     /// # Errors
     /// The command line makes no sense: the network finds no objects, or the file is taken by an input or a run.
-    pub(super) fn of(args: &Args, inputs: &Inputs, detects: bool) -> Result<Self> {
+    pub(super) fn of(args: &Args, inputs: &Inputs, detects: bool, pictures: &[PathBuf]) -> Result<Self> {
         if let Some(file) = &args.coco {
             if !detects {
                 return Err(usage(anyhow!("--coco: expected a network that finds objects, found another one")));
             }
             let checkpoint = checkpoint_path(&args.run);
             let read = (0..inputs.len()).map(|i| inputs.source(i).0).chain([checkpoint.as_path()]);
-            outputs::check(&[file], &read.collect::<Vec<&Path>>(), None)?;
+            let all: Vec<&Path> = pictures.iter().chain([file]).map(PathBuf::as_path).collect();
+            outputs::check(&all, &read.collect::<Vec<&Path>>(), None)?;
         }
         Ok(Self { file: args.coco.clone(), results: Vec::new() })
     }

@@ -48,7 +48,7 @@ impl Places {
             fixnet::files::create_folder(folder).with_context(|| folder.display().to_string())?;
         }
         let all = 0..inputs.len();
-        let files: Vec<PathBuf> = all.clone().map(|i| places.file(inputs, i)).collect();
+        let files = places.files(inputs);
         let taken = files.iter().find(|file| matches!(places, Self::Beside) && file.symlink_metadata().is_ok());
         if let Some(file) = taken {
             return Err(usage(anyhow!("--out: expected a file, since {} is there already", file.display())));
@@ -57,6 +57,11 @@ impl Places {
         let read: Vec<&Path> = all.map(|i| inputs.source(i).0).chain([checkpoint.as_path()]).collect();
         outputs::check(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &read, None)?;
         Ok(places)
+    }
+
+    /// Where the pictures of all inputs are written.
+    pub(super) fn files(&self, inputs: &Inputs) -> Vec<PathBuf> {
+        (0..inputs.len()).map(|i| self.file(inputs, i)).collect()
     }
 
     /// Where the picture of the input `index` is written.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 const SHOWN: usize = 3;
 /// The same in JSON.
 const SHOWN_IN_JSON: usize = 100;
-/// The most objects that people see.
+/// The most objects that people see where they do not say how many.
 const OBJECTS: usize = 20;
 /// The widest column of names of inputs, and of classes.
 const WIDEST: usize = 60;
@@ -38,6 +38,8 @@ pub(super) enum Said {
 pub(super) struct Printed {
     form: Form,
     top: usize,
+    /// The most objects of an image.
+    objects: usize,
     /// The width of the names of inputs, and of classes.
     widths: [usize; 2],
     rows: Vec<Row>,
@@ -65,22 +67,29 @@ impl Printed {
         classes: Option<&[String]>,
     ) -> Self {
         let most = if form == Form::Json { SHOWN_IN_JSON } else { SHOWN };
+        let objects = top.map_or(if form == Form::Lines { OBJECTS } else { usize::MAX }, |top| top as usize);
         let top = top.map_or(most, |top| top as usize);
         let widths = [width(inputs), width(classes.unwrap_or_default().iter())];
-        Self { form, top, widths, rows: Vec::new() }
+        Self { form, top, objects, widths, rows: Vec::new() }
     }
 
     /// Prints an answer, or keeps it for the table.
     pub(super) fn answer(&mut self, input: String, mut said: Said) -> Result<()> {
+        let found = if let Said::Objects(objects) = &said { objects.len() } else { 0 };
         match &mut said {
             Said::Classes(classes) => classes.truncate(self.top),
-            Said::Objects(objects) if self.form == Form::Lines => objects.truncate(self.top.max(OBJECTS)),
+            Said::Objects(objects) => objects.truncate(self.objects),
             _ => {}
         }
+        let left_out = match &said {
+            Said::Objects(objects) => found.saturating_sub(objects.len()),
+            _ => 0,
+        };
         match self.form {
             Form::Lines => {
                 let [inputs, classes] = self.widths;
-                say!("{:<inputs$}  {}", plain(&input), line(&said, classes));
+                let more = if left_out > 0 { format!("  and {left_out} more") } else { String::new() };
+                say!("{:<inputs$}  {}{more}", plain(&input), line(&said, classes));
             }
             Form::Json => say!("{}", object(&input, &said)),
             Form::Csv => self.rows.push(Row { input, cells: cells(said), problem: String::new() }),

@@ -77,9 +77,9 @@ impl BoundingBox {
         self.to_array().iter().all(|v| v.is_finite())
     }
 
-    /// Returns whether all four numbers are finite and the box has an area.
+    /// Returns whether all four numbers are finite and the box has an area that is above 0 as a float too.
     pub fn has_area(&self) -> bool {
-        self.is_finite() && self.x1 < self.x2 && self.y1 < self.y2
+        self.is_finite() && self.x1 < self.x2 && self.y1 < self.y2 && self.area() > 0.0
     }
 
     /// Returns the area that both boxes cover.
@@ -160,6 +160,7 @@ mod tests {
         let (none, turned) = (boxed([1.0; 4]), boxed([5.0, 2.0, 1.0, 4.0]));
         assert_eq!((none.iou(&none), turned.area(), turned.iou(&a)), (0.0, 0.0, 0.0));
         assert!(a.has_area() && !none.has_area() && !turned.has_area() && !boxed([0.0, 0.0, f32::NAN, 1.0]).has_area());
+        assert!(!boxed([0.0, 0.0, 1e-23, 1e-23]).has_area(), "an area that is 0 as a float");
         assert_eq!(a.scaled([2.0, 0.5]), boxed([0.5, 4.0, 2.5, 8.0]));
         assert_eq!(a.mirrored(10.0), boxed([5.0, 2.0, 9.0, 4.0]));
         assert_eq!(a.clipped(&BoundingBox::of_image([3, 4])), boxed([1.0, 2.0, 4.0, 3.0]));

@@ -20,6 +20,8 @@ pub struct DetectionBatch {
     pub images: Tensor,
     /// The objects on each canvas, in pixels of the canvas.
     pub annotations: Vec<Vec<Annotation>>,
+    /// The objects of each image as its file has them, in pixels of the image: the truth that metrics take. Of a mosaic those of the image itself.
+    pub truth: Vec<Vec<Annotation>>,
     /// The index of each image in its set.
     pub indices: Vec<usize>,
     /// Where each image is on its canvas; of a mosaic the place of the image itself.
@@ -142,6 +144,7 @@ impl Plan {
         Ok(DetectionBatch {
             images,
             annotations: compositions.iter().map(|of| of.annotations(&self.set, self.augment.keep)).collect(),
+            truth: indices.iter().map(|&index| self.set.image(index).annotations.clone()).collect(),
             placements: compositions.iter().map(|of| of.parts[0].1).collect(),
             sizes: indices.iter().map(|&index| self.set.image(index).size).collect(),
             indices,

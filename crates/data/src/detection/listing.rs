@@ -88,7 +88,15 @@ pub(crate) fn inside<E: std::fmt::Display>(folder: &Path, name: &str, place: &Pl
 pub(crate) fn images_by_stem(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
     for path in entries(folder)?.into_iter().filter(|path| is_image_name(path)) {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()).map(String::from) else {
+            // Annotations are found by names, and a name that is not text has none.
+            let (file, element) = (folder.display().to_string(), path.display().to_string());
+            return Err(Place { file: &file, element }.error(
+                AnnotationFault::Damaged,
+                "names in UTF-8",
+                "other bytes",
+            ));
+        };
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(other) = found.get(&stem) {
             let (file, element) = (folder.display().to_string(), name(&path));

@@ -40,6 +40,12 @@ impl Selection {
         classes: usize,
     ) -> Result<Vec<Detection>> {
         let values = classes + 4;
+        let [first, last] = anchors.levels;
+        let each = anchors.sizes.first().map_or(0, Vec::len);
+        if anchors.sizes.len() != (last + 1).saturating_sub(first) || anchors.sizes.iter().any(|s| s.len() != each) {
+            let expected = format!("equally many sizes for each of the levels {first} to {last}");
+            return Err(Error::setting("anchors", expected, format!("{:?}", anchors.sizes)));
+        }
         let boxes = anchors.boxes(size);
         if output.len() != boxes.len() * values {
             let expected = format!("{} anchors of {values} numbers", boxes.len());
@@ -84,4 +90,44 @@ impl Selection {
 fn clamped(b: &BoundingBox, image: &BoundingBox) -> BoundingBox {
     let (x, y) = (|v: f32| v.clamp(image.x1, image.x2), |v: f32| v.clamp(image.y1, image.y2));
     BoundingBox::new(x(b.x1), y(b.y1), x(b.x2), y(b.y2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anchors(sizes: Vec<Vec<usize>>) -> AnchorConfig {
+        AnchorConfig { levels: [3, 4], sizes, ratios: vec![1.0] }
+    }
+
+    /// Two classes, 4 x 4 and 2 x 2 places of an image of 32 x 32.
+    #[test]
+    fn of_anchors_those_with_high_scores_become_detections_and_overlaps_go() {
+        let config = anchors(vec![vec![8], vec![16]]);
+        let mut output = vec![0.0; 20 * 6];
+        output.chunks_exact_mut(6).for_each(|row| row[..2].fill(-9.0));
+        // The second place of the first row, in both classes; its neighbour with a code that moves it onto the first.
+        output[6..8].copy_from_slice(&[2.0, 1.0]);
+        output[12..18].copy_from_slice(&[1.5, -9.0, -1.0, 0.0, 0.0, 0.0]);
+        let whole = BoundingBox::of_image([32, 32]);
+        let found = Selection::RETINANET.detections(&output, &config, [32, 32], &whole, 2).unwrap();
+        let boxes: Vec<(usize, [f32; 4])> = found.iter().map(|d| (d.class, d.bbox.to_array())).collect();
+        // Clipped to the image; the moved one is suppressed by the first of its class.
+        assert_eq!(boxes, [(0, [4.0, 0.0, 12.0, 4.0]), (1, [4.0, 0.0, 12.0, 4.0])]);
+        assert!((found[0].score - 0.880_797).abs() < 1e-6);
+        let few = Selection { most: 1, ..Selection::RETINANET };
+        assert_eq!(few.detections(&output, &config, [32, 32], &whole, 2).unwrap(), found[..1]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let whole = BoundingBox::of_image([32, 32]);
+        let text = |output: &[f32], sizes| {
+            Selection::RETINANET.detections(output, &anchors(sizes), [32, 32], &whole, 1).unwrap_err().to_string()
+        };
+        assert!(text(&[0.0; 80], vec![vec![8]]).contains("levels 3 to 4"));
+        assert!(text(&[0.0; 80], vec![vec![8], vec![8, 16]]).contains("equally many sizes"));
+        assert!(text(&[0.0; 80], vec![vec![8], vec![16]]).contains("20 anchors of 5 numbers"));
+        assert!(text(&[f32::NAN; 100], vec![vec![8], vec![16]]).contains("finite numbers"));
+    }
 }

@@ -36,7 +36,7 @@ pub struct RetinaNetSpec {
     pub channels: usize,
     /// `n4`: convolutions of a branch of the head before the last one, 1 to 16.
     pub tower: usize,
-    /// `a32`: the side of the smallest anchors of the first level in pixels, 1 to 4096; each level doubles it.
+    /// `a32`: the side of the smallest anchors of the first level in pixels, 2 to 4096; each level doubles it.
     pub anchor: usize,
     /// `relu`: a ReLU behind the pyramid (TRS, section 5: all that the head quantizes is at least 0).
     pub rectified: bool,
@@ -136,7 +136,7 @@ impl FromStr for RetinaNetSpec {
         let wrong = || {
             let expected = "retinanet or retinanet:OPTION-OPTION… of r18, r34, r50 (depth), w0.5 (width, 0.05 to 4), small (for small objects), l3to7 (levels, from 2 \
                             to 5, or 4 if small, up to at most 7), c256 (channels, 1 to 4096), n4 (convolutions of the head, 1 to 16), a32 (smallest \
-                            anchors, 1 to 4096 pixels), relu (behind the pyramid), each once";
+                            anchors, 2 to 4096 pixels), relu (behind the pyramid), each once";
             Error::setting("model", expected, s)
         };
         let options = match s.split_once(':') {
@@ -173,7 +173,7 @@ impl FromStr for RetinaNetSpec {
                 }
                 "c" => spec.channels = count(4096)?,
                 "n" => spec.tower = count(16)?,
-                "a" => spec.anchor = count(4096)?,
+                "a" => spec.anchor = count(4096).and_then(|n| if n > 1 { Ok(n) } else { Err(wrong()) })?,
                 _ => return Err(wrong()),
             }
         }
@@ -199,6 +199,8 @@ mod tests {
         }
         for text in [
             "retinanet:",
+            "retinanet:a1",
+            "retinanet:small-l5to6",
             "retinanet:r20",
             "retinanet:l3",
             "retinanet:l6to7",

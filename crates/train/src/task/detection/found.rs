@@ -3,7 +3,7 @@
 use super::super::{Batch, Collector};
 use super::{Detection, targets};
 use crate::Result;
-use fixnet_data::{Annotation, BoundingBox};
+use fixnet_data::Annotation;
 use fixnet_nn::metrics::{CocoEvaluation, VocEvaluation, VocYear, coco_average_precision, voc_average_precision};
 use fixnet_tensor::Tensor;
 use rayon::prelude::*;
@@ -39,13 +39,7 @@ impl Collector for Found<'_> {
         let select = |(i, row): (usize, &&[f32])| self.task.select(row, &batch.placements[i].shown());
         let found = rows.par_iter().enumerate().map(select).collect::<Vec<_>>();
         for (i, found) in found.into_iter().enumerate() {
-            // Truth and detections in pixels of the image, by which the sizes of objects count.
-            let (placement, image) = (&batch.placements[i], BoundingBox::of_image(batch.sizes[i]));
-            let back = |object: &Annotation| {
-                let bbox = placement.back(&object.bbox).clipped(&image);
-                Annotation { bbox, area: object.area / object.bbox.area() * bbox.area(), ..*object }
-            };
-            self.truth.push(batch.annotations[i].iter().map(back).collect());
+            self.truth.push(batch.truth[i].clone());
             self.found.push(batch.back(i, &found?));
         }
         Ok(())
