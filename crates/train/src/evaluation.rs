@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::scores::{Network, Scores};
-use crate::task::{Batch, Data, Part, Task, all_metrics};
+use crate::task::{Batch, Collector, Data, Part, Task, all_metrics};
 use fixnet_autograd::{Graph, Store};
 use fixnet_nn::{Layer, metrics};
 
@@ -25,8 +25,19 @@ pub fn evaluate(
     store: &mut Store,
     batches: impl Iterator<Item = Result<Batch>>,
 ) -> Result<Scores> {
-    let (mut loss, mut samples, mut sums) = (0.0, 0, vec![0.0; task.sums()]);
     let mut collector = task.collector();
+    evaluate_into(task, net, store, batches, collector.as_deref_mut())
+}
+
+/// As [`evaluate`], for a task whose metrics do not follow from sums: `collector` is left with what they follow from.
+pub(crate) fn evaluate_into<'c>(
+    task: &dyn Task,
+    net: &dyn Layer,
+    store: &mut Store,
+    batches: impl Iterator<Item = Result<Batch>>,
+    mut collector: Option<&mut (dyn Collector + 'c)>,
+) -> Result<Scores> {
+    let (mut loss, mut samples, mut sums) = (0.0, 0, vec![0.0; task.sums()]);
     for batch in batches {
         let batch = batch?;
         let mut g = Graph::eval(store);

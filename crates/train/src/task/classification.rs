@@ -10,10 +10,7 @@ use crate::config::LossSettings;
 use crate::scores::{Network, Scores};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Array, Graph, Store, Var};
-use fixnet_data::{
-    ClassDifference, ClipForm, DataDescription, Dataset, Labels, Loader, Normalize, Sample, SampleForm, Split,
-};
-use fixnet_export::class_names;
+use fixnet_data::{ClipForm, DataDescription, Dataset, Labels, Loader, Normalize, Sample, SampleForm, Split};
 use fixnet_nn::metrics::{self, Confusion, Prediction};
 use fixnet_nn::models;
 use fixnet_nn::plan::Plan;
@@ -224,12 +221,7 @@ impl Task for Classification {
     }
 
     fn notes_on_weights(&self, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>> {
-        let names = class_names::read(place, metadata).map_err(Error::from)?;
-        let own = self.description.class_names().unwrap_or_default();
-        let names = names.filter(|names| names.len() == own.len());
-        let difference = names.and_then(|names| ClassDifference::between(&names, own));
-        let note = |d| format!("warning: init: the classes of the data are others than those of the weights: {d}");
-        Ok(difference.map(note).into_iter().collect())
+        parts::notes_on_classes(place, metadata, self.description.class_names().unwrap_or_default())
     }
 
     fn classes(&self) -> Option<usize> {

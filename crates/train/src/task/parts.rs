@@ -3,10 +3,12 @@
 use super::{Batch, Batches, Data, Part};
 use crate::{Config, Error, Result};
 use fixnet_autograd::Array;
-use fixnet_data::{Augment, DataError, Dataset, Fingerprints, Loader, Normalize, Split, Targets};
+use fixnet_data::{Augment, ClassDifference, DataError, Dataset, Fingerprints, Loader, Normalize, Split, Targets};
+use fixnet_export::class_names;
 use fixnet_nn::models::Output;
 use fixnet_tensor::Tensor;
 use std::any::Any;
+use std::collections::BTreeMap;
 
 /// Images or rows with targets of one kind, in their parts.
 #[derive(Debug)]
@@ -76,6 +78,22 @@ pub(super) fn data_key(config: &Config) -> String {
         data.seed = 0;
     }
     format!("{data:?}")
+}
+
+/// A note on weights to start from whose classes have other names than `own`, if there are as many.
+///
+/// # Errors
+/// The metadata are damaged.
+pub(super) fn notes_on_classes(
+    place: &str,
+    metadata: &BTreeMap<String, String>,
+    own: &[String],
+) -> Result<Vec<String>> {
+    let names = class_names::read(place, metadata).map_err(Error::from)?;
+    let names = names.filter(|names| names.len() == own.len());
+    let difference = names.and_then(|names| ClassDifference::between(&names, own));
+    let note = |d| format!("warning: init: the classes of the data are others than those of the weights: {d}");
+    Ok(difference.map(note).into_iter().collect())
 }
 
 /// Checks that an augmentation can vary samples of this shape.

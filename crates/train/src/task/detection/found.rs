@@ -15,19 +15,24 @@ pub(super) struct Found<'a> {
     pub(super) found: Vec<Vec<fixnet_data::Detection>>,
 }
 
+/// Average precision by the rules of COCO, and by those of VOC since 2010.
+pub(super) struct Averages {
+    pub(super) coco: CocoEvaluation,
+    pub(super) voc: VocEvaluation,
+}
+
 impl<'a> Found<'a> {
     pub(super) fn new(task: &'a Detection) -> Self {
         Self { task, truth: Vec::new(), found: Vec::new() }
     }
 
-    /// Average precision by the rules of COCO.
-    pub(super) fn coco(&self) -> Result<CocoEvaluation> {
-        Ok(coco_average_precision(&self.truth, &self.found, self.task.classes())?)
-    }
-
-    /// Average precision by the rules of VOC since 2010.
-    pub(super) fn voc(&self) -> Result<VocEvaluation> {
-        Ok(voc_average_precision(&self.truth, &self.found, self.task.classes(), VocYear::Y2010)?)
+    /// Average precision by both rules.
+    pub(super) fn averages(&self) -> Result<Averages> {
+        let classes = self.task.classes();
+        Ok(Averages {
+            coco: coco_average_precision(&self.truth, &self.found, classes)?,
+            voc: voc_average_precision(&self.truth, &self.found, classes, VocYear::Y2010)?,
+        })
     }
 }
 
@@ -46,7 +51,8 @@ impl Collector for Found<'_> {
     }
 
     fn finish(&self) -> Result<Vec<f64>> {
-        let (coco, voc) = (self.coco()?.summary, self.voc()?);
+        let Averages { coco, voc } = self.averages()?;
+        let coco = coco.summary;
         Ok([coco.ap50, coco.ap, coco.ap75, voc.map].map(|value| value.unwrap_or(0.0)).to_vec())
     }
 }

@@ -15,6 +15,7 @@ mod scenes;
 
 pub use scenes::Scenes;
 
+use super::parts;
 use super::trial::{self, Trial};
 use super::{Answer, Batch, Better, Collector, Data, Metric, Part, Section, Task, TaskKind, Unit, outputs};
 use crate::scores::{Network, Scores};
@@ -24,7 +25,6 @@ use fixnet_data::{
     AnnotatedImage, Annotation, Augment, BoundingBox, DetectionBatch, DetectionDescription, DetectionSet,
     DetectionSplit, Image, Normalize, Picture, Placement, Sample, SampleForm,
 };
-use fixnet_export::class_names;
 use fixnet_nn::Layer;
 use fixnet_nn::detection::{AnchorConfig, DetectionLoss, Objects, Selection, detection_loss};
 use fixnet_nn::models::{self, ModelSpec, Output};
@@ -123,11 +123,7 @@ fn check(config: &Config) -> Result<()> {
 
 /// Images and their canvas; runs of other seeds have the same where no part of them is drawn.
 fn data_key(config: &Config) -> String {
-    let mut data = config.data().clone();
-    if !data.is_drawn() {
-        data.seed = 0;
-    }
-    format!("{data:?} {:?}", canvas_of(config))
+    format!("{} {:?}", parts::data_key(config), canvas_of(config))
 }
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
@@ -253,12 +249,7 @@ impl Task for Detection {
     }
 
     fn notes_on_weights(&self, place: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<String>> {
-        let names = class_names::read(place, metadata).map_err(Error::from)?;
-        let own = &self.description.class_names;
-        let names = names.filter(|names| names.len() == own.len());
-        let difference = names.and_then(|names| fixnet_data::ClassDifference::between(&names, own));
-        let note = |d| format!("warning: init: the classes of the data are others than those of the weights: {d}");
-        Ok(difference.map(note).into_iter().collect())
+        parts::notes_on_classes(place, metadata, &self.description.class_names)
     }
 
     fn classes(&self) -> Option<usize> {

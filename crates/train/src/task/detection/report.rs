@@ -1,17 +1,14 @@
 //! What a report shows of detection: precision over recall, average precision by class and size, which objects were found, missed and taken
 //! for another class, and test images with their boxes.
 
-use super::super::{
-    Collector, Curves, Data, Element, LOSS, Matrix, Part, Picture, Pictures, Section, Table, Task, Unit,
-};
-use super::found::Found;
+use super::super::{Curves, Data, Element, Matrix, Part, Picture, Pictures, Section, Table, Unit};
+use super::Detection;
+use super::found::{Averages, Found};
 use super::outcomes::{COUNTED, Counts, OVERLAP, Outcome, Outcomes};
-use super::{Detection, METRICS};
 use crate::Result;
+use crate::evaluation::evaluate_into;
 use crate::scores::{Network, Scores};
-use fixnet_autograd::Graph;
 use fixnet_data::{DetectionSet, outlined};
-use fixnet_nn::metrics::check_finite;
 
 /// How many test images a report shows.
 const SHOWN: usize = 8;
@@ -33,25 +30,14 @@ pub(super) fn report(
     test: &DetectionSet,
 ) -> Result<(Scores, Vec<Section>)> {
     let Network { net, store, batch_size } = network;
-    let (mut found, mut loss) = (Found::new(task), 0.0);
-    for batch in data.batches(Part::Test, batch_size)? {
-        let batch = batch?;
-        let mut g = Graph::eval(store);
-        let x = g.input(batch.inputs.clone());
-        let output = net.forward(&mut g, &x)?;
-        let batch_loss = f64::from(task.loss(&mut g, &output, &batch)?.tensor().item());
-        let output = output.tensor();
-        check_finite(&output, batch_loss, found.truth.len())?;
-        loss += batch_loss * batch.samples as f64;
-        found.add(&output, &batch)?;
-    }
-    let mut values = vec![(LOSS.name, loss / test.len().max(1) as f64)];
-    values.extend(METRICS.iter().map(|metric| metric.name).zip(found.finish()?));
-    let mut elements = vec![curves(task, &found)?];
+    let mut found = Found::new(task);
+    let scores = evaluate_into(task, net, store, data.batches(Part::Test, batch_size)?, Some(&mut found))?;
+    let averages = found.averages()?;
+    let mut elements = vec![curves(task, &found, &averages)];
     elements.extend(outcomes(task, &found));
-    elements.extend([by_class(task, &found)?, by_size(&found)?, pictures(task, &found, test)?]);
+    elements.extend([by_class(task, &found, &averages), by_size(&averages), pictures(task, &found, test)?]);
     let section = Section { title: "Test images".into(), elements };
-    Ok((Scores { values, samples: test.len() }, vec![section]))
+    Ok((scores, vec![section]))
 }
 
 fn cell(value: Option<f64>) -> String {
@@ -63,19 +49,18 @@ fn table(title: &str, columns: &[&str], rows: Vec<Vec<String>>) -> Element {
     Element::Table(Table { title: title.into(), columns, rows })
 }
 
-fn by_class(task: &Detection, found: &Found<'_>) -> Result<Element> {
-    let (coco, voc) = (found.coco()?, found.voc()?);
+fn by_class(task: &Detection, found: &Found<'_>, Averages { coco, voc }: &Averages) -> Element {
     let row = |(class, name): (usize, &String)| {
         let objects = found.truth.iter().flatten().filter(|object| object.class == class).count();
         let ap50 = coco.classes[class].map(|thresholds| thresholds[0]);
         vec![name.clone(), objects.to_string(), cell(ap50), cell(coco.class_ap(class)), cell(voc.classes[class])]
     };
     let rows = task.description().class_names.iter().enumerate().map(row).collect();
-    Ok(table("Average precision of each class", &["class", "objects", "AP50", "AP", "VOC AP"], rows))
+    table("Average precision of each class", &["class", "objects", "AP50", "AP", "VOC AP"], rows)
 }
 
-fn by_size(found: &Found<'_>) -> Result<Element> {
-    let s = found.coco()?.summary;
+fn by_size(averages: &Averages) -> Element {
+    let s = &averages.coco.summary;
     let rows = [
         ("all", s.ap, s.ar100),
         ("small (below 32 x 32 pixels)", s.ap_small, s.ar_small),
@@ -83,12 +68,12 @@ fn by_size(found: &Found<'_>) -> Result<Element> {
         ("large (from 96 x 96 pixels)", s.ap_large, s.ar_large),
     ];
     let rows = rows.map(|(name, ap, ar)| vec![name.into(), cell(ap), cell(ar)]).to_vec();
-    Ok(table("By the size of objects", &["objects", "AP", "average recall"], rows))
+    table("By the size of objects", &["objects", "AP", "average recall"], rows)
 }
 
 /// Precision over recall of each class.
-fn curves(task: &Detection, found: &Found<'_>) -> Result<Element> {
-    let (names, coco) = (&task.description().class_names, found.coco()?);
+fn curves(task: &Detection, found: &Found<'_>, Averages { coco, .. }: &Averages) -> Element {
+    let names = &task.description().class_names;
     let count = |class: usize| found.truth.iter().flatten().filter(|object| object.class == class).count();
     let mut classes: Vec<(usize, usize)> = (0..names.len()).map(|class| (class, count(class))).collect();
     classes.retain(|(_, objects)| *objects > 0);
@@ -111,7 +96,7 @@ fn curves(task: &Detection, found: &Found<'_>) -> Result<Element> {
         "Up: the share of the detections that are right (an IoU of {OVERLAP} or more), as it falls when lower scores count too.{shown}"
     );
     let lines = classes.into_iter().map(line).collect();
-    Ok(Element::Curves(Curves { title: "Precision over recall".into(), about, x: "recall", lines }))
+    Element::Curves(Curves { title: "Precision over recall".into(), about, x: "recall", lines })
 }
 
 /// Which objects were found, missed and taken for another class, and which boxes are on none: a table, and a matrix of few classes.

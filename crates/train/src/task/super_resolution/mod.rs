@@ -16,6 +16,7 @@ pub use enlarge::Enlarger;
 pub use pictures::Pictures;
 pub use report::{Judged, judge};
 
+use super::parts;
 use super::trial::{self, Trial};
 use super::{Answer, Batch, Better, Data, Metric, Part, Section, Task, TaskKind, Unit};
 use crate::evaluation::evaluate_test;
@@ -123,12 +124,8 @@ fn check(config: &Config) -> Result<()> {
 
 /// Pictures, and how they are cut; runs of other seeds have the same where no part of them is drawn.
 fn data_key(config: &Config) -> String {
-    let mut data = config.data().clone();
-    if !data.is_drawn() {
-        data.seed = 0;
-    }
     let scale = enlarges(config.model()).map_or(0, |(scale, _)| scale);
-    format!("{data:?} x{scale} {:?}", config.patches())
+    format!("{} x{scale} {:?}", parts::data_key(config), config.patches())
 }
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
