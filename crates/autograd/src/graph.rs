@@ -12,6 +12,7 @@ use crate::tape::{Backward, Node as TapeNode, Tape, walk};
 use crate::value::{Source, Value, Var};
 use crate::{Error, ParamId, Result, Store};
 use fixnet_tensor::{Tensor, profile};
+use std::any::Any;
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -62,6 +63,8 @@ pub struct Graph<'s> {
     tape: Tape,
     notes: Option<RefCell<Notes>>,
     eager: bool,
+    /// What a network may want to know beside its input.
+    given: Vec<Arc<dyn Any + Send + Sync>>,
     /// The first use of something from elsewhere. [`backward`](Self::backward) gives it: until then no gradient is wrong.
     fault: OnceCell<Error>,
 }
@@ -81,7 +84,7 @@ impl<'s> Graph<'s> {
     pub fn with_modes(store: &'s mut Store, modes: Modes) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, store, modes, tape: Vec::new(), notes: None, eager: false, fault: OnceCell::new() }
+        Self { id, store, modes, tape: Vec::new(), notes: None, eager: false, given: Vec::new(), fault: OnceCell::new() }
     }
 
     /// Writes every value and every gradient out as soon as it is known. The bits are the same; it takes more time and
@@ -94,6 +97,34 @@ impl<'s> Graph<'s> {
     /// Returns what the graph does beside computing values.
     pub fn modes(&self) -> Modes {
         self.modes
+    }
+
+    /// Lets the networks of this graph know something beside their input: the objects of a batch, say, for a network that learns from
+    /// a sample of places about them. What is given last of a type is what they find.
+    ///
+    /// ```
+    /// use fixnet_autograd::{Graph, Store};
+    /// let mut store = Store::seeded(1);
+    /// let mut g = Graph::train(&mut store);
+    /// g.give(vec![3usize, 5]);
+    /// assert_eq!(g.given::<Vec<usize>>().as_deref(), Some(&vec![3, 5]));
+    /// assert!(g.given::<String>().is_none());
+    /// ```
+    pub fn give<T: Any + Send + Sync>(&mut self, what: T) {
+        self.given.push(Arc::new(what));
+    }
+
+    /// Returns what was [given](Self::give) of a type.
+    pub fn given<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.given.iter().rev().find_map(|what| what.clone().downcast().ok())
+    }
+
+    /// Runs `f` with the running statistics in place of those of the batch: a part of a network whose normalizations are frozen.
+    pub fn with_running_statistics<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        let before = std::mem::replace(&mut self.modes.batch_statistics, false);
+        let result = f(self);
+        self.modes.batch_statistics = before;
+        result
     }
 
     /// The store.

@@ -22,6 +22,8 @@ pub mod domain {
     pub const SPLIT: u32 = 6;
     /// Elements that a dropout sets to zero.
     pub const DROPOUT: u32 = 7;
+    /// Anchors and regions that a detector learns from.
+    pub const SAMPLES: u32 = 8;
 }
 
 const M0: u64 = 0xD251_1F53;

@@ -20,6 +20,7 @@ mod pool;
 mod prepend;
 mod product;
 mod reduce;
+mod roi_align;
 mod rprelu;
 mod shape;
 mod softmax;
@@ -39,6 +40,7 @@ pub use pool::{AvgPool2d, GlobalAvgPool2d, MaxPool2d};
 pub use prepend::Prepend;
 pub use product::{AddBias, Linear, Matmul};
 pub use reduce::{Mean, Sum};
+pub use roi_align::{Region, RoiAlign};
 pub use rprelu::RPRelu;
 pub use shape::{Flatten, Reshape, Scale, Subsample};
 pub use softmax::Softmax;
@@ -95,6 +97,7 @@ impl Default for Operations {
             ("prepend", |_| Ok(Arc::new(Prepend))),
             ("relu", |_| Ok(Arc::new(Relu))),
             ("reshape", plain::<Reshape>),
+            ("roi_align", plain::<RoiAlign>),
             ("rprelu", |_| Ok(Arc::new(RPRelu))),
             ("scale", plain::<Scale>),
             ("sigmoid", |_| Ok(Arc::new(Elementwise::Sigmoid))),
