@@ -84,7 +84,16 @@ impl<'s> Graph<'s> {
     pub fn with_modes(store: &'s mut Store, modes: Modes) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, store, modes, tape: Vec::new(), notes: None, eager: false, given: Vec::new(), fault: OnceCell::new() }
+        Self {
+            id,
+            store,
+            modes,
+            tape: Vec::new(),
+            notes: None,
+            eager: false,
+            given: Vec::new(),
+            fault: OnceCell::new(),
+        }
     }
 
     /// Writes every value and every gradient out as soon as it is known. The bits are the same; it takes more time and

@@ -138,6 +138,23 @@ fn objects_of_images_are_printed_drawn_and_written() {
     refused(2, &["predict", &classifier, &image, "--coco", "x.json"], &["--coco", "finds objects"]);
 }
 
+/// The only category of the file has the id 1, and its class the index 0.
+#[test]
+fn results_have_the_ids_of_the_categories_of_the_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&folder.path().join(name));
+    let (coco, run, packed, found) = (source("coco"), path("run"), path("packed.safetensors"), path("found.json"));
+    json(&small("train", &coco, &run, &["--model", MODEL, "--lr", "0.02", "--epochs", "30"]));
+    assert!(fixnet(&["export", &run, "--packed", &packed]).status.success());
+    let image = format!("{DATA}/coco/images/16c3d5935ba9.png");
+    for from in [&run, &packed] {
+        json(&["predict", from, &image, "--coco", &found, "--json"]);
+        let results: Vec<serde_json::Value> = serde_json::from_slice(&fs::read(&found).unwrap()).unwrap();
+        assert!(!results.is_empty() && results.iter().all(|result| result["category_id"] == 1), "{results:?}");
+        fs::remove_file(&found).unwrap();
+    }
+}
+
 #[test]
 fn two_runs_are_compared() {
     let folder = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use fixnet_data::BoundingBox;
 use fixnet_export::torch;
 use fixnet_nn::Layer;
 use fixnet_nn::checkpoint::{Pretrained, TensorFile};
-use fixnet_nn::detection::{AnchorConfig, Selection};
+use fixnet_nn::detection::BoxOutput;
 use fixnet_nn::models::{ModelSpec, Output, build};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::QuantConfig;
@@ -44,8 +44,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let x = inputs(8, input);
     let logits = plan.run(x.clone())?.into_first();
     let mut arrays = vec![("images".into(), Array::F32(x)), ("logits".into(), Array::F32(logits.clone()))];
-    if let Output::Boxes(anchors) = model.output() {
-        arrays.extend(detections(&logits, &anchors, [input[0], input[1]], classes)?);
+    if let Output::Boxes(boxes) = model.output() {
+        arrays.extend(detections(&logits, &boxes, [input[0], input[1]], classes)?);
     }
     Ok(TensorFile::save(&folder.join("samples.safetensors"), &arrays, &BTreeMap::new())?)
 }
@@ -53,15 +53,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// What is selected of the output of a detector: the number of detections of each image, and boxes, scores and classes of all.
 fn detections(
     logits: &Tensor,
-    anchors: &AnchorConfig,
+    output_form: &BoxOutput,
     size: [usize; 2],
     classes: usize,
 ) -> Result<Vec<(String, Array)>, Box<dyn std::error::Error>> {
     let (mut counts, mut boxes, mut scores, mut labels) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let whole = BoundingBox::of_image(size);
     for output in logits.data().chunks_exact(logits.len() / logits.shape()[0]) {
-        let selection = Selection::RETINANET;
-        let found = selection.detections(output, anchors, size, &whole, classes)?;
+        let found = output_form.detections(output, size, &whole, classes)?;
         counts.push(found.len() as f32);
         boxes.extend(found.iter().flat_map(|d| d.bbox.to_array()));
         scores.extend(found.iter().map(|d| d.score));

@@ -75,15 +75,25 @@ fn what_is_read_computes_the_same_bits() {
     }
 }
 
-const DETECTOR: &str = "retinanet:r18-w0.05-l3to5-c8-n1-a16";
+/// Detectors, with layers that each uses for several levels.
+const DETECTORS: [(&str, [&str; 3]); 2] = [
+    (
+        "retinanet:r18-w0.05-l3to5-c8-n1-a16",
+        ["head.classification_head.conv.0.0", "head.classification_head.cls_logits", "head.regression_head.bbox_reg"],
+    ),
+    (
+        "fasterrcnn:r18-w0.05-l3to5-c8-f16-p20-a16",
+        ["rpn.head.conv.0.0", "rpn.head.cls_logits", "roi_heads.box_head.fc6"],
+    ),
+];
 
 /// The head of a detector is used for each level: its numbers are in the file once, and what is read computes the same bits.
 #[test]
 fn a_layer_that_is_used_several_times_is_stored_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("net.safetensors");
-    for bits in ["32/32/32", "4/4/4", "2/2/32"] {
-        let (mut store, net) = network(DETECTOR, [64, 64, 3], &with(bits));
+    for ((model, layers), bits) in DETECTORS.into_iter().flat_map(|d| ["32/32/32", "4/4/4", "2/2/32"].map(|b| (d, b))) {
+        let (mut store, net) = network(model, [64, 64, 3], &with(bits));
         let plan = Plan::of(&net, &mut store, &[64, 64, 3]).unwrap();
         packed::save(&path, &plan, &BTreeMap::new()).unwrap();
         let file = TensorFile::read(&path).unwrap();
@@ -93,11 +103,7 @@ fn a_layer_that_is_used_several_times_is_stored_once() {
                 |name: &&&str| name.starts_with(layer) && (name.ends_with(".weight") || name.ends_with(".codes"));
             names.iter().filter(weights).count()
         };
-        for layer in [
-            "head.classification_head.conv.0.0",
-            "head.classification_head.cls_logits",
-            "head.regression_head.bbox_reg",
-        ] {
+        for layer in layers {
             assert_eq!(of_head(layer), 1, "{bits}: {layer} in {names:?}");
         }
         let (read, _) = packed::load(&path).unwrap();

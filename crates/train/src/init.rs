@@ -5,6 +5,8 @@ use crate::task::Task;
 use crate::{Config, Error, Result};
 use fixnet_export::{packed, torch};
 use fixnet_nn::checkpoint::{Checkpoint, Pretrained, TensorFile, previous_path};
+use fixnet_nn::models::inside_detector;
+use fixnet_tensor::Tensor;
 use std::path::Path;
 
 /// A file of weights that was read, with warnings for the user.
@@ -50,7 +52,14 @@ impl Weights {
     pub(crate) fn read(&self, config: &Config, task: &dyn Task) -> Result<(Pretrained, Vec<String>)> {
         let file = &self.0;
         if file.header().checksum().is_some() {
-            return Ok((Pretrained::new(file.floats()).read_from(file), Vec::new()));
+            let mut floats = file.floats();
+            // The weights of a classifier are those of the body of a detector.
+            let inside = |(name, t): (&String, &Tensor)| inside_detector(name).map(|name| (name, t.clone()));
+            let of_body: Vec<(String, Tensor)> = floats.iter().filter_map(inside).collect();
+            for (name, t) in of_body {
+                floats.entry(name).or_insert(t);
+            }
+            return Ok((Pretrained::new(floats).read_from(file), Vec::new()));
         }
         let plan = torch::plan_of(config.model(), task.input_shape(), task.classes().unwrap_or(0))?;
         let imported = torch::translate(file, &plan);

@@ -24,6 +24,9 @@ pub const TARGET: &str = "target";
 /// The key of how sequences are made of recordings, in the metadata of a packed network that takes those: an object as JSON.
 pub const CLIPS: &str = "clips";
 
+/// The key of the numbers that classes have in files of COCO, in the metadata of a packed network: a list as JSON.
+pub const CATEGORY_IDS: &str = "category_ids";
+
 /// A packed network with its task.
 pub struct Packed {
     plan: Plan,
@@ -52,6 +55,9 @@ impl Packed {
         // Recordings of another rate are refused, whatever the first of them says.
         let clips = clips(path, &metadata, plan.input_shape())?;
         let task = clips.and_then(|clips| task.with_clips(clips)).unwrap_or(task);
+        let ids = category_ids(path, &metadata)?;
+        let numbered = ids.map(|ids| task.with_category_ids(&place, ids)).transpose()?.flatten();
+        let task = numbered.unwrap_or(task);
         Ok(Some(Self { plan, task, config, columns }))
     }
 
@@ -64,6 +70,9 @@ impl Packed {
             metadata.insert(COLUMNS.into(), text);
         }
         metadata.extend(form.target.map(|target| (TARGET.to_string(), target)));
+        if let Some(ids) = task.category_ids() {
+            metadata.insert(CATEGORY_IDS.into(), serde_json::to_string(ids).expect("numbers are plain data"));
+        }
         if let Some(clips) = form.clips {
             let text = serde_json::to_string(&clips).expect("sizes are plain data");
             metadata.insert(CLIPS.into(), text);
@@ -139,6 +148,13 @@ fn clips(path: &Path, metadata: &BTreeMap<String, String>, input: &[usize]) -> R
     let Some(text) = metadata.get(CLIPS) else { return Ok(None) };
     let place = format!("{}: {CLIPS}", path.display());
     Ok(Some(ClipForm::read(&place, text, input)?))
+}
+
+/// The numbers of classes in the metadata of a file.
+fn category_ids(path: &Path, metadata: &BTreeMap<String, String>) -> Result<Option<Vec<u64>>> {
+    let Some(text) = metadata.get(CATEGORY_IDS) else { return Ok(None) };
+    let wrong = |e| error::run(path, format!("{CATEGORY_IDS}: expected a list of numbers, found another text ({e})"));
+    serde_json::from_str(text).map(Some).map_err(wrong)
 }
 
 #[cfg(test)]

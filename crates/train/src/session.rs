@@ -280,6 +280,7 @@ impl<'a> Session<'a> {
                 self.store.scale_grads((all.last as f64 / batch.samples as f64) as f32);
             }
             let mut g = Graph::train(&mut self.store);
+            self.task.prepare(&mut g, &batch)?;
             let x = g.input(batch.inputs.clone());
             let output = self.net.forward(&mut g, &x)?;
             let loss = self.task.loss(&mut g, &output, &batch)?;

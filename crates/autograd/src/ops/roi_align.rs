@@ -118,7 +118,8 @@ impl RoiAlign {
         match levels.iter().find(|l| l[0] != n || l[3] != c || l[1] == 0 || l[2] == 0) {
             Some(odd) => Err(wrong(odd)),
             None if !self.is_sound(levels.len(), c) => {
-                let expected = "1 to 256 bins, 1 to 16 points, levels below 30, a positive side and an output that fits memory";
+                let expected =
+                    "1 to 256 bins, 1 to 16 points, levels below 30, a positive side and an output that fits memory";
                 Err(Error::setting("settings of roi_align", expected, format!("{self:?}")))
             }
             None => Ok(levels),

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Write all detections to a file in COCO's form of results: image_id counts the inputs that could be read from 0, and
-    /// category_id is the index of the class from 0
+    /// category_id is the id of the class in the COCO file of the training images, or else its index from 0
     #[arg(long, value_name = "FILE")]
     coco: Option<PathBuf>,
     #[command(flatten)]
@@ -130,7 +130,7 @@ fn predict(args: &Args) -> Result<ExitCode> {
                         }
                     }
                 }
-                coco.add(answered.index, &name, &objects);
+                coco.add(answered.index, &name, &objects, predictor.task().category_ids());
                 printed.answer(name, Said::Objects(objects))?;
             }
             Ok(Answer::Numbers(numbers)) => printed.answer(name, Said::Numbers(numbers))?,

@@ -50,14 +50,15 @@ impl CocoResults {
         Ok(Self { file: args.coco.clone(), results: Vec::new() })
     }
 
-    /// Adds the objects of an input.
-    pub(super) fn add(&mut self, index: usize, name: &str, objects: &[(String, Detection)]) {
+    /// Adds the objects of an input; `ids` are the numbers of the classes, 0, 1, … where they have none.
+    pub(super) fn add(&mut self, index: usize, name: &str, objects: &[(String, Detection)], ids: Option<&[u64]>) {
         if self.file.is_none() {
             return;
         }
+        let id = |class: usize| ids.and_then(|ids| ids.get(class)).copied().unwrap_or(class as u64);
         let result = |(class, found): &(String, Detection)| {
             json!({
-                "image_id": index, "file_name": name, "category_id": found.class, "category": class,
+                "image_id": index, "file_name": name, "category_id": id(found.class), "category": class,
                 "bbox": found.bbox.to_xywh(), "score": found.score,
             })
         };

@@ -45,17 +45,21 @@ pub(crate) fn write(folder: &Path, plan: &Plan, x: Tensor, form: onnx::Form) -> 
     Ok(std::fs::write(folder.join("export.json"), sizes)?)
 }
 
-/// Gives the head of a new detector larger weights, which tell its anchors apart: it starts so small that it says nearly the same of all.
+/// Gives the heads of a new detector larger weights, which tell its boxes apart: they start so small that they say nearly the same of all.
 pub(crate) fn enlarge_head(store: &mut Store) {
-    for id in store.ids().filter(|id| store.param(*id).name().starts_with("head.")).collect::<Vec<_>>() {
+    let of_head = |name: &str| ["head.", "rpn.head.", "roi_heads."].iter().any(|head| name.starts_with(head));
+    for id in store.ids().filter(|id| of_head(store.param(*id).name())).collect::<Vec<_>>() {
         let last = match store.param(id).name() {
-            name if name.contains("bbox_reg") => 0.02,
+            name if name.contains("bbox_reg") || name.contains("rpn.head.bbox_pred") => 0.02,
             name if name.contains("cls_logits") => 0.2,
+            name if name.contains("cls_score") => 3.0,
+            name if name.contains("bbox_pred") => 2.0,
             _ => 1.0,
         };
         let value = &mut store.param_mut(id).value;
         let factor = match *value.shape() {
             [_, kh, kw, channels] => last * 100.0 * (2.0 / (kh * kw * channels) as f32).sqrt(),
+            [_, inputs] if last != 1.0 => last * 100.0 * (2.0 / inputs as f32).sqrt(),
             _ => 0.6,
         };
         value.data_mut().iter_mut().for_each(|w| *w *= factor);

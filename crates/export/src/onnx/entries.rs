@@ -39,6 +39,7 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("pad2d", pad2d),
     ("permute", axes::permute),
     ("pixel_shuffle", pixel_shuffle),
+    ("proposals", |_, _, _| Err((TWO_STAGES, "proposals".into()))),
     ("quantize", quantize),
     ("prepend", tokens::prepend),
     ("relu", |w, node, plan| unary(w, node, plan, "Relu")),
@@ -55,6 +56,10 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("tanh", |w, node, plan| unary(w, node, plan, "Tanh")),
     ("upsample_nearest", upsample_nearest),
 ];
+
+/// What a detector must be. Proposals take non-maximum suppression within the network, of each image and level by itself.
+const TWO_STAGES: &str = "a detector of one stage, such as retinanet; one of two stages goes into a packed file (`fixnet export \
+                          --packed`)";
 
 /// Writes the operation of a node.
 pub(super) fn write(w: &mut Writer, node: &Node, plan: &Plan) -> Result<Value> {

@@ -1,5 +1,6 @@
 //! What the layers of a network are called in files of PyTorch.
 
+use fixnet_nn::models::outside_detector;
 use std::fmt;
 use std::str::FromStr;
 
@@ -60,12 +61,15 @@ impl Names {
     }
 }
 
-/// What a layer may be called in a file.
+/// What a layer may be called in a file. One of the body of a detector may come from a file of the body alone.
 pub(super) fn aliases(layer: &str) -> Vec<String> {
-    match row(layer) {
+    let mut names = match row(layer) {
         (block, Some(names)) => names.iter().map(|name| format!("{block}{name}")).collect(),
         (_, None) => vec![layer.to_string()],
-    }
+    };
+    let alone: Vec<String> = names.iter().filter_map(|name| outside_detector(name)).collect();
+    names.extend(alone);
+    names
 }
 
 /// The name of a tensor without what wrappers of PyTorch add: `DataParallel` and `AveragedModel` (`module`), Lightning
@@ -104,6 +108,8 @@ mod tests {
         assert_eq!(aliases("classifier"), ["classifier", "fc", "linear"]);
         assert_eq!(aliases("layer2.0.shortcut_bn")[1..], ["layer2.0.downsample.1", "layer2.0.shortcut.1"]);
         assert_eq!(aliases("layer1.0.conv1"), ["layer1.0.conv1"]);
+        assert_eq!(aliases("backbone.body.3.conv.2"), ["backbone.body.3.conv.2", "features.3.conv.2"]);
+        assert!(aliases("backbone.body.layer2.0.shortcut").contains(&"layer2.0.downsample.0".to_string()));
         for (names, text) in KINDS {
             assert_eq!((text.parse::<Names>().unwrap(), names.to_string().as_str()), (names, text));
         }

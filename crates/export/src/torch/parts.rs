@@ -1,7 +1,7 @@
 //! What the layers of a network keep in a `state_dict`: the list that reading and writing go by.
 
 use super::layout::{chw_columns, hwc_columns, ohwi, oihw};
-use fixnet_autograd::ops::{Arithmetic, FixedNorm, Flatten, GlobalAvgPool2d, Prepend, Relu};
+use fixnet_autograd::ops::{Arithmetic, FixedNorm, Flatten, GlobalAvgPool2d, Prepend, Relu, RoiAlign};
 use fixnet_nn::plan::{Node, Plan};
 use fixnet_tensor::Tensor;
 use std::collections::BTreeSet;
@@ -88,6 +88,10 @@ fn flattened(plan: &Plan, index: usize) -> Option<[usize; 3]> {
     let node = &plan.nodes()[input];
     if node.get::<Flatten>().is_some() {
         return plan.nodes()[*node.inputs().first()?].shape().try_into().ok();
+    }
+    if let Some(op) = node.get::<RoiAlign>() {
+        let channels = *node.shape().last()? / (op.size * op.size);
+        return Some([op.size, op.size, channels]);
     }
     let keeps_features = node.get::<FixedNorm>().is_some() || node.get::<Relu>().is_some();
     keeps_features.then(|| flattened(plan, input)).flatten()

@@ -1,6 +1,8 @@
 //! Anchors: boxes of several sizes and shapes at each place of each level of a feature pyramid.
 
+use fixnet_autograd::{Error, Result};
 use fixnet_data::BoundingBox;
+use serde::{Deserialize, Serialize};
 
 /// The anchors of a pyramid, as torchvision's `AnchorGenerator` makes them.
 ///
@@ -15,7 +17,7 @@ use fixnet_data::BoundingBox;
 /// assert_eq!(boxes.len(), 3 * (32 + 8));
 /// assert_eq!(boxes[1].to_array(), [-8.0, -8.0, 8.0, 8.0]);
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnchorConfig {
     /// The first and the last level: the grid of level l is smaller than the image by `2^l`. Above level 5 each grid is half of the
     /// one below, rounded up.
@@ -27,6 +29,29 @@ pub struct AnchorConfig {
 }
 
 impl AnchorConfig {
+    /// Checks that there are equally many sizes for each level, and that images of `[height, width]` have no more anchors than memory has
+    /// room for.
+    ///
+    /// # Errors
+    /// They do not fit.
+    pub fn check(&self, [height, width]: [usize; 2]) -> Result<()> {
+        let [first, last] = self.levels;
+        let each = self.sizes.first().map_or(0, Vec::len);
+        if last >= 30
+            || self.sizes.len() != (last + 1).saturating_sub(first)
+            || self.sizes.iter().any(|s| s.len() != each)
+        {
+            let expected = format!("equally many sizes for each of the levels {first} to {last}, the last below 30");
+            return Err(Error::setting("anchors", expected, format!("{:?}", self.sizes)));
+        }
+        let pixels = (height as u128) * (width as u128);
+        let most = (self.sizes.len() * self.count()) as u128;
+        if height >= 1 << 20 || width >= 1 << 20 || (pixels.saturating_mul(most) >> (2 * first)) >= 1 << 23 {
+            return Err(Error::setting("anchors", "fewer than 2^23", format!("{most} for {height} x {width} pixels")));
+        }
+        Ok(())
+    }
+
     /// Returns the number of anchors at each place, that of the first level.
     pub fn count(&self) -> usize {
         self.sizes.first().map_or(0, Vec::len) * self.ratios.len()

@@ -48,13 +48,15 @@ fn focal(logit: f32, positive: bool, alpha: f32) -> [f32; 2] {
     [weight * log, sign * weight * (-2.0 * p * log - q)]
 }
 
-struct DetectionBackward {
-    grad: Tensor,
+/// The gradient of a loss whose value was computed together with it.
+pub(super) struct Given {
+    pub(super) name: &'static str,
+    pub(super) grad: Tensor,
 }
 
-impl Backward for DetectionBackward {
+impl Backward for Given {
     fn name(&self) -> &'static str {
-        "detection_loss"
+        self.name
     }
     fn backward(self: Box<Self>, grad: Tensor, _: &mut Cx<'_>) -> Result<Grads> {
         let (mut dx, factor) = (self.grad, grad.item());
@@ -87,7 +89,7 @@ pub fn detection_loss(
             return Err(TensorError::shape(OP, expected, t.shape()).into());
         }
     };
-    check(objects, classes)?;
+    check_objects(objects, classes)?;
     let (n, count, values) = (objects.len(), anchors.len(), classes + 4);
     // Independent of each other, and collected in order.
     let matched: Vec<Vec<Match>> = objects.par_iter().map(|o| config.matcher.matches(anchors, &o.boxes)).collect();
@@ -130,10 +132,11 @@ pub fn detection_loss(
     };
     let sums = reduce::row_pass(grad.data_mut(), n * count, values, 2, pass);
     let loss = Tensor::scalar((sums[0] + sums[1]) as f32);
-    Ok(g.record(loss, &[output], || DetectionBackward { grad }))
+    Ok(g.record(loss, &[output], || Given { name: OP, grad }))
 }
 
-fn check(objects: &[Objects], classes: usize) -> Result<()> {
+/// Checks that each object has a class and a box with an area.
+pub(super) fn check_objects(objects: &[Objects], classes: usize) -> Result<()> {
     for (image, Objects { boxes, classes: of }) in objects.iter().enumerate() {
         let wrong = |expected: String, found: String| Err(Error::setting("objects of an image", expected, found));
         if boxes.len() != of.len() {

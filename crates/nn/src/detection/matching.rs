@@ -29,6 +29,10 @@ pub struct Matcher {
 impl Matcher {
     /// That of RetinaNet: 0.5, 0.4, and each object gets its best anchors.
     pub const RETINANET: Self = Self { high: 0.5, low: 0.4, keep_best: true };
+    /// That of region proposals: 0.7, 0.3, and each object gets its best anchors.
+    pub const PROPOSALS: Self = Self { high: 0.7, low: 0.3, keep_best: true };
+    /// That of the box head of Faster R-CNN: 0.5 decides.
+    pub const REGIONS: Self = Self { high: 0.5, low: 0.5, keep_best: false };
 
     /// Returns what each anchor stands for. Of objects with equal IoU an anchor takes the first.
     pub fn matches(&self, anchors: &[BoundingBox], objects: &[BoundingBox]) -> Vec<Match> {

@@ -1,6 +1,6 @@
 //! `Selection`: from the output of a detector to the detections of an image.
 
-use super::{AnchorConfig, BoxCode};
+use super::{AnchorConfig, BoxCode, RegionRow};
 use fixnet_autograd::{Error, Result};
 use fixnet_data::{BoundingBox, Detection, by_score, nms};
 use fixnet_tensor::math;
@@ -25,6 +25,9 @@ pub struct Selection {
 impl Selection {
     /// That of torchvision's RetinaNet.
     pub const RETINANET: Self = Self { least: 0.05, per_level: 1000, overlap: 0.5, most: 300, code: BoxCode::UNIT };
+    /// That of torchvision's Faster R-CNN. It looks at all proposals.
+    pub const BOX_HEAD: Self =
+        Self { least: 0.05, per_level: usize::MAX, overlap: 0.5, most: 100, code: BoxCode::BOX_HEAD };
 
     /// Selects the detections of an image by falling score. `output` has [anchors, classes + 4] numbers, for the anchors of an input of
     /// `[height, width]`, of which `image` is the part that the image fills: boxes are clipped to it.
@@ -40,20 +43,13 @@ impl Selection {
         classes: usize,
     ) -> Result<Vec<Detection>> {
         let values = classes + 4;
-        let [first, last] = anchors.levels;
-        let each = anchors.sizes.first().map_or(0, Vec::len);
-        if anchors.sizes.len() != (last + 1).saturating_sub(first) || anchors.sizes.iter().any(|s| s.len() != each) {
-            let expected = format!("equally many sizes for each of the levels {first} to {last}");
-            return Err(Error::setting("anchors", expected, format!("{:?}", anchors.sizes)));
-        }
+        anchors.check(size)?;
         let boxes = anchors.boxes(size);
         if output.len() != boxes.len() * values {
             let expected = format!("{} anchors of {values} numbers", boxes.len());
             return Err(Error::setting("the output of a detector", expected, format!("{} numbers", output.len())));
         }
-        if let Some(odd) = output.iter().find(|v| !v.is_finite()) {
-            return Err(Error::setting("the output of a detector", "finite numbers", odd));
-        }
+        check_finite(output)?;
         let mut found: Vec<Detection> = Vec::new();
         let mut first = 0;
         for [rows, columns] in anchors.grids(size) {
@@ -77,6 +73,42 @@ impl Selection {
             }
             first += count;
         }
+        self.suppressed(&found)
+    }
+
+    /// Selects the detections of an image of what a second stage says of proposals: rows of 4 corners, `classes + 1` logits (the first is
+    /// that of the background) and as many box codes. A row without area is no proposal. As torchvision's box head does, each proposal may
+    /// become a detection of each class.
+    ///
+    /// # Errors
+    /// The output has no such rows, or a number is not finite.
+    pub fn of_proposals(&self, output: &[f32], image: &BoundingBox, classes: usize) -> Result<Vec<Detection>> {
+        let row = RegionRow { classes };
+        if !output.len().is_multiple_of(row.len()) {
+            let expected = format!("rows of {} numbers", row.len());
+            return Err(Error::setting("the output of a detector", expected, format!("{} numbers", output.len())));
+        }
+        check_finite(output)?;
+        let mut found: Vec<Detection> = Vec::new();
+        for values in output.chunks_exact(row.len()) {
+            let proposal = row.proposal(values);
+            if !proposal.has_area() {
+                continue;
+            }
+            let shares = row.probabilities(values);
+            for (class, &score) in shares.iter().enumerate().skip(1).filter(|(_, score)| **score > self.least) {
+                let bbox = clamped(&self.code.decode(row.code(values, class), &proposal), image);
+                let sides = [bbox.width(), bbox.height()];
+                if sides.iter().all(|&side| side >= LEAST_SIDE) {
+                    found.push(Detection { bbox, class: class - 1, score });
+                }
+            }
+        }
+        self.suppressed(&found)
+    }
+
+    /// What non-maximum suppression leaves.
+    fn suppressed(&self, found: &[Detection]) -> Result<Vec<Detection>> {
         let boxes: Vec<BoundingBox> = found.iter().map(|d| d.bbox).collect();
         let scores: Vec<f32> = found.iter().map(|d| d.score).collect();
         let of: Vec<usize> = found.iter().map(|d| d.class).collect();
@@ -86,8 +118,18 @@ impl Selection {
     }
 }
 
+/// Boxes that are less wide or high are dropped, as torchvision drops them.
+pub(super) const LEAST_SIDE: f32 = 1e-2;
+
+fn check_finite(output: &[f32]) -> Result<()> {
+    match output.iter().find(|v| !v.is_finite()) {
+        Some(odd) => Err(Error::setting("the output of a detector", "finite numbers", odd)),
+        None => Ok(()),
+    }
+}
+
 /// Corners moved into the image, each by itself: a box outside becomes one without area at the edge.
-fn clamped(b: &BoundingBox, image: &BoundingBox) -> BoundingBox {
+pub(super) fn clamped(b: &BoundingBox, image: &BoundingBox) -> BoundingBox {
     let (x, y) = (|v: f32| v.clamp(image.x1, image.x2), |v: f32| v.clamp(image.y1, image.y2));
     BoundingBox::new(x(b.x1), y(b.y1), x(b.x2), y(b.y2))
 }

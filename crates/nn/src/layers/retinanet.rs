@@ -1,8 +1,9 @@
 //! `RetinaNet` (Lin et al., ICCV 2017): a feature pyramid on the stages of a network, and one head for all of its levels that
 //! gives the class logits and the box code of each anchor.
 
-use super::{Conv2d, Conv2dConfig, Layer, Sequential, Start};
-use fixnet_autograd::{Error, Graph, Result, Store, Var};
+use super::pyramid::{image_sides, of_anchors, unnormalized};
+use super::{Conv2d, Conv2dConfig, Layer, Pyramid, Stages, Start};
+use fixnet_autograd::{Graph, Result, Store, Var};
 use fixnet_quant::QuantConfig;
 
 /// The sizes of a [`RetinaNet`].
@@ -29,11 +30,7 @@ pub struct RetinaNetConfig {
 /// of the head are quantized.
 pub struct RetinaNet {
     config: RetinaNetConfig,
-    /// The first leads to the first level, each other one from a level to the next.
-    stages: Vec<Sequential>,
-    /// From the channels of each stage to those of the pyramid, and behind the addition.
-    inner: Vec<Conv2d>,
-    outer: Vec<Conv2d>,
+    pyramid: Pyramid,
     /// Levels above those of stages, each from the one below it.
     extra: Vec<Conv2d>,
     classes: Branch,
@@ -73,53 +70,22 @@ impl Branch {
             y = g.relu(&y)?;
         }
         let y = self.last.forward(g, &y)?;
-        let [n, h, w, c] = image(&y)?;
-        g.reshape(&y, &[n, h * w * anchors, c / anchors])
+        of_anchors(g, &y, anchors)
     }
 }
 
-fn image(x: &Var) -> Result<[usize; 4]> {
-    x.shape()
-        .try_into()
-        .map_err(|_| Error::setting("the input of RetinaNet", "[N, H, W, C]", format!("{:?}", x.shape())))
-}
-
-/// A convolution with a bias, which no normalization follows.
-fn unnormalized(store: &mut Store, name: &str, sizes: Conv2dConfig, bias: f32, config: &QuantConfig) -> Result<Conv2d> {
-    Conv2d::new(store, name, sizes, config)?.output_scaled(store, config)?.biased_from(store, bias)
-}
-
 impl RetinaNet {
-    /// Puts a pyramid and a head on stages: the first gives the first level, each further one the next, with so many channels. Keys
-    /// are torchvision's: `backbone.fpn.inner_blocks.I.0`, `backbone.fpn.layer_blocks.I.0`, `backbone.fpn.extra_blocks.p6`,
-    /// `head.classification_head` and `head.regression_head`.
+    /// Puts a pyramid and a head on stages: the first gives the first level, each further one the next. Keys are torchvision's: those of
+    /// a [`Pyramid`], `backbone.fpn.extra_blocks.p6`, `head.classification_head` and `head.regression_head`.
     ///
     /// # Errors
     /// There are no stages, more than levels, or not one number of channels for each; a name is taken; or the precision makes no
     /// sense.
-    pub fn new(
-        store: &mut Store,
-        stages: Vec<Sequential>,
-        channels: &[usize],
-        sizes: RetinaNetConfig,
-        config: &QuantConfig,
-    ) -> Result<Self> {
+    pub fn new(store: &mut Store, stages: Stages, sizes: RetinaNetConfig, config: &QuantConfig) -> Result<Self> {
         let [first, last] = sizes.levels;
-        let count = (last + 1).saturating_sub(first);
-        if stages.is_empty() || stages.len() > count || stages.len() != channels.len() {
-            let expected = format!("1 to {count}, with one number of channels each");
-            return Err(Error::setting("stages of RetinaNet", expected, stages.len()));
-        }
         let wide = sizes.channels;
-        let named = |part: &str, i: usize| format!("backbone.fpn.{part}.{i}.0");
-        let inner = channels.iter().enumerate().map(|(i, &c)| {
-            unnormalized(store, &named("inner_blocks", i), Conv2dConfig::square([c, wide], 1), 0.0, config)
-        });
-        let inner = inner.collect::<Result<Vec<_>>>()?;
-        let outer = (0..stages.len())
-            .map(|i| unnormalized(store, &named("layer_blocks", i), Conv2dConfig::square([wide; 2], 3), 0.0, config));
-        let outer = outer.collect::<Result<Vec<_>>>()?;
-        let extra = (first + stages.len()..=last).map(|level| {
+        let pyramid = Pyramid::new(store, stages, (last + 1).saturating_sub(first), wide, config)?;
+        let extra = (first + pyramid.len()..=last).map(|level| {
             let halving = Conv2dConfig::square([wide; 2], 3).strided(2);
             unnormalized(store, &format!("backbone.fpn.extra_blocks.p{level}"), halving, 0.0, config)
         });
@@ -129,26 +95,12 @@ impl RetinaNet {
         let classes = Branch::new(store, names, (sizes.anchors * sizes.classes, bias), &sizes, config)?;
         let names = ["head.regression_head", "bbox_reg"];
         let boxes = Branch::new(store, names, (sizes.anchors * 4, 0.0), &sizes, config)?;
-        Ok(Self { config: sizes, stages, inner, outer, extra, classes, boxes })
+        Ok(Self { config: sizes, pyramid, extra, classes, boxes })
     }
 
     /// The levels of the pyramid, from the finest.
-    fn pyramid(&self, g: &mut Graph<'_>, x: &Var) -> Result<Vec<Var>> {
-        let mut y = x.clone();
-        let mut laterals = Vec::new();
-        for (stage, inner) in self.stages.iter().zip(&self.inner) {
-            y = stage.forward(g, &y)?;
-            laterals.push(inner.forward(g, &y)?);
-        }
-        // From the coarsest down: each is added to the next finer one at twice its size.
-        for i in (1..laterals.len()).rev() {
-            let larger = g.upsample_nearest(&laterals[i], 2)?;
-            laterals[i - 1] = g.add(&laterals[i - 1], &larger)?;
-        }
-        let mut levels = Vec::new();
-        for (lateral, outer) in laterals.iter().zip(&self.outer) {
-            levels.push(outer.forward(g, lateral)?);
-        }
+    fn levels(&self, g: &mut Graph<'_>, x: &Var) -> Result<Vec<Var>> {
+        let mut levels = self.pyramid.levels(g, x)?;
         for (i, conv) in self.extra.iter().enumerate() {
             let below = levels[levels.len() - 1].clone();
             // torchvision has the ReLU in front of the second one alone.
@@ -165,14 +117,9 @@ impl RetinaNet {
 impl Layer for RetinaNet {
     fn forward(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
         let RetinaNetConfig { levels: [_, last], anchors, .. } = self.config;
-        let [_, h, w, _] = image(x)?;
-        let unit = 1 << last.min(5);
-        if !h.is_multiple_of(unit) || !w.is_multiple_of(unit) || h * w == 0 {
-            let expected = format!("multiples of {unit}, for a pyramid up to level {last}");
-            return Err(Error::setting("height and width of images for RetinaNet", expected, format!("{h} x {w}")));
-        }
+        image_sides(x, last)?;
         let mut all = Vec::new();
-        for level in self.pyramid(g, x)? {
+        for level in self.levels(g, x)? {
             let (classes, boxes) = (self.classes.forward(g, &level, anchors)?, self.boxes.forward(g, &level, anchors)?);
             all.push(g.concat(&[&classes, &boxes], 2)?);
         }

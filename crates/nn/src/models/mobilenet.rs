@@ -90,30 +90,86 @@ pub fn mobilenet_v2(
     if !model.fits() {
         return Err(Error::setting("model", EXPECTED, model.name()));
     }
+    let strides = if model.large { [2; 2] } else { [1; 2] };
+    let (parts, widths) = Body { prefix: "features.", model, strides }.build(store, channels, (&[], 1), config)?;
+    let mut net = parts.into_iter().fold(Sequential::new(), Sequential::push);
     let edge = config.edge()?;
-    let mut from = model.channels(32, model.width);
-    let stem = Conv2dConfig::square([channels, from], 3).strided(if model.large { 2 } else { 1 });
-    let mut net = activated(store, Sequential::new(), "features.0", stem, &edge)?;
-    let mut index = 1;
-    for (stage, [expansion, width, blocks, stride]) in STAGES.into_iter().enumerate() {
-        let to = model.channels(width, model.width);
-        for block in 0..blocks {
-            let stride = if block > 0 || (stage == 1 && !model.large) { 1 } else { stride };
-            let name = format!("features.{index}.conv");
-            let path = inverted(store, &name, [from, from * expansion, to], stride, config)?;
-            net = if stride == 1 && from == to { net.push(Residual(path)) } else { net.push(path) };
-            from = to;
-            index += 1;
-        }
-    }
-    let last = model.channels(1280, model.width.max(1.0));
-    net = activated(store, net, &format!("features.{index}"), Conv2dConfig::square([from, last], 1), config)?;
     net = net.push(GlobalAvgPool2d);
     if model.large {
         net = net.push(Dropout::new("classifier.0", 0.2)?);
     }
-    let classifier = Linear::starting(store, "classifier.1", [last, classes], 0.01, &edge)?;
+    let classifier = Linear::starting(store, "classifier.1", [widths[0], classes], 0.01, &edge)?;
     Ok(net.push(classifier.output_scaled(store, &edge)?))
+}
+
+/// The convolutional part of a [`mobilenet_v2`], as a whole or in the parts that detectors read.
+pub(super) struct Body<'a> {
+    /// What stands before the numbers of its parts, with a dot.
+    pub(super) prefix: &'a str,
+    pub(super) model: MobileNetV2,
+    /// The strides of the first convolution and of the stage of 24 channels.
+    pub(super) strides: [usize; 2],
+}
+
+impl Body<'_> {
+    /// Makes the first `count` parts of the network, and returns them with the channels that each gives. Each of the blocks `ends` ends one,
+    /// and so does the last convolution.
+    fn build(
+        &self,
+        store: &mut Store,
+        channels: usize,
+        (ends, count): (&[usize], usize),
+        config: &QuantConfig,
+    ) -> Result<(Vec<Sequential>, Vec<usize>)> {
+        let Self { prefix, model, strides: [first, second] } = *self;
+        let (mut parts, mut widths) = (Vec::new(), Vec::new());
+        let mut from = model.channels(32, model.width);
+        let stem = Conv2dConfig::square([channels, from], 3).strided(first);
+        let mut net = activated(store, Sequential::new(), &format!("{prefix}0"), stem, &config.edge()?)?;
+        let mut index = 1;
+        for (stage, [expansion, width, blocks, stride]) in STAGES.into_iter().enumerate() {
+            let to = model.channels(width, model.width);
+            for block in 0..blocks {
+                let stride = if block > 0 {
+                    1
+                } else if stage == 1 {
+                    second
+                } else {
+                    stride
+                };
+                let name = format!("{prefix}{index}.conv");
+                let path = inverted(store, &name, [from, from * expansion, to], stride, config)?;
+                net = if stride == 1 && from == to { net.push(Residual(path)) } else { net.push(path) };
+                from = to;
+                if ends.contains(&index) {
+                    parts.push(std::mem::take(&mut net));
+                    widths.push(from);
+                }
+                if parts.len() == count {
+                    return Ok((parts, widths));
+                }
+                index += 1;
+            }
+        }
+        let last = model.channels(1280, model.width.max(1.0));
+        net = activated(store, net, &format!("{prefix}{index}"), Conv2dConfig::square([from, last], 1), config)?;
+        parts.push(net);
+        widths.push(last);
+        Ok((parts, widths))
+    }
+
+    /// Makes the parts that lead to the first `count` of four levels, each with images half as large as those of the one before, and
+    /// returns them with the channels that each gives. As in torchvision's detectors a level is the first block of its size, and that of
+    /// the smallest images the last convolution.
+    pub(super) fn levels(
+        &self,
+        store: &mut Store,
+        channels: usize,
+        count: usize,
+        config: &QuantConfig,
+    ) -> Result<(Vec<Sequential>, Vec<usize>)> {
+        self.build(store, channels, (&[2, 4, 7], count), config)
+    }
 }
 
 /// Adds a convolution, a batch norm and a ReLU6; keys under `name.0` and `name.1`.

@@ -1,10 +1,12 @@
 //! Ready-made models by name: a multilayer perceptron, a LeNet-like network, residual networks, MobileNetV2, ReActNet, transformers
-//! for images and for sequences, a convolutional network for sequences, super-resolution, RetinaNet. Each family is a file of this
+//! for images and for sequences, a convolutional network for sequences, super-resolution, RetinaNet, Faster R-CNN. Each family is a file of this
 //! folder and a row of the list here;
 //! programs add their own.
 
 mod cnn1d;
+mod detector;
 mod edsr;
+mod faster_rcnn;
 mod lenet;
 mod mlp;
 mod mobilenet;
@@ -15,7 +17,9 @@ mod vit;
 mod vit1d;
 
 pub use cnn1d::{Cnn1d, cnn1d};
+pub use detector::{DetectorBody, DetectorOptions, inside_detector, outside_detector};
 pub use edsr::{EdsrSpec, Quantized, edsr};
+pub use faster_rcnn::FasterRcnnSpec;
 pub use lenet::{LeNet, lenet};
 pub use mlp::{Mlp, mlp};
 pub use mobilenet::{MobileNetV2, mobilenet_v2};
@@ -25,7 +29,7 @@ pub use retinanet::RetinaNetSpec;
 pub use vit::{ViT, vit};
 pub use vit1d::{ViT1d, vit1d};
 
-use crate::detection::AnchorConfig;
+use crate::detection::BoxOutput;
 use crate::layers::{Linear, Sequential};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
@@ -48,8 +52,8 @@ pub enum Output {
         /// How far, in pixels of the input, an output pixel sees beyond the input pixel that it lies in.
         reach: usize,
     },
-    /// The logits of classes and the box code of each of these anchors: [N, H, W, C] to [N, anchors, outputs + 4].
-    Boxes(AnchorConfig),
+    /// Boxes of objects with their classes, in one of the forms of detectors: [N, H, W, C] to what [`BoxOutput`] says.
+    Boxes(BoxOutput),
     /// Something else, for a task of one's own.
     Other,
 }
@@ -188,6 +192,7 @@ static KINDS: Registry<ModelKind> = Registry::new(&[
     vit1d::KIND,
     edsr::KIND,
     retinanet::KIND,
+    faster_rcnn::KIND,
 ]);
 
 /// Adds a family of models to those that recipes and the command can name. A model of the same text takes the place of an

@@ -10,12 +10,19 @@ mod summary;
 pub use fixnet_autograd::{Node, Operand};
 pub use summary::{Row, Summary};
 
+use crate::detection::Proposals;
 use crate::{Layer, Result};
+use fixnet_autograd::ops::Operations;
 use fixnet_autograd::{self as autograd, Error, Graph, Operation, Store, Trace, Var};
 use fixnet_data::Normalize;
 use fixnet_tensor::{Budget, Tensor};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Returns the operations that a packed network may have: those of floats, the quantized products, and those of detectors.
+pub fn operations() -> Operations {
+    fixnet_quant::ops::operations().with("proposals", |stored| Ok(Arc::new(stored.settings::<Proposals>()?)))
+}
 
 /// The name of the output of a network that has one.
 pub const OUTPUT: &str = "output";

@@ -299,6 +299,19 @@ pub trait Task: Send + Sync {
         None
     }
 
+    /// Returns the numbers that classes have in files of COCO, where they came from one; elsewhere they are 0, 1, ….
+    fn category_ids(&self) -> Option<&[u64]> {
+        None
+    }
+
+    /// Returns the task of a network whose classes have these numbers in files of COCO, where the task finds objects.
+    ///
+    /// # Errors
+    /// They are not one for each class.
+    fn with_category_ids(&self, _place: &str, _ids: Vec<u64>) -> Result<Option<Arc<dyn Task>>> {
+        Ok(None)
+    }
+
     /// Returns the task as it trains by a configuration on these data, where that is not the task itself: with weights of classes, say.
     /// Sessions call it, whoever made the task.
     ///
@@ -306,6 +319,15 @@ pub trait Task: Send + Sync {
     /// A setting does not fit the data.
     fn configured(&self, _config: &Config, _data: &dyn Data) -> Result<Option<Arc<dyn Task>>> {
         Ok(None)
+    }
+
+    /// Gives the graph of a training step what networks of the task want to know of the targets beside their input
+    /// ([`Graph::give`]): nothing, unless the task says otherwise.
+    ///
+    /// # Errors
+    /// The targets are none of the task.
+    fn prepare(&self, _g: &mut Graph<'_>, _batch: &Batch) -> Result<()> {
+        Ok(())
     }
 
     /// Computes the loss, the mean over the samples of a batch.

@@ -26,7 +26,7 @@ use fixnet_data::{
     DetectionSplit, Image, Normalize, Picture, Placement, Sample, SampleForm,
 };
 use fixnet_nn::Layer;
-use fixnet_nn::detection::{AnchorConfig, DetectionLoss, Objects, Selection, detection_loss};
+use fixnet_nn::detection::{BoxOutput, Objects, Truth};
 use fixnet_nn::models::{self, ModelSpec, Output};
 use fixnet_nn::plan::Plan;
 use fixnet_tensor::Tensor;
@@ -52,7 +52,7 @@ const CANVAS: usize = 128;
 #[derive(Debug, Clone)]
 pub struct Detection {
     description: DetectionDescription,
-    anchors: AnchorConfig,
+    boxes: BoxOutput,
 }
 
 impl Detection {
@@ -61,7 +61,7 @@ impl Detection {
     /// # Errors
     /// The network gives no boxes.
     pub fn new(model: &ModelSpec, description: DetectionDescription) -> Result<Self> {
-        Ok(Self { anchors: anchors_of(model)?, description })
+        Ok(Self { boxes: boxes_of(model)?, description })
     }
 
     /// Returns what the network has to know of its data.
@@ -76,7 +76,7 @@ impl Detection {
     /// Selects the detections of one output, in pixels of the canvas, of which the image fills a part.
     fn select(&self, output: &[f32], image: &BoundingBox) -> Result<Vec<fixnet_data::Detection>> {
         let canvas = self.description.canvas;
-        Ok(Selection::RETINANET.detections(output, &self.anchors, canvas, image, self.classes())?)
+        Ok(self.boxes.detections(output, canvas, image, self.classes())?)
     }
 
     /// The image on a canvas, and where it is.
@@ -97,11 +97,12 @@ impl Detection {
     }
 }
 
-fn anchors_of(model: &ModelSpec) -> Result<AnchorConfig> {
+fn boxes_of(model: &ModelSpec) -> Result<BoxOutput> {
     match model.output() {
-        Output::Boxes(anchors) => Ok(anchors),
+        Output::Boxes(boxes) => Ok(boxes),
         _ => {
-            let reason = format!("expected a network that finds objects, such as retinanet, found {model}");
+            let reason =
+                format!("expected a network that finds objects, such as retinanet or fasterrcnn, found {model}");
             Err(Error::Setting { key: "model.name".into(), reason })
         }
     }
@@ -112,7 +113,7 @@ fn canvas_of(config: &Config) -> [usize; 2] {
 }
 
 fn check(config: &Config) -> Result<()> {
-    anchors_of(config.model())?;
+    boxes_of(config.model())?;
     let Augment { flip, brightness, contrast, saturation, .. } = config.augment();
     if config.augment() != (Augment { flip, brightness, contrast, saturation, ..Augment::default() }) {
         let reason = "expected flip, brightness, contrast and saturation alone for detection, found others";
@@ -171,7 +172,7 @@ fn unseen(canvas: [usize; 2], classes: usize, names: Option<&[String]>, normaliz
         Some(names) => names.to_vec(),
         None => (0..classes).map(|k| k.to_string()).collect(),
     };
-    DetectionDescription { canvas, class_names, normalize, fingerprints: None }
+    DetectionDescription { canvas, class_names, category_ids: None, normalize, fingerprints: None }
 }
 
 fn of_shape(config: &Config, input: &[usize], classes: usize) -> Result<Arc<dyn Task>> {
@@ -188,27 +189,32 @@ fn of_plan(config: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
     let wrong = |reason: String| crate::error::run(std::path::Path::new(place), reason);
     let normalize = plan.normalize().cloned().ok_or_else(|| wrong("expected a normalization, found none".into()))?;
     let (input, output) = (plan.input_shape(), plan.output_shape());
-    let anchors = anchors_of(config.model())?;
-    match (input, output) {
-        (&[h, w, 3], &[count, values]) if values > 4 && anchors.boxes([h, w]).len() == count => {
-            let description = unseen([h, w], values - 4, plan.class_names(), normalize);
-            description.check(place)?;
-            Ok(Arc::new(Detection { description, anchors }))
-        }
-        _ => {
-            let found = format!("a network from {input:?} to {output:?}");
-            Err(wrong(format!(
-                "expected one that gives each anchor of {} its classes and box, found {found}",
-                config.model()
-            )))
-        }
-    }
+    let boxes = boxes_of(config.model())?;
+    let found = || format!("a network from {input:?} to {output:?}");
+    let form = || {
+        wrong(format!("expected one that gives the boxes of {} with their classes, found {}", config.model(), found()))
+    };
+    let &[h, w, 3] = input else { return Err(form()) };
+    let classes = boxes.classes([h, w], output).ok_or_else(form)?;
+    let description = unseen([h, w], classes, plan.class_names(), normalize);
+    description.check(place)?;
+    Ok(Arc::new(Detection { description, boxes }))
 }
 
 fn targets(batch: &Batch) -> Result<&DetectionBatch> {
     batch.targets.downcast_ref().ok_or_else(|| {
         fixnet_autograd::Error::setting("targets of a detection", "a batch of images with boxes", "other ones").into()
     })
+}
+
+/// The objects that are learned. Those that metrics ignore are no targets either.
+fn objects(batch: &DetectionBatch) -> Vec<Objects> {
+    let objects = |annotations: &Vec<Annotation>| {
+        let learned = annotations.iter().filter(|object| !object.is_ignored());
+        let (boxes, classes) = learned.map(|object| (object.bbox, object.class)).unzip();
+        Objects { boxes, classes }
+    };
+    batch.annotations.iter().map(objects).collect()
 }
 
 impl Task for Detection {
@@ -260,16 +266,26 @@ impl Task for Detection {
         Some(&self.description.class_names)
     }
 
+    fn category_ids(&self) -> Option<&[u64]> {
+        self.description.category_ids.as_deref()
+    }
+
+    fn with_category_ids(&self, place: &str, ids: Vec<u64>) -> Result<Option<Arc<dyn Task>>> {
+        let description = DetectionDescription { category_ids: Some(ids), ..self.description.clone() };
+        description.check(place)?;
+        Ok(Some(Arc::new(Self { description, boxes: self.boxes.clone() })))
+    }
+
+    /// Gives the objects to networks of two stages.
+    fn prepare(&self, g: &mut Graph<'_>, batch: &Batch) -> Result<()> {
+        let batch = targets(batch)?;
+        g.give(Truth { objects: objects(batch), images: batch.indices.clone() });
+        Ok(())
+    }
+
     fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {
-        // Objects that metrics ignore are no targets either.
-        let objects = |annotations: &Vec<Annotation>| {
-            let learned = annotations.iter().filter(|object| !object.is_ignored());
-            let (boxes, classes) = learned.map(|object| (object.bbox, object.class)).unzip();
-            Objects { boxes, classes }
-        };
-        let objects: Vec<Objects> = targets(batch)?.annotations.iter().map(objects).collect();
-        let anchors = self.anchors.boxes(self.description.canvas);
-        Ok(detection_loss(g, output, &anchors, &objects, &DetectionLoss::RETINANET)?)
+        let objects = objects(targets(batch)?);
+        Ok(self.boxes.loss(g, output, self.description.canvas, &objects)?)
     }
 
     /// None: all metrics follow from the detections of all images together.
