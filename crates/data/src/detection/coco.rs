@@ -1,4 +1,6 @@
-//! Data sets in the form of COCO: one JSON file per part, `train.json`, `val.json` and `test.json`, beside a folder `images`.
+//! Data sets in the form of COCO: one JSON file per part, `train.json`, `val.json` and `test.json`, beside a folder `images`; or as COCO
+//! itself is laid out, `annotations/instances_train2017.json` with the images in `train2017` or `images/train2017`, whatever stands in
+//! place of the year.
 //!
 //! Boxes are `[x, y, width, height]`. Classes are the categories in the order of their ids, and images are in the order of theirs, as
 //! pycocotools has them. Segmentations and whatever else a file has are skipped.
@@ -6,6 +8,7 @@
 use super::annotation::{Place, shortened};
 use super::listing::{self, checked_size, inside, set_of, text_of};
 use super::{AnnotatedImage, Annotation, AnnotationFault as Fault, BoundingBox, DetectionSet, DetectionSplit};
+use crate::entries::entries;
 use crate::source::{Reader, Request, SourceKind};
 use crate::{DataError, Result};
 use fixnet_tensor::Budget;
@@ -31,42 +34,86 @@ impl Reader for Coco {
     }
 
     fn detection_test(&self, request: &Request<'_>, _: &[String]) -> Result<DetectionSet> {
-        let part = if file(request.path(), "test").is_file() { "test" } else { "val" };
-        read(request.path(), part)
+        let folder = request.path();
+        match Part::find(folder, "test")?.or(Part::find(folder, "val")?) {
+            Some(part) => part.read(),
+            None => Err(DataError::missing(folder, TESTED)),
+        }
     }
 }
 
-/// Reads a folder in the form of COCO. Without `test.json` the images of `val.json` are for testing; where the `whole` folder is for
-/// training, no images for testing are needed.
+/// The files of test images, for messages.
+const TESTED: &str = "a file test.json or val.json, or annotations/instances_val*.json";
+
+/// Reads a folder in the form of COCO. Without a file of test images those for validation are for testing; where the `whole` folder is
+/// for training, no images for testing are needed.
 fn coco(folder: &Path, whole: bool) -> Result<DetectionSplit> {
-    let other = |part: &str| file(folder, part).is_file().then(|| read(folder, part)).transpose();
-    DetectionSplit::of_parts(
-        read(folder, "train")?,
-        other("val")?,
-        other("test")?,
-        whole,
-        "a file test.json or val.json",
-    )
+    let read = |part: &str| Part::find(folder, part)?.map(|part| part.read()).transpose();
+    let train = read("train")?
+        .ok_or_else(|| DataError::missing(folder, "file train.json or annotations/instances_train*.json"))?;
+    DetectionSplit::of_parts(train, read("val")?, read("test")?, whole, TESTED)
 }
 
-fn file(folder: &Path, part: &str) -> PathBuf {
-    folder.join(format!("{part}.json"))
+/// The files of a part.
+struct Part {
+    name: String,
+    annotations: PathBuf,
+    images: PathBuf,
 }
 
-fn read(folder: &Path, part: &str) -> Result<DetectionSet> {
-    let path = file(folder, part);
-    let place = path.display().to_string();
-    let Parsed { class_names, images } = parse(&place, &listing::bytes_of(&path, MOST)?)?;
-    let images = listing::for_each(&images, |image| {
-        let place = Place { file: &place, element: format!("image {}", image.id) };
-        let path = inside(&folder.join("images"), &image.name, &place)?;
-        if !path.is_file() {
-            return Err(place.error(Fault::MissingImage, format!("the image {}", path.display()), "none"));
+impl Part {
+    /// Finds a part in one of the two layouts.
+    ///
+    /// # Errors
+    /// There are several files of annotations of it, or the folder of its images is missing.
+    fn find(folder: &Path, part: &str) -> Result<Option<Self>> {
+        let name = format!("{} {part}", folder.display());
+        let plain = folder.join(format!("{part}.json"));
+        if plain.is_file() {
+            return Ok(Some(Self { name, annotations: plain, images: folder.join("images") }));
         }
-        checked_size(&path, Some(image.size), &place)?;
-        Ok((image.clone(), path))
-    })?;
-    set_of(format!("{} {part}", folder.display()), class_names, images)
+        let place = folder.join("annotations");
+        if !place.is_dir() {
+            return Ok(None);
+        }
+        // The images of a part are in a folder of the part with its year.
+        let stem = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?;
+            let of = name.strip_prefix("instances_")?.strip_suffix(".json")?;
+            let year = of.strip_prefix(part)?;
+            (!year.starts_with(char::is_alphabetic)).then(|| of.to_string())
+        };
+        let found: Vec<(PathBuf, String)> =
+            entries(&place)?.into_iter().filter_map(|path| stem(&path).map(|stem| (path, stem))).collect();
+        let (annotations, stem) = match &found[..] {
+            [] => return Ok(None),
+            [one] => one.clone(),
+            several => {
+                let names: Vec<&str> = several.iter().map(|(_, stem)| stem.as_str()).collect();
+                let file = place.display().to_string();
+                let place = Place { file: &file, element: format!("instances_{part}*.json") };
+                return Err(place.error(Fault::Duplicate, "one file of this part", names.join(" and ")));
+            }
+        };
+        let images = [folder.join(&stem), folder.join("images").join(&stem)].into_iter().find(|path| path.is_dir());
+        let images = images.ok_or_else(|| DataError::missing(folder, &format!("folder {stem} or images/{stem}")))?;
+        Ok(Some(Self { name, annotations, images }))
+    }
+
+    fn read(self) -> Result<DetectionSet> {
+        let place = self.annotations.display().to_string();
+        let Parsed { class_names, category_ids, images } = parse(&place, &listing::bytes_of(&self.annotations, MOST)?)?;
+        let images = listing::for_each(&images, |image| {
+            let place = Place { file: &place, element: format!("image {}", image.id) };
+            let path = inside(&self.images, &image.name, &place)?;
+            if !path.is_file() {
+                return Err(place.error(Fault::MissingImage, format!("the image {}", path.display()), "none"));
+            }
+            checked_size(&path, Some(image.size), &place)?;
+            Ok((image.clone(), path))
+        })?;
+        set_of(self.name, class_names, images)?.with_category_ids(category_ids)
+    }
 }
 
 #[derive(Deserialize)]
@@ -106,6 +153,8 @@ struct Category {
 #[derive(Debug)]
 struct Parsed {
     class_names: Vec<String>,
+    /// The id of each class in the file.
+    category_ids: Vec<u64>,
     /// In the order of their ids.
     images: Vec<AnnotatedImage>,
 }
@@ -176,7 +225,8 @@ fn parse(place: &str, bytes: &[u8]) -> Result<Parsed> {
         size: [image.height, image.width],
         annotations,
     });
-    Ok(Parsed { images: images.collect(), class_names: categories.into_iter().map(|category| category.name).collect() })
+    let (category_ids, class_names) = categories.into_iter().map(|category| (category.id, category.name)).unzip();
+    Ok(Parsed { images: images.collect(), class_names, category_ids })
 }
 
 fn annotation(entry: &Entry, class: usize, image: &Image, at: &Place<'_, String>) -> Result<Annotation> {
@@ -248,6 +298,33 @@ mod tests {
         let mut moved = good();
         moved["annotations"][0]["bbox"][0] = json!(1.75);
         assert_ne!(coco(folder(&moved).path(), false).unwrap().train.fingerprint(), train.fingerprint());
+    }
+
+    #[test]
+    fn folders_as_coco_has_them_are_read() {
+        let dir = folder(&good());
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("annotations")).unwrap();
+        std::fs::rename(path("train.json"), path("annotations/instances_train2017.json")).unwrap();
+        std::fs::rename(path("val.json"), path("annotations/instances_val2017.json")).unwrap();
+        // Files of other things are no parts.
+        std::fs::write(path("annotations/captions_train2017.json"), "{").unwrap();
+        std::fs::write(path("annotations/instances_trainer.json"), "{").unwrap();
+        let e = coco(dir.path(), false).unwrap_err().to_string();
+        assert!(e.contains("train2017 or images/train2017"), "{e}");
+        std::fs::create_dir(path("pictures")).unwrap();
+        std::fs::rename(path("images"), path("train2017")).unwrap();
+        std::fs::create_dir_all(path("images/val2017/in")).unwrap();
+        for name in ["b.png", "in/a.png"] {
+            std::fs::copy(path("train2017").join(name), path("images/val2017").join(name)).unwrap();
+        }
+        let DetectionSplit { train, test, .. } = coco(dir.path(), false).unwrap();
+        assert_eq!((train.len(), test.len(), train.category_ids()), (2, 2, Some(&[2, 9][..])));
+        std::fs::write(path("annotations/instances_train2014.json"), good().to_string()).unwrap();
+        let e = coco(dir.path(), false).unwrap_err().to_string();
+        assert!(e.contains("train2014 and train2017"), "{e}");
+        let e = coco(&path("pictures"), false).unwrap_err().to_string();
+        assert!(e.contains("annotations/instances_train*.json"), "{e}");
     }
 
     #[test]
@@ -323,7 +400,7 @@ mod tests {
                 None => drop(bad["annotations"][0].as_object_mut().unwrap().insert("iscrowd".into(), value.clone())),
             }
             let dir = folder(&bad);
-            let e = read(dir.path(), "train").unwrap_err();
+            let e = Part::find(dir.path(), "train").unwrap().unwrap().read().unwrap_err();
             let text = e.to_string();
             let DataError::Annotation { fault: found, place, .. } = e else { panic!("{path} {value}: {text}") };
             assert!(found == fault && place.ends_with("train.json") && text.contains(words), "{found:?} {text}");

@@ -10,6 +10,24 @@ use crate::{ClassDifference, DataError, Fingerprints, Normalize, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Checks that there is one number for each class, and none twice.
+///
+/// # Errors
+/// There is not. The message begins with `place`.
+pub(crate) fn check_category_ids(place: &str, ids: &[u64], classes: usize) -> Result<()> {
+    let mut sorted = ids.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    match sorted.len() == classes && ids.len() == classes {
+        true => Ok(()),
+        false => Err(unexpected(
+            place,
+            format!("{classes} ids of categories that differ"),
+            format!("{} of {}", sorted.len(), ids.len()),
+        )),
+    }
+}
+
 /// The canvas, the classes and the normalization of pixels; and fingerprints, which tell whether other data are the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +36,9 @@ pub struct DetectionDescription {
     pub canvas: [usize; 2],
     /// What each class is called, the first that of class 0.
     pub class_names: Vec<String>,
+    /// The number of each class in a file of COCO, where the classes come from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category_ids: Option<Vec<u64>>,
     /// Mean and standard deviation of each colour.
     pub normalize: Normalize,
     /// What tells the data from others; `None` where only the network is known.
@@ -34,7 +55,8 @@ impl DetectionDescription {
         let fingerprints =
             Fingerprints { train: of(&data.train), test: of(&data.test), validation: data.validation.as_ref().map(of) };
         let class_names = data.train.class_names().to_vec();
-        Self { canvas, class_names, normalize, fingerprints: Some(fingerprints) }
+        let category_ids = data.train.category_ids().map(<[u64]>::to_vec);
+        Self { canvas, class_names, category_ids, normalize, fingerprints: Some(fingerprints) }
     }
 
     /// Checks what a file may have wrong.
@@ -48,6 +70,9 @@ impl DetectionDescription {
             return Err(unexpected(place, "at least one class", "none"));
         }
         check_class_names(place, &self.class_names, self.class_names.len())?;
+        if let Some(ids) = &self.category_ids {
+            check_category_ids(place, ids, self.class_names.len())?;
+        }
         match self.normalize.mean().len() {
             3 => Ok(()),
             found => Err(unexpected(place, "a normalization of three channels", found)),

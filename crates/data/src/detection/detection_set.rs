@@ -3,6 +3,7 @@
 //! Pictures are kept in memory if all of them are small together; else each is read or made when it is asked for, and memory
 //! holds only those in use.
 
+use super::detection_description::check_category_ids;
 use super::{Annotation, BoundingBox};
 use crate::classes::check_class_names;
 use crate::normalize::of_sums;
@@ -39,6 +40,7 @@ pub struct DetectionSet {
     /// What it is, for messages.
     pub name: String,
     class_names: Arc<[String]>,
+    category_ids: Option<Arc<[u64]>>,
     images: Vec<Arc<Held>>,
     fingerprint: String,
 }
@@ -118,7 +120,7 @@ impl DetectionSet {
         if class_names.is_empty() {
             return Err(unexpected(&name, "at least one class", "none"));
         }
-        let mut set = Self { name, class_names, images, fingerprint: String::new() };
+        let mut set = Self { name, class_names, category_ids: None, images, fingerprint: String::new() };
         if check {
             check_class_names(&set.name, &set.class_names, set.classes())?;
             set.check()?;
@@ -189,6 +191,20 @@ impl DetectionSet {
     /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.class_names.len()
+    }
+
+    /// Gives the classes the numbers that they have in a file of COCO, the first that of class 0.
+    ///
+    /// # Errors
+    /// There is not one for each class, or one is there twice.
+    pub fn with_category_ids(self, ids: Vec<u64>) -> Result<Self> {
+        check_category_ids(&self.name, &ids, self.classes())?;
+        Ok(Self { category_ids: Some(ids.into()), ..self })
+    }
+
+    /// Returns the numbers that the classes have in a file of COCO, where they come from one.
+    pub fn category_ids(&self) -> Option<&[u64]> {
+        self.category_ids.as_deref()
     }
 
     /// Returns what each class is called, the first that of class 0.
@@ -299,7 +315,8 @@ impl DetectionSet {
 
     fn select(&self, name: String, indices: &[usize]) -> Result<Self> {
         let images = indices.iter().map(|&i| Arc::clone(&self.images[i])).collect();
-        Self::of(name, Arc::clone(&self.class_names), images, false)
+        let set = Self::of(name, Arc::clone(&self.class_names), images, false)?;
+        Ok(Self { category_ids: self.category_ids.clone(), ..set })
     }
 
     /// Checks that the classes are those of `of`, in the same order.

@@ -20,6 +20,7 @@ mod placement;
 mod resize;
 pub(crate) mod voc;
 pub(crate) mod yolo;
+mod yolo_yaml;
 
 pub use annotation::{Annotation, AnnotationFault, Detection};
 pub use bounding_box::BoundingBox;

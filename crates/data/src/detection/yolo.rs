@@ -2,11 +2,12 @@
 //!
 //! The numbers are shares of the width and the height of the image, and (`x`, `y`) is the middle of the box; classes are numbered from 0 in
 //! the order of `classes.txt` (or `names.txt`, `obj.names`), one name per line. The images of a part are in `images/PART` with their texts in
-//! `labels/PART`, or in `PART/images` and `PART/labels`, where PART is `train`, `val` (or `valid`) or `test`. An image without a text file has
-//! no boxes.
+//! `labels/PART`, or in `PART/images` and `PART/labels`, where PART is `train`, `val` (or `valid`) or `test`. A `data.yaml` may say both
+//! instead. An image without a text file has no boxes.
 
 use super::annotation::{Place, shortened};
 use super::listing::{self, MOST, images_by_stem, lines, set_of, text_of};
+use super::yolo_yaml;
 use super::{AnnotatedImage, Annotation, AnnotationFault as Fault, BoundingBox, DetectionSet, DetectionSplit};
 use crate::entries::entries;
 use crate::source::{Reader, Request, SourceKind};
@@ -33,29 +34,54 @@ impl Reader for Yolo {
 
     fn detection_test(&self, request: &Request<'_>, _: &[String]) -> Result<DetectionSet> {
         let folder = request.path();
-        let names = class_names(folder)?;
-        let part = ["test"].iter().chain(&VALIDATION).find_map(|part| Part::find(folder, part));
-        part.ok_or_else(|| DataError::missing(folder, "folder images/test or images/val"))?.read(&names)
+        let Layout { names, validation, test, .. } = Layout::of(folder)?;
+        test.or(validation).ok_or_else(|| DataError::missing(folder, "folder images/test or images/val"))?.read(&names)
     }
 }
 
 /// Reads a folder in the form of YOLO. Without a part `test` the images of `val` are for testing; where the `whole` folder is for training, no
 /// images for testing are needed.
 fn yolo(folder: &Path, whole: bool) -> Result<DetectionSplit> {
-    let names = class_names(folder)?;
-    let train = Part::find(folder, "train").ok_or_else(|| DataError::missing(folder, "folder images/train"))?;
+    let Layout { names, train, validation, test } = Layout::of(folder)?;
+    let train = train.ok_or_else(|| DataError::missing(folder, "folder images/train"))?;
     let read = |part: Option<Part>| part.map(|part| part.read(&names)).transpose();
-    let validation = VALIDATION.iter().find_map(|part| Part::find(folder, part));
-    let test = Part::find(folder, "test");
     let expected = "a folder images/test or images/val";
     DetectionSplit::of_parts(train.read(&names)?, read(validation)?, read(test)?, whole, expected)
 }
 
-fn class_names(folder: &Path) -> Result<Vec<String>> {
-    let path = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
-    let expected = format!("{} with the name of a class in each line", NAMES.join(" or "));
-    let path = path.ok_or_else(|| DataError::missing(folder, &expected))?;
-    listing::class_names(&path.display().to_string(), &listing::bytes_of(&path, MOST)?)
+/// The classes of a folder, and where its parts are.
+struct Layout {
+    names: Vec<String>,
+    train: Option<Part>,
+    validation: Option<Part>,
+    test: Option<Part>,
+}
+
+impl Layout {
+    /// A list of names goes before `data.yaml`.
+    fn of(folder: &Path) -> Result<Self> {
+        let list = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+        if let Some(path) = list {
+            let names = listing::class_names(&path.display().to_string(), &listing::bytes_of(&path, MOST)?)?;
+            let part = |part: &str| Part::find(folder, part);
+            let validation = VALIDATION.iter().find_map(|name| part(name));
+            return Ok(Self { names, train: part("train"), validation, test: part("test") });
+        }
+        let Some(yaml) = yolo_yaml::read(folder)? else {
+            let expected =
+                format!("{} with the name of a class in each line, or {}", NAMES.join(" or "), yolo_yaml::FILE);
+            return Err(DataError::missing(folder, &expected));
+        };
+        let part = |part: &str, folders: Option<[PathBuf; 2]>| {
+            folders.map(|[images, texts]| Part { name: format!("{} {part}", folder.display()), images, texts })
+        };
+        Ok(Self {
+            names: yaml.class_names,
+            train: part("train", yaml.train),
+            validation: part("val", yaml.validation),
+            test: part("test", yaml.test),
+        })
+    }
 }
 
 /// The folders of a part.
@@ -210,6 +236,16 @@ mod tests {
         std::fs::remove_file(dir.path().join("classes.txt")).unwrap();
         let e = yolo(dir.path(), false).unwrap_err().to_string();
         assert!(e.contains("a file classes.txt or names.txt or obj.names") && e.ends_with("images, labels"), "{e}");
+    }
+
+    #[test]
+    fn a_data_yaml_stands_for_the_list_of_names_and_the_folders() {
+        let dir = folder();
+        std::fs::remove_file(dir.path().join("classes.txt")).unwrap();
+        put(&dir, "data.yaml", b"train: images/train\nval: ../images/val\nnames: [cat, dog]\n");
+        let DetectionSplit { train, test, .. } = yolo(dir.path(), false).unwrap();
+        assert_eq!((train.len(), test.len(), train.image(0).annotations.len()), (2, 1, 2));
+        assert_eq!(train.class_names(), ["cat", "dog"].map(String::from));
     }
 
     /// Fields of a line, good and bad.
