@@ -63,11 +63,6 @@ pub(super) const OPTIONS: &str = "r18, r34, r50 (depth of a residual network) or
                                   most 7), c256 (channels, 1 to 4096), a32 (smallest anchors, 2 to 4096 pixels), relu (behind the \
                                   pyramid)";
 
-/// The same for lists.
-pub(super) const ABOUT: &str = "r18, r34, r50 (depth of a residual network), m2 (MobileNetV2), w0.25 (its width), small (stages for small \
-                                objects), frozen (its normalizations stay), l3to7 (levels), c256 (channels of the pyramid and the heads), \
-                                a32 (size of the smallest anchors in pixels), relu (behind the pyramid)";
-
 /// A number of an option, if it is at most `most`.
 pub(super) fn count(value: &str, most: usize) -> Option<usize> {
     value.parse().ok().filter(|n| (1..=most).contains(n))

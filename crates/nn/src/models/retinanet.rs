@@ -1,6 +1,6 @@
 //! RetinaNet on residual networks, in torchvision's form and names, with settings for small images.
 
-use super::detector::{self, ABOUT, DetectorOptions, OPTIONS};
+use super::detector::{self, DetectorOptions, OPTIONS};
 use super::{Model, ModelKind, Output, image};
 use crate::detection::{AnchorConfig, BoxOutput};
 use crate::layers::{RetinaNet, RetinaNetConfig, Sequential};
@@ -12,7 +12,9 @@ use std::str::FromStr;
 /// The row of the registry.
 pub(super) const KIND: ModelKind = ModelKind {
     form: "retinanet[:OPTION-OPTION…]",
-    about: ABOUT,
+    about: "for detection; options r18, r34, r50 (depth of a residual network), m2 (MobileNetV2), w0.25 (its width), small (stages for small \
+            objects), frozen (its normalizations stay), l3to7 (levels), c256 (channels of the pyramid and the head), n4 (convolutions of \
+            a branch of the head), a32 (size of the smallest anchors in pixels), relu (behind the pyramid)",
     examples: &["retinanet:r18-w0.05-l3to5-c8-n1-a16", "retinanet:m2-w0.05-frozen-l3to5-c8-n1-a16"],
     // What is wrong with an option is said rather than that no model is meant.
     parse: |text| text.starts_with(NAME).then(|| text.parse::<RetinaNetSpec>().map(Into::into)),
