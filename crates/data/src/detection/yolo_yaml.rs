@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 pub(super) const FILE: &str = "data.yaml";
 /// The most classes.
 const CLASSES: usize = 65_536;
+/// How many scalars and brackets aliases may stand for: a few of them can multiply to any number.
+const REPLAYED: usize = 1000;
 
 #[derive(Deserialize)]
 struct File {
@@ -86,7 +88,9 @@ pub(super) fn read(folder: &Path) -> Result<Option<Description>> {
 fn parse(folder: &Path, place: &str, bytes: &[u8]) -> Result<Description> {
     let text = text_of(place, bytes)?;
     let at = |element: &'static str| Place { file: place, element };
-    let file: File = serde_saphyr::from_str(text).map_err(|e| {
+    let mut options = serde_saphyr::Options::default();
+    options.alias_limits.max_total_replayed_events = REPLAYED;
+    let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
         let found = e.to_string();
         let expected = "YAML with `names` and the folders of `train` and `val`";
         at("the file").error(Fault::Damaged, expected, shortened(found.lines().next().unwrap_or_default()))
