@@ -84,7 +84,7 @@ fn half(name: &str, digits: &Dataset, photos: &[(&str, &[u8])], part: u32) -> Re
         let draws = Stream::new(SEED, domain::DATA, part, i as u32);
         background(&photos[draws.below(0, photos.len() as u32) as usize], &draws, out);
         let ink = place(&inks[i], digits.shape()[0], &draws);
-        let colour = colour(&ink, out, &draws);
+        let colour = colour(&ink, out, &draws, |v, colour| v.abs_diff(colour));
         for (pixel, &ink) in out.chunks_exact_mut(3).zip(&ink) {
             for (value, &colour) in pixel.iter_mut().zip(&colour) {
                 *value = value.abs_diff(shade(ink, colour));
@@ -95,7 +95,7 @@ fn half(name: &str, digits: &Dataset, photos: &[(&str, &[u8])], part: u32) -> Re
 }
 
 /// Colour times ink, rounded.
-pub(crate) fn shade(ink: u8, colour: u8) -> u8 {
+fn shade(ink: u8, colour: u8) -> u8 {
     ((u32::from(ink) * u32::from(colour) + 127) / 255) as u8
 }
 
@@ -159,17 +159,18 @@ pub(crate) fn scale(image: &[u8], side: usize, size: usize) -> Vec<u8> {
     out
 }
 
-/// The first random colour that the photograph behind the ink does not swallow. Uses draws 8 on.
+/// The first random colour that the photograph behind the ink does not swallow; `inked` gives what full ink of a colour makes of a pixel.
+/// Uses draws 8 on.
 ///
 /// By the absolute difference a bright digit on a background of half its brightness vanishes: |b - 2b| = b.
-pub(crate) fn colour(ink: &[u8], background: &[u8], draws: &Stream) -> [u8; 3] {
+pub(crate) fn colour(ink: &[u8], background: &[u8], draws: &Stream, inked: fn(u8, u8) -> u8) -> [u8; 3] {
     let mut best = (0, [255; 3]);
     for attempt in 0..COLOURS {
         let colour = [0, 1, 2].map(|channel| draws.below(8 + 3 * attempt + channel, 256) as u8);
         let (mut change, mut count) = (0u32, 0);
         for (pixel, _) in background.chunks_exact(3).zip(ink).filter(|&(_, &ink)| ink >= 128) {
             count += 1;
-            change += pixel.iter().zip(&colour).map(|(&v, &c)| u32::from(v.abs_diff(c).abs_diff(v))).sum::<u32>();
+            change += pixel.iter().zip(&colour).map(|(&v, &c)| u32::from(inked(v, c).abs_diff(v))).sum::<u32>();
         }
         if change >= CONTRAST * count {
             return colour;

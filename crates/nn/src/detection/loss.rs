@@ -65,9 +65,12 @@ impl Backward for Given {
     }
 }
 
-/// The loss of a detector, a scalar: the mean over images of the focal loss of all logits of anchors that are not ignored, and of the
-/// absolute differences between box codes and those of objects, each divided by the number of anchors that stand for an object (at
+/// The loss of a detector, a scalar: the sum of the focal loss of all logits of anchors that are not ignored, and of the absolute
+/// differences between box codes and those of objects, divided by the number of anchors of the batch that stand for an object (at
 /// least 1). The order of its sums is that of images, then anchors.
+///
+/// torchvision divides by image and takes the mean of images. Then an anchor of an image with few objects has a gradient many times that of
+/// others, and gradients of 4 bits keep little but it (docs/RESULTS.md).
 ///
 /// Shapes: `output` [N, anchors, classes + 4], one entry of `objects` for each image, `anchors` in the order of the output.
 ///
@@ -93,16 +96,13 @@ pub fn detection_loss(
     let (n, count, values) = (objects.len(), anchors.len(), classes + 4);
     // Independent of each other, and collected in order.
     let matched: Vec<Vec<Match>> = objects.par_iter().map(|o| config.matcher.matches(anchors, &o.boxes)).collect();
-    let factor = |matches: &Vec<Match>| {
-        let positive = matches.iter().filter(|m| matches!(m, Match::Object(_))).count();
-        1.0 / (n as f32 * positive.max(1) as f32)
-    };
-    let factors: Vec<f32> = matched.iter().map(factor).collect();
+    let positive = matched.iter().flatten().filter(|m| matches!(m, Match::Object(_))).count();
+    let factor = 1.0 / positive.max(1) as f32;
     let mut grad = Tensor::take(t.shape());
     let pass = |rows: Range<usize>, grad: &mut [f32], sums: &mut [f32]| {
         for (row, grad) in rows.zip(grad.chunks_exact_mut(values)) {
             let (image, anchor) = (row / count, row % count);
-            let (x, factor) = (&t.data()[row * values..][..values], factors[image]);
+            let x = &t.data()[row * values..][..values];
             let object = match matched[image][anchor] {
                 Match::Ignored => {
                     grad.fill(0.0);
@@ -196,9 +196,10 @@ mod tests {
         let v = g.input(x.clone());
         let found = f64::from(detection_loss(&mut g, &v, &anchors, &objects, &config).unwrap().tensor().item());
         let mut expected = 0.0;
-        for (image, objects) in objects.iter().enumerate() {
-            let matches = config.matcher.matches(&anchors, &objects.boxes);
-            let positive = matches.iter().filter(|m| matches!(m, Match::Object(_))).count().max(1) as f64;
+        let matched = objects.each_ref().map(|of| config.matcher.matches(&anchors, &of.boxes));
+        let positive = matched.iter().flatten().filter(|m| matches!(m, Match::Object(_))).count();
+        assert!(positive > 1);
+        for (image, (objects, matches)) in objects.iter().zip(&matched).enumerate() {
             for (a, m) in matches.iter().enumerate() {
                 let row: Vec<f64> = x.data()[(image * 6 + a) * 6..][..6].iter().map(|&v| f64::from(v)).collect();
                 for (k, logit) in row[..2].iter().enumerate() {
@@ -206,12 +207,12 @@ mod tests {
                     let is = matches!(m, Match::Object(i) if objects.classes[*i] == k);
                     let (pt, alpha) = if is { (p, 0.25) } else { (1.0 - p, 0.75) };
                     let counts = f64::from(u8::from(*m != Match::Ignored));
-                    expected += counts * alpha * (1.0 - pt) * (1.0 - pt) * -pt.ln() / positive / 2.0;
+                    expected += counts * alpha * (1.0 - pt) * (1.0 - pt) * -pt.ln() / positive as f64;
                 }
                 if let Match::Object(i) = m {
                     let code = config.code.encode(&objects.boxes[*i], &anchors[a]);
                     let distance: f64 = row[2..].iter().zip(code).map(|(v, c)| (v - f64::from(c)).abs()).sum();
-                    expected += distance / positive / 2.0;
+                    expected += distance / positive as f64;
                 }
             }
         }
