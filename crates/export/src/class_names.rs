@@ -2,6 +2,7 @@
 
 use crate::Result;
 use fixnet_data::{DataDescription, DataError, check_class_names};
+use fixnet_nn::detection::RegionRow;
 use fixnet_nn::plan::Plan;
 use std::collections::BTreeMap;
 
@@ -38,8 +39,9 @@ pub fn read(place: &str, metadata: &BTreeMap<String, String>) -> Result<Option<V
     Ok(Some(names))
 }
 
-/// As [`read`], of a network whose output has this shape: one name for each of its numbers, or, of a detector's [anchors, values], for
-/// each value but the four of the box.
+/// As [`read`], of a network whose output has this shape: one name for each of its numbers, or, of a detector's [rows, values], for each
+/// class that such a row has, be it an anchor's ([`detection_loss`](fixnet_nn::detection::detection_loss)) or a region's
+/// ([`RegionRow`]).
 ///
 /// # Errors
 /// As there; or there is not one name for each output.
@@ -47,7 +49,10 @@ pub fn of(place: &str, metadata: &BTreeMap<String, String>, output: &[usize]) ->
     let names = read(place, metadata)?;
     if let Some(names) = &names {
         let count = match *output {
-            [_, values] => values.saturating_sub(4),
+            [_, values] => match RegionRow::of_len(values) {
+                Some(row) if row.classes == names.len() => row.classes,
+                _ => values.saturating_sub(4),
+            },
             _ => output.iter().product(),
         };
         let checked = check_class_names(&format!("{place}: {KEY}"), names, count);

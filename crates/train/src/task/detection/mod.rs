@@ -23,7 +23,7 @@ use crate::{Config, Error, Result};
 use fixnet_autograd::{Graph, Store, Var};
 use fixnet_data::{
     AnnotatedImage, Annotation, Augment, BoundingBox, DetectionBatch, DetectionDescription, DetectionSet,
-    DetectionSplit, Image, Normalize, Picture, Placement, Sample, SampleForm,
+    DetectionSplit, Image, Normalize, Picture, Placement, Sample, SampleForm, check_class_names,
 };
 use fixnet_nn::Layer;
 use fixnet_nn::detection::{BoxOutput, Objects, Truth};
@@ -198,6 +198,7 @@ fn of_plan(config: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
     let classes = boxes.classes([h, w], output).ok_or_else(form)?;
     let description = unseen([h, w], classes, plan.class_names(), normalize);
     description.check(place)?;
+    check_class_names(place, &description.class_names, classes)?;
     Ok(Arc::new(Detection { description, boxes }))
 }
 
