@@ -296,7 +296,10 @@ pub fn main() -> ExitCode {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn draw_curves(session: &fixnet::train::Session<'_>, folder: &fixnet::train::run::Folder) -> fixnet::train::Result<()> {
+pub fn draw_curves(
+    session: &fixnet::train::Session<'_>,
+    folder: &fixnet::train::run::Folder,
+) -> fixnet::train::Result<()> {
     train::draw(session, folder)
 }
 

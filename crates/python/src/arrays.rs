@@ -6,8 +6,8 @@ use fixnet::autograd::Array;
 use fixnet::tensor::Tensor;
 use numpy::ndarray::{ArrayD, IxDyn};
 use numpy::{
-    Element, PyArray1, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
-    get_array_module,
+    Element, PyArray1, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray,
+    PyUntypedArrayMethods, get_array_module,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

@@ -61,12 +61,15 @@ pub(crate) fn quantize<'py>(
         let range = range(bits, levels)?;
         let top = map::max_abs(data);
         if !top.is_finite() {
-            return Err(Failure::Python(DataError::new_err("x: expected finite numbers, found a NaN or an infinite one")));
+            return Err(Failure::Python(DataError::new_err(
+                "x: expected finite numbers, found a NaN or an infinite one",
+            )));
         }
         let scale = scale.unwrap_or_else(|| if top > 0.0 { top / range.max() as f32 } else { 1.0 });
         let per_unit = 1.0 / scale;
         if !(scale > 0.0 && scale.is_finite() && per_unit.is_finite()) {
-            let text = format!("scale: expected a number above 0 that floats of 32 bits can divide by, found {scale:e}");
+            let text =
+                format!("scale: expected a number above 0 that floats of 32 bits can divide by, found {scale:e}");
             return Err(Failure::Python(ConfigError::new_err(text)));
         }
         let mut bytes = Buffer::take(data.len());
@@ -247,7 +250,8 @@ impl GradientState {
         let g = dense::<f32>("g", g)?;
         let (shape, data) = (g.shape().to_vec(), g.data()?);
         let noise = Stream::new(self.seed, NOISE, 0, self.step as u32);
-        let (quantizer, step) = (self.quantizer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner), self.step);
+        let (quantizer, step) =
+            (self.quantizer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner), self.step);
         let codes = compute(py, || {
             let g = arrays::tensor("g", &shape, data)?;
             if g.is_empty() {

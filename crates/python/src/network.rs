@@ -277,7 +277,13 @@ fn loss(g: &mut Graph<'_>, output: &Var, kind: &str, shape: &[usize], targets: &
 impl Network {
     #[new]
     #[pyo3(signature = (spec, input_shape, keys = None, seed = 1))]
-    fn new(py: Python<'_>, spec: Spec, input_shape: Vec<usize>, keys: Option<&Bound<'_, PyDict>>, seed: u64) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        spec: Spec,
+        input_shape: Vec<usize>,
+        keys: Option<&Bound<'_, PyDict>>,
+        seed: u64,
+    ) -> PyResult<Self> {
         let keys = crate::settings::keys(keys)?;
         compute(py, || {
             let config = crate::settings::choose(Some("digits"), &keys)?.config;

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 /// The most threads: more than any machine has, and few enough to be started.
@@ -17,26 +18,57 @@ const MOST: usize = 1024;
 /// How often a long computation looks for Ctrl-C.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// The pools of threads. Work that goes to another thread and back costs more than a small step takes, so the first thread that computes is a
+/// member of its pool, `home`, and computes itself. All other threads hand their work to the pool `common`. A thread can be a member once:
+/// after a change of the number of threads, it hands its work over too.
 struct Threads {
     /// As many as were asked for; 0 is one per core.
     count: usize,
-    pool: Option<Arc<ThreadPool>>,
+    home: Home,
+    common: Option<Arc<ThreadPool>>,
 }
 
-static THREADS: Mutex<Threads> = Mutex::new(Threads { count: 0, pool: None });
+/// The pool of the first thread that computes.
+enum Home {
+    None,
+    Of(ThreadId, Arc<ThreadPool>),
+    /// It was for another number of threads, or is that of the process which forked this one.
+    Gone,
+}
+
+static THREADS: Mutex<Threads> = Mutex::new(Threads { count: 0, home: Home::None, common: None });
 
 fn threads() -> MutexGuard<'static, Threads> {
     THREADS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn built(builder: ThreadPoolBuilder) -> PyResult<Arc<ThreadPool>> {
+    let pool = builder.thread_name(|i| format!("fixnet-{i}")).build();
+    Ok(Arc::new(pool.map_err(|e| InternalError::new_err(format!("the threads of fixnet cannot be started: {e}")))?))
+}
+
+/// The pool of the calling thread.
 fn pool() -> PyResult<Arc<ThreadPool>> {
-    let mut threads = threads();
-    if let Some(pool) = &threads.pool {
+    let (mut threads, caller) = (threads(), std::thread::current().id());
+    match &threads.home {
+        Home::Of(thread, pool) if *thread == caller => return Ok(pool.clone()),
+        Home::None => {
+            let pool = built(ThreadPoolBuilder::new().num_threads(threads.count).use_current_thread())?;
+            threads.home = Home::Of(caller, pool.clone());
+            return Ok(pool);
+        }
+        Home::Of(..) | Home::Gone => {}
+    }
+    common(&mut threads)
+}
+
+/// The pool of threads that are members of none.
+fn common(threads: &mut Threads) -> PyResult<Arc<ThreadPool>> {
+    if let Some(pool) = &threads.common {
         return Ok(pool.clone());
     }
-    let built = ThreadPoolBuilder::new().num_threads(threads.count).thread_name(|i| format!("fixnet-{i}")).build();
-    let pool = Arc::new(built.map_err(|e| InternalError::new_err(format!("the threads of fixnet cannot be started: {e}")))?);
-    Ok(threads.pool.insert(pool).clone())
+    let pool = built(ThreadPoolBuilder::new().num_threads(threads.count))?;
+    Ok(threads.common.insert(pool).clone())
 }
 
 /// Sets the number of threads; results do not depend on it.
@@ -46,9 +78,31 @@ pub(crate) fn set_num_threads(count: usize) -> PyResult<()> {
         return Err(ConfigError::new_err(format!("set_num_threads: expected 1 to {MOST}, found {count}")));
     }
     let mut threads = threads();
-    // Whoever computes on the old pool goes on there.
-    (threads.count, threads.pool) = (count, None);
+    let is_same = match &threads.home {
+        Home::Of(_, pool) => pool.current_num_threads() == count,
+        _ => threads.count == count,
+    };
+    if !is_same {
+        threads.leave_home();
+        // Whoever computes on the old pool goes on there.
+        threads.common = None;
+    }
+    threads.count = count;
     Ok(())
+}
+
+impl Threads {
+    /// From now on no thread is at home.
+    fn leave_home(&mut self) {
+        self.home = match std::mem::replace(&mut self.home, Home::Gone) {
+            // Its threads are not waited for: the one that calls is among them.
+            Home::Of(_, pool) => {
+                std::mem::forget(pool);
+                Home::Gone
+            }
+            other => other,
+        };
+    }
 }
 
 /// Returns the number of threads.
@@ -75,8 +129,9 @@ pub(crate) fn after_fork(is_child: bool) {
         if let Some(mut threads) = held.borrow_mut().take()
             && is_child
         {
-            // Its threads do not exist here: nobody can wait for their end.
-            std::mem::forget(threads.pool.take());
+            // Their threads do not exist here: nobody can wait for their end.
+            std::mem::forget(threads.common.take());
+            threads.leave_home();
         }
     });
 }
@@ -105,7 +160,7 @@ pub(crate) fn compute_watched<T: Send>(
     work: impl FnOnce() -> Result<T> + Send,
 ) -> (PyResult<T>, Option<PyErr>) {
     py.detach(|| {
-        let pool = match pool() {
+        let pool = match common(&mut threads()) {
             Ok(pool) => pool,
             Err(e) => return (Err(e), None),
         };

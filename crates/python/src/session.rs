@@ -26,7 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Session {
     inner: Mutex<Inner<'static>>,
     task: Arc<dyn Task>,
-    report: Option<Step>,
+    /// The last step, and its seconds without what Python adds.
+    report: Option<(Step, f64)>,
     notes: Vec<String>,
 }
 
@@ -47,11 +48,13 @@ fn open(recipe: Option<&str>, keys: &Keys, parts: Parts, checkpoint: Option<&Che
         }
     };
     let config = match checkpoint.is_some() {
-        true => keys.iter().try_fold(config.settings().clone(), |mut settings, (key, value)| {
-            settings.set(key, value.clone())?;
-            Ok::<_, fixnet::Error>(settings)
-        })?
-        .check()?,
+        true => keys
+            .iter()
+            .try_fold(config.settings().clone(), |mut settings, (key, value)| {
+                settings.set(key, value.clone())?;
+                Ok::<_, fixnet::Error>(settings)
+            })?
+            .check()?,
         false => config,
     };
     let (task, data): (Arc<dyn Task>, HeldData<'static>) = match (parts.outside, loaded) {
@@ -90,7 +93,11 @@ impl Session {
     }
 
     /// Computes with the session, and raises what a rule of Python raised on the way.
-    fn with<T: Send>(&mut self, py: Python<'_>, work: impl FnOnce(&mut Inner<'static>) -> Result<T> + Send) -> PyResult<T> {
+    fn with<T: Send>(
+        &mut self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Inner<'static>) -> Result<T> + Send,
+    ) -> PyResult<T> {
         let inner = self.inner();
         let result = compute(py, || work(inner));
         match rules::raised() {
@@ -106,6 +113,12 @@ impl Session {
             false => Ok(Given::Floats(dense("x", x)?)),
         }
     }
+}
+
+/// A step with its seconds.
+fn timed(step: impl FnOnce() -> Result<Step>) -> Result<(Step, f64)> {
+    let start = std::time::Instant::now();
+    Ok((step()?, start.elapsed().as_secs_f64()))
 }
 
 /// Samples of the caller's.
@@ -199,28 +212,24 @@ impl Session {
         let step = match (x.cast::<Batch>(), y) {
             (Ok(batch), None) => {
                 let samples = batch.get().0.clone();
-                self.with(py, |session| Ok(session.step_on(&samples)?))?
+                self.with(py, |session| timed(|| Ok(session.step_on(&samples)?)))?
             }
             (_, Some(y)) => {
                 let (x, y) = (self.inputs(x)?, dense::<f64>("y", y)?);
                 let (x, y) = (x.raw()?, y.data()?);
                 self.with(py, |session| {
                     let batch = task.batch(x.tensor(&*task)?, y)?;
-                    Ok(session.step_on(&batch)?)
+                    timed(|| Ok(session.step_on(&batch)?))
                 })?
             }
-            (Err(_), None) => return Err(ConfigError::new_err("step: expected samples x and targets y, or a batch of session.batches()")),
+            (Err(_), None) => {
+                return Err(ConfigError::new_err(
+                    "step: expected samples x and targets y, or a batch of session.batches()",
+                ));
+            }
         };
-        let loss = step.loss;
+        let loss = step.0.loss;
         self.report = Some(step);
-        Ok(loss)
-    }
-
-    /// Takes the next step of the session's own data; `None` if the epoch has none left.
-    fn next_step(&mut self, py: Python<'_>) -> PyResult<Option<f64>> {
-        let step = self.with(py, |session| Ok(session.step()?))?;
-        let loss = step.as_ref().map(|step| step.loss);
-        self.report = step.or(self.report.take());
         Ok(loss)
     }
 
@@ -228,14 +237,19 @@ impl Session {
     fn train_epoch<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stop = AtomicBool::new(false);
         let inner = self.inner();
-        let (result, error) = compute_watched(py, &stop, |_| Ok(()), || {
-            while !stop.load(Ordering::Relaxed) {
-                if inner.step()?.is_none() {
-                    break;
+        let (result, error) = compute_watched(
+            py,
+            &stop,
+            |_| Ok(()),
+            || {
+                while !stop.load(Ordering::Relaxed) {
+                    if inner.step()?.is_none() {
+                        break;
+                    }
                 }
-            }
-            Ok(())
-        });
+                Ok(())
+            },
+        );
         if let Some(e) = rules::raised().or(error) {
             return Err(e);
         }
@@ -258,9 +272,8 @@ impl Session {
     #[pyo3(signature = (part = "test"))]
     fn evaluate<'py>(&mut self, py: Python<'py>, part: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
         let found = Part::ALL.into_iter().find(|known| known.name() == part);
-        let part = found.ok_or_else(|| {
-            ConfigError::new_err(format!("part: expected train, validation or test, found {part}"))
-        })?;
+        let part = found
+            .ok_or_else(|| ConfigError::new_err(format!("part: expected train, validation or test, found {part}")))?;
         let stop = AtomicBool::new(false);
         let inner = self.inner();
         let (result, error) =
@@ -303,10 +316,11 @@ impl Session {
     /// Returns what the optimizer did in the last step.
     #[getter]
     fn last_step<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(step) = &self.report else { return Ok(None) };
+        let Some((step, seconds)) = &self.report else { return Ok(None) };
         let dict = PyDict::new(py);
         dict.set_item("loss", step.loss)?;
         dict.set_item("lr", step.report.lr)?;
+        dict.set_item("seconds", seconds)?;
         Ok(Some(dict))
     }
 

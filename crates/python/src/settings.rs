@@ -59,15 +59,20 @@ fn key(name: &str) -> PyResult<&'static str> {
     match (found, parts.next(), parts.next()) {
         (Some(key), ..) | (None, Some(key), None) => Ok(key.name),
         (None, Some(one), Some(other)) => {
-            let text = format!("{name}: expected a key of a recipe, found one of several; write {0}__{name} or {1}__{name}",
-                table(one), table(other));
+            let text = format!(
+                "{name}: expected a key of a recipe, found one of several; write {0}__{name} or {1}__{name}",
+                table(one),
+                table(other)
+            );
             Err(ConfigError::new_err(text))
         }
         (None, None, _) if whole == "transition" => Ok("transition.rule"),
         (None, None, _) => {
             let near = KEYS.iter().map(|key| key.name.rsplit('.').next().unwrap_or(key.name));
             let near = near.max_by(|a, b| likeness(a, name).total_cmp(&likeness(b, name))).unwrap_or_default();
-            let text = format!("{name}: expected a key of a recipe, found none; is it {near}? (fixnet.recipe_keys() lists all)");
+            let text = format!(
+                "{name}: expected a key of a recipe, found none; is it {near}? (fixnet.recipe_keys() lists all)"
+            );
             Err(ConfigError::new_err(text))
         }
     }
@@ -96,7 +101,9 @@ fn of_python(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Value> {
         return Ok(Value::String(value.call_method0("__fspath__")?.extract()?));
     }
     // Numbers of NumPy count as those of Python.
-    if value.hasattr("__index__")? && let Ok(whole) = value.extract::<i64>() {
+    if value.hasattr("__index__")?
+        && let Ok(whole) = value.extract::<i64>()
+    {
         return Ok(Value::Integer(whole));
     }
     if let Ok(number) = value.extract::<f64>() {
@@ -189,7 +196,11 @@ pub(crate) fn recipe_keys(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
 /// Returns a recipe with its keys put in as TOML.
 #[pyfunction]
 #[pyo3(signature = (recipe, keys = None))]
-pub(crate) fn recipe_toml(py: Python<'_>, recipe: Option<String>, keys: Option<&Bound<'_, PyDict>>) -> PyResult<String> {
+pub(crate) fn recipe_toml(
+    py: Python<'_>,
+    recipe: Option<String>,
+    keys: Option<&Bound<'_, PyDict>>,
+) -> PyResult<String> {
     let keys = self::keys(keys)?;
     crate::pool::compute(py, || Ok(choose(recipe.as_deref(), &keys)?.config.to_toml()?))
 }

@@ -104,7 +104,13 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn look(&self, py: Python<'_>, place: &Mutex<Place>, shown: &mut u64, messages: &Receiver<Message>) -> PyResult<()> {
+    fn look(
+        &self,
+        py: Python<'_>,
+        place: &Mutex<Place>,
+        shown: &mut u64,
+        messages: &Receiver<Message>,
+    ) -> PyResult<()> {
         let at = place.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let (Some(progress), true) = (&self.progress, at.step != *shown) {
             progress.call1(py, (at.step, at.steps, at.epoch, at.epochs, at.loss, at.rate))?;
@@ -244,7 +250,9 @@ pub(crate) fn train(
         let mut notes = Vec::new();
         let mut session = match network {
             None => Session::begin(config, task, &*data, weights.as_ref(), &mut notes)?,
-            Some(spec) => Session::with_network(config, task, &*data, |store, config| Ok(spec.build(store, config.quant())?))?,
+            Some(spec) => {
+                Session::with_network(config, task, &*data, |store, config| Ok(spec.build(store, config.quant())?))?
+            }
         };
         session.diagnose(diagnostics);
         let folder = Folder::create(&out, &session, overwrite, &mut notes);
@@ -343,19 +351,29 @@ pub(crate) fn run_digest(py: Python<'_>, run: PathBuf) -> PyResult<String> {
 /// Evaluates a run on its test data, or on those of another source.
 #[pyfunction]
 #[pyo3(signature = (run, data = None, best = false))]
-pub(crate) fn evaluate_run(py: Python<'_>, run: PathBuf, data: Option<String>, best: bool) -> PyResult<Bound<'_, PyDict>> {
+pub(crate) fn evaluate_run(
+    py: Python<'_>,
+    run: PathBuf,
+    data: Option<String>,
+    best: bool,
+) -> PyResult<Bound<'_, PyDict>> {
     let stop = AtomicBool::new(false);
-    let (scores, error) = compute_watched(py, &stop, |_| Ok(()), || {
-        let (checkpoint, _) = Checkpoint::open_or_previous(&place::existing_checkpoint_or_best(&run, best)?)?;
-        let config = place::config_of(&checkpoint)?;
-        let config = match data {
-            Some(data) => config.with_test_of(data.parse()?)?,
-            None => config,
-        };
-        let mut trained = Trained::open(&config, &checkpoint)?;
-        let data = trained.task().load_test(&config)?;
-        Ok(trained.evaluate(&*data)?)
-    });
+    let (scores, error) = compute_watched(
+        py,
+        &stop,
+        |_| Ok(()),
+        || {
+            let (checkpoint, _) = Checkpoint::open_or_previous(&place::existing_checkpoint_or_best(&run, best)?)?;
+            let config = place::config_of(&checkpoint)?;
+            let config = match data {
+                Some(data) => config.with_test_of(data.parse()?)?,
+                None => config,
+            };
+            let mut trained = Trained::open(&config, &checkpoint)?;
+            let data = trained.task().load_test(&config)?;
+            Ok(trained.evaluate(&*data)?)
+        },
+    );
     match error {
         Some(e) => Err(e),
         None => crate::scores_dict(py, &scores?),

@@ -145,8 +145,8 @@ def test_the_number_of_threads_changes_no_bit():
 
 def test_the_command_is_an_entry_point(command, tmp_path):
     done = command("info")
-    assert done.returncode == 0 and "avx2" in done.stdout or "scalar" in done.stdout
+    assert done.returncode == 0 and "scalar" in done.stdout, done.stderr
     assert command("train", "no-such").returncode == 2
     script = os.path.join(os.path.dirname(sys.executable), "fixnet")
     if os.path.exists(script):
-        assert subprocess.run([script, "--version"], capture_output=True, text=True).stdout.startswith("fixnet ")
+        assert subprocess.run([script, "--version"], capture_output=True, text=True).stdout.startswith("fixnet")

@@ -124,9 +124,9 @@ def _path(run: Union["Run", PathLike]) -> Path:
 
 
 def _ended(ended: tuple[Path, bool, int, Optional[BaseException]]) -> "Run":
-    path, finished, step, error = ended
+    path, _, step, error = ended
     run = Run(path)
-    if error is None or (finished and isinstance(error, KeyboardInterrupt)):
+    if error is None:
         return run
     if isinstance(error, KeyboardInterrupt):
         interrupted = Interrupted(f"stopped after step {step} and saved; go on with fixnet.resume({str(path)!r})")
@@ -228,8 +228,8 @@ class Run:
         """The metrics of each epoch, such as ``{"epoch": 1, "train_loss": 0.43, "test_accuracy": 0.93}``."""
         kept = []
         for event in self._read["events"]:
-            if event.get("event") == "epoch":
-                kept.append({name: value for name, value in event.items() if name != "event"})
+            if event.get("kind") == "epoch":
+                kept.append({name: value for name, value in event.items() if name != "kind"})
         return kept
 
     @property

@@ -168,7 +168,7 @@ class Session:
 
     @property
     def last_step(self) -> Optional[dict[str, Any]]:
-        """The loss and the learning rate of the last step."""
+        """The loss, the learning rate and the seconds of the last step, the seconds without what Python adds."""
         return self._inner.last_step
 
     @property
