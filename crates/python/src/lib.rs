@@ -14,6 +14,7 @@ mod predictor;
 mod rules;
 mod session;
 mod settings;
+mod targets;
 mod train;
 mod weights;
 

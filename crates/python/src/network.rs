@@ -203,7 +203,7 @@ impl Spec {
 }
 
 /// A network with its parameters: what Python runs and differentiates itself.
-#[pyclass(module = "fixnet._fixnet", subclass)]
+#[pyclass(module = "fixnet._fixnet")]
 pub(crate) struct Network {
     inner: Mutex<(Store, Box<dyn Layer>)>,
     input: Vec<usize>,

@@ -181,7 +181,7 @@ pub(crate) fn compute_watched<T: Send>(
             }
             let result = worker.join().unwrap_or_else(|panic| Err(of_panic(&*panic)));
             // What came last is seen too.
-            let error = error.or_else(|| Python::attach(|py| look(py)).err());
+            let error = error.or_else(|| Python::attach(look).err());
             (result, error)
         })
     })

@@ -7,7 +7,7 @@ use crate::pool::{compute, compute_watched};
 use crate::predictor::Predictor;
 use crate::settings::{self, Keys};
 use crate::weights::{self, Described};
-use crate::{rules, scores_dict};
+use crate::{rules, scores_dict, targets};
 use fixnet::checkpoint::Checkpoint;
 use fixnet::data::{Image, Sample};
 use fixnet::tensor::Tensor;
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A run in memory whose loop is the caller's.
-#[pyclass(module = "fixnet._fixnet", subclass)]
+#[pyclass(module = "fixnet._fixnet")]
 pub(crate) struct Session {
     inner: Mutex<Inner<'static>>,
     task: Arc<dyn Task>,
@@ -215,10 +215,10 @@ impl Session {
                 self.with(py, |session| timed(|| Ok(session.step_on(&samples)?)))?
             }
             (_, Some(y)) => {
-                let (x, y) = (self.inputs(x)?, dense::<f64>("y", y)?);
-                let (x, y) = (x.raw()?, y.data()?);
+                let (x, y) = (self.inputs(x)?, targets::read(y)?);
+                let x = x.raw()?;
                 self.with(py, |session| {
-                    let batch = task.batch(x.tensor(&*task)?, y)?;
+                    let batch = task.batch(x.tensor(&*task)?, &y)?;
                     timed(|| Ok(session.step_on(&batch)?))
                 })?
             }
@@ -291,12 +291,12 @@ impl Session {
         x: &Bound<'py, PyAny>,
         y: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let (task, x, y) = (self.task.clone(), self.inputs(x)?, dense::<f64>("y", y)?);
-        let (x, y) = (x.raw()?, y.data()?);
+        let (task, x, y) = (self.task.clone(), self.inputs(x)?, targets::read(y)?);
+        let x = x.raw()?;
         let scores = self.with(py, |session| {
             let all = x.tensor(&*task)?;
             // Shapes and targets are checked as a whole; then batches are cut.
-            drop(task.batch(all.clone(), y)?);
+            drop(task.batch(all.clone(), &y)?);
             let size = all.len() / y.len().max(1);
             let batches = all.data().chunks(EVALUATED * size.max(1)).zip(y.chunks(EVALUATED)).map(|(x, y)| {
                 let shape = [&[y.len()], &all.shape()[1..]].concat();
@@ -441,17 +441,7 @@ impl Batch {
     /// The targets.
     #[getter]
     fn y<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let targets = &self.0.targets;
-        if let Some(batch) = targets.downcast_ref::<fixnet::data::Batch>() {
-            return match &batch.targets {
-                Some(shares) => Ok(array(py, shares)?.into_any()),
-                None => Ok(numpy::PyArray1::from_iter(py, batch.labels.iter().map(|&class| class as i64)).into_any()),
-            };
-        }
-        match targets.downcast_ref::<Vec<f64>>() {
-            Some(numbers) => Ok(numpy::PyArray1::from_slice(py, numbers).into_any()),
-            None => Err(DataError::new_err("the targets of this task are no array; take steps on the batch itself")),
-        }
+        targets::array(py, &self.0)
     }
 
     fn __len__(&self) -> usize {

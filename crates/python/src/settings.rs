@@ -141,7 +141,7 @@ pub(crate) fn choose(recipe: Option<&str>, keys: &Keys) -> Result<Chosen> {
         }
         None if keys.iter().any(|(key, _)| key == "data.source") => {
             put(&mut Settings::default())?;
-            let suggestion = suggest(&put)?;
+            let suggestion = suggest(put)?;
             notes.push(format!("no recipe is given, so settings are chosen for {}", suggestion.data));
             (suggestion.settings, Some(suggestion.loaded))
         }

@@ -6,7 +6,41 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Union, 
 import numpy as np
 import numpy.typing as npt
 
-__all__: list[str]
+__all__ = [
+    "Batch",
+    "Batches",
+    "GradientState",
+    "Network",
+    "Predictor",
+    "Session",
+    "__version__",
+    "after_fork",
+    "before_fork",
+    "evaluate_run",
+    "export",
+    "get_isa",
+    "get_num_threads",
+    "instruction_sets",
+    "kernels",
+    "load_file",
+    "matmul_codes",
+    "quantize",
+    "quantize_gradient",
+    "read_run",
+    "recipe_keys",
+    "recipe_toml",
+    "recipes",
+    "register_gradient_rule",
+    "resume",
+    "run_command",
+    "run_digest",
+    "save_file",
+    "set_isa",
+    "set_num_threads",
+    "torch_state_dict",
+    "train",
+    "write_report",
+]
 __version__: str
 
 _Array = npt.NDArray[Any]
@@ -76,6 +110,7 @@ class GradientState:
     def quantize(self, g: npt.ArrayLike) -> tuple[_Array, float]: ...
     def state_dict(self) -> _Arrays: ...
 
+@final
 class Network:
     def __new__(cls, spec: _Steps, input_shape: Sequence[int], keys: _Keys = None, seed: int = 1) -> Network: ...
     def forward(self, x: npt.ArrayLike, training: bool = False) -> _Array: ...
@@ -102,6 +137,7 @@ class Predictor:
     def files(self, paths: Sequence[_Path]) -> list[tuple[str, Any]]: ...
     def save_packed(self, path: _Path) -> None: ...
 
+@final
 class Session:
     def __new__(
         cls, recipe: Optional[str] = None, keys: _Keys = None, network: _Steps = None, outside: _Outside = None
