@@ -47,6 +47,7 @@ use exit::{CODES, INTERRUPTED, USAGE};
 use out::note;
 use std::ffi::OsString;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The help after the list of commands.
@@ -289,6 +290,25 @@ fn message(error: &anyhow::Error) -> String {
 /// line that makes no sense, 130 for stopped by a signal with everything saved.
 pub fn main() -> ExitCode {
     run(std::env::args_os())
+}
+
+/// Draws the curves of the epochs of a run to its folder, as `fixnet train` does after each epoch.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn draw_curves(
+    session: &fixnet::train::Session<'_>,
+    folder: &fixnet::train::run::Folder,
+) -> fixnet::train::Result<()> {
+    train::draw(session, folder)
+}
+
+/// Writes the page of `fixnet report` about runs to a file; returns notes on what is not in it.
+///
+/// # Errors
+/// A run cannot be read, or the file cannot be written.
+pub fn write_report(runs: &[PathBuf], out: &Path) -> anyhow::Result<Vec<String>> {
+    Ok(report::write(runs, out, None, false)?.notes)
 }
 
 /// Runs the command with these arguments, the first of which stands for the name of the program: a program does so what the

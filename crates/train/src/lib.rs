@@ -33,6 +33,7 @@ pub mod compare;
 pub mod config;
 mod earlier;
 mod error;
+mod error_kind;
 mod evaluation;
 pub mod init;
 pub mod judge;
@@ -54,6 +55,7 @@ pub mod trainer;
 
 pub use config::{Config, Settings};
 pub use error::{Error, Result};
+pub use error_kind::ErrorKind;
 pub use evaluation::{EVALUATED, evaluate, evaluate_test};
 pub use judge::Judge;
 pub use packed::Packed;

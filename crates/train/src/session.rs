@@ -1,8 +1,12 @@
 //! A run in memory: its state, and the steps that it takes. It knows no folder, no log and no command, so that training, resuming
 //! and verifying take the same steps; a program may take them in a loop of its own.
 
+mod given;
+mod held;
 mod passes;
 mod place;
+
+pub use held::HeldData;
 
 use crate::earlier;
 use crate::evaluation::{EVALUATED, evaluate, scores_of};
@@ -13,7 +17,7 @@ use crate::run::names::RECIPE;
 use crate::scores::Scores;
 use crate::task::{Batches, Data, Part, Task};
 use crate::{Config, Error, Result};
-use fixnet_autograd::{Graph, Group, Param, Store};
+use fixnet_autograd::{Group, Param, Store};
 use fixnet_nn::Layer;
 use fixnet_nn::checkpoint::{self, Checkpoint, Progress};
 use fixnet_nn::optim::{Optimizer, OptimizerConfig, StepReport};
@@ -36,16 +40,19 @@ pub struct Step {
     pub layers: Option<Vec<LayerReport>>,
 }
 
-/// A run: model, optimizer and place in the data.
+/// A run: model, optimizer and place in the data. The data are borrowed, or shared: a session of an `Arc<dyn Data>` borrows nothing and is a
+/// `Session<'static>`.
 pub struct Session<'a> {
     config: Config,
     task: Arc<dyn Task>,
-    data: &'a dyn Data,
+    data: HeldData<'a>,
     store: Store,
     net: Box<dyn Layer>,
     optimizer: Optimizer,
     progress: Progress,
     batches: Batches,
+    /// Whether steps on batches of the caller's have left `batches` behind.
+    behind: bool,
     /// Samples of a batch in evaluation.
     evaluated: usize,
     diagnostics: Option<u64>,
@@ -61,10 +68,10 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// The network does not fit the data, or a setting does not.
-    pub fn new(config: Config, task: Arc<dyn Task>, data: &'a dyn Data) -> Result<Self> {
+    pub fn new(config: Config, task: Arc<dyn Task>, data: impl Into<HeldData<'a>>) -> Result<Self> {
         let store = Store::seeded(config.seed());
         let model = model(task.clone());
-        Self::build(config, task, data, store, Progress::default(), model)
+        Self::build(config, task, data.into(), store, Progress::default(), model)
     }
 
     /// Makes a run of a network of your own, which has taken no step. `build` puts its parameters into the store that it is
@@ -78,12 +85,12 @@ impl<'a> Session<'a> {
     pub fn with_network(
         config: Config,
         task: Arc<dyn Task>,
-        data: &'a dyn Data,
+        data: impl Into<HeldData<'a>>,
         build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
     ) -> Result<Self> {
         let store = Store::seeded(config.seed());
         let wrapped = wrapped(task.clone(), build);
-        Self::build(config, task, data, store, Progress::default(), wrapped)
+        Self::build(config, task, data.into(), store, Progress::default(), wrapped)
     }
 
     /// Makes a run of a network of your own as it was when the checkpoint was saved. Notes for the user are added to `notes`.
@@ -93,13 +100,13 @@ impl<'a> Session<'a> {
     pub fn resumed_with_network(
         config: Config,
         task: Arc<dyn Task>,
-        data: &'a dyn Data,
+        data: impl Into<HeldData<'a>>,
         checkpoint: &Checkpoint,
         build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
         let wrapped = wrapped(task.clone(), build);
-        Self::restored(config, task, data, checkpoint, wrapped, notes)
+        Self::restored(config, task, data.into(), checkpoint, wrapped, notes)
     }
 
     /// Makes a run that has taken no step and begins as its recipe says, from `weights` where these are given. Notes for the user
@@ -110,10 +117,11 @@ impl<'a> Session<'a> {
     pub fn begin(
         config: Config,
         task: Arc<dyn Task>,
-        data: &'a dyn Data,
+        data: impl Into<HeldData<'a>>,
         weights: Option<&Weights>,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
+        let data = data.into();
         notes.extend(data.notes());
         let Some(weights) = weights else { return Self::new(config, task, data) };
         let (pretrained, misfits) = weights.read(&config, &*task)?;
@@ -137,18 +145,18 @@ impl<'a> Session<'a> {
     pub fn resumed(
         config: Config,
         task: Arc<dyn Task>,
-        data: &'a dyn Data,
+        data: impl Into<HeldData<'a>>,
         checkpoint: &Checkpoint,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
         let model = model(task.clone());
-        Self::restored(config, task, data, checkpoint, model, notes)
+        Self::restored(config, task, data.into(), checkpoint, model, notes)
     }
 
     fn restored(
         config: Config,
         task: Arc<dyn Task>,
-        data: &'a dyn Data,
+        data: HeldData<'a>,
         checkpoint: &Checkpoint,
         build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
         notes: &mut Vec<String>,
@@ -170,16 +178,16 @@ impl<'a> Session<'a> {
     fn build(
         config: Config,
         task: Arc<dyn Task>,
-        data: &'a dyn Data,
+        data: HeldData<'a>,
         mut store: Store,
         mut progress: Progress,
         build: impl FnOnce(&mut Store, &Config) -> Result<Box<dyn Layer>>,
     ) -> Result<Self> {
         task.check(&config)?;
-        let task = task.configured(&config, data)?.unwrap_or(task);
+        let task = task.configured(&config, &*data)?.unwrap_or(task);
         model_file::check(&config, &*task)?;
         let net = build(&mut store, &config)?;
-        let judge = Judge::of(&config, task.metrics(), data)?;
+        let judge = Judge::of(&config, task.metrics(), &*data)?;
         let samples = data.len(Part::Train);
         let epoch_steps = steps(&config, batches(&config, samples));
         let total_steps = u64::from(config.epochs_at(progress.epoch)) * epoch_steps;
@@ -194,7 +202,7 @@ impl<'a> Session<'a> {
         if let Some(best) = progress.best.as_mut().filter(|_| config.is_extended_after(progress.epoch)) {
             (best.waited, best.stopped) = (0, false);
         }
-        let (batches, evaluated) = (epoch(data, &config, &progress)?, plan.batch(EVALUATED));
+        let (batches, evaluated) = (epoch(&*data, &config, &progress)?, plan.batch(EVALUATED));
         let diagnostics = None;
         Ok(Self {
             config,
@@ -205,6 +213,7 @@ impl<'a> Session<'a> {
             optimizer,
             progress,
             batches,
+            behind: false,
             evaluated,
             diagnostics,
             judge,
@@ -230,14 +239,23 @@ impl<'a> Session<'a> {
     /// A batch cannot be read, or a loss or a gradient is not finite. Statistics may then have moved without weights, so the
     /// session takes no further step and is not saved: go on from its last checkpoint.
     pub fn step(&mut self) -> Result<Option<Step>> {
-        let step = self.store.step() + 1;
-        let due = self.diagnostics.is_some_and(|every| step == 1 || step.is_multiple_of(every));
         if self.epoch_is_over() {
             return Ok(None);
         }
+        if self.behind {
+            self.batches = epoch(&*self.data, &self.config, &self.progress)?;
+            self.behind = false;
+        }
+        self.step_by(Self::passes).map(Some)
+    }
+
+    /// Takes a step with the gradients that `passes` leaves in the store.
+    fn step_by(&mut self, passes: impl FnOnce(&mut Self) -> Result<Passes>) -> Result<Step> {
         self.check_usable()?;
+        let step = self.store.step() + 1;
+        let due = self.diagnostics.is_some_and(|every| step == 1 || step.is_multiple_of(every));
         let watch = due.then(|| Watch::begin(&mut self.store)).transpose()?;
-        let passes = self.passes().and_then(|passes| Ok((passes, self.optimizer.step(&mut self.store)?)));
+        let passes = passes(self).and_then(|passes| Ok((passes, self.optimizer.step(&mut self.store)?)));
         profile::mark("optimizer");
         let layers = watch.map(|watch| watch.finish(&mut self.store));
         let (passes, report) = passes.inspect_err(|_| {
@@ -248,7 +266,7 @@ impl<'a> Session<'a> {
         self.progress.seen += passes.samples as u64;
         self.progress.loss_sum += passes.loss_sum;
         self.progress.sums.iter_mut().zip(&passes.sums).for_each(|(total, sum)| *total += sum);
-        Ok(Some(Step { loss: passes.loss(), report, layers }))
+        Ok(Step { loss: passes.loss(), report, layers })
     }
 
     /// Checks that no step has failed.
@@ -267,33 +285,6 @@ impl<'a> Session<'a> {
     pub fn train_epoch(&mut self) -> Result<()> {
         while self.step()?.is_some() {}
         self.next_epoch()
-    }
-
-    /// Computes the gradients of a step, those of the mean loss over all its samples.
-    fn passes(&mut self) -> Result<Passes> {
-        let mut all = Passes { sums: vec![0.0; self.task.sums()], ..Passes::default() };
-        for _ in 0..self.config.accumulate() {
-            let Some(batch) = self.batches.next().transpose()? else { break };
-            profile::mark("load data");
-            // Gradients of means come together as a sum in which each counts as much as the last batch does.
-            if all.batches > 0 && all.last != batch.samples {
-                self.store.scale_grads((all.last as f64 / batch.samples as f64) as f32);
-            }
-            let mut g = Graph::train(&mut self.store);
-            self.task.prepare(&mut g, &batch)?;
-            let x = g.input(batch.inputs.clone());
-            let output = self.net.forward(&mut g, &x)?;
-            let loss = self.task.loss(&mut g, &output, &batch)?;
-            let value = f64::from(loss.tensor().item());
-            let sums = self.task.score(&output.tensor(), &batch)?;
-            drop((x, output));
-            g.backward(loss)?;
-            all.add(&batch, value, &sums);
-        }
-        if all.batches > 1 {
-            self.store.scale_grads((all.last as f64 / all.samples as f64) as f32);
-        }
-        Ok(all)
     }
 
     /// Evaluates on a part of the data, until `stop` says so: then there is no result, nor if the part has no samples.
@@ -338,7 +329,8 @@ impl<'a> Session<'a> {
         let sums = vec![0.0; self.task.sums()];
         self.progress = Progress { epoch: done + 1, sums, best, ..Progress::default() };
         self.optimizer.set_total_steps(u64::from(self.config.epochs_at(done + 1)) * self.epoch_steps);
-        self.batches = epoch(self.data, &self.config, &self.progress)?;
+        self.batches = epoch(&*self.data, &self.config, &self.progress)?;
+        self.behind = false;
         Ok(())
     }
 
@@ -364,7 +356,10 @@ impl<'a> Session<'a> {
 
     /// Returns whether the running epoch has no batch left.
     pub fn epoch_is_over(&self) -> bool {
-        self.batches.len() == 0
+        match self.behind {
+            true => self.progress.batches >= batches(&self.config, self.data.len(Part::Train)),
+            false => self.batches.len() == 0,
+        }
     }
 
     /// Returns whether the digest of this step is recorded: steps 0, 1, 10, 100, … and the last of each epoch.

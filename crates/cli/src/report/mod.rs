@@ -20,7 +20,7 @@ use fixnet::train::compare::{Recorded, notes_on_data};
 use fixnet::train::run::{self, place};
 use gather::Subject;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `fixnet report`.
@@ -58,21 +58,36 @@ fn report(args: &Args) -> Result<ExitCode> {
         (None, [run]) => place::report_path(run),
         (None, _) => PathBuf::from("report.html"),
     };
-    outputs::check(&[&out], &[], Some(place::REPORT))?;
-    let read = |run: &PathBuf| Subject::read(run, args.data.as_deref(), args.best);
-    let subjects = args.runs.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let runs = subjects.iter().zip(&args.runs);
-    let recorded: Vec<_> = runs.filter_map(|(s, path)| Recorded::of_run(&s.name, &s.config, path)).collect();
-    let of_all = notes_on_data(&recorded);
-    let page = page::page(&subjects, &of_all);
-    run::write(&out, page.as_bytes()).context("report")?;
-    let of_one = subjects.iter().flat_map(|s| s.notes.iter().map(|n| format!("{}: {n}", s.name)));
-    let missing: Vec<_> = of_one.chain(of_all).collect();
+    let Written { bytes, notes } = write(&args.runs, &out, args.data.as_deref(), args.best)?;
     if args.json {
-        say!("{}", json!({ "report": text(&out), "bytes": page.len(), "runs": subjects.len(), "notes": missing }));
+        say!("{}", json!({ "report": text(&out), "bytes": bytes, "runs": args.runs.len(), "notes": notes }));
     } else {
-        missing.iter().for_each(|text| note!("note: {text}"));
+        notes.iter().for_each(|text| note!("note: {text}"));
         say!("{}", out.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A page that was written.
+pub(crate) struct Written {
+    bytes: usize,
+    /// What is not in it.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Writes the page about `runs` to `out`, with their data in the place that `data` names.
+///
+/// # Errors
+/// A run cannot be read, or the file cannot be written.
+pub(crate) fn write(runs: &[PathBuf], out: &Path, data: Option<&str>, best: bool) -> Result<Written> {
+    outputs::check(&[out], &[], Some(place::REPORT))?;
+    let subjects = runs.iter().map(|run| Subject::read(run, data, best)).collect::<Result<Vec<_>>>()?;
+    let named = subjects.iter().zip(runs);
+    let recorded: Vec<_> = named.filter_map(|(s, path)| Recorded::of_run(&s.name, &s.config, path)).collect();
+    let of_all = notes_on_data(&recorded);
+    let page = page::page(&subjects, &of_all);
+    run::write(out, page.as_bytes()).context("report")?;
+    let of_one = subjects.iter().flat_map(|s| s.notes.iter().map(|n| format!("{}: {n}", s.name)));
+    let notes = of_one.chain(of_all).collect();
+    Ok(Written { bytes: page.len(), notes })
 }

@@ -4,7 +4,7 @@ use super::parts::{self, check_augment, data_key};
 use super::trial::{self, Trial};
 use super::{
     Answer, Batch, Better, Data, Element, LOSS, Matrix, Metric, Part, PartTargets, Parts, Picture, Pictures, Section,
-    Table, Task, TaskKind, Teacher, Unit, outputs,
+    Table, Task, TaskKind, Teacher, Unit, check_given, outputs,
 };
 use crate::config::LossSettings;
 use crate::scores::{Network, Scores};
@@ -247,6 +247,26 @@ impl Task for Classification {
         let teacher = loss.teacher.as_deref().map(|path| Teacher::open(path, &self.description)).transpose()?;
         let (smoothing, teacher) = (loss.label_smoothing as f32, teacher.map(Arc::new));
         Ok(Some(Arc::new(Self { smoothing, weights, teacher, ..self.clone() })))
+    }
+
+    fn batch(&self, inputs: Tensor, targets: &[f64]) -> Result<Batch> {
+        let samples = check_given(self, &inputs, targets.len())?;
+        let classes = self.description.classes;
+        let class = |(position, &value): (usize, &f64)| match value {
+            value if value.fract() == 0.0 && (0.0..classes as f64).contains(&value) => Ok(value as usize),
+            odd => {
+                let expected = format!("a whole number from 0 to {}", classes - 1);
+                let found = format!("{odd} at {position}");
+                Err(fixnet_autograd::Error::setting("a target of a classification", expected, found).into())
+            }
+        };
+        let labels = targets.iter().enumerate().map(class).collect::<Result<Vec<usize>>>()?;
+        let batch = fixnet_data::Batch { images: inputs.clone(), labels, targets: None };
+        Ok(Batch { inputs, samples, targets: Box::new(batch) })
+    }
+
+    fn normalize(&self) -> Option<&Normalize> {
+        Some(&self.description.normalize)
     }
 
     fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {

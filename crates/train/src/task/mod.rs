@@ -6,6 +6,7 @@
 mod classification;
 pub mod detection;
 mod kind;
+mod outside;
 mod parts;
 mod registry;
 pub mod regression;
@@ -17,6 +18,7 @@ mod trial;
 pub use classification::{Classification, Labelled};
 pub use detection::Detection;
 pub use kind::TaskKind;
+pub use outside::Outside;
 pub use parts::{PartTargets, Parts};
 pub use registry::{check, data_key, find, kinds, load, of_plan, of_shape, recorded, register};
 pub use regression::Regression;
@@ -330,6 +332,20 @@ pub trait Task: Send + Sync {
         Ok(())
     }
 
+    /// Makes a batch of samples that the caller holds: `inputs` [N, ...] as the network takes them, normalized, and one target per sample.
+    ///
+    /// # Errors
+    /// The inputs or the targets do not fit the task; or it has targets of another form than one number per sample.
+    fn batch(&self, _inputs: Tensor, _targets: &[f64]) -> Result<Batch> {
+        let reason = format!("expected a task with one target per sample, found {}", self.name());
+        Err(crate::Error::Setting { key: "task".into(), reason })
+    }
+
+    /// Returns how inputs are normalized before the network, where that is the same for all places of a channel.
+    fn normalize(&self) -> Option<&Normalize> {
+        None
+    }
+
     /// Computes the loss, the mean over the samples of a batch.
     ///
     /// # Errors
@@ -393,6 +409,20 @@ pub trait Task: Send + Sync {
     /// # Errors
     /// The data cannot be read.
     fn report(&self, network: Network<'_>, data: &dyn Data) -> Result<(Scores, Vec<Section>)>;
+}
+
+/// Checks that samples [N, ...] have the shape that a network takes, and that there is one target for each; returns N.
+fn check_given(task: &dyn Task, inputs: &Tensor, targets: usize) -> Result<usize> {
+    let (expected, found) = (task.input_shape(), inputs.shape());
+    if found.len() != expected.len() + 1 || (found[1..] != expected && !task.any_size()) || found[0] == 0 {
+        let expected = format!("[N, {}]", expected.iter().map(usize::to_string).collect::<Vec<_>>().join(", "));
+        return Err(fixnet_tensor::Error::shape("inputs of a batch", expected, found).into());
+    }
+    if found[0] != targets {
+        let expected = format!("{}, one per sample", found[0]);
+        return Err(fixnet_autograd::Error::setting("targets of a batch", expected, targets).into());
+    }
+    Ok(targets)
 }
 
 /// Computes the outputs of a network for samples of one shape, all of them finite.

@@ -10,7 +10,9 @@ mod report;
 
 use super::parts::{self, check_augment, data_key};
 use super::trial::{self, Trial};
-use super::{Answer, Batch, Better, Data, Metric, Part, PartTargets, Parts, Section, Task, TaskKind, Unit, outputs};
+use super::{
+    Answer, Batch, Better, Data, Metric, Part, PartTargets, Parts, Section, Task, TaskKind, Unit, check_given, outputs,
+};
 use crate::evaluation::evaluate_test;
 use crate::scores::{Network, Scores};
 use crate::{Config, Error, Result};
@@ -211,6 +213,16 @@ impl Task for Regression {
 
     fn classes(&self) -> Option<usize> {
         Some(1)
+    }
+
+    fn batch(&self, inputs: Tensor, targets: &[f64]) -> Result<Batch> {
+        let samples = check_given(self, &inputs, targets.len())?;
+        let targets = Numbers::new("targets of a batch", None, targets.to_vec())?.values().to_vec();
+        Ok(Batch { inputs, samples, targets: Box::new(targets) })
+    }
+
+    fn normalize(&self) -> Option<&Normalize> {
+        Some(&self.description.normalize)
     }
 
     fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {
