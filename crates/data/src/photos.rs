@@ -54,7 +54,7 @@ fn part_of(path: &Path, part: &str, alone: bool, read: impl Fn(&Path) -> Result<
 }
 
 macro_rules! crops {
-    ($($name:literal),*) => { &[$(($name, include_bytes!(concat!("../data/photos/", $name, ".png")))),*] };
+    ($($name:literal),*) => { &[$(($name, include_bytes!(concat!("../data/photos/", $name, ".webp")))),*] };
 }
 
 pub(crate) const TRAIN: &[(&str, &[u8])] =
