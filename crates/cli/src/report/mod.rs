@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// The same data in another place
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
+    /// Write over a file that fixnet did not write
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     machine: Machine,
     /// Print one JSON object
@@ -59,6 +62,7 @@ fn report(args: &Args) -> Result<ExitCode> {
         (None, _) => PathBuf::from("report.html"),
     };
     outputs::check(&[&out], &[], Some(place::REPORT))?;
+    outputs::check_replaced(&[&out], args.force)?;
     let read = |run: &PathBuf| Subject::read(run, args.data.as_deref(), args.best);
     let subjects = args.runs.iter().map(read).collect::<Result<Vec<_>>>()?;
     let runs = subjects.iter().zip(&args.runs);
