@@ -71,15 +71,19 @@ impl<T: Targets> Split<T> {
 }
 
 impl Split {
-    /// Checks that the rows of a table share classes: a column in which each row has a value of its own names rows.
+    /// Checks that the rows of a table share classes: a column in which each row has a value of its own names rows. `alone` says that the
+    /// test rows are the training rows.
     ///
     /// # Errors
-    /// No class has two training rows.
-    pub(crate) fn check_classes_recur(&self, target: Option<&str>) -> Result<()> {
+    /// No class has two rows.
+    pub(crate) fn check_classes_recur(&self, target: Option<&str>, alone: bool) -> Result<()> {
         let train = &self.train;
+        let test = if alone { &[][..] } else { self.test.labels() };
         let mut occurs = vec![false; train.classes()];
-        let recurs = train.labels().iter().any(|&label| std::mem::replace(&mut occurs[usize::from(label)], true));
-        if recurs || train.shape().len() != 1 || train.len() < 2 {
+        let mut labels = train.labels().iter().chain(test);
+        let recurs = labels.any(|&label| std::mem::replace(&mut occurs[usize::from(label)], true));
+        let rows = train.len() + test.len();
+        if recurs || train.shape().len() != 1 || rows < 2 {
             return Ok(());
         }
         let place = match target {
@@ -93,7 +97,7 @@ impl Split {
             expected: "classes that several rows have (name the column of the classes with --target; the task regression predicts \
                        numbers)"
                 .into(),
-            found: format!("a class of its own for each of {} rows ({shown}, …)", train.len()),
+            found: format!("a class of its own for each of {rows} rows ({shown}, …)"),
         })
     }
 }
