@@ -199,7 +199,7 @@ mod tests {
             (*b"fmt ", [words(&[kind, channels]), rates, words(&[block, bits]), words(&more)].concat())
         });
         let other = (
-            prop::sample::select(&[*b"data", *b"data", *b"LIST", *b"fact", *b"RIFF", *b"\0\0\0\0", *b"fmt "][..]),
+            prop::sample::select(vec![*b"data", *b"data", *b"LIST", *b"fact", *b"RIFF", *b"\0\0\0\0", *b"fmt "]),
             prop::collection::vec(any::<u8>(), 0..50),
         );
         let lengths = prop_oneof![
