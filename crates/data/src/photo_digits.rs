@@ -39,12 +39,12 @@ const CONTRAST: u32 = 160;
 /// So many colours are tried for that; the best is taken if none reaches it.
 const COLOURS: u64 = 16;
 
-pub(crate) const TRAIN_PHOTOS: [(&str, &[u8]); 3] = [
+pub(crate) static TRAIN_PHOTOS: [(&str, &[u8]); 3] = [
     ("astronaut.webp", include_bytes!("../data/astronaut.webp")),
     ("coffee.webp", include_bytes!("../data/coffee.webp")),
     ("hubble_deep_field.webp", include_bytes!("../data/hubble_deep_field.webp")),
 ];
-pub(crate) const TEST_PHOTOS: [(&str, &[u8]); 2] =
+pub(crate) static TEST_PHOTOS: [(&str, &[u8]); 2] =
     [("chelsea.webp", include_bytes!("../data/chelsea.webp")), ("rocket.webp", include_bytes!("../data/rocket.webp"))];
 
 /// Makes the 6,000 training and 1,000 test images.
