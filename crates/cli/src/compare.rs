@@ -64,7 +64,7 @@ impl Axes {
         for (key, flag, text) in self.flags.given() {
             let values = match flag.kind {
                 Kind::Seed => grid::seeds(text).map_err(|e| usage(anyhow!(e)))?,
-                _ => grid::split(text).into_iter().map(|part| value(key, flag, part, true)).collect(),
+                _ => grid::values(key.name, text).into_iter().map(|part| value(key, flag, part, true)).collect(),
             };
             given.push(Axis { key: key.name.into(), values });
         }

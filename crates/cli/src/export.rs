@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// The same data in another place
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
+    /// Write over files that fixnet did not write
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     machine: Machine,
     /// Print one JSON object
@@ -86,6 +89,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     args.form().map_err(|e| usage(e.into()))?;
     outputs::check(&files, &[&checkpoint_path(&args.run)], None)?;
+    outputs::check_replaced(&files, args.force)?;
     args.machine.run(|_| export(&args))
 }
 

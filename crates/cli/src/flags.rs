@@ -15,8 +15,7 @@ pub(crate) fn flags() -> impl Iterator<Item = (&'static Key, Flag)> {
 /// The value that the text of a flag stands for; of a list, one of its parts, which may be a text in quotes.
 pub(crate) fn value(key: &Key, flag: Flag, text: &str, part: bool) -> Value {
     match flag.kind {
-        _ if key.holds_list && !part => value_for(key.name, text),
-        _ if key.holds_list && text.starts_with('[') => value_of(text),
+        _ if key.holds_list && (!part || text.starts_with('[') || text.contains(',')) => value_for(key.name, text),
         Kind::Text if !(part && text.starts_with(['"', '\''])) => Value::from(text),
         _ => value_of(text),
     }
@@ -114,6 +113,7 @@ mod tests {
         // A key that holds a list takes one without brackets.
         assert_eq!(read("class-weights", "1, 2.5", false), Value::from(vec![Value::from(1), Value::from(2.5)]));
         assert_eq!(read("class-weights", "[1, 2]", true), Value::from(vec![1, 2]));
+        assert_eq!(read("class-weights", "1,2", true), Value::from(vec![1, 2]));
         assert_eq!(read("class-weights", "balanced", true), Value::from("balanced"));
     }
 }

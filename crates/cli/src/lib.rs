@@ -306,9 +306,9 @@ pub fn draw_curves(
 /// Writes the page of `fixnet report` about runs to a file; returns notes on what is not in it.
 ///
 /// # Errors
-/// A run cannot be read, or the file cannot be written.
+/// A run cannot be read; or the file cannot be written, or is one that fixnet did not write.
 pub fn write_report(runs: &[PathBuf], out: &Path) -> anyhow::Result<Vec<String>> {
-    Ok(report::write(runs, out, None, false)?.notes)
+    Ok(report::write(runs, out, None, false, false)?.notes)
 }
 
 /// Runs the command with these arguments, the first of which stands for the name of the program: a program does so what the

@@ -2,7 +2,10 @@
 
 use crate::usage;
 use anyhow::{Result, anyhow};
+use fixnet::checkpoint::Header;
+use fixnet::files::input_file;
 use fixnet::train::run::place::part_of_run;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Fails if an output is also an input, is named twice, or is a file of a run. `own` is the part of runs that the command
@@ -26,6 +29,40 @@ pub(crate) fn check(outputs: &[&Path], inputs: &[&Path], own: Option<&str>) -> R
         }
     }
     Ok(())
+}
+
+/// Fails if an output would take the place of a file that fixnet did not write, unless that is asked for with `force`.
+///
+/// # Errors
+/// As above; the command line is at fault.
+pub(crate) fn check_replaced(outputs: &[&Path], force: bool) -> Result<()> {
+    // What a link leads to is not lost: the link is replaced.
+    let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|there| there.is_file());
+    let foreign = outputs.iter().find(|output| is_file(output) && !is_of_fixnet(output));
+    match foreign.filter(|_| !force) {
+        None => Ok(()),
+        Some(output) => {
+            let words = "expected a new file or one that fixnet wrote, found another one; choose another name, or --force to replace it";
+            Err(usage(anyhow!("{}: {words}", output.display())))
+        }
+    }
+}
+
+/// Where a page and an ONNX file name the program that wrote them.
+const START: u64 = 1024;
+
+/// Whether fixnet wrote a file: by the checksum that it writes, or by its name near the start. An empty file is nobody's.
+fn is_of_fixnet(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let Ok(file) = input_file::open(path) else { return false };
+    if file.take(START).read_to_end(&mut start).is_err() {
+        return false;
+    }
+    let names = |mark: &[u8]| start.windows(mark.len()).any(|part| part == mark);
+    let page = start.starts_with(b"<!DOCTYPE html>") && names(b"content=\"fixnet ");
+    // The field of the producer: its number with the kind of a text, and its length.
+    let onnx = start.first() == Some(&8) && names(b"\x12\x06fixnet");
+    start.is_empty() || page || onnx || Header::read(path).is_ok_and(|header| header.checksum().is_some())
 }
 
 /// A path that is the same for all paths to one name. What the name itself links to is no matter: a link is replaced.

@@ -61,7 +61,9 @@ fn every_command_takes_a_run_that_stopped_early() {
     // A damaged one is named.
     let bytes = fs::read(&kept).unwrap();
     fs::write(&kept, &bytes[..bytes.len() - 9]).unwrap();
-    refused(1, &["eval", &run, "--best"], &["best.safetensors", "cut short"]);
+    for command in [&["eval", &run, "--best"][..], &["report", &run, "--best"], &["predict", &run, &kept, "--best"]] {
+        refused(1, command, &["best.safetensors", "cut short", "writes it anew", "without --best"]);
+    }
     let resumed = stderr(&fixnet(&["resume", &run, "--json"]));
     assert!(resumed.contains("best.safetensors") && resumed.contains("is not usable"), "{resumed}");
     // Another run in its place has none.

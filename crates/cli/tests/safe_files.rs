@@ -152,6 +152,23 @@ fn files_of_other_programs_are_kept() {
 }
 
 #[test]
+fn a_file_that_fixnet_did_not_write_is_replaced_only_where_that_is_asked_for() {
+    let place = Place::new();
+    place.train("run", &[]);
+    let (run, own) = (place.text("run"), place.text("own"));
+    for flag in ["--onnx", "--packed", "--weights", "--torch", "--samples", "--out"] {
+        let command = if flag == "--out" { "report" } else { "export" };
+        let call = |more: &[&'static str]| [&[command, &run, flag, &own, "--json"][..], more].concat();
+        fs::write(&own, "<!DOCTYPE html><p>fixnet is mine").unwrap();
+        refused(2, &call(&[]), &["own: expected a new file or one that fixnet wrote", "--force"]);
+        assert_eq!(fs::read_to_string(&own).unwrap(), "<!DOCTYPE html><p>fixnet is mine");
+        json(&call(&["--force"]));
+        // Its own it writes again.
+        json(&call(&[]));
+    }
+}
+
+#[test]
 fn after_a_power_cut_the_recipe_is_that_of_the_checkpoint() {
     let place = Place::new();
     let expected = place.train("run", &[]);

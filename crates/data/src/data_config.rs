@@ -66,6 +66,7 @@ impl DataConfig {
     pub fn load(&self) -> Result<Split> {
         self.check()?;
         let split = self.source.kind()?.reader.labelled(&self.request(&self.source))?;
+        split.check_classes_recur(self.target.as_deref(), self.test.is_some())?;
         let split = match &self.test {
             Some(_) => Split { test: self.load_test(&DataDescription::of(&split))?, ..split },
             None => split,
@@ -303,6 +304,25 @@ mod tests {
         numbers.target = None;
         let e = numbers.load_numbers().unwrap_err().to_string();
         assert!(e.contains("csv:PATH or npz:PATH with numbers as targets") && e.contains("digits"), "{e}");
+    }
+
+    #[test]
+    fn a_table_whose_rows_are_a_class_each_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let load = |text: String| {
+            std::fs::write(file.path(), text).unwrap();
+            let source = format!("csv:{}", file.path().display()).parse().unwrap();
+            let (test, image_size, target) = (None, None, None);
+            let clips = ClipSettings::default();
+            DataConfig { clips, source, test, target, image_size, validation: 0.0, seed: 4 }.load()
+        };
+        let rows = |name: fn(usize) -> usize| {
+            (0..30).fold(String::from("a,b,id\n"), |text, i| format!("{text}{i},{},name{}\n", i % 7, name(i)))
+        };
+        let e = load(rows(|i| i)).unwrap_err().to_string();
+        assert!(e.contains("expected classes that several rows have (name the column"), "{e}");
+        assert!(e.ends_with("found a class of its own for each of 30 rows (`name0`, `name1`, …)"), "{e}");
+        assert_eq!(load(rows(|i| i / 2)).unwrap().train.classes(), 15);
     }
 
     #[test]

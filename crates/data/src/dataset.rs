@@ -20,6 +20,8 @@ pub struct Dataset<T: Targets = Labels> {
     pub name: String,
     samples: Samples,
     targets: T,
+    /// What the user should know of how its files were read.
+    read: Option<String>,
 }
 
 impl Dataset {
@@ -53,7 +55,7 @@ impl Dataset {
             return Err(DataError::Counts { images_in, images: samples.len(), labels_in, labels: labels.len() });
         }
         let targets = Labels::new(&name, classes, labels)?;
-        Ok(Self { name, samples, targets })
+        Ok(Self { name, samples, targets, read: None })
     }
 
     /// Gives the classes names, the first that of class 0; without, they are called by their numbers.
@@ -114,7 +116,7 @@ impl<T: Targets> Dataset<T> {
     /// A data set of samples with one target each.
     pub(crate) fn of(name: String, samples: Samples, targets: T) -> Result<Self> {
         if targets.len() == samples.len() {
-            return Ok(Self { name, samples, targets });
+            return Ok(Self { name, samples, targets, read: None });
         }
         let expected = format!("{} targets, one for each of the {}", samples.len(), noun(samples.shape()));
         Err(DataError::Unexpected { place: name, expected, found: targets.len().to_string() })
@@ -131,6 +133,16 @@ impl<T: Targets> Dataset<T> {
             return Err(DataError::Unexpected { place: self.name, expected, found });
         }
         Ok(Self { samples: self.samples.with_columns(columns), ..self })
+    }
+
+    /// Adds what the user should know of how its files were read.
+    pub(crate) fn with_note(self, read: Option<String>) -> Self {
+        Self { read, ..self }
+    }
+
+    /// What the user should know of how its files were read.
+    pub(crate) fn note(&self) -> Option<&str> {
+        self.read.as_deref()
     }
 
     /// The names of the columns, where samples are rows of a table that names them.
@@ -250,7 +262,8 @@ impl<T: Targets> Dataset<T> {
 
     /// The samples of these indices, in their order.
     pub(crate) fn select(&self, name: String, indices: &[usize]) -> Result<Self> {
-        Ok(Self { name, samples: self.samples.select(indices)?, targets: self.targets.select(indices) })
+        let (samples, targets) = (self.samples.select(indices)?, self.targets.select(indices));
+        Ok(Self { name, samples, targets, read: self.read.clone() })
     }
 
     /// Sets a share of the samples apart, drawn by `seed`: (the rest, the share), each in the order of the data set. At

@@ -6,6 +6,7 @@
 
 use crate::class_folders::ClassFolders;
 use crate::image_file::{Head, MAX_SIDE, decode, unexpected};
+use crate::listed::listed;
 use crate::source::{Reader, Request, SourceKind};
 use crate::split_folders::SplitFolders;
 use crate::{
@@ -135,6 +136,8 @@ struct Listing {
     stamps: Vec<u64>,
     /// Whether an image has colours.
     colour: bool,
+    /// Which files hold further images, of which none is read.
+    moving: Vec<String>,
 }
 
 impl Listing {
@@ -150,12 +153,19 @@ impl Listing {
         let colour = heads.iter().any(|head| head.colour);
         let (sizes, lengths) = heads.iter().map(|head| (head.size, head.len)).unzip();
         let stamps = heads.iter().map(Head::stamp).collect();
-        Ok(Self { files, sizes, lengths, stamps, colour })
+        let moving = paths.iter().zip(&heads).filter(|(_, head)| head.moves());
+        let moving = moving.map(|(path, _)| path.file_name().unwrap_or_default().to_string_lossy().into()).collect();
+        Ok(Self { files, sizes, lengths, stamps, colour, moving })
     }
 
     fn dataset(self, name: String, size: Option<usize>, colour: bool, in_memory: u64) -> Result<Dataset> {
         let ClassFolders { classes, paths, labels, .. } = self.files;
         let first = self.sizes[0];
+        let still = "animated PNG of which the first image is read";
+        let note = match self.moving.len() {
+            0 => None,
+            count => Some(format!("{count} {still}: {}", listed(&self.moving))),
+        };
         if let Some(i) = self.sizes.iter().position(|size_of| size.is_none() && *size_of != first) {
             let [height, width] = first;
             let expected = format!("{height}x{width} (height, width) as of {}, or image_size", paths[0].display());
@@ -169,7 +179,7 @@ impl Listing {
         let (count, len) = (files.paths.len(), shape.iter().product::<usize>());
         if (count as u64).saturating_mul(len as u64) > in_memory {
             let streamed = Dataset::streamed(name, Arc::new(files), classes.len(), labels)?;
-            return streamed.with_class_names(classes);
+            return streamed.with_note(note).with_class_names(classes);
         }
         let mut images = vec![0; count * len];
         let failed = images.par_chunks_exact_mut(len).enumerate();
@@ -177,7 +187,7 @@ impl Listing {
         if let Some((_, e)) = failed.min_by_key(|&(i, _)| i) {
             return Err(e);
         }
-        Dataset::new(name, shape, classes.len(), images, labels)?.with_class_names(classes)
+        Dataset::new(name, shape, classes.len(), images, labels)?.with_note(note).with_class_names(classes)
     }
 }
 

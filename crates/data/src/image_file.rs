@@ -3,7 +3,7 @@
 //! A header is read before anything is allocated for its image. An image is turned as its EXIF metadata say before it is cut or
 //! scaled. One rule makes grey of colours, whatever the kind of the file: the brightness of ITU-R BT.709 ([`grey`]).
 
-use crate::image_kind::{Decoded, Header, Kind, START, is_turned};
+use crate::image_kind::{Decoded, Fault, Header, Kind, START, is_turned};
 use crate::{DataError, Result};
 use fixnet_files::input_file;
 use fixnet_tensor::Budget;
@@ -37,6 +37,11 @@ const IMAGE: &str = "a PNG, JPEG, WebP or BMP image";
 const MOST_BESIDE: u64 = 16 << 20;
 
 impl Head {
+    /// Whether further images follow the one that is read.
+    pub(crate) fn moves(&self) -> bool {
+        self.header.moves
+    }
+
     /// Tells the file from others without its pixels: its length, and how its image is turned, if it is.
     pub(crate) fn stamp(&self) -> u64 {
         // Upright images have the stamps of versions that turned none.
@@ -53,6 +58,14 @@ impl Head {
         let what = format!("{}, scaled to {height}x{width}", path.display());
         Budget::IMAGE.clone().claim(&what, &[columns, height], 16)?;
         Ok(())
+    }
+
+    /// Whether a file begins as an image does.
+    pub(crate) fn is_image(path: &Path) -> Result<bool> {
+        let io = |source| DataError::Io { place: path.display().to_string(), source };
+        let mut start = Vec::new();
+        input_file::open(path).map_err(io)?.take(START).read_to_end(&mut start).map_err(io)?;
+        Ok(Kind::of(&start).is_some())
     }
 
     pub(crate) fn of_file(path: &Path) -> Result<Self> {
@@ -75,7 +88,7 @@ impl Head {
             None => return Err(unexpected(path, IMAGE, "another kind of file")),
         };
         let header = guarded(path, || kind.header(from))?;
-        let Header { size: [height, width], colour, mut pixel, orientation } = header;
+        let Header { size: [height, width], colour, mut pixel, orientation, .. } = header;
         let pixels = (height as u64).saturating_mul(width as u64);
         let fits = kind.most_pixels().is_none_or(|most| pixels <= len.saturating_mul(most));
         if height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE || !fits {
@@ -101,7 +114,8 @@ impl Head {
 fn guarded<T>(path: &Path, decode: impl FnOnce() -> Decoded<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(reason)) => Err(unexpected(path, IMAGE, format!("a damaged one ({reason})"))),
+        Ok(Err(Fault::Damaged(reason))) => Err(unexpected(path, IMAGE, format!("a damaged one ({reason})"))),
+        Ok(Err(Fault::Other(found))) => Err(unexpected(path, IMAGE, found)),
         Err(_) => Err(unexpected(path, IMAGE, "a damaged one (its decoder failed)")),
     }
 }
@@ -278,6 +292,37 @@ mod tests {
         assert!(refused(&file, [8, 16, 3]).contains("expected 8x16 (height, width) as before, found 16x8"));
     }
 
+    /// A chunk of a PNG with its checksum.
+    fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+        let mut sum = flate2::Crc::new();
+        sum.update(name);
+        sum.update(data);
+        [&(data.len() as u32).to_be_bytes(), &name[..], data, &sum.sum().to_be_bytes()].concat()
+    }
+
+    #[test]
+    fn whole_files_that_are_not_read_are_not_called_damaged() {
+        let pixels: Vec<u8> = (0..18).collect();
+        let file = png(&pixels, [2, 3], vec![]);
+        // Behind the signature and the header of 25 bytes: two images, played once, of which the first is that of the file.
+        let control = chunk(b"acTL", &[0, 0, 0, 2, 0, 0, 0, 1]);
+        let moving = [&file[..33], &control, &file[33..]].concat();
+        let head = |file: &[u8]| Head::read(Path::new("file"), Cursor::new(file), file.len() as u64);
+        assert!(head(&moving).unwrap().moves() && !head(&file).unwrap().moves());
+        assert_eq!(read(&moving), pixels);
+        let mut wide = [&20_000u32.to_be_bytes()[..], &file[20..29]].concat();
+        wide = chunk(b"IHDR", &wide);
+        let wide = [&file[..8], &wide, &file[33..]].concat();
+        let e = head(&wide).map(drop).unwrap_err().to_string();
+        assert!(e.ends_with("found a larger one, with a side beyond 16384"), "{e}");
+        // The frame of a JPEG: length, precision, height, width.
+        let mut tall = COLOUR.to_vec();
+        let frame = tall.windows(2).position(|pair| matches!(pair, [0xff, 0xc0..=0xc2])).unwrap();
+        tall[frame + 5..frame + 7].copy_from_slice(&20_000u16.to_be_bytes());
+        let e = head(&tall).map(drop).unwrap_err().to_string();
+        assert!(e.contains("sides from 1 to 16384") && e.contains("found 20000x17 announced"), "{e}");
+    }
+
     #[test]
     fn metadata_that_cannot_be_read_turn_nothing() {
         let pixels: Vec<u8> = (0..18).collect();
@@ -301,7 +346,7 @@ mod tests {
         };
         assert_eq!((size(LOSSY), fnv(read(LOSSY))), ([17, 12], 0xaf6c_4c26_b2aa_4d9e));
         assert_eq!((size(CLEAR), fnv(read(CLEAR))), ([12, 17], 0x378a_3d9c_fa5a_72d8));
-        assert!(refused(MOVING, [12, 17, 3]).contains("a damaged one (it moves; store one of its images)"));
+        assert!(refused(MOVING, [12, 17, 3]).ends_with("found an animated WebP (store one of its images)"));
         // Pixels of another size than the file announces: 1024 columns, of which nothing is allocated.
         let mut lying = LOSSY.to_vec();
         let frame = lying.windows(3).position(|w| w == [0x9d, 0x01, 0x2a]).unwrap();

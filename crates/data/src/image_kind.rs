@@ -6,7 +6,7 @@
 use crate::image_file::MAX_SIDE;
 use crate::webp;
 use image::{
-    DynamicImage, GrayImage, ImageDecoder, RgbImage,
+    DynamicImage, GrayImage, ImageDecoder, ImageError, RgbImage,
     codecs::{bmp::BmpDecoder, png::PngDecoder},
     metadata::Orientation,
 };
@@ -17,7 +17,28 @@ use zune_jpeg::{
 };
 
 /// What is wrong with a file, or what it holds.
-pub(crate) type Decoded<T> = std::result::Result<T, String>;
+pub(crate) type Decoded<T> = std::result::Result<T, Fault>;
+
+/// Why a file is not read.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// It is damaged: what the decoder said.
+    Damaged(String),
+    /// It is whole, and of a form that is not read: what it is.
+    Other(String),
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self::Damaged(reason)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(reason: &str) -> Self {
+        Self::Damaged(reason.into())
+    }
+}
 
 /// A kind of image files.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +60,8 @@ pub(crate) struct Header {
     pub(crate) pixel: usize,
     /// What is to be done with the pixels, as EXIF says.
     pub(crate) orientation: Orientation,
+    /// Whether further images follow, of which none is read.
+    pub(crate) moves: bool,
 }
 
 /// How many bytes of a file are looked at to tell its kind.
@@ -73,11 +96,12 @@ impl Kind {
     pub(crate) fn header<R: BufRead + Seek>(self, from: R) -> Decoded<Header> {
         match self {
             Self::Png => {
-                let mut png = PngDecoder::with_limits(from, limits()).map_err(text)?;
+                let mut png = PngDecoder::with_limits(from, limits()).map_err(png_fault)?;
                 let (colour, size) = (png.color_type(), size_of(png.dimensions()));
                 let orientation = orientation(png.exif_metadata().ok().flatten().as_deref());
                 let pixel = colour.bytes_per_pixel().into();
-                Ok(Header { size, colour: colour.has_color(), pixel, orientation })
+                let moves = png.is_apng().unwrap_or(false);
+                Ok(Header { size, colour: colour.has_color(), pixel, orientation, moves })
             }
             Self::Jpeg => {
                 let mut jpeg = JpegDecoder::new_with_options(from, options());
@@ -88,14 +112,14 @@ impl Kind {
                 let number = if info.sof.is_sequential_dct() { 1 } else { 3 };
                 let pixel = number * usize::from(info.components);
                 let size = [info.height.into(), info.width.into()];
-                Ok(Header { size, colour: info.components > 1, pixel, orientation })
+                Ok(Header { size, colour: info.components > 1, pixel, orientation, moves: false })
             }
             Self::WebP => webp::header(from),
             Self::Bmp => {
                 let bmp = BmpDecoder::new(from).map_err(text)?;
                 let grey = bmp.get_palette().is_some_and(|all| all.iter().all(|[r, g, b]| r == g && g == b));
                 let (size, pixel) = (size_of(bmp.dimensions()), bmp.color_type().bytes_per_pixel().into());
-                Ok(Header { size, colour: !grey, pixel, orientation: Orientation::NoTransforms })
+                Ok(Header { size, colour: !grey, pixel, orientation: Orientation::NoTransforms, moves: false })
             }
         }
     }
@@ -105,7 +129,7 @@ impl Kind {
         match self {
             Self::Png => {
                 let png = PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(text)?;
-                DynamicImage::from_decoder(png).map_err(text)
+                Ok(DynamicImage::from_decoder(png).map_err(text)?)
             }
             Self::Jpeg => {
                 // The decoder fills up what a file that was cut short lacks; its end marker is then not there.
@@ -125,7 +149,7 @@ impl Kind {
             Self::WebP => webp::decode(bytes),
             Self::Bmp => {
                 let bmp = BmpDecoder::new(Cursor::new(bytes)).map_err(text)?;
-                DynamicImage::from_decoder(bmp).map_err(text)
+                Ok(DynamicImage::from_decoder(bmp).map_err(text)?)
             }
         }
     }
@@ -170,8 +194,19 @@ fn scans(mut jpeg: &[u8]) -> &[u8] {
     }
 }
 
+/// The longest side that a JPEG can announce. One beyond [`MAX_SIDE`] is told by its header, in the same words as of other kinds.
+const JPEG_SIDE: usize = 0xffff;
+
 fn options() -> DecoderOptions {
-    DecoderOptions::default().set_strict_mode(true).set_max_width(MAX_SIDE).set_max_height(MAX_SIDE)
+    DecoderOptions::default().set_strict_mode(true).set_max_width(JPEG_SIDE).set_max_height(JPEG_SIDE)
+}
+
+/// Why a PNG is not read: a large one is not damaged.
+fn png_fault(e: ImageError) -> Fault {
+    match e {
+        ImageError::Limits(_) => Fault::Other(format!("a larger one, with a side beyond {MAX_SIDE}")),
+        other => text(other).into(),
+    }
 }
 
 fn limits() -> image::Limits {

@@ -4,10 +4,11 @@
 use crate::csv_rows::CsvRows;
 use crate::endings::{endings, is_image_name};
 use crate::entries::entries;
+use crate::image_file::Head;
 use crate::image_value::described;
 use crate::listed::listed;
 use crate::mel::Features;
-use crate::npz::npz_samples;
+use crate::npz::{is_array, npz_samples};
 use crate::npz_array::Taken;
 use crate::samples::{Samples, View};
 use crate::wav_file::ENDING;
@@ -45,6 +46,15 @@ struct Part {
     kind: Kind,
 }
 
+/// What a path leads to.
+enum Content {
+    Folder,
+    Arrays,
+    Rows,
+    /// An image or a recording.
+    Sample,
+}
+
 #[derive(Debug)]
 enum Kind {
     Images(Vec<PathBuf>),
@@ -74,25 +84,26 @@ impl Inputs {
     /// - a folder: the files in it, not those of folders within, whose names end as those of images do
     ///   ([`ENDINGS`](crate::ENDINGS)), in the order of the names;
     /// - for a network that was trained on recordings, a WAV file in place of an image, and of a folder its files `.wav`;
-    /// - a file `.npz`: its array `x` or `x_test`, or its only array, [N, H, W] or [N, H, W, C] of `u8` or of `f32` from 0 to 1, rows
-    ///   [N, F] of `f32` or `f64`, or sequences [N, T, C] where the network takes those; or such an array in a file `.npy`;
-    /// - a file `.csv`: its rows. Columns are found by their names where file and network have names, in any order; the target may be
+    /// - an `.npz` file: its array `x` or `x_test`, or its only array, [N, H, W] or [N, H, W, C] of `u8` or of `f32` from 0 to 1, rows
+    ///   [N, F] of `f32` or `f64`, or sequences [N, T, C] where the network takes those; or such an array in an `.npy` file;
+    /// - a table with commas: its rows. Columns are found by their names where file and network have names, in any order; the target may be
     ///   among them, and is left out. Else their number counts.
+    ///
+    /// What a file is, its bytes say, whatever its name.
     ///
     /// Returns how many samples there are in it. Image files and the cells of tables are read later, by [`get`](Self::get).
     ///
     /// # Errors
     /// The file or folder cannot be read; it holds samples of another kind than the network takes, or other columns.
     pub fn add(&mut self, path: &Path) -> Result<usize> {
-        let kind = path.extension().map(|kind| kind.to_string_lossy().to_lowercase()).unwrap_or_default();
         let place = path.display().to_string();
-        let (kind, count) = match kind.as_str() {
-            _ if path.is_dir() => {
+        let (kind, count) = match self.content(path)? {
+            Content::Folder => {
                 let files = self.files_in(path)?;
                 let count = files.len();
                 (self.files(files)?, count)
             }
-            "npz" | "npy" => {
+            Content::Arrays => {
                 let taken = if self.form.shape.len() == 2 { Taken::Sequences } else { Taken::ImagesOrRows };
                 let samples = npz_samples(path, taken)?;
                 match *samples.shape() {
@@ -107,7 +118,7 @@ impl Inputs {
                 let count = samples.len();
                 (Kind::Array(path.into(), samples), count)
             }
-            "csv" => {
+            Content::Rows => {
                 let rows = CsvRows::read(path, &self.form)?;
                 if let Some(column) = &rows.ignored {
                     self.notes.push(format!("note: {place}: the column `{column}`, the target, is left out"));
@@ -115,10 +126,7 @@ impl Inputs {
                 let count = rows.len();
                 (Kind::Rows(path.into(), rows), count)
             }
-            _ => {
-                std::fs::metadata(path).map_err(|source| DataError::Io { place, source })?;
-                (self.files(vec![path.into()])?, 1)
-            }
+            Content::Sample => (self.files(vec![path.into()])?, 1),
         };
         // Files and folders that follow each other are one part.
         match (self.parts.last_mut(), kind) {
@@ -128,6 +136,22 @@ impl Inputs {
         }
         self.len += count;
         Ok(count)
+    }
+
+    /// What a path leads to. A name counts where bytes say nothing: an empty or damaged file is what it is called.
+    fn content(&self, path: &Path) -> Result<Content> {
+        if path.is_dir() {
+            return Ok(Content::Folder);
+        }
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+        Ok(match ending.as_str() {
+            _ if is_array(path)? => Content::Arrays,
+            _ if Head::is_image(path)? || self.form.clips.is_some() => Content::Sample,
+            "npz" | "npy" => Content::Arrays,
+            "csv" => Content::Rows,
+            _ if self.form.shape.len() == 1 => Content::Rows,
+            _ => Content::Sample,
+        })
     }
 
     /// Files as the network takes them: recordings, or else images.
@@ -321,6 +345,31 @@ mod tests {
         let words = "2 scaled to 2x2, 1 cut to their middle before, 1 from other channels to grey (the first had 2x4";
         assert!(note.starts_with("note: 2 images were converted") && note.contains(words), "{note}");
         assert_eq!(inputs.note_on_conversions(&[]), None);
+    }
+
+    #[test]
+    fn what_a_file_is_its_bytes_say() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        GrayImage::from_pixel(2, 2, image::Luma([7])).save(path("a.png")).unwrap();
+        let image = Image::new([2, 2, 1], vec![7; 4]).unwrap();
+        fs::rename(path("a.png"), path("a.csv")).unwrap();
+        fs::write(path("array.png"), npy("(3, 2, 2)", &[7; 12])).unwrap();
+        let mut inputs = Inputs::new(form(&[2, 2, 1]));
+        assert_eq!((inputs.add(&path("a.csv")).unwrap(), inputs.add(&path("array.png")).unwrap()), (1, 3));
+        assert_eq!(
+            (inputs.get(0).unwrap().sample, inputs.get(3).unwrap().sample),
+            (image.clone().into(), image.into())
+        );
+        fs::write(path("rows.txt"), "1,2\n3,4\n").unwrap();
+        let mut rows = Inputs::new(form(&[2]));
+        assert_eq!(rows.add(&path("rows.txt")).unwrap(), 2);
+        assert_eq!(rows.get(1).unwrap().sample, vec![3.0, 4.0].into());
+        assert!(
+            rows.add(&path("a.csv")).is_ok_and(|_| rows.get(2).unwrap_err().to_string().contains("a.csv: expected"))
+        );
+        fs::write(path("empty.npz"), "").unwrap();
+        assert!(rows.add(&path("empty.npz")).unwrap_err().to_string().contains("a zip archive"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ impl<T: Targets> Split<T> {
     pub fn notes(&self, fingerprints: &Fingerprints) -> Vec<String> {
         let train = &self.train;
         let mut notes: Vec<String> = train.targets().note().into_iter().collect();
+        notes.extend(train.note().map(String::from));
         notes.extend(constant_columns(train));
         notes.extend(counting_column(train));
         let noun = train.noun();

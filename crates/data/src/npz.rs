@@ -78,10 +78,27 @@ pub(crate) fn npz_test(path: &Path, classes: usize) -> Result<Dataset> {
     opened(path, Taken::ImagesOrRows, |mut arrays| arrays.half("test", IN_MEMORY, Some(classes)))
 }
 
+/// How an archive begins, and how an array does.
+const ARCHIVE: &[u8] = b"PK\x03\x04";
+const ARRAY: &[u8] = b"\x93NUMPY";
+
+/// The first bytes of a file.
+fn starts(path: &Path) -> Result<Vec<u8>> {
+    let io = |source| DataError::Io { place: path.display().to_string(), source };
+    let mut start = Vec::new();
+    input_file::open(path).map_err(io)?.take(ARRAY.len() as u64).read_to_end(&mut start).map_err(io)?;
+    Ok(start)
+}
+
+/// Whether a file begins as an archive of arrays or an array does.
+pub(crate) fn is_array(path: &Path) -> Result<bool> {
+    starts(path).map(|start| start.starts_with(ARCHIVE) || start.starts_with(ARRAY))
+}
+
 /// Reads samples without targets: those of the array `x` or `x_test`, or of the only array, of an `.npz` file, or those of an
 /// `.npy` file.
 pub(crate) fn npz_samples(path: &Path, taken: Taken) -> Result<Samples> {
-    if path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("npy")) {
+    if starts(path)?.starts_with(ARRAY) {
         let place = path.display().to_string();
         let file = input_file::open(path).map_err(|source| DataError::Io { place: place.clone(), source })?;
         let mut from = BufReader::new(file);
@@ -140,7 +157,8 @@ pub(crate) fn archive<T>(
     then: impl FnOnce(Arrays<'_>) -> Result<T>,
 ) -> Result<T> {
     let place = path.display().to_string();
-    let mut zip = ZipArchive::new(from).map_err(|e| unexpected(&place, "a zip archive of NumPy arrays", e))?;
+    let mut zip = ZipArchive::new(from)
+        .map_err(|e| unexpected(&place, "a zip archive of NumPy arrays", format!("another or a damaged file ({e})")))?;
     let mut names: Vec<String> = zip.file_names().flatten().map(|name| name.trim_end_matches(".npy").into()).collect();
     names.sort();
     let known = names.clone();
@@ -149,7 +167,7 @@ pub(crate) fn archive<T>(
             let expected = format!("an array {}", name.trim_end_matches(".npy"));
             return Err(DataError::Missing { place: place.clone(), expected, found: listed(&known) });
         }
-        let wrong = |e| unexpected(&place, format!("an array {name}"), e);
+        let wrong = |e| unexpected(&place, format!("an array {name}"), format!("a damaged one ({e})"));
         let mut file = zip.by_name(name).map_err(wrong)?;
         let stored = file.compression() == CompressionMethod::Stored && !file.encrypted();
         let start = file.data_start().filter(|_| stored);

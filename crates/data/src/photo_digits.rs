@@ -7,10 +7,11 @@
 //! what a network makes of backgrounds that it never saw; `photo-digits:seen` leaves that question out.
 
 use crate::source::{Reader, Request, SourceKind};
-use crate::{Dataset, Result, Split, digits};
+use crate::{Dataset, Picture, Result, Split, digits};
 use fixnet_tensor::rng::{Stream, domain};
 use image::RgbImage;
 use rayon::prelude::*;
+use std::path::Path;
 
 /// The row of the registry.
 pub(crate) const KIND: SourceKind =
@@ -38,13 +39,13 @@ const CONTRAST: u32 = 160;
 /// So many colours are tried for that; the best is taken if none reaches it.
 const COLOURS: u64 = 16;
 
-pub(crate) const TRAIN_PHOTOS: [(&str, &[u8]); 3] = [
-    ("astronaut.png", include_bytes!("../data/astronaut.png")),
-    ("coffee.png", include_bytes!("../data/coffee.png")),
-    ("hubble_deep_field.png", include_bytes!("../data/hubble_deep_field.png")),
+pub(crate) static TRAIN_PHOTOS: [(&str, &[u8]); 3] = [
+    ("astronaut.webp", include_bytes!("../data/astronaut.webp")),
+    ("coffee.webp", include_bytes!("../data/coffee.webp")),
+    ("hubble_deep_field.webp", include_bytes!("../data/hubble_deep_field.webp")),
 ];
-pub(crate) const TEST_PHOTOS: [(&str, &[u8]); 2] =
-    [("chelsea.png", include_bytes!("../data/chelsea.png")), ("rocket.png", include_bytes!("../data/rocket.png"))];
+pub(crate) static TEST_PHOTOS: [(&str, &[u8]); 2] =
+    [("chelsea.webp", include_bytes!("../data/chelsea.webp")), ("rocket.webp", include_bytes!("../data/rocket.webp"))];
 
 /// Makes the 6,000 training and 1,000 test images.
 ///
@@ -74,10 +75,11 @@ fn split(test_photos: &[(&str, &[u8])]) -> Result<Split> {
 
 fn half(name: &str, digits: &Dataset, photos: &[(&str, &[u8])], part: u32) -> Result<Dataset> {
     let decode = |(file, bytes): &(&str, &[u8])| {
-        let photo = image::load_from_memory_with_format(bytes, image::ImageFormat::Png);
-        photo.unwrap_or_else(|e| panic!("the embedded photograph {file} decodes: {e}")).into_rgb8()
+        let photo = Picture::decode(Path::new(file), bytes)?;
+        let [height, width] = [photo.height(), photo.width()].map(|side| side as u32);
+        Ok(RgbImage::from_raw(width, height, photo.pixels().to_vec()).expect("three bytes a pixel"))
     };
-    let photos: Vec<RgbImage> = photos.iter().map(decode).collect();
+    let photos: Vec<RgbImage> = photos.iter().map(decode).collect::<Result<_>>()?;
     let inks: Vec<_> = (0..digits.len()).map(|i| digits.image(i)).collect::<Result<_>>()?;
     let mut images = vec![0; digits.len() * SIDE * SIDE * 3];
     images.par_chunks_exact_mut(SIDE * SIDE * 3).enumerate().for_each(|(i, out)| {

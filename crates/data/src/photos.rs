@@ -54,12 +54,12 @@ fn part_of(path: &Path, part: &str, alone: bool, read: impl Fn(&Path) -> Result<
 }
 
 macro_rules! crops {
-    ($($name:literal),*) => { &[$(($name, include_bytes!(concat!("../data/photos/", $name, ".png")))),*] };
+    ($($name:literal),*) => { &[$(($name, include_bytes!(concat!("../data/photos/", $name, ".webp")))),*] };
 }
 
-pub(crate) const TRAIN: &[(&str, &[u8])] =
+pub(crate) static TRAIN: &[(&str, &[u8])] =
     crops!("train-aitzgorri", "train-bowl", "train-life", "train-picos", "train-seeding", "train-sunset", "train-wine");
-pub(crate) const TEST: &[(&str, &[u8])] = crops!("test-brushes", "test-friends");
+pub(crate) static TEST: &[(&str, &[u8])] = crops!("test-brushes", "test-friends");
 
 /// Makes the pairs of a part, `train` or else those for testing: 7 and 2.
 ///

@@ -70,6 +70,38 @@ impl<T: Targets> Split<T> {
     }
 }
 
+impl Split {
+    /// Checks that the rows of a table share classes: a column in which each row has a value of its own names rows. `alone` says that the
+    /// test rows are the training rows.
+    ///
+    /// # Errors
+    /// No class has two rows.
+    pub(crate) fn check_classes_recur(&self, target: Option<&str>, alone: bool) -> Result<()> {
+        let train = &self.train;
+        let test = if alone { &[][..] } else { self.test.labels() };
+        let mut occurs = vec![false; train.classes()];
+        let mut labels = train.labels().iter().chain(test);
+        let recurs = labels.any(|&label| std::mem::replace(&mut occurs[usize::from(label)], true));
+        let rows = train.len() + test.len();
+        if recurs || train.shape().len() != 1 || rows < 2 {
+            return Ok(());
+        }
+        let place = match target {
+            Some(column) => format!("{}: column `{column}`", train.name),
+            None => train.name.clone(),
+        };
+        let names = train.class_names();
+        let shown = names.iter().take(2).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        Err(DataError::Unexpected {
+            place,
+            expected: "classes that several rows have (name the column of the classes with --target; the task regression predicts \
+                       numbers)"
+                .into(),
+            found: format!("a class of its own for each of {rows} rows ({shown}, …)"),
+        })
+    }
+}
+
 /// The shape of samples and the kind of their targets.
 fn kind<T: Targets>(data: &Dataset<T>) -> String {
     format!("{:?} and {}", data.shape(), data.targets().kind())

@@ -177,8 +177,53 @@ mod tests {
         }
     }
 
+    /// A number that headers have, or any.
+    fn field(usual: &'static [u16]) -> impl Strategy<Value = u16> {
+        prop_oneof![9 => prop::sample::select(usual), 1 => any::<u16>()]
+    }
+
+    /// A chunk that is well formed and perhaps wrong: a format of any numbers, samples, texts, and lengths that need not be true.
+    fn odd_chunk() -> impl Strategy<Value = Vec<u8>> {
+        let format = (
+            field(&[1, 3, 0xfffe, 0, 2, 6]),
+            field(&[1, 2, 3, 0, 8, 0xffff]),
+            prop::sample::select(&[8000, 8000, 8000, 0, 1, u32::MAX][..]),
+            field(&[1, 2, 3, 4, 8, 0, 0xffff]),
+            field(&[8, 16, 24, 32, 0, 1, 12, 31, 33, 64, 0xffff]),
+            prop::collection::vec(field(&[0, 22, 1, 16, 3]), 0..14),
+        );
+        let format = format.prop_map(|(kind, channels, rate, block, bits, more)| {
+            let second = rate.wrapping_mul(block.into());
+            let words = |words: &[u16]| words.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+            let rates = [rate, second].map(u32::to_le_bytes).concat();
+            (*b"fmt ", [words(&[kind, channels]), rates, words(&[block, bits]), words(&more)].concat())
+        });
+        let other = (
+            prop::sample::select(vec![*b"data", *b"data", *b"LIST", *b"fact", *b"RIFF", *b"\0\0\0\0", *b"fmt "]),
+            prop::collection::vec(any::<u8>(), 0..50),
+        );
+        let lengths = prop_oneof![
+            6 => Just(None),
+            1 => prop::sample::select(&[0, 1, 15, 16, 17, 18, 40, 0x7fff_ffff, u32::MAX - 1, u32::MAX][..]).prop_map(Some),
+        ];
+        (prop_oneof![format, other], lengths, any::<bool>()).prop_map(|((name, body), length, filled)| {
+            let length = length.unwrap_or(body.len() as u32);
+            let zero = if filled && body.len() % 2 == 1 { &[0][..] } else { &[] };
+            [&name[..], &length.to_le_bytes(), &body, zero].concat()
+        })
+    }
+
     proptest! {
         #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn files_of_odd_chunks_never_panic(chunks in prop::collection::vec(odd_chunk(), 1..5), most in 0usize..99) {
+            let chunks = chunks.concat();
+            let file = [&b"RIFF"[..], &(4 + chunks.len() as u32).to_le_bytes(), b"WAVE", &chunks].concat();
+            if let Ok(samples) = read(&file, 8000, most) {
+                prop_assert!(samples.len() <= most && samples.iter().all(|v| v.is_finite()));
+            }
+        }
 
         #[test]
         fn damaged_files_never_panic(floats: bool, damage in fuzz::damage()) {

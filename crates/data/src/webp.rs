@@ -1,6 +1,6 @@
 //! WebP files, lossy and lossless. A moving one is refused: which of its images would be meant?
 
-use crate::image_kind::{Decoded, Header, orientation, size_of, text};
+use crate::image_kind::{Decoded, Fault, Header, orientation, size_of, text};
 use image::{DynamicImage, RgbImage, RgbaImage};
 use image_webp::WebPDecoder;
 use std::io::{BufRead, Cursor, Seek};
@@ -11,7 +11,7 @@ const MOST_METADATA: usize = 1 << 16;
 pub(crate) fn header<R: BufRead + Seek>(from: R) -> Decoded<Header> {
     let mut webp = WebPDecoder::new(from).map_err(text)?;
     if webp.is_animated() {
-        return Err("it moves; store one of its images".into());
+        return Err(Fault::Other("an animated WebP (store one of its images)".into()));
     }
     webp.set_memory_limit(MOST_METADATA);
     // What the decoder holds at a time: planes of 1.5 bytes a pixel and its result, which has 3 or 4; lossless pixels have 4,
@@ -23,14 +23,14 @@ pub(crate) fn header<R: BufRead + Seek>(from: R) -> Decoded<Header> {
         (false, false) => 7,
     };
     let orientation = orientation(webp.exif_metadata().ok().flatten().as_deref());
-    Ok(Header { size: size_of(webp.dimensions()), colour: true, pixel, orientation })
+    Ok(Header { size: size_of(webp.dimensions()), colour: true, pixel, orientation, moves: false })
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Decoded<DynamicImage> {
     let mut webp = WebPDecoder::new(Cursor::new(bytes)).map_err(text)?;
     let (width, height) = webp.dimensions();
     if let Some(found) = size_of_frame(bytes).filter(|found| *found != (width, height)) {
-        return Err(format!("{width}x{height} announced for pixels of {}x{}", found.0, found.1));
+        return Err(format!("{width}x{height} announced for pixels of {}x{}", found.0, found.1).into());
     }
     let mut pixels = vec![0; webp.output_buffer_size().ok_or("too large")?];
     webp.read_image(&mut pixels).map_err(text)?;

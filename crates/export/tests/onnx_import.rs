@@ -59,21 +59,24 @@ fn trains(model: &ModelSpec, input: &[usize], outputs: usize, bits: &str) {
 #[test]
 fn what_fixnet_exports_comes_back_and_trains() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, input) in [("lenet", [12, 8, 1]), ("resnet8", [16, 16, 3]), ("mobilenetv2:w0.25", [8, 8, 3])] {
+    let images: [(&str, &[usize]); 3] =
+        [("lenet", &[12, 8, 1]), ("resnet8", &[16, 16, 3]), ("mobilenetv2:w0.25", &[8, 8, 3])];
+    let sequences: [(&str, &[usize]); 2] = [("cnn1d:4-4", &[20, 6]), ("vit1d:8x1x2", &[20, 6])];
+    for (name, input) in images.into_iter().chain(sequences) {
         let mut store = Store::seeded(3);
         let net = build(&mut store, &name.parse::<ModelSpec>().unwrap(), input, 10, &QuantConfig::float()).unwrap();
-        let plan = Plan::of(&net, &mut store, &input).unwrap();
+        let plan = Plan::of(&net, &mut store, input).unwrap();
         let path = folder.path().join("net.onnx");
         let form = onnx::CodeType::Float.into();
         onnx::save(&path, &plan, &onnx::Options { form, ..onnx::Options::default() }).unwrap();
         let model: ModelSpec = OnnxModel::new(&path, false).into();
         let mut imported = Store::seeded(1);
         let read = build(&mut imported, &model, input, 10, &QuantConfig::float()).unwrap();
-        let x = sample(&[&[3], &input[..]].concat(), 5);
+        let x = sample(&[&[3], input].concat(), 5);
         let (a, b) = (logits(&net, &mut store, &x), logits(&read, &mut imported, &x));
         let found = difference(a.data(), b.data());
         assert!(found < 1e-5, "{name}: {found}");
-        trains(&model, &input, 10, "4/4/4");
+        trains(&model, input, 10, "4/4/4");
     }
 }
 
@@ -138,7 +141,16 @@ fn other_classes_and_other_images_are_refused_and_a_new_head_has_its_own() {
 
 #[test]
 fn a_recorded_graph_builds_the_same_network_without_its_numbers() {
-    for name in ["small17", "residual-dynamo", "tokens13", "class17", "class-dynamo", "steps17"] {
+    for name in [
+        "small17",
+        "residual-dynamo",
+        "tokens13",
+        "class17",
+        "class-dynamo",
+        "steps17",
+        "attention17",
+        "attention-dynamo",
+    ] {
         let (input, outputs) = form(name);
         let whole = OnnxModel::new(fixture(&format!("{name}.onnx")), false);
         let graph = whole.graph().unwrap().to_vec();

@@ -12,10 +12,9 @@ pub(crate) mod plan;
 mod weight_grad;
 
 use crate::kernel::{BitKernel, COLUMNS, Job, Kernel, QUAD, Start, pack, select, select_bits};
-use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums, map, reduce};
+use crate::{Buffer, Codes, Conv2dGeometry, Error, Range, Result, Sums, map, reduce, shared};
 pub use matrices::{Pairs, Turned, float_matmul, float_matmul_with, matmul, matmul_with};
 use plan::{NONE, Phase, Plan, check};
-use rayon::prelude::*;
 use std::sync::{Arc, Mutex};
 pub use weight_grad::{conv2d_weight_grad, conv2d_weight_grad_with};
 
@@ -333,19 +332,14 @@ fn collect(
 pub(crate) const SMALL: u64 = 1 << 20;
 
 /// `body` of each chunk of `out` and its index, by several threads unless the work is small.
-pub(crate) fn run_chunks<T: Send>(
-    out: &mut [T],
-    length: usize,
-    work: usize,
-    body: impl Fn((usize, &mut [T])) + Sync + Send,
-) {
+pub(crate) fn run_chunks<T: Send>(out: &mut [T], length: usize, work: usize, body: impl Fn((usize, &mut [T])) + Sync) {
     if out.is_empty() || length == 0 {
         return;
     }
     if (work as u64) < SMALL || out.len() <= length {
         out.chunks_mut(length).enumerate().for_each(body);
     } else {
-        out.par_chunks_mut(length).enumerate().for_each(body);
+        shared::parts(out, length, &|i, out| body((i, out)));
     }
 }
 

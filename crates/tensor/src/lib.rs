@@ -29,6 +29,7 @@ pub mod profile;
 pub mod reduce;
 mod registry;
 pub mod rng;
+mod shared;
 mod sums;
 mod tensor;
 

@@ -6,7 +6,7 @@
 pub use crate::dispatch::dispatch;
 
 use crate::rng::Stream;
-use rayon::prelude::*;
+use crate::shared::{self, Body, Body2};
 
 /// Elements of a chunk: what one task works on. Fixed, so that the split never depends on the number of threads.
 pub const CHUNK: usize = 32_768;
@@ -34,70 +34,64 @@ fn clip(v: f32, lo: f32, hi: f32) -> f32 {
     if v > hi { hi } else { v }
 }
 
+/// `body(i, chunk i)` of each chunk.
+fn by_chunk<U: Send>(out: &mut [U], body: &Body<'_, U>) {
+    if out.len() <= CHUNK { body(0, out) } else { shared::parts(out, CHUNK, body) }
+}
+
+/// Chunk `i` of `x`, which is this long.
+#[inline(always)]
+fn chunk_of<T>(x: &[T], i: usize, len: usize) -> &[T] {
+    &x[i * CHUNK..][..len]
+}
+
 /// `out[i] = f(x[i])`.
 pub fn map1<T: Sync, U: Send>(x: &[T], out: &mut [U], f: impl Fn(&T) -> U + Sync) {
     assert_eq!(x.len(), out.len());
-    let body = |x: &[T], out: &mut [U]| {
+    by_chunk(out, &|i, out| {
+        let x = chunk_of(x, i, out.len());
         dispatch(
             #[inline(always)]
             || out.iter_mut().zip(x).for_each(|(o, x)| *o = f(x)),
         )
-    };
-    if out.len() <= CHUNK {
-        body(x, out);
-    } else {
-        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(o, x)| body(x, o));
-    }
+    });
 }
 
 /// `out[i] = f(x[i], y[i])`.
 pub fn map2<T: Sync, V: Sync, U: Send>(x: &[T], y: &[V], out: &mut [U], f: impl Fn(&T, &V) -> U + Sync) {
     assert!(x.len() == out.len() && y.len() == out.len());
-    let body = |x: &[T], y: &[V], out: &mut [U]| {
+    by_chunk(out, &|i, out| {
+        let (x, y) = (chunk_of(x, i, out.len()), chunk_of(y, i, out.len()));
         dispatch(
             #[inline(always)]
             || out.iter_mut().zip(x.iter().zip(y)).for_each(|(o, (x, y))| *o = f(x, y)),
         )
-    };
-    if out.len() <= CHUNK {
-        body(x, y, out);
-    } else {
-        let inputs = x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK));
-        out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(o, (x, y))| body(x, y, o));
-    }
+    });
 }
 
 /// `out[i] = f(out[i], x[i])`.
 pub fn update1<T: Sync, U: Send>(out: &mut [U], x: &[T], f: impl Fn(&mut U, &T) + Sync) {
     assert_eq!(x.len(), out.len());
-    let body = |out: &mut [U], x: &[T]| {
+    by_chunk(out, &|i, out| {
+        let x = chunk_of(x, i, out.len());
         dispatch(
             #[inline(always)]
             || out.iter_mut().zip(x).for_each(|(o, x)| f(o, x)),
         )
-    };
-    if out.len() <= CHUNK {
-        body(out, x);
-    } else {
-        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(o, x)| body(o, x));
-    }
+    });
 }
 
 /// Passes over the rows of a [rows, columns] matrix: `f(first row, rows of out)` fills whole rows.
 pub fn rows<U: Send>(out: &mut [U], columns: usize, f: impl Fn(usize, &mut [U]) + Sync) {
     let columns = columns.max(1);
     let length = (CHUNK / columns).max(1);
-    let body = |index: usize, out: &mut [U]| {
+    let body: &Body<'_, U> = &|index, out| {
         dispatch(
             #[inline(always)]
             || f(index * length, out),
         )
     };
-    if out.len() <= length * columns {
-        body(0, out);
-    } else {
-        out.par_chunks_mut(length * columns).enumerate().for_each(|(i, out)| body(i, out));
-    }
+    if out.len() <= length * columns { body(0, out) } else { shared::parts(out, length * columns, body) }
 }
 
 /// As [`rows`], over two outputs of equal length.
@@ -105,7 +99,7 @@ pub fn rows2<U: Send, V: Send>(x: &mut [U], y: &mut [V], columns: usize, f: impl
     assert_eq!(x.len(), y.len());
     let columns = columns.max(1);
     let length = (CHUNK / columns).max(1);
-    let body = |index: usize, x: &mut [U], y: &mut [V]| {
+    let body: &Body2<'_, U, V> = &|index, x, y| {
         dispatch(
             #[inline(always)]
             || f(index * length, x, y),
@@ -114,14 +108,13 @@ pub fn rows2<U: Send, V: Send>(x: &mut [U], y: &mut [V], columns: usize, f: impl
     if x.len() <= length * columns {
         return body(0, x, y);
     }
-    let both = x.par_chunks_mut(length * columns).zip(y.par_chunks_mut(length * columns));
-    both.enumerate().for_each(|(i, (x, y))| body(i, x, y));
+    shared::parts2((x, y), [length * columns; 2], body);
 }
 
 /// One result for each row of a [rows, columns] matrix that `f` reads: `f(first row, results of these rows)`.
 pub fn per_row<V: Send>(each: &mut [V], columns: usize, f: impl Fn(usize, &mut [V]) + Sync) {
     let length = (CHUNK / columns.max(1)).max(1);
-    let body = |index: usize, each: &mut [V]| {
+    let body: &Body<'_, V> = &|index, each| {
         dispatch(
             #[inline(always)]
             || f(index * length, each),
@@ -130,7 +123,7 @@ pub fn per_row<V: Send>(each: &mut [V], columns: usize, f: impl Fn(usize, &mut [
     if each.len() <= length {
         return body(0, each);
     }
-    each.par_chunks_mut(length).enumerate().for_each(|(i, each)| body(i, each));
+    shared::parts(each, length, body);
 }
 
 /// As [`rows`] over single elements, and gives what `f` returned for each chunk, in index order.
@@ -138,7 +131,9 @@ pub fn chunks<U: Send, A: Send>(out: &mut [U], f: impl Fn(usize, &mut [U]) -> A 
     if out.len() <= CHUNK {
         return if out.is_empty() { Vec::new() } else { vec![f(0, out)] };
     }
-    out.par_chunks_mut(CHUNK).enumerate().map(|(i, out)| f(i * CHUNK, out)).collect()
+    let mut results: Vec<Option<A>> = (0..out.len().div_ceil(CHUNK)).map(|_| None).collect();
+    shared::parts2((out, &mut results), [CHUNK, 1], &|i, out, result| result[0] = Some(f(i * CHUNK, out)));
+    results.into_iter().flatten().collect()
 }
 
 /// As [`chunks`], over two outputs of equal length.
@@ -147,8 +142,7 @@ pub fn chunks2<U: Send, V: Send>(x: &mut [U], y: &mut [V], f: impl Fn(usize, &mu
     if x.len() <= CHUNK {
         return f(0, x, y);
     }
-    let both = x.par_chunks_mut(CHUNK).zip(y.par_chunks_mut(CHUNK)).enumerate();
-    both.for_each(|(i, (x, y))| f(i * CHUNK, x, y));
+    shared::parts2((x, y), [CHUNK; 2], &|i, x, y| f(i * CHUNK, x, y));
 }
 
 /// An order-free fold over the chunks of `0..len`; `join` as in [`fold`].
@@ -162,7 +156,7 @@ pub fn fold_chunks<A: Send>(
     match len.div_ceil(CHUNK) {
         0 => zero(),
         1 => chunk(0),
-        n => (0..n).into_par_iter().map(chunk).reduce(zero, join),
+        n => shared::each(n, &chunk).fold(zero(), join),
     }
 }
 
@@ -173,13 +167,14 @@ pub fn fold<T: Sync, A: Send>(
     f: impl Fn(&[T]) -> A + Sync + Send,
     join: impl Fn(A, A) -> A + Sync + Send,
 ) -> A {
-    let body = |x: &[T]| {
+    let body: &(dyn Fn(usize) -> A + Sync) = &|i| {
+        let x = &x[i * CHUNK..x.len().min((i + 1) * CHUNK)];
         dispatch(
             #[inline(always)]
             || f(x),
         )
     };
-    if x.len() <= CHUNK { body(x) } else { x.par_chunks(CHUNK).map(body).reduce(zero, join) }
+    if x.len() <= CHUNK { body(0) } else { shared::each(x.len().div_ceil(CHUNK), body).fold(zero(), join) }
 }
 
 /// The largest byte; `None` of nothing.

@@ -5,6 +5,7 @@
 
 use crate::Buffer;
 use crate::map::{self, dispatch};
+use crate::shared::{self, Body2};
 use rayon::prelude::*;
 
 /// Elements of a block of a plain sum.
@@ -55,7 +56,7 @@ pub fn sum_by(len: usize, f: impl Fn(usize) -> f32 + Sync) -> f64 {
         return (0..blocks).map(block).fold(0.0, |sum, b| sum + b);
     }
     let mut parts = Buffer::take(blocks);
-    parts.par_iter_mut().enumerate().for_each(|(b, part)| *part = block(b));
+    shared::parts(&mut parts, 1, &|b, part| part[0] = block(b));
     parts.iter().fold(0.0, |sum, b| sum + b)
 }
 
@@ -151,7 +152,7 @@ pub fn row_pass<U: Send>(
     block: impl Fn(std::ops::Range<usize>, &mut [U], &mut [f32]) + Sync,
 ) -> Buffer<f64> {
     let length = row_block(columns);
-    let part = |b: usize, out: &mut [U], sums: &mut [f32]| {
+    let part: &Body2<'_, U, f32> = &|b, out, sums| {
         dispatch(
             #[inline(always)]
             || block(b * length..rows.min((b + 1) * length), out, sums),
@@ -161,13 +162,13 @@ pub fn row_pass<U: Send>(
     // One chunk a block even where nothing is summed.
     let stride = width.max(1);
     let mut parts = Buffer::zeroed(blocks * stride);
-    let each = parts.par_chunks_mut(stride).enumerate();
     match (out.is_empty(), blocks) {
         (_, 0) => {}
         (_, 1) => part(0, out, &mut parts[..width]),
-        (true, _) => each.for_each(|(b, sums)| part(b, &mut [], &mut sums[..width])),
+        (true, _) => shared::parts(&mut parts, stride, &|b, sums| part(b, &mut [], &mut sums[..width])),
         (false, _) => {
-            each.zip(out.par_chunks_mut(length * columns)).for_each(|((b, sums), out)| part(b, out, &mut sums[..width]))
+            let lengths = [length * columns, stride];
+            shared::parts2((out, &mut parts), lengths, &|b, out, sums| part(b, out, &mut sums[..width]));
         }
     }
     let mut total = Buffer::zeroed(width);

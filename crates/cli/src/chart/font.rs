@@ -4,10 +4,20 @@
 //! a crate for all fonts takes longer to build than the rest of the command. Numbers are big-endian; the tables are those of
 //! the OpenType specification (head, hhea, hmtx, cmap format 4, loca, glyf).
 
+use flate2::read::GzDecoder;
+use std::io::Read;
 use std::sync::LazyLock;
 
 /// Ubuntu Light.
-pub(super) static FONT: LazyLock<Font> = LazyLock::new(|| Font::new(epaint_default_fonts::UBUNTU_LIGHT));
+pub(super) static FONT: LazyLock<Font> = LazyLock::new(|| Font::new(&FILE));
+
+/// The file of the font, which the program holds compressed: half as long.
+static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut file = Vec::new();
+    let packed = &include_bytes!("../../data/ubuntu-light.ttf.gz")[..];
+    GzDecoder::new(packed).read_to_end(&mut file).expect("the embedded font is whole");
+    file
+});
 
 /// What draws an outline. Coordinates are parts of the font size, y is upward.
 pub(super) trait Pen {
@@ -314,7 +324,7 @@ mod tests {
     /// What is no font draws nothing.
     #[test]
     fn damaged_fonts_end() {
-        let font = epaint_default_fonts::UBUNTU_LIGHT;
+        let font = &FILE[..];
         for length in (0..font.len()).step_by(7919) {
             let cut = Font::new(&font[..length]);
             for letter in ['A', 'Ä', '水'] {

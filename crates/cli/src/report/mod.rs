@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// The same data in another place
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
+    /// Write over a file that fixnet did not write
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     machine: Machine,
     /// Print one JSON object
@@ -58,7 +61,7 @@ fn report(args: &Args) -> Result<ExitCode> {
         (None, [run]) => place::report_path(run),
         (None, _) => PathBuf::from("report.html"),
     };
-    let Written { bytes, notes } = write(&args.runs, &out, args.data.as_deref(), args.best)?;
+    let Written { bytes, notes } = write(&args.runs, &out, args.data.as_deref(), args.best, args.force)?;
     if args.json {
         say!("{}", json!({ "report": text(&out), "bytes": bytes, "runs": args.runs.len(), "notes": notes }));
     } else {
@@ -78,9 +81,10 @@ pub(crate) struct Written {
 /// Writes the page about `runs` to `out`, with their data in the place that `data` names.
 ///
 /// # Errors
-/// A run cannot be read, or the file cannot be written.
-pub(crate) fn write(runs: &[PathBuf], out: &Path, data: Option<&str>, best: bool) -> Result<Written> {
+/// A run cannot be read, or the file cannot be written; or, without `force`, fixnet did not write what is there.
+pub(crate) fn write(runs: &[PathBuf], out: &Path, data: Option<&str>, best: bool, force: bool) -> Result<Written> {
     outputs::check(&[out], &[], Some(place::REPORT))?;
+    outputs::check_replaced(&[out], force)?;
     let subjects = runs.iter().map(|run| Subject::read(run, data, best)).collect::<Result<Vec<_>>>()?;
     let named = subjects.iter().zip(runs);
     let recorded: Vec<_> = named.filter_map(|(s, path)| Recorded::of_run(&s.name, &s.config, path)).collect();

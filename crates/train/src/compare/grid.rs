@@ -1,7 +1,7 @@
 //! The grid: every mix of the values of its axes, as configurations with folders of their own.
 
 use super::names::{plain, short};
-use crate::config::{KEYS, find, find_by_flag, value_of, value_text};
+use crate::config::{KEYS, find, find_by_flag, in_words, value_for, value_text};
 use crate::error::run as wrong;
 use crate::run::place::{self, looks_like_a_run};
 use crate::{Config, Error, Result, Settings};
@@ -59,7 +59,7 @@ pub fn read(path: &Path) -> Result<(Vec<String>, Vec<Axis>)> {
     let place = format!("grid {}", path.display());
     let wrong = |reason: String| Error::Recipe { place: place.clone(), reason };
     let text = input_file::read_to_string(path, input_file::SETTINGS).map_err(crate::error::io(path))?;
-    let table: toml::Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|e| wrong(in_words(&e.to_string())))?;
     let (mut recipes, mut axes): (Vec<String>, Vec<Axis>) = (Vec::new(), Vec::new());
     let mut entries = Vec::new();
     for (key, value) in table {
@@ -118,9 +118,20 @@ pub fn split(list: &str) -> Vec<&str> {
     parts
 }
 
+/// Returns the values of a key in a list with commas. Numbers of a key that holds a list are one value, as `fixnet train` takes
+/// them; several such values have brackets: `none,[1,2,3]`.
+pub fn values<'a>(key: &str, list: &'a str) -> Vec<&'a str> {
+    let parts = split(list);
+    let holds_list = find(key).is_some_and(|key| key.holds_list);
+    match holds_list && parts.len() > 1 && parts.iter().all(|part| part.parse::<f64>().is_ok()) {
+        true => vec![list.trim()],
+        false => parts,
+    }
+}
+
 /// Returns the axis of a list of TOML values with commas.
 pub fn axis(key: &str, list: &str) -> Axis {
-    Axis { key: key.into(), values: split(list).into_iter().map(value_of).collect() }
+    Axis { key: key.into(), values: values(key, list).into_iter().map(|value| value_for(key, value)).collect() }
 }
 
 /// Returns the seeds of `1,2,5` or `1..3`, which is 1, 2 and 3.
@@ -295,6 +306,16 @@ mod tests {
         std::fs::write(&path, GRID).unwrap();
         // Without low-bit gradients their rule makes no difference.
         assert_eq!(grid(path.path()).unwrap().cells.len(), 2 * 3 * 3 * 2);
+    }
+
+    #[test]
+    fn the_numbers_of_a_list_are_one_value() {
+        assert_eq!(values("loss.class_weights", "1, 2,3"), ["1, 2,3"]);
+        assert_eq!(values("loss.class_weights", "none,[1,2,3]"), ["none", "[1,2,3]"]);
+        assert_eq!(values("optimizer.lr", "0.1,0.2"), ["0.1", "0.2"]);
+        let betas = axis("optimizer.betas", "0.9,0.99");
+        assert_eq!(betas.values, [Value::from(vec![0.9, 0.99])]);
+        assert_eq!(axis("optimizer.betas", "[0.9,0.99],[0.8,0.9]").values.len(), 2);
     }
 
     fn grid(path: &Path) -> Result<Grid> {

@@ -27,6 +27,7 @@ pub use settings::{
     DataSettings, LossSettings, ModelSettings, OptimizerSettings, QuantizationSettings, RunSettings, ScheduleSettings,
     Settings,
 };
+pub(crate) use text::in_words;
 pub use transition::TransitionSettings;
 
 use crate::{Error, Result};

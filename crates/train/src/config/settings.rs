@@ -419,7 +419,7 @@ impl Settings {
         if let Some(inside) = table.get_mut(outer).and_then(Value::as_table_mut) {
             inside.remove(inner);
         }
-        *self = table.try_into().map_err(|e: toml::de::Error| wrong(e.message().to_string()))?;
+        *self = table.try_into().map_err(|e: toml::de::Error| wrong(text::in_words(e.message())))?;
         Ok(())
     }
 

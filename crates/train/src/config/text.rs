@@ -70,7 +70,7 @@ pub(super) mod optional {
 }
 
 /// A message of the reader of TOML in words for people who do not know the types of Rust.
-pub(super) fn in_words(message: &str) -> String {
+pub(crate) fn in_words(message: &str) -> String {
     let whole = ["usize", "u64", "u32", "u16", "u8"].iter().map(|kind| (*kind, "a whole number of 0 or more"));
     let words = whole.chain([("f64", "a number"), ("f32", "a number")]);
     words.fold(message.to_string(), |text, (kind, words)| {

@@ -53,7 +53,14 @@ pub fn existing_best(run: &Path) -> Result<PathBuf> {
             };
             Err(Error::NoBest { path: run.into(), reason })
         }
-        _ => Ok(best),
+        _ => match Checkpoint::open(&best) {
+            Ok(_) => Ok(best),
+            Err(e) => {
+                let reason = "a later epoch that is better writes it anew (fixnet resume RUN --epochs N); the last checkpoint is \
+                              that without --best";
+                Err(Error::NoBest { path: run.into(), reason: format!("one that cannot be used ({e}); {reason}") })
+            }
+        },
     }
 }
 

@@ -6,8 +6,21 @@ use super::problem::{Problem, Result};
 use fixnet_tensor::{Budget, Tensor};
 use std::sync::Arc;
 
-/// The length of the axis of the batch, which no number is.
+/// The length of the axis of the batch, which no number is. The numbers behind it stand for its multiples.
 pub(super) const BATCH: i64 = i64::MIN;
+
+/// The most samples' worth of an axis that is one with that of the batch: heads, or tokens.
+const MULTIPLES: i64 = 1 << 20;
+
+/// The length of an axis of `count` for each sample of the batch; `None` where that is no number of it, or too many.
+pub(super) fn batches_of(count: i64) -> Option<i64> {
+    (1..=MULTIPLES).contains(&count).then(|| BATCH + (count - 1))
+}
+
+/// How many there are for each sample of the batch, of a length that [`batches_of`] gave.
+pub(super) fn per_sample(length: i64) -> Option<i64> {
+    (length < BATCH + MULTIPLES).then(|| length - BATCH + 1)
+}
 
 /// The most numbers of a constant that is computed.
 pub(super) const MOST: usize = 1 << 16;
@@ -59,7 +72,7 @@ impl Constant {
     pub(super) fn scalar(&self) -> Option<f32> {
         match (&self.data, self.len()) {
             (Data::Float(Some(values)), 1) => values.first().copied(),
-            (Data::Int(values), 1) => values.first().filter(|&&v| v != BATCH).map(|&v| v as f32),
+            (Data::Int(values), 1) => values.first().filter(|&&v| per_sample(v).is_none()).map(|&v| v as f32),
             _ => None,
         }
     }
@@ -97,10 +110,10 @@ impl Constant {
                 let doubles = raw.map_or_else(|| t.double_data.clone(), |raw| words(raw, f64::from_le_bytes));
                 Data::Float(Some(Arc::new(doubles.into_iter().map(|v| v as f32).collect())))
             }
-            // The lowest number, with which exporters begin ranges, stands for the batch here; the next one does the same.
+            // The lowest numbers, with the first of which exporters begin ranges, stand for the batch here; the next one does the same.
             7 => {
                 let ints = raw.map_or_else(|| t.int64_data.clone(), |raw| words(raw, i64::from_le_bytes));
-                Data::Int(Arc::new(ints.into_iter().map(|v| v.max(BATCH + 1)).collect()))
+                Data::Int(Arc::new(ints.into_iter().map(|v| v.max(BATCH + MULTIPLES)).collect()))
             }
             6 => {
                 let ints = raw.map_or_else(|| t.int32_data.clone(), |raw| words(raw, i32::from_le_bytes));
@@ -150,22 +163,32 @@ pub(super) fn binary(op: &str, x: &Constant, y: &Constant) -> Option<Constant> {
     if let (Some(a), Some(b)) = (x.as_ints(), y.as_ints()) {
         let one = |i| {
             let (a, b) = (a[at(i, x)], b[at(i, y)]);
-            match (a, b, op) {
-                (BATCH, 1, "Mul" | "Div") | (BATCH, 0, "Add" | "Sub") => Some(BATCH),
-                (1, BATCH, "Mul") | (0, BATCH, "Add") => Some(BATCH),
+            match (per_sample(a), per_sample(b), op) {
+                (Some(n), None, "Mul") => n.checked_mul(b).and_then(batches_of),
+                (None, Some(n), "Mul") => n.checked_mul(a).and_then(batches_of),
+                (Some(n), None, "Div") if b > 0 && n % b == 0 => batches_of(n / b),
+                (Some(n), Some(m), "Div") if n % m == 0 => Some(n / m),
+                (Some(_), None, "Add" | "Sub") if b == 0 => Some(a),
+                (None, Some(_), "Add") if a == 0 => Some(b),
                 // There is at least one sample.
-                (BATCH, n, "Equal") | (n, BATCH, "Equal") if n == BATCH || n <= 0 => Some(i64::from(n == BATCH)),
-                (BATCH, ..) | (_, BATCH, _) => None,
-                (a, b, "Add") => a.checked_add(b),
-                (a, b, "Sub") => a.checked_sub(b),
-                (a, b, "Mul") => a.checked_mul(b),
-                (a, b, "Div") => a.checked_div(b),
-                (a, b, "Equal") => Some(i64::from(a == b)),
+                (Some(_), Some(_), "Equal") => Some(i64::from(a == b)),
+                (Some(_), None, "Equal") if b <= 0 => Some(0),
+                (None, Some(_), "Equal") if a <= 0 => Some(0),
+                (Some(_), ..) | (_, Some(_), _) => None,
+                (_, _, "Add") => a.checked_add(b),
+                (_, _, "Sub") => a.checked_sub(b),
+                (_, _, "Mul") => a.checked_mul(b),
+                (_, _, "Div") => a.checked_div(b),
+                (_, _, "Mod") if b > 0 => a.checked_rem_euclid(b),
+                (_, _, "Equal") => Some(i64::from(a == b)),
                 _ => None,
             }
         };
         let values: Option<Vec<i64>> = (0..len).map(one).collect();
-        return values.filter(|v| !v.contains(&BATCH) || x.len() + y.len() > 0).map(|v| Constant::ints(&long.shape, v));
+        // No sum or difference of numbers is taken for a length of the batch.
+        let is_known = |v: &i64| per_sample(*v).is_none();
+        let open = x.as_ints().into_iter().chain(y.as_ints()).flatten().any(|v| !is_known(v));
+        return values.filter(|v| open || v.iter().all(is_known)).map(|v| Constant::ints(&long.shape, v));
     }
     let (a, b) = (x.as_floats()?, y.as_floats()?);
     let one = |i| {
@@ -204,7 +227,14 @@ mod tests {
         let ints = |op: &str, x: &[i64], y: &[i64]| binary(op, &of(x), &of(y)).map(|c| c.as_ints().unwrap().to_vec());
         assert_eq!(ints("Mul", &[3, 4], &[2]), Some(vec![6, 8]));
         assert_eq!(ints("Mul", &[BATCH, 4], &[1]), Some(vec![BATCH, 4]));
-        assert_eq!(ints("Mul", &[BATCH], &[2]), None);
+        // Heads of all samples, and back.
+        assert_eq!(ints("Mul", &[BATCH], &[2]), Some(vec![batches_of(2).unwrap()]));
+        assert_eq!(ints("Div", &[batches_of(6).unwrap()], &[3]), Some(vec![batches_of(2).unwrap()]));
+        assert_eq!(ints("Div", &[batches_of(6).unwrap()], &[BATCH]), Some(vec![6]));
+        assert_eq!(ints("Mul", &[BATCH, BATCH], &[1 << 21, 0]), None);
+        assert_eq!(ints("Add", &[i64::MIN + (1 << 21)], &[-(1 << 21)]), None);
+        assert_eq!(ints("Mod", &[2, -1], &[3]), Some(vec![2, 2]));
+        assert_eq!(ints("Mod", &[2], &[0]), None);
         assert_eq!(ints("Div", &[26], &[3]), Some(vec![8]));
         assert_eq!(ints("Div", &[26], &[0]), None);
         assert_eq!(ints("Add", &[i64::MAX], &[1]), None);

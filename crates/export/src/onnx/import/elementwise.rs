@@ -28,7 +28,7 @@ pub(super) fn unary(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
         let values = values.iter().map(|&v| f(v)).collect();
         return Ok(vec![Item::Constant(Arc::new(Constant::floats(&c.shape, values)))]);
     }
-    let act = low.act(node, 0)?;
+    let act = low.any(node, 0)?;
     let op = match op_of(node) {
         "Relu" => return low.op(&act, ops::Relu, Vec::new()).map(|v| one(&act, v)),
         "Neg" => return low.op(&act, ops::Scale { factor: -1.0 }, Vec::new()).map(|v| one(&act, v)),
@@ -47,7 +47,7 @@ pub(super) fn unary(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
 
 /// `alpha · x + beta` held to 0 to 1, and times `x` of a hard swish.
 pub(super) fn hard(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
-    let act = low.act(node, 0)?;
+    let act = low.any(node, 0)?;
     let swish = op_of(node) == "HardSwish";
     let (alpha, beta) = if swish { (1.0 / 6.0, 0.5) } else { (float(node, "alpha", 0.2), float(node, "beta", 0.5)) };
     let scaled = low.op(&act, ops::Scale { factor: alpha }, Vec::new())?;
@@ -61,7 +61,7 @@ pub(super) fn hard(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
 }
 
 pub(super) fn clip(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
-    let act = low.act(node, 0)?;
+    let act = low.any(node, 0)?;
     let mut ends = [f32::NEG_INFINITY, f32::INFINITY];
     for (i, end) in ends.iter_mut().enumerate() {
         if let Some(c) = low.constant_or_none(node, i + 1)? {
@@ -74,7 +74,7 @@ pub(super) fn clip(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
 }
 
 pub(super) fn softmax(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
-    let act = low.act(node, 0)?;
+    let act = low.any(node, 0)?;
     let act = low.unfolded(&act)?;
     let axis = axis_of(low, node, &act, int(node, "axis", -1))?;
     let value = low.op(&act, ops::Softmax { axis: act.place(axis) }, Vec::new())?;
@@ -83,29 +83,28 @@ pub(super) fn softmax(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> 
 
 /// An axis of the file, not that of the batch, counted from 1 among the others.
 pub(super) fn axis_of(low: &Lowering<'_>, node: &Node, act: &Act, axis: i64) -> Result<usize> {
-    let (rank, batch) = (act.dims.len() as i64 + 1, act.batch as i64);
-    let place = if axis < 0 { axis.saturating_add(rank) } else { axis };
-    match place >= 0 && place < rank && place != batch {
-        true => Ok(place as usize + usize::from(place < batch)),
-        false => Err(low.odd(node, format!("an axis from 0 to {}, not that of the batch, {batch}", rank - 1), axis)),
-    }
+    let axes = act.file_axes();
+    let place = if axis < 0 { axis.saturating_add(axes.len() as i64) } else { axis };
+    let found = usize::try_from(place).ok().and_then(|place| *axes.get(place)?);
+    found.map(|axis| axis + 1).ok_or_else(|| {
+        let batch = axes.iter().position(Option::is_none).unwrap_or(0);
+        low.odd(node, format!("an axis from 0 to {}, not that of the batch, {batch}", axes.len() - 1), axis)
+    })
 }
 
 /// A constant in the order that a value has in memory.
 fn stored(low: &Lowering<'_>, node: &Node, act: &Act, c: &Constant) -> Result<(Vec<usize>, Option<Tensor>)> {
     let dims = &act.dims;
     let odd = || low.odd(node, format!("a constant that broadcasts to [1, {dims:?}]"), format!("{:?}", c.shape));
-    let mut lengths = c.shape.clone();
-    if lengths.len() == dims.len() + 1 {
-        if lengths.remove(0) != 1 {
-            return Err(odd());
+    let axes = act.file_axes();
+    let first = axes.len().checked_sub(c.shape.len()).ok_or_else(odd)?;
+    let mut padded = vec![1; dims.len()];
+    for (axis, &length) in axes[first..].iter().zip(&c.shape) {
+        match axis {
+            Some(axis) if length == 1 || length == dims[*axis] => padded[*axis] = length,
+            None if length == 1 => {}
+            _ => return Err(odd()),
         }
-    } else if lengths.len() > dims.len() {
-        return Err(odd());
-    }
-    let padded = [vec![1; dims.len() - lengths.len()], lengths].concat();
-    if padded.iter().zip(dims).any(|(&l, &d)| l != 1 && l != d) {
-        return Err(odd());
     }
     let shape: Vec<usize> = act.order.iter().map(|&axis| padded[axis]).collect();
     let data = match &c.data {
@@ -145,10 +144,8 @@ pub(super) fn binary(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
         "Mul" => Arithmetic::Mul,
         _ => Arithmetic::Div,
     };
-    for index in [0, 1] {
-        if let Item::Act(_) = low.item(node, index)? {
-            low.act(node, index)?;
-        }
+    if op == "Mod" {
+        low.constant(node, 0).and_then(|_| low.constant(node, 1))?;
     }
     match (low.item(node, 0)?, low.item(node, 1)?) {
         (Item::Constant(x), Item::Constant(y)) => match constant::binary(op, &x, &y) {
@@ -165,6 +162,10 @@ fn acts(low: &mut Lowering<'_>, node: &Node, x: Act, y: Act, kind: Arithmetic) -
     let (mut x, mut y) = (x, y);
     if x.image != y.image || x.dims != y.dims {
         (x, y) = (low.unfolded(&x)?, low.unfolded(&y)?);
+    }
+    if (x.batch, x.joined) != (y.batch, y.joined) {
+        let found = format!("axes {} and {}, or one of them joined with another", x.batch, y.batch);
+        return Err(low.odd(node, "two values with the axis of the batch in one place", found));
     }
     let fit = x.dims.len() == y.dims.len() && x.dims.iter().zip(&y.dims).all(|(&a, &b)| a == b || a == 1 || b == 1);
     if !fit {
@@ -219,7 +220,7 @@ pub(super) fn pow(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
             None => Err(low.odd(node, "a square or a root of a constant", format!("{:?}", exponent.scalar()))),
         };
     }
-    let act = low.act(node, 0)?;
+    let act = low.any(node, 0)?;
     let value = match exponent.scalar() {
         Some(2.0) => low.op(&act, Arithmetic::Mul, vec![Input::Value(act.value)])?,
         Some(0.5) => low.op(&act, Elementwise::Sqrt, Vec::new())?,

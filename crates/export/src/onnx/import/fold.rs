@@ -1,6 +1,6 @@
 //! What is computed of constants and of shapes alone. The length of the axis of the batch stays open.
 
-use super::constant::{BATCH, Constant, Data, MOST, is_sound};
+use super::constant::{Constant, Data, MOST, is_sound, per_sample};
 use super::lower::{Item, Lowering, attribute, int, ints};
 use super::problem::Result;
 use super::{act, constant, layout, tokens};
@@ -30,10 +30,10 @@ pub(super) fn constant(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>>
     if let Some(v) = attribute(node, "value_float").and_then(|a| a.f) {
         return given(Constant::floats(&[], vec![v]));
     }
-    if let Some(v) = attribute(node, "value_int").and_then(|a| a.i).filter(|&v| v != BATCH) {
+    if let Some(v) = attribute(node, "value_int").and_then(|a| a.i).filter(|&v| per_sample(v).is_none()) {
         return given(Constant::ints(&[], vec![v]));
     }
-    if let Some(a) = attribute(node, "value_ints").filter(|a| !a.ints.contains(&BATCH)) {
+    if let Some(a) = attribute(node, "value_ints").filter(|a| a.ints.iter().all(|&v| per_sample(v).is_none())) {
         return given(Constant::ints(&[a.ints.len()], a.ints.clone()));
     }
     if let Some(a) = attribute(node, "value_floats") {
@@ -44,7 +44,7 @@ pub(super) fn constant(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>>
 
 pub(super) fn shape(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let lengths = match low.item(node, 0)? {
-        Item::Act(_) => Lowering::lengths(&low.moved(node, 0)?),
+        Item::Act(act) => Lowering::lengths(&act),
         Item::Constant(c) => c.shape.iter().map(|&d| d as i64).collect(),
     };
     let rank = lengths.len() as i64;

@@ -209,7 +209,8 @@ static MODELS: LazyLock<Vec<Model>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
     let read =
         |name: &str| Model::decode(&*fixnet_files::input_file::read(&folder.join(name), 1 << 20).unwrap()).unwrap();
-    ["residual13.onnx", "residual17.onnx", "residual-dynamo.onnx", "tokens13.onnx", "tokens17.onnx"].map(read).into()
+    let tokens = ["tokens13.onnx", "tokens17.onnx", "attention-dynamo.onnx", "attention-first17.onnx"];
+    ["residual13.onnx", "residual17.onnx", "residual-dynamo.onnx"].into_iter().chain(tokens).map(read).collect()
 });
 
 /// Reads, builds and evaluates the network of these bytes, as far as it gets; returns whether it was evaluated.

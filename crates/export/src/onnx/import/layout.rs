@@ -1,7 +1,7 @@
 //! Operations that move numbers or give them other axes.
 
-use super::act::Act;
-use super::constant::{BATCH, Constant, Data, MOST};
+use super::act::{Act, Joined};
+use super::constant::{Constant, Data, MOST, batches_of, per_sample};
 use super::elementwise::axis_of;
 use super::fold::{self, whole_numbers};
 use super::lower::{Item, Lowering, int, ints, text};
@@ -19,7 +19,7 @@ pub(super) fn same(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     match (&item, to) {
         (Item::Constant(c), 1) if op_of(node) == "Cast" => {
             let Some(values) = c.as_ints().filter(|v| v.len() <= MOST) else { return Ok(vec![item]) };
-            if values.contains(&BATCH) {
+            if values.iter().any(|&v| per_sample(v).is_some()) {
                 return Err(low.odd(node, "numbers that do not depend on the batch", "its length"));
             }
             let floats = values.iter().map(|&v| v as f32).collect();
@@ -88,67 +88,92 @@ pub(super) fn reshape(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> 
         return fold::reshape(low, node, &c, &target);
     }
     let act = low.any(node, 0)?;
-    if act.joined {
-        return apart(low, node, &act, &target);
-    }
-    let act = low.act(node, 0)?;
-    // The heads of all samples as one axis.
-    if let (Some((-1, rest)), Some((_, kept))) = (target.split_first(), act.dims.split_first())
-        && rest.len() >= 2
-        && rest.len() == kept.len()
-        && rest.iter().zip(kept).all(|(&to, &d)| i64::try_from(d) == Ok(to))
-        && act.image.is_none()
-    {
-        return Ok(vec![Item::Act(Act { joined: true, ..act })]);
-    }
     let keeps_zero = int(node, "allowzero", 0) != 0;
-    let odd = |low: &Lowering<'_>| {
-        let text = |&d: &i64| if d == super::constant::BATCH { "N".to_string() } else { d.to_string() };
+    let Some(Target { dims, batch, joined }) = Target::of(low, &act, &target, keeps_zero) else {
+        let text = |&d: &i64| match per_sample(d) {
+            Some(1) => "N".to_string(),
+            Some(n) => format!("{n}·N"),
+            None => d.to_string(),
+        };
         let found = target.iter().map(text).collect::<Vec<_>>().join(", ");
-        low.odd(
-            node,
-            format!("a shape that keeps the batch and the {:?} of each sample", act.dims),
-            format!("[{found}]"),
-        )
+        let expected = format!("a shape that keeps the batch and the {:?} of each sample", act.dims);
+        return Err(low.odd(node, expected, format!("[{found}]")));
     };
-    let (Some(&batch), true) = (target.first(), target.len() <= 8) else { return Err(odd(low)) };
-    let total: u128 = act.dims.iter().map(|&d| d as u128).product();
-    let mut dims: Vec<Option<usize>> = Vec::new();
-    for (i, &d) in target.iter().enumerate().skip(1) {
-        dims.push(match d {
-            -1 => None,
-            0 if !keeps_zero => Some(*act.dims.get(i - 1).ok_or_else(|| odd(low))?),
-            d => Some(usize::try_from(d).map_err(|_| odd(low))?),
-        });
-    }
-    let known: u128 = dims.iter().flatten().fold(1u128, |n, &d| n.saturating_mul(d as u128));
-    let is_batch = batch == super::constant::BATCH || batch == 0 || batch == -1 || low.file.batch == Some(batch);
-    let open = dims.iter().filter(|d| d.is_none()).count();
-    let fits = match open {
-        0 => known == total,
-        1 => batch != -1 && known > 0 && total.is_multiple_of(known),
-        _ => false,
-    };
-    if !is_batch || !fits {
-        return Err(odd(low));
-    }
-    let rest = total.checked_div(known).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-    let dims: Vec<usize> = dims.into_iter().map(|d| d.unwrap_or(rest)).collect();
-    Ok(vec![Item::Act(low.viewed(&act, &dims)?)])
+    let act = low.viewed(&act, &dims)?;
+    Ok(vec![Item::Act(Act { batch, joined, ..act })])
 }
 
-/// A value whose first axis is that of the batch and another one, as two axes again.
-fn apart(low: &Lowering<'_>, node: &Node, act: &Act, target: &[i64]) -> Result<Vec<Item>> {
-    let same = |(&to, &d): (&i64, &usize)| i64::try_from(d) == Ok(to);
-    let rest = target.get(1..).unwrap_or(&[]);
-    let is_batch = matches!(target.first(), Some(&n) if n == BATCH || n == -1 || low.file.batch == Some(n));
-    match is_batch && rest.len() == act.dims.len() && rest.iter().zip(&act.dims).all(same) {
-        true => Ok(vec![Item::Act(Act { joined: false, ..act.clone() })]),
-        false => Err(low.odd(
-            node,
-            format!("the shape [N, {:?}], of which the first axes are one", act.dims),
-            format!("{target:?}"),
-        )),
+/// What a reshape makes of a value: the lengths of a sample, the place of the batch among them, and what is one with it.
+struct Target {
+    dims: Vec<usize>,
+    batch: usize,
+    joined: Option<Joined>,
+}
+
+impl Target {
+    /// The numbers of a sample stay in their order, those before the axis of the batch and those behind it. `None` where a shape
+    /// would mix them with it.
+    fn of(low: &Lowering<'_>, act: &Act, target: &[i64], keeps_zero: bool) -> Option<Self> {
+        let length = |numbers: &[usize]| numbers.iter().map(|&d| d as u128).try_fold(1u128, u128::checked_mul);
+        let (before, behind) = act.dims.split_at(act.batch);
+        let total = length(before)?.checked_mul(length(behind)?)?;
+        let own = Lowering::lengths(act);
+        let is_fixed = |i: usize, d: i64| i == 0 && d > 0 && low.file.batch == Some(d);
+        // Each length: of a sample, or how many of each sample are one with the batch; one of them may be open.
+        let (mut lengths, mut open) = (Vec::new(), None);
+        let is_named = target.iter().any(|&d| per_sample(d).is_some());
+        for (i, &d) in target.iter().enumerate() {
+            let d = if d == 0 && !keeps_zero { *own.get(i)? } else { d };
+            lengths.push(match (d, per_sample(d)) {
+                (_, Some(count)) => Length::Batch(u128::try_from(count).ok()?),
+                (-1, _) if open.replace(i).is_some() => return None,
+                (-1, _) => Length::Of(1),
+                (d, _) if !is_named && is_fixed(i, d) => Length::Batch(1),
+                (d, _) => Length::Of(u128::try_from(d).ok()?),
+            });
+        }
+        let known = lengths.iter().try_fold(1u128, |n, l| n.checked_mul(l.count())).filter(|&n| n > 0)?;
+        let has_batch = lengths.iter().any(|l| matches!(l, Length::Batch(_)));
+        match open {
+            Some(i) if total.is_multiple_of(known) => {
+                let rest = total / known;
+                lengths[i] = if has_batch { Length::Of(rest) } else { Length::Batch(rest) };
+            }
+            None if known == total => {}
+            _ => return None,
+        }
+        let place = lengths.iter().position(|l| matches!(l, Length::Batch(_)))?;
+        let counts: Option<Vec<usize>> = lengths.iter().map(|l| usize::try_from(l.count()).ok()).collect();
+        let mut dims = counts.filter(|dims| dims.len() <= 8)?;
+        let is_one = lengths.iter().filter(|l| matches!(l, Length::Batch(_))).count() == 1;
+        let (count, first) = (dims[place], length(&dims[..place])?);
+        let joined = match length(before)? {
+            _ if !is_one => return None,
+            n if n == first && count == 1 => None,
+            n if n == first => Some(Joined::After),
+            n if first.checked_mul(count as u128) == Some(n) => Some(Joined::Before),
+            _ => return None,
+        };
+        if joined.is_none() {
+            dims.remove(place);
+        }
+        batches_of(i64::try_from(count).ok()?)?;
+        Some(Self { dims, batch: place + usize::from(joined == Some(Joined::Before)), joined })
+    }
+}
+
+/// A length of a target shape.
+enum Length {
+    Of(u128),
+    /// That of the batch, with so many of each sample.
+    Batch(u128),
+}
+
+impl Length {
+    fn count(&self) -> u128 {
+        match *self {
+            Self::Of(count) | Self::Batch(count) => count,
+        }
     }
 }
 
@@ -159,36 +184,31 @@ pub(super) fn transpose(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>
     }
     let act = low.any(node, 0)?;
     let act = low.unfolded(&act)?;
-    if act.joined {
-        // The first axis, of two, stays where it is.
-        let perm = ints(node, "perm").unwrap_or(&[]);
-        let places: Vec<usize> = perm.iter().filter_map(|&p| usize::try_from(p).ok()).collect();
-        let mut sorted = places.clone();
-        sorted.sort_unstable();
-        if places.first() != Some(&0) || sorted != (0..act.dims.len()).collect::<Vec<_>>() {
-            return Err(low.odd(node, "each axis once, the first one first", format!("{perm:?}")));
-        }
-        let dims = places.iter().map(|&p| act.dims[p]).collect();
-        let order = act.order.iter().map(|&axis| places.iter().position(|&p| p == axis).unwrap_or(0)).collect();
-        return Ok(vec![Item::Act(Act { joined: true, ..Act::in_order(act.value, dims, order) })]);
-    }
-    let rank = act.dims.len() + 1;
-    let reversed: Vec<i64> = (0..rank as i64).rev().collect();
+    let axes = act.file_axes();
+    let reversed: Vec<i64> = (0..axes.len() as i64).rev().collect();
     let perm = ints(node, "perm").unwrap_or(&reversed);
     let places: Vec<usize> = perm.iter().filter_map(|&p| usize::try_from(p).ok()).collect();
     let mut sorted = places.clone();
     sorted.sort_unstable();
-    if sorted != (0..rank).collect::<Vec<_>>() {
-        return Err(low.odd(node, format!("each of {rank} axes once"), format!("{perm:?}")));
+    if sorted != (0..axes.len()).collect::<Vec<_>>() {
+        return Err(low.odd(node, format!("each of {} axes once", axes.len()), format!("{perm:?}")));
     }
-    let batch = places.iter().position(|&p| p == act.batch).unwrap_or(0);
-    // The axes of a sample, by their number among these.
-    let of_sample = |p: usize| p - usize::from(p > act.batch);
-    let places: Vec<usize> = places.into_iter().filter(|&p| p != act.batch).map(of_sample).collect();
-    let dims = places.iter().map(|&p| act.dims[p]).collect();
-    let new = |axis: usize| places.iter().position(|&p| p == axis).unwrap_or(0);
-    let order = act.order.iter().map(|&axis| new(axis)).collect();
-    Ok(vec![Item::Act(Act { batch, ..Act::in_order(act.value, dims, order) })])
+    // The axes of a sample in their new order, and where that of the batch comes, with the one that is one with it.
+    let (mut kept, mut batch) = (Vec::new(), 0);
+    for place in places {
+        match (axes[place], act.joined) {
+            (Some(axis), _) => kept.push(axis),
+            (None, joined) => {
+                let with = act.joined_axis();
+                kept.extend(with.filter(|_| joined == Some(Joined::Before)));
+                batch = kept.len();
+                kept.extend(with.filter(|_| joined == Some(Joined::After)));
+            }
+        }
+    }
+    let dims = kept.iter().map(|&axis| act.dims[axis]).collect();
+    let order = act.order.iter().map(|&axis| kept.iter().position(|&k| k == axis).unwrap_or(0)).collect();
+    Ok(vec![Item::Act(Act { batch, joined: act.joined, ..Act::in_order(act.value, dims, order) })])
 }
 
 /// Axes of an attribute or, from opset 13 on, of the second input.
@@ -229,16 +249,20 @@ pub(super) fn unsqueeze(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>
     if let Item::Constant(c) = low.item(node, 0)? {
         return fold::unsqueeze(low, node, &c, &listed);
     }
-    let act = low.act(node, 0)?;
+    let act = low.moved(node, 0)?;
     let mut act = low.unfolded(&act)?;
     listed.sort_unstable();
     for &axis in &listed {
         let rank = act.dims.len() as i64 + 2;
         let place = if axis < 0 { axis.saturating_add(rank) } else { axis };
-        if place < 1 || place >= rank || rank > 8 || (axis < 0 && listed.len() > 1) {
-            return Err(low.odd(node, "an axis behind that of the batch", axis));
+        if place < 0 || place >= rank || rank > 8 || (axis < 0 && listed.len() > 1) {
+            return Err(low.odd(node, format!("axes from 0 to {}", rank - 1), axis));
         }
-        let new = place as usize - 1;
+        // Before the axis of the batch, which moves, or behind it.
+        let place = place as usize;
+        let is_before = place <= act.batch;
+        act.batch += usize::from(is_before);
+        let new = if is_before { place } else { place - 1 };
         act.dims.insert(new, 1);
         act.order.iter_mut().filter(|a| **a >= new).for_each(|a| *a += 1);
         act.order.insert(0, new);

@@ -5,7 +5,7 @@
 //! The axis of the batch stays the first; lengths are those of one sample.
 
 use super::act::{Act, in_file_order};
-use super::constant::{BATCH, Constant};
+use super::constant::{Constant, batches_of};
 use super::names::Names;
 use super::problem::{Problem, Result};
 use super::program::{Input, Product, Program, Step, Work};
@@ -112,7 +112,7 @@ pub(super) fn lower(file: &File, input: &[usize]) -> Result<Program> {
         }
     }
     let act = match low.items.get(&file.output) {
-        Some(Item::Act(act)) if act.batch == 0 && !act.joined => act.clone(),
+        Some(Item::Act(act)) if act.batch == 0 && act.joined.is_none() => act.clone(),
         Some(Item::Act(_)) => {
             return Err(Problem::graph(
                 format!("output `{}`", file.output),
@@ -182,8 +182,8 @@ impl<'a> Lowering<'a> {
     pub(super) fn moved(&self, node: &Node, index: usize) -> Result<Act> {
         let act = self.any(node, index)?;
         match act.joined {
-            false => Ok(act),
-            true => Err(self.odd(node, "an axis of the batch alone", "one that a Reshape has joined with another")),
+            None => Ok(act),
+            Some(_) => Err(self.odd(node, "an axis of the batch alone", "one that a Reshape has joined with another")),
         }
     }
 
@@ -275,7 +275,7 @@ impl<'a> Lowering<'a> {
         if act.order == order {
             return Ok(act);
         }
-        let target = Act::in_order(act.value, act.dims.clone(), order.to_vec());
+        let target = Act::in_order(act.value, act.dims.clone(), order.to_vec()).placed_as(&act);
         let long = |order: &[usize]| order.iter().copied().filter(|&a| act.dims[a] != 1).collect::<Vec<_>>();
         if long(&act.order) == long(order) {
             return self.reshaped(&act, &target.stored()).map(|value| target.with(value));
@@ -323,7 +323,7 @@ impl<'a> Lowering<'a> {
         let image = Act::in_order(self.reshaped(&flat, &stored)?, dims, order);
         let image = self.straight(&image)?;
         let value = self.reshaped(&image, &act.dims)?;
-        Ok(Act::plain(value, act.dims.clone()))
+        Ok(Act::plain(value, act.dims.clone()).placed_as(act))
     }
 
     /// The same numbers in memory under other lengths. A reshape of a reshape is one.
@@ -366,9 +366,10 @@ impl<'a> Lowering<'a> {
 
     /// The shape of a value as the graph computes it.
     pub(super) fn lengths(act: &Act) -> Vec<i64> {
-        let mut lengths: Vec<i64> = act.dims.iter().map(|&d| d as i64).collect();
-        lengths.insert(act.batch.min(lengths.len()), BATCH);
-        lengths
+        let joined = act.joined_axis().map_or(1, |axis| act.dims[axis] as i64);
+        // Beyond what stands for a multiple no reshape fits, and 0 is no length.
+        let batch = batches_of(joined).unwrap_or(0);
+        act.file_axes().iter().map(|axis| axis.map_or(batch, |axis| act.dims[axis] as i64)).collect()
     }
 
     /// Whether a layer that has weights comes before.

@@ -76,10 +76,10 @@ pub(super) fn batch(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
 }
 
 pub(super) fn layer(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
-    let act = low.act(node, 0)?;
+    let act = low.any(node, 0)?;
     let act = low.unfolded(&act)?;
     let (rank, axis) = (act.dims.len(), int(node, "axis", -1));
-    if rank == 0 || (axis != -1 && axis != rank as i64) {
+    if !act.ends_in_sample() || (axis != -1 && axis != act.file_axes().len() as i64 - 1) {
         return Err(low.odd(node, "a normalization over the last axis alone", format!("axis {axis}")));
     }
     let mut act = act;
@@ -104,7 +104,7 @@ pub(super) fn layer(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
 
 /// A dropout of a network that was exported for training; else the identity.
 pub(super) fn dropout(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
-    let act: Act = low.act(node, 0)?;
+    let act: Act = low.any(node, 0)?;
     let number =
         |index: usize| -> Result<Option<f32>> { Ok(low.constant_or_none(node, index)?.and_then(|c| c.scalar())) };
     let rate = number(1)?.unwrap_or(0.5);

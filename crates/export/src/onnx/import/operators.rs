@@ -40,6 +40,7 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("Log", elementwise::unary),
     ("MatMul", products::matmul),
     ("MaxPool", pools::max),
+    ("Mod", elementwise::binary),
     ("Mul", elementwise::binary),
     ("Neg", elementwise::unary),
     ("PRelu", elementwise::prelu),

@@ -165,7 +165,7 @@ fn pooled(low: &mut Lowering<'_>, x: &Act, keep: bool) -> Result<Vec<Item>> {
 }
 
 pub(super) fn reduce(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
-    let x = low.act(node, 0)?;
+    let x = low.moved(node, 0)?;
     let x = low.unfolded(&x)?;
     let keep = int(node, "keepdims", 1) != 0;
     let listed = match ints(node, "axes") {
@@ -179,7 +179,7 @@ pub(super) fn reduce(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
         return Err(low.odd(node, "axes to reduce", "none"));
     }
     let mean = op_of(node) == "ReduceMean";
-    if mean && x.dims.len() == 3 && axes == [2, 3] {
+    if mean && x.dims.len() == 3 && axes == [2, 3] && x.batch == 0 {
         let x = low.ordered(&x, &[1, 2, 0])?;
         return pooled(low, &x, keep);
     }
@@ -197,7 +197,8 @@ pub(super) fn reduce(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let kept: Vec<usize> = (0..x.dims.len()).filter(|&i| !gone(i)).collect();
     let number = |axis: usize| kept.iter().position(|&k| k == axis);
     let order = x.order.iter().filter_map(|&axis| number(axis)).collect();
-    Ok(vec![Item::Act(Act::in_order(value, kept.iter().map(|&i| x.dims[i]).collect(), order))])
+    let batch = kept.iter().filter(|&&i| i < x.batch).count();
+    Ok(vec![Item::Act(Act { batch, ..Act::in_order(value, kept.iter().map(|&i| x.dims[i]).collect(), order) })])
 }
 
 pub(super) fn pad(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {

@@ -200,7 +200,10 @@ fn linear(
     factor: f32,
     with_bias: Option<f32>,
 ) -> Result<Vec<Item>> {
-    let mut x = low.act(node, 0)?;
+    let mut x = low.any(node, 0)?;
+    if !x.ends_in_sample() {
+        return Err(low.odd(node, "an input whose last axis is one of each sample", "that of the batch"));
+    }
     let w = weight(low, node, 1)?;
     let &[a, b] = &w.shape[..] else {
         return Err(low.odd(node, "a weight of two axes", format!("{:?}", w.shape)));
@@ -238,7 +241,7 @@ fn linear(
     let Some(Item::Act(y)) = items.into_iter().next() else { return Ok(Vec::new()) };
     *dims.last_mut().expect("at least two axes") = o;
     let value = low.reshaped(&y, &dims)?;
-    Ok(vec![Item::Act(Act::plain(value, dims))])
+    Ok(vec![Item::Act(Act::plain(value, dims).placed_as(&x))])
 }
 
 pub(super) fn gemm(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
@@ -253,10 +256,12 @@ pub(super) fn matmul(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     if let Item::Constant(_) = low.item(node, 1)? {
         return linear(low, node, false, 1.0, None);
     }
-    let (a, b) = (low.act(node, 0)?, low.act(node, 1)?);
+    let (a, b) = (low.any(node, 0)?, low.any(node, 1)?);
     let (a, b) = (low.straight(&a)?, low.unfolded(&b)?);
     let rank = a.dims.len();
-    if rank != b.dims.len() || rank < 2 {
+    // The heads of all samples may be one axis.
+    let is_first = [&a, &b].iter().all(|x| x.batch == 0 && x.joined == a.joined);
+    if rank != b.dims.len() || rank < 2 + usize::from(a.joined.is_some()) || !is_first {
         let found = format!("[N, {:?}] and [N, {:?}]", a.dims, b.dims);
         return Err(low.odd(node, "two values with as many axes, at least three", found));
     }
@@ -277,13 +282,14 @@ pub(super) fn matmul(low: &mut Lowering<'_>, node: &Node) -> Result<Vec<Item>> {
     let heads = [&a, &b].map(|x| (rank == 3 && !low.is_softmax(x.value)).then(|| x.dims[0]));
     let work = Work::Matmul { name, transposed, other: b.value, heads };
     let value = low.push(node, work, a.value, dims.clone())?;
-    Ok(vec![Item::Act(Act::plain(value, dims))])
+    Ok(vec![Item::Act(Act::plain(value, dims).placed_as(&a))])
 }
 
 /// Takes a constant that is added to the output of a product as its bias, if it has none and nothing else reads it.
 pub(super) fn added(low: &mut Lowering<'_>, node: &Node, act: &Act, index: usize) -> Result<Option<Item>> {
     let other = low.constant(node, 1 - index)?;
-    let Some(&channels) = act.dims.last().filter(|_| act.image.is_none() && act.order.is_sorted()) else {
+    let is_last = act.image.is_none() && act.order.is_sorted() && act.ends_in_sample();
+    let Some(&channels) = act.dims.last().filter(|_| is_last) else {
         return Ok(None);
     };
     if other.len() != channels || other.shape.last() != Some(&channels) || other.name.is_none() {

@@ -195,7 +195,7 @@ fn an_axis_of_the_batch_that_is_elsewhere_is_refused() {
         node("Relu", &["t"], "y", Vec::new()),
     ];
     let e = refused(nodes, vec![identity(), ints("shape", &[0, 2, 2])]);
-    assert!(e.contains("Relu") && e.contains("whose first axis is that of the batch, found axis 1"), "{e}");
+    assert!(e.contains("output `y`: expected the axis of the batch first"), "{e}");
     let nodes = vec![
         node("MatMul", &["x", "w"], "m", Vec::new()),
         node("Reshape", &["m", "shape"], "r", Vec::new()),
@@ -203,5 +203,5 @@ fn an_axis_of_the_batch_that_is_elsewhere_is_refused() {
         node("Softmax", &["j"], "y", Vec::new()),
     ];
     let e = refused(nodes, vec![identity(), ints("shape", &[0, 2, 2, 1]), ints("joined", &[-1, 2, 1])]);
-    assert!(e.contains("Softmax") && e.contains("one that a Reshape has joined with another"), "{e}");
+    assert!(e.contains("output `y`: expected the axis of the batch first"), "{e}");
 }

@@ -272,7 +272,7 @@ pub fn pass<const N: usize>(
     rate: f32,
     direction: impl Fn(f32, f32, &mut [f32; N]) -> f32 + Sync,
 ) -> f32 {
-    let body = |w: &mut [f32], g: &[f32], buffers: [&mut [f32]; N]| -> u32 {
+    let body = |(w, g, buffers): Chunk<'_, N>| -> u32 {
         map::dispatch(
             #[inline(always)]
             || {
@@ -297,7 +297,7 @@ pub fn pass<const N: usize>(
     let mut buffers: [&mut [f32]; N] =
         std::array::from_fn(|_| buffers.next().expect("a buffer for each key").data_mut());
     let top = if w.len() <= map::CHUNK {
-        body(w, g, buffers)
+        body((w, g, buffers))
     } else {
         let mut parts = buffers.each_mut().map(|b| b.chunks_mut(map::CHUNK));
         let tasks: Vec<_> = w
@@ -305,8 +305,15 @@ pub fn pass<const N: usize>(
             .zip(g.chunks(map::CHUNK))
             .map(|(w, g)| (w, g, parts.each_mut().map(|p| p.next().unwrap_or_default())))
             .collect();
-        // A maximum has no order.
-        tasks.into_par_iter().map(|(w, g, buffers)| body(w, g, buffers)).max().unwrap_or(0)
+        largest(tasks, &body)
     };
     f32::from_bits(top)
+}
+
+/// A part of a parameter, of its gradient and of its buffers.
+type Chunk<'a, const N: usize> = (&'a mut [f32], &'a [f32], [&'a mut [f32]; N]);
+
+/// The largest number that `body` gives: a maximum has no order. Not generic over `body`, as each rule has its own.
+fn largest<'a, const N: usize>(tasks: Vec<Chunk<'a, N>>, body: &(dyn Fn(Chunk<'a, N>) -> u32 + Sync)) -> u32 {
+    tasks.into_par_iter().map(body).max().unwrap_or(0)
 }
