@@ -170,6 +170,22 @@ fn two_runs_are_compared() {
     assert!(!table.exists() || fs::read_to_string(table).unwrap().contains("ap50"));
 }
 
+/// Runs of one grid share their data, and each reads the outputs of its own network.
+#[test]
+fn a_grid_of_networks_trains_each_as_it_trains_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (coco, path) = (source("coco"), |name: &str| text(&folder.path().join(name)));
+    let models = [MODEL, &MODEL.replace("a16", "a32"), "fasterrcnn:r18-w0.05-l3to5-c8-f16-p20-s16-a16"];
+    let found = json(&small("compare", &coco, &path("grid"), &["--model", &models.join(","), "--epochs", "1"]));
+    let runs = found["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3, "{found}");
+    for (i, (run, model)) in runs.iter().zip(models).enumerate() {
+        let alone = json(&small("train", &coco, &path(&format!("alone{i}")), &["--model", model, "--epochs", "1"]));
+        assert_eq!(run["digest"], alone["digest"], "{model}");
+        assert_eq!(run["test_loss"], alone["test_loss"], "{model}");
+    }
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -109,6 +109,14 @@ fn weights_leave_for_pytorch_and_come_back() {
             &back,
             "--json",
         ]);
+        // Training begins with either file as with the other.
+        let begin = |name: &str, file: &str| {
+            let out = train(folder.path(), name, &["--model", "resnet8-b", "--bits", "32/32/32", "--init", file]);
+            json(&["verify", &out, "--steps", "1", "--json"]);
+            std::fs::read_to_string(Path::new(&out).join("digests.jsonl")).unwrap()
+        };
+        let name = |of: &str| format!("{of}-{}", bits.replace('/', "-"));
+        assert_eq!(begin(&name("of-theirs"), &theirs), begin(&name("of-own"), &own));
         // Both are sorted by name, and hold the same floats.
         let [own, back] = [own, back].map(|path| TensorFile::weights(path.as_ref()).unwrap().floats());
         let bits = |t: &Tensor| t.data().iter().map(|v| v.to_bits()).collect::<Vec<_>>();

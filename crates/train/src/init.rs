@@ -51,7 +51,9 @@ impl Weights {
     /// The model of the configuration does not fit the task.
     pub(crate) fn read(&self, config: &Config, task: &dyn Task) -> Result<(Pretrained, Vec<String>)> {
         let file = &self.0;
-        if file.header().checksum().is_some() {
+        // A state_dict that fixnet wrote for PyTorch is one of PyTorch's, under its names and with its order of axes.
+        let of_torch = file.header().metadata.get("format").is_some_and(|format| format == "pt");
+        if file.header().checksum().is_some() && !of_torch {
             let mut floats = file.floats();
             // The weights of a classifier are those of the body of a detector.
             let inside = |(name, t): (&String, &Tensor)| inside_detector(name).map(|name| (name, t.clone()));

@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// detector the image with the boxes of what it found (default: none)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Write all detections to a file in COCO's form of results: image_id counts the inputs that could be read from 0, and
+    /// Write all detections to a file in COCO's form of results: image_id counts the images of the inputs from 0, and
     /// category_id is the id of the class in the COCO file of the training images, or else its index from 0
     #[arg(long, value_name = "FILE")]
     coco: Option<PathBuf>,

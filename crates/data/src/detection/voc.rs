@@ -188,12 +188,12 @@ fn parse(file: &str, bytes: &[u8]) -> Result<Parsed> {
 
 fn object(file: &str, node: Node<'_, '_>) -> Result<Object> {
     let name = child(file, node, "name")?;
-    let class = text(name).to_string();
+    let class = text(name);
     if class.is_empty() {
         return Err(at(file, name).error(Fault::UnknownClass, "the name of a class", "none"));
     }
     let difficult = match optional(file, node, "difficult")? {
-        Some(difficult) => match text(difficult) {
+        Some(difficult) => match text(difficult).as_str() {
             "0" | "" => false,
             "1" => true,
             other => return Err(at(file, difficult).error(Fault::Damaged, "0 or 1", shortened(other))),
@@ -203,7 +203,7 @@ fn object(file: &str, node: Node<'_, '_>) -> Result<Object> {
     let sides = child(file, node, "bndbox")?;
     let side = |name| {
         let node = child(file, sides, name)?;
-        at(file, node).number(name, text(node))
+        at(file, node).number(name, &text(node))
     };
     // Pixels are counted from 1, and the last one belongs to the box.
     let bbox = BoundingBox::new(side("xmin")? - 1.0, side("ymin")? - 1.0, side("xmax")?, side("ymax")?);
@@ -214,14 +214,16 @@ fn at<'a, 'b, 'f>(file: &'f str, node: Node<'a, 'b>) -> Place<'f, Line<'a, 'b>> 
     Place { file, element: Line { node } }
 }
 
-fn text<'a>(node: Node<'a, '_>) -> &'a str {
-    node.text().unwrap_or_default().trim()
+/// All text of an element: a comment may stand within it.
+fn text(node: Node<'_, '_>) -> String {
+    let parts = node.children().filter(Node::is_text).filter_map(|part| part.text());
+    parts.collect::<String>().trim().to_string()
 }
 
 fn side(file: &str, size: Node<'_, '_>, name: &str) -> Result<usize> {
     let node = child(file, size, name)?;
     let value = text(node).parse::<usize>().ok().filter(|value| *value > 0);
-    value.ok_or_else(|| at(file, node).error(Fault::NotANumber, "a number of pixels above 0", shortened(text(node))))
+    value.ok_or_else(|| at(file, node).error(Fault::NotANumber, "a number of pixels above 0", shortened(&text(node))))
 }
 
 /// The one child of this name, if there is any.
@@ -301,6 +303,11 @@ mod tests {
         assert_eq!(image.annotations[0], Annotation::new(BoundingBox::new(1.0, 0.0, 3.0, 4.0), 1));
         assert!(image.annotations[1].difficult && image.annotations[1].class == 0);
         assert_eq!(train.picture(0).unwrap().pixels()[71], 71);
+        // A comment may stand in the middle of a number.
+        let text = xml(&object_of("dog", &BOX.replace("<xmax>3", "<xmax><!-- of the right side -->0<!-- -->3")));
+        let parsed = roxmltree::Document::parse(&text).unwrap();
+        let xmax = parsed.descendants().find(|node| node.has_tag_name("xmax")).unwrap();
+        assert_eq!(super::text(xmax), "03");
         assert_eq!((train.images_without_boxes(), train.boxes_per_class()), (1, vec![1, 1]));
         assert!(train.notes()[0].ends_with("1 of 2 images have no boxes"));
         // A list of classes gives their order.

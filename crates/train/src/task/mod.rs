@@ -427,8 +427,13 @@ fn check_given(task: &dyn Task, inputs: &Tensor, targets: usize) -> Result<usize
 
 /// Computes the outputs of a network for samples of one shape, all of them finite.
 fn outputs(net: &dyn Layer, store: &mut Store, samples: &[Sample], normalize: &Normalize) -> Result<Tensor> {
+    outputs_of(net, store, Sample::batch(samples, normalize)?)
+}
+
+/// Computes the outputs of a network for inputs [N, ...] as it takes them, all of them finite.
+fn outputs_of(net: &dyn Layer, store: &mut Store, inputs: Tensor) -> Result<Tensor> {
     let mut g = Graph::eval(store);
-    let x = g.input(Sample::batch(samples, normalize)?);
+    let x = g.input(inputs);
     let output = net.forward(&mut g, &x)?.tensor();
     check_finite(&output, 0.0, 0)?;
     Ok(output)

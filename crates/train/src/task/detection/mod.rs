@@ -17,7 +17,7 @@ pub use scenes::Scenes;
 
 use super::parts;
 use super::trial::{self, Trial};
-use super::{Answer, Batch, Better, Collector, Data, Metric, Part, Section, Task, TaskKind, Unit, outputs};
+use super::{Answer, Batch, Better, Collector, Data, Metric, Part, Section, Task, TaskKind, Unit, outputs_of};
 use crate::scores::{Network, Scores};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Graph, Store, Var};
@@ -79,21 +79,22 @@ impl Detection {
         Ok(self.boxes.detections(output, canvas, image, self.classes())?)
     }
 
-    /// The image on a canvas, and where it is.
-    fn placed(&self, image: &Image) -> Result<(Image, Placement)> {
+    /// The image on a canvas, normalized [1, H, W, 3], and where it is. Padding is 0 as in training: the mean colour to the bit, which no
+    /// byte is.
+    fn placed(&self, image: &Image) -> Result<(Tensor, Placement)> {
         let [height, width, _] = image.shape();
-        let canvas = self.description.canvas;
-        let placement = Placement::letterbox([height, width], canvas)?;
+        let [rows, columns] = self.description.canvas;
+        let placement = Placement::letterbox([height, width], [rows, columns])?;
         let shown = placement.picture(&image.picture()?)?;
-        // Padding is the mean colour, as near to it as bytes come: 0 behind the normalization in training.
-        let mean: Vec<u8> = self.description.normalize.mean().iter().map(|m| (m * 255.0).round() as u8).collect();
-        let mut bytes: Vec<u8> = mean.iter().copied().cycle().take(canvas[0] * canvas[1] * 3).collect();
-        let row = shown.width() * 3;
-        for (y, from) in shown.pixels().chunks_exact(row).enumerate() {
-            let at = ((placement.at[0] + y) * canvas[1] + placement.at[1]) * 3;
-            bytes[at..at + row].copy_from_slice(from);
+        let [high, wide] = [shown.height(), shown.width()];
+        let shown = Sample::Image(Image::new([high, wide, 3], shown.pixels().to_vec())?);
+        let shown = Sample::batch(&[shown], &self.description.normalize)?;
+        let mut canvas = Tensor::zeros(&[1, rows, columns, 3]);
+        for (y, row) in shown.data().chunks_exact(wide * 3).enumerate() {
+            let at = ((placement.at[0] + y) * columns + placement.at[1]) * 3;
+            canvas.data_mut()[at..at + row.len()].copy_from_slice(row);
         }
-        Ok((Image::new([canvas[0], canvas[1], 3], bytes)?, placement))
+        Ok((canvas, placement))
     }
 }
 
@@ -277,6 +278,13 @@ impl Task for Detection {
         Ok(Some(Arc::new(Self { description, boxes: self.boxes.clone() })))
     }
 
+    /// Reads outputs as the network of this run gives them: runs of several networks share their data.
+    fn configured(&self, config: &Config, _: &dyn Data) -> Result<Option<Arc<dyn Task>>> {
+        let boxes = boxes_of(config.model())?;
+        Ok((boxes != self.boxes)
+            .then(|| Arc::new(Self { boxes, description: self.description.clone() }) as Arc<dyn Task>))
+    }
+
     /// Gives the objects to networks of two stages.
     fn prepare(&self, g: &mut Graph<'_>, batch: &Batch) -> Result<()> {
         let batch = targets(batch)?;
@@ -323,7 +331,7 @@ impl Task for Detection {
             };
             let [height, width, _] = image.shape();
             let (placed, placement) = self.placed(image)?;
-            let output = outputs(net, store, &[Sample::Image(placed)], &self.description.normalize)?;
+            let output = outputs_of(net, store, placed)?;
             let found = self.select(output.data(), &placement.shown())?;
             let whole = BoundingBox::of_image([height, width]);
             let back =
