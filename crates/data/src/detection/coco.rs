@@ -35,12 +35,18 @@ impl Reader for Coco {
     }
 
     fn detection_test(&self, request: &Request<'_>, _: &[String]) -> Result<DetectionSet> {
-        let folder = request.path();
-        match Part::find(folder, "test")?.or(Part::find(folder, "val")?) {
-            Some(part) => part.read(),
-            None => Err(DataError::missing(folder, TESTED)),
+        tested(request.path())
+    }
+}
+
+/// The images for testing: those of `test`, or else of `val`. In turn, since what is wrong with `val` does not matter where there is `test`.
+fn tested(folder: &Path) -> Result<DetectionSet> {
+    for name in ["test", "val"] {
+        if let Some(part) = Part::find(folder, name)? {
+            return part.read();
         }
     }
+    Err(DataError::missing(folder, TESTED))
 }
 
 /// The files of test images, for messages.
@@ -341,6 +347,20 @@ mod tests {
         assert!(e.contains("train2014 and train2017"), "{e}");
         let e = coco(&path("pictures"), false).unwrap_err().to_string();
         assert!(e.contains("annotations/instances_train*.json"), "{e}");
+    }
+
+    #[test]
+    fn a_broken_part_for_validation_does_not_matter_for_testing() {
+        let dir = folder(&good());
+        let path = |name: &str| dir.path().join(name);
+        std::fs::rename(path("val.json"), path("test.json")).unwrap();
+        std::fs::create_dir(path("annotations")).unwrap();
+        // Its images are missing.
+        std::fs::write(path("annotations/instances_val2017.json"), "{").unwrap();
+        assert_eq!(tested(dir.path()).unwrap().len(), 2);
+        std::fs::remove_file(path("test.json")).unwrap();
+        let e = tested(dir.path()).unwrap_err().to_string();
+        assert!(e.contains("val2017"), "{e}");
     }
 
     #[test]
