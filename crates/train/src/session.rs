@@ -186,7 +186,7 @@ impl<'a> Session<'a> {
         let optimizer = Optimizer::new(OptimizerConfig { total_steps, ..config.optimizer().clone() })?;
         freeze(&optimizer, &mut store)?;
         let plan = Plan::of(&*net, &mut store, &task.input_shape())?;
-        place::check_last_batch(&plan, samples, config.batch_size())?;
+        place::check_last_batch(&plan, &store, samples, config.batch_size())?;
         // In the middle of an epoch of an earlier version, metrics that it did not know have no sums until the next.
         if progress.seen == 0 {
             progress.sums.resize(task.sums(), 0.0);
@@ -269,16 +269,13 @@ impl<'a> Session<'a> {
         self.next_epoch()
     }
 
-    /// Computes the gradients of a step, those of the mean loss over all its samples.
+    /// Computes the gradients of a step, those of the mean loss over all its samples, or whatever the task counts as
+    /// [terms](Task::terms).
     fn passes(&mut self) -> Result<Passes> {
-        let mut all = Passes { sums: vec![0.0; self.task.sums()], ..Passes::default() };
+        let mut all = Passes::new(self.task.sums());
         for _ in 0..self.config.accumulate() {
             let Some(batch) = self.batches.next().transpose()? else { break };
             profile::mark("load data");
-            // Gradients of means come together as a sum in which each counts as much as the last batch does.
-            if all.batches > 0 && all.last != batch.samples {
-                self.store.scale_grads((all.last as f64 / batch.samples as f64) as f32);
-            }
             let mut g = Graph::train(&mut self.store);
             self.task.prepare(&mut g, &batch)?;
             let x = g.input(batch.inputs.clone());
@@ -286,12 +283,16 @@ impl<'a> Session<'a> {
             let loss = self.task.loss(&mut g, &output, &batch)?;
             let value = f64::from(loss.tensor().item());
             let sums = self.task.score(&output.tensor(), &batch)?;
+            let terms = self.task.terms(&sums, batch.samples);
             drop((x, output));
+            if let Some(factor) = all.before(terms) {
+                g.store_mut().scale_grads(factor);
+            }
             g.backward(loss)?;
-            all.add(&batch, value, &sums);
+            all.add(&batch, value, terms, &sums);
         }
-        if all.batches > 1 {
-            self.store.scale_grads((all.last as f64 / all.samples as f64) as f32);
+        if let Some(factor) = all.after() {
+            self.store.scale_grads(factor);
         }
         Ok(all)
     }
