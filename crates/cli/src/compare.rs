@@ -205,7 +205,7 @@ impl Watcher for Screen<'_> {
 
     fn step(&mut self, session: &Session<'_>, _: &Clock) {
         let (p, step) = (session.progress(), session.store().step());
-        let mean = p.loss_sum / p.seen as f64;
+        let mean = session.seen().get("loss").unwrap_or(f64::NAN);
         self.part.show(PART * step / session.total_steps().max(1));
         let (epoch, epochs) = (p.epoch + 1, session.config().epochs());
         self.part.bar.set_message(format!("{}  epoch {epoch}/{epochs}  loss {mean:.4}", self.place));

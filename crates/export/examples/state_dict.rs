@@ -10,7 +10,7 @@ use fixnet_data::BoundingBox;
 use fixnet_export::torch;
 use fixnet_nn::Layer;
 use fixnet_nn::checkpoint::{Pretrained, TensorFile};
-use fixnet_nn::detection::BoxOutput;
+use fixnet_nn::detection::{BoxOutput, Objects, Truth};
 use fixnet_nn::models::{ModelSpec, Output, build};
 use fixnet_nn::plan::Plan;
 use fixnet_quant::QuantConfig;
@@ -34,6 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..4 {
         // Moves the running statistics.
         let mut g = Graph::train(&mut store);
+        // Networks of two stages look for it.
+        g.give(Truth { objects: vec![Objects::default(); 4], images: (0..4).collect() });
         let x = g.input(inputs(4, input));
         net.forward(&mut g, &x)?;
     }

@@ -9,6 +9,7 @@ use fixnet_fuzz as fuzz;
 use fixnet_nn::Layer;
 use fixnet_nn::Problem;
 use fixnet_nn::checkpoint::TensorFile;
+use fixnet_nn::detection::{Objects, Truth};
 use fixnet_nn::layers::Sequential;
 use fixnet_nn::models::{ModelSpec, build};
 use fixnet_nn::plan::Plan;
@@ -24,6 +25,8 @@ fn network(model: &str, input: [usize; 3], config: &QuantConfig) -> (Store, Sequ
     let mut store = Store::seeded(3);
     let net = build(&mut store, &model.parse::<ModelSpec>().unwrap(), input, 10, config).unwrap();
     let mut g = Graph::train(&mut store);
+    // Networks of two stages look for it.
+    g.give(Truth { objects: vec![Objects::default(); 4], images: (0..4).collect() });
     let x = g.input(sample(&[&[4], &input[..]].concat(), 1));
     net.forward(&mut g, &x).unwrap();
     (store, net)

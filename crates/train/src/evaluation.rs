@@ -9,9 +9,9 @@ use fixnet_nn::{Layer, metrics};
 /// Samples that are evaluated at a time, at most.
 pub const EVALUATED: usize = 256;
 
-/// The mean loss, and the metrics that follow from sums over samples.
+/// The mean loss of the sum over its terms, and the metrics that follow from sums over samples.
 pub(crate) fn scores_of(task: &dyn Task, loss: f64, sums: &[f64], samples: usize) -> Scores {
-    let values = std::iter::once(loss / samples.max(1) as f64).chain(task.finish(sums, samples));
+    let values = std::iter::once(loss / task.terms(sums, samples).max(1.0)).chain(task.finish(sums, samples));
     Scores { values: all_metrics(task).zip(values).map(|(metric, value)| (metric.name, value)).collect(), samples }
 }
 
@@ -46,8 +46,9 @@ pub(crate) fn evaluate_into<'c>(
         let batch_loss = f64::from(task.loss(&mut g, &output, &batch)?.tensor().item());
         let output = output.tensor();
         metrics::check_finite(&output, batch_loss, samples)?;
-        loss += batch_loss * batch.samples as f64;
-        for (i, (total, sum)) in sums.iter_mut().zip(task.score(&output, &batch)?).enumerate() {
+        let of_batch = task.score(&output, &batch)?;
+        loss += batch_loss * task.terms(&of_batch, batch.samples).max(1.0);
+        for (i, (total, sum)) in sums.iter_mut().zip(of_batch).enumerate() {
             if !sum.is_finite() {
                 let what = task.metrics().get(i).map_or("a metric", |metric| metric.name);
                 return Err(fixnet_nn::Error::NotFinite { what, sample: samples, found: sum }.into());

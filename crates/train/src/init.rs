@@ -5,7 +5,7 @@ use crate::task::Task;
 use crate::{Config, Error, Result};
 use fixnet_export::{packed, torch};
 use fixnet_nn::checkpoint::{Checkpoint, Pretrained, TensorFile, previous_path};
-use fixnet_nn::models::inside_detector;
+use fixnet_nn::models::{DETECTOR_BODY, inside_detector};
 use fixnet_tensor::Tensor;
 use std::path::Path;
 
@@ -58,17 +58,20 @@ impl Weights {
             // The weights of a classifier are those of the body of a detector.
             let inside = |(name, t): (&String, &Tensor)| inside_detector(name).map(|name| (name, t.clone()));
             let of_body: Vec<(String, Tensor)> = floats.iter().filter_map(inside).collect();
+            let within = if of_body.is_empty() { "" } else { DETECTOR_BODY };
             for (name, t) in of_body {
                 floats.entry(name).or_insert(t);
             }
-            return Ok((Pretrained::new(floats).read_from(file), Vec::new()));
+            return Ok((Pretrained::new(floats).read_from(file).within(within), Vec::new()));
         }
         let plan = torch::plan_of(config.model(), task.input_shape(), task.classes().unwrap_or(0))?;
         let imported = torch::translate(file, &plan);
         let identities =
             imported.identities.iter().map(|name| format!("{name}: not in the file; it begins as the identity"));
         let notes = identities.chain(imported.misfits).collect();
-        Ok((Pretrained::new(imported.tensors).read_from(file), notes))
+        let is_body = imported.tensors.keys().all(|name| name.starts_with(DETECTOR_BODY));
+        let within = if is_body { DETECTOR_BODY } else { "" };
+        Ok((Pretrained::new(imported.tensors).read_from(file).within(within), notes))
     }
 
     /// Returns warnings, and notes of the task on where the weights come from.

@@ -194,7 +194,7 @@ impl<'a> Session<'a> {
         let optimizer = Optimizer::new(OptimizerConfig { total_steps, ..config.optimizer().clone() })?;
         freeze(&optimizer, &mut store)?;
         let plan = Plan::of(&*net, &mut store, &task.input_shape())?;
-        place::check_last_batch(&plan, samples, config.batch_size())?;
+        place::check_last_batch(&plan, &store, samples, config.batch_size())?;
         // In the middle of an epoch of an earlier version, metrics that it did not know have no sums until the next.
         if progress.seen == 0 {
             progress.sums.resize(task.sums(), 0.0);

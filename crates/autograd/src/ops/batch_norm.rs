@@ -21,12 +21,14 @@ pub struct RunningStats {
     pub mean: Tensor,
     /// Variance of each channel.
     pub var: Tensor,
+    /// Whether they stand in for those of the batch in training too: a frozen normalization, which takes a batch of one.
+    pub frozen: bool,
 }
 
 impl RunningStats {
     /// Mean 0 and variance 1.
     pub fn new(channels: usize) -> Self {
-        Self { mean: Tensor::zeros(&[channels]), var: Tensor::full(&[channels], 1.0) }
+        Self { mean: Tensor::zeros(&[channels]), var: Tensor::full(&[channels], 1.0), frozen: false }
     }
 }
 
@@ -40,7 +42,7 @@ impl State for RunningStats {
             _ => Err(format!("`{name}` as f32 {:?}", self.mean.shape())),
         };
         let (mean, var) = (fetch("running_mean")?, fetch("running_var")?);
-        *self = Self { mean, var };
+        (self.mean, self.var) = (mean, var);
         Ok(())
     }
 }

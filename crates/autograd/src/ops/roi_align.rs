@@ -19,8 +19,9 @@ const OP: &str = "roi_align";
 /// Levels of a pyramid [N, H, W, C], each half as high and wide as the one before, and boxes [N, R, 4] (x1, y1, x2, y2 in pixels of the
 /// image): [N, R, size · size · C], bins row by row, each with its channels. No gradient passes to the boxes.
 ///
-/// With L levels from level f on, a box of w x h is read at level `f + 2 + floor(log2(sqrt(w h) / canonical) + 1e-6)`, held to f and
-/// f + L - 1 (Lin et al., CVPR 2017).
+/// With L levels from level f on, a box of w x h is read at level `f - 2 + floor(4 + log2(sqrt(w h) / canonical) + 1e-6)`, held to f and
+/// f + L - 1 (Lin et al., CVPR 2017). As in torchvision the sums are in `f32` from the 4 on, whose rounding lifts sides that are less
+/// than a millionth below a power of two.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RoiAlign {
     /// The first level, f: its images are smaller than the input by `2^f`.
@@ -130,7 +131,7 @@ impl RoiAlign {
     fn level(&self, [x1, y1, x2, y2]: [f32; 4], count: usize) -> usize {
         let side = ((x2 - x1) * (y2 - y1)).sqrt();
         // As a float: a box without area is at minus infinity, which is held to the first level.
-        let level = (2.0 + libm::log2f(side / self.canonical) + 1e-6).floor();
+        let level = (4.0 + libm::log2f(side / self.canonical) + 1e-6).floor() - 2.0;
         level.clamp(0.0, (count - 1) as f32) as usize
     }
 
@@ -338,6 +339,16 @@ mod tests {
         let small = [0.0, 0.0, 3.0, 3.0];
         let y = g.roi_align_regions(&[&fine, &coarse], regions(&[[0.0, 0.0, 9.0, 9.0], small]), OP).unwrap().tensor();
         assert!(y.data()[..4] == [-1.0; 4] && y.data()[4..].iter().all(|&v| v > 0.0), "{:?}", y.data());
+    }
+
+    /// Sides about which torchvision's `floor(4 + log2(side / 224) + 1e-6)` in `f32`, worked out by hand, changes: below and from them.
+    #[test]
+    fn levels_just_below_powers_of_two_are_those_of_torchvision() {
+        let op = RoiAlign { first: 2, canonical: 224.0, ..OP };
+        let at = |side: f32| op.level([0.0, 0.0, side, side], 4);
+        for (level, side) in [(1, 111.999_92), (2, 223.999_85), (3, 447.999_65)] {
+            assert_eq!((at(side), at(side * (1.0 - 5e-6))), (level, level - 1), "{side}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! place of the year.
 //!
 //! Boxes are `[x, y, width, height]`. Classes are the categories in the order of their ids, and images are in the order of theirs, as
-//! pycocotools has them. Segmentations and whatever else a file has are skipped.
+//! pycocotools has them. Segmentations and whatever else a file has are skipped. COCO itself has boxes without width or height: these are
+//! left out, and a note tells how many there were.
 
 use super::annotation::{Place, shortened};
 use super::listing::{self, checked_size, inside, set_of, text_of};
@@ -34,12 +35,18 @@ impl Reader for Coco {
     }
 
     fn detection_test(&self, request: &Request<'_>, _: &[String]) -> Result<DetectionSet> {
-        let folder = request.path();
-        match Part::find(folder, "test")?.or(Part::find(folder, "val")?) {
-            Some(part) => part.read(),
-            None => Err(DataError::missing(folder, TESTED)),
+        tested(request.path())
+    }
+}
+
+/// The images for testing: those of `test`, or else of `val`. In turn, since what is wrong with `val` does not matter where there is `test`.
+fn tested(folder: &Path) -> Result<DetectionSet> {
+    for name in ["test", "val"] {
+        if let Some(part) = Part::find(folder, name)? {
+            return part.read();
         }
     }
+    Err(DataError::missing(folder, TESTED))
 }
 
 /// The files of test images, for messages.
@@ -102,7 +109,8 @@ impl Part {
 
     fn read(self) -> Result<DetectionSet> {
         let place = self.annotations.display().to_string();
-        let Parsed { class_names, category_ids, images } = parse(&place, &listing::bytes_of(&self.annotations, MOST)?)?;
+        let Parsed { class_names, category_ids, images, left_out } =
+            parse(&place, &listing::bytes_of(&self.annotations, MOST)?)?;
         let images = listing::for_each(&images, |image| {
             let place = Place { file: &place, element: format!("image {}", image.id) };
             let path = inside(&self.images, &image.name, &place)?;
@@ -112,7 +120,12 @@ impl Part {
             checked_size(&path, Some(image.size), &place)?;
             Ok((image.clone(), path))
         })?;
-        set_of(self.name, class_names, images)?.with_category_ids(category_ids)
+        let set = set_of(self.name, class_names, images)?.with_category_ids(category_ids)?;
+        Ok(match left_out {
+            0 => set,
+            1 => set.with_note(format!("{place}: 1 box without area is left out")),
+            _ => set.with_note(format!("{place}: {left_out} boxes without area are left out")),
+        })
     }
 }
 
@@ -157,6 +170,8 @@ struct Parsed {
     category_ids: Vec<u64>,
     /// In the order of their ids.
     images: Vec<AnnotatedImage>,
+    /// How many boxes have no area.
+    left_out: usize,
 }
 
 /// Reads and checks a file of annotations.
@@ -204,7 +219,7 @@ fn parse(place: &str, bytes: &[u8]) -> Result<Parsed> {
             .map_err(|e| at.error(Fault::Damaged, "the height and width of an image", e))?;
     }
     let mut found: Vec<Vec<Annotation>> = images.iter().map(|_| Vec::new()).collect();
-    let mut ids = BTreeSet::new();
+    let (mut ids, mut left_out) = (BTreeSet::new(), 0);
     for entry in &annotations {
         let at = at(format!("annotation {}", entry.id));
         if !ids.insert(entry.id) {
@@ -217,7 +232,10 @@ fn parse(place: &str, bytes: &[u8]) -> Result<Parsed> {
             let found = format!("category_id {}", entry.category_id);
             at.error(Fault::UnknownClass, "the id of a category of this file", found)
         })?;
-        found[index].push(annotation(entry, class, &images[index], &at)?);
+        match annotation(entry, class, &images[index], &at)? {
+            Some(annotation) => found[index].push(annotation),
+            None => left_out += 1,
+        }
     }
     let images = images.into_iter().zip(found).map(|(image, annotations)| AnnotatedImage {
         name: image.file_name,
@@ -226,13 +244,17 @@ fn parse(place: &str, bytes: &[u8]) -> Result<Parsed> {
         annotations,
     });
     let (category_ids, class_names) = categories.into_iter().map(|category| (category.id, category.name)).unzip();
-    Ok(Parsed { images: images.collect(), class_names, category_ids })
+    Ok(Parsed { images: images.collect(), class_names, category_ids, left_out })
 }
 
-fn annotation(entry: &Entry, class: usize, image: &Image, at: &Place<'_, String>) -> Result<Annotation> {
+/// The object of an entry; none if its box has no area, that of COCO's annotation 2206849 for one.
+fn annotation(entry: &Entry, class: usize, image: &Image, at: &Place<'_, String>) -> Result<Option<Annotation>> {
     let [x, y, width, height] = entry.bbox;
     // Sums in 64 bits: where they have a corner exactly, so has the box.
     let bbox = BoundingBox::new(x as f32, y as f32, (x + width) as f32, (y + height) as f32);
+    if bbox.is_finite() && width >= 0.0 && height >= 0.0 && !bbox.has_area() {
+        return Ok(None);
+    }
     let bbox = at.checked(bbox, [image.height, image.width])?;
     let area = entry.area.map_or_else(|| bbox.area(), |area| area as f32);
     if !area.is_finite() || area < 0.0 {
@@ -242,7 +264,7 @@ fn annotation(entry: &Entry, class: usize, image: &Image, at: &Place<'_, String>
     if entry.iscrowd > 1 {
         return Err(at.error(Fault::Damaged, "0 or 1 as `iscrowd`", entry.iscrowd));
     }
-    Ok(Annotation { bbox, class, area, crowd: entry.iscrowd == 1, difficult: false })
+    Ok(Some(Annotation { bbox, class, area, crowd: entry.iscrowd == 1, difficult: false }))
 }
 
 #[cfg(test)]
@@ -328,6 +350,20 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_part_for_validation_does_not_matter_for_testing() {
+        let dir = folder(&good());
+        let path = |name: &str| dir.path().join(name);
+        std::fs::rename(path("val.json"), path("test.json")).unwrap();
+        std::fs::create_dir(path("annotations")).unwrap();
+        // Its images are missing.
+        std::fs::write(path("annotations/instances_val2017.json"), "{").unwrap();
+        assert_eq!(tested(dir.path()).unwrap().len(), 2);
+        std::fs::remove_file(path("test.json")).unwrap();
+        let e = tested(dir.path()).unwrap_err().to_string();
+        assert!(e.contains("val2017"), "{e}");
+    }
+
+    #[test]
     fn each_fault_is_named_with_its_place() {
         let mut second = good()["annotations"][0].clone();
         second["image_id"] = json!(7);
@@ -338,7 +374,7 @@ mod tests {
                 Fault::Outside,
                 "annotation 1: expected a box inside the image of 4x6",
             ),
-            ("/annotations/0/bbox", json!([1, 0, 0, 4]), Fault::NoArea, "annotation 1: expected a box with an area"),
+            ("/annotations/0/bbox", json!([1, 0, -1, 4]), Fault::NoArea, "annotation 1: expected a box with an area"),
             (
                 "/annotations/0/bbox",
                 json!([1, 0, 1e300, 4]),
@@ -415,6 +451,23 @@ mod tests {
         empty["images"] = json!([]);
         empty["annotations"] = json!([]);
         assert!(matches!(parse("f", empty.to_string().as_bytes()), Err(DataError::Empty { .. })));
+    }
+
+    #[test]
+    fn boxes_without_area_are_left_out_and_counted() {
+        let mut value = good();
+        for (i, bbox) in [json!([1.0, 3.0, 1.03, 0.0]), json!([2, 1, 0, 2])].into_iter().enumerate() {
+            let more = json!({"id": 10 + i, "image_id": 7, "category_id": 9, "bbox": bbox, "area": 0.0});
+            value["annotations"].as_array_mut().unwrap().push(more);
+        }
+        let split = coco(folder(&value).path(), false).unwrap();
+        assert_eq!((split.train.image(0).annotations.len(), split.train.image(1).annotations.len()), (2, 0));
+        let counted = |note: &&String| note.ends_with(".json: 2 boxes without area are left out");
+        let notes = split.notes();
+        let places: Vec<bool> = notes.iter().filter(counted).map(|note| note.contains("train.json")).collect();
+        assert_eq!(places, [true, false], "{notes:?}");
+        // Part of the images still tells of their file.
+        assert_eq!(split.train.first(1).unwrap().notes().iter().filter(counted).count(), 1);
     }
 
     #[test]

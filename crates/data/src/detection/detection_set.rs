@@ -43,6 +43,8 @@ pub struct DetectionSet {
     category_ids: Option<Arc<[u64]>>,
     images: Vec<Arc<Held>>,
     fingerprint: String,
+    /// What was done with the files that it was read from.
+    read_notes: Arc<[String]>,
 }
 
 struct Held {
@@ -120,7 +122,8 @@ impl DetectionSet {
         if class_names.is_empty() {
             return Err(unexpected(&name, "at least one class", "none"));
         }
-        let mut set = Self { name, class_names, category_ids: None, images, fingerprint: String::new() };
+        let (fingerprint, read_notes) = (String::new(), Arc::default());
+        let mut set = Self { name, class_names, category_ids: None, images, fingerprint, read_notes };
         if check {
             check_class_names(&set.name, &set.class_names, set.classes())?;
             set.check()?;
@@ -263,9 +266,21 @@ impl DetectionSet {
         self.images.iter().map(|held| held.image.annotations.clone()).collect()
     }
 
-    /// Returns notes for the user on this set as one to learn from: images without boxes, and classes without boxes.
+    /// Adds a note on the files that the set was read from.
+    pub(crate) fn with_note(self, note: String) -> Self {
+        let notes = self.read_notes.iter().cloned().chain([note]).collect();
+        Self { read_notes: notes, ..self }
+    }
+
+    /// Returns notes for the user on the files that the set was read from: what was left out.
+    pub fn read_notes(&self) -> &[String] {
+        &self.read_notes
+    }
+
+    /// Returns notes for the user on this set as one to learn from: those [on its files](Self::read_notes), images without boxes, and
+    /// classes without boxes.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes = self.read_notes.to_vec();
         let empty = self.images_without_boxes();
         if empty > 0 {
             notes.push(format!("{}: {empty} of {} images have no boxes", self.name, self.len()));
@@ -316,7 +331,7 @@ impl DetectionSet {
     fn select(&self, name: String, indices: &[usize]) -> Result<Self> {
         let images = indices.iter().map(|&i| Arc::clone(&self.images[i])).collect();
         let set = Self::of(name, Arc::clone(&self.class_names), images, false)?;
-        Ok(Self { category_ids: self.category_ids.clone(), ..set })
+        Ok(Self { category_ids: self.category_ids.clone(), read_notes: Arc::clone(&self.read_notes), ..set })
     }
 
     /// Checks that the classes are those of `of`, in the same order.
@@ -409,9 +424,17 @@ impl DetectionSplit {
         Ok(self)
     }
 
-    /// Returns notes for the user on the training images.
+    /// Returns notes for the user on the training images, and on the files of the others.
     pub fn notes(&self) -> Vec<String> {
-        self.train.notes()
+        let mut notes = self.train.notes();
+        let others = self.validation.iter().chain([&self.test]).flat_map(DetectionSet::read_notes);
+        for note in others {
+            // Parts of one file have its notes.
+            if !notes.contains(note) {
+                notes.push(note.clone());
+            }
+        }
+        notes
     }
 }
 

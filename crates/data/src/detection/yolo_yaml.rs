@@ -2,7 +2,8 @@
 //!
 //! `names` is a list, or a map from 0, 1, … to names. `train`, `val` (or `valid`) and `test` are folders of images, which must lie in the
 //! folder of the data set; a leading `../`, which some tools write, counts for nothing. `path` is a folder within it, if there is one of this
-//! name. The texts of `…/images/…` are in `…/labels/…`, or else beside the images. Other keys are skipped.
+//! name. The texts of `…/images/…` are in `…/labels/…` if there is such a folder, or else beside the images. Other keys are skipped, and
+//! `valid` is one where there is `val`.
 
 use super::AnnotationFault as Fault;
 use super::annotation::{Place, shortened};
@@ -25,8 +26,8 @@ const REPLAYED: usize = 1000;
 struct File {
     path: Option<String>,
     train: Option<Folders>,
-    #[serde(alias = "valid")]
     val: Option<Folders>,
+    valid: Option<Folders>,
     test: Option<Folders>,
     nc: Option<usize>,
     names: Names,
@@ -138,21 +139,20 @@ fn parse(folder: &Path, place: &str, bytes: &[u8]) -> Result<Description> {
     Ok(Description {
         class_names,
         train: part("train", file.train)?,
-        validation: part("val", file.val)?,
+        validation: match file.val {
+            Some(folders) => part("val", Some(folders))?,
+            None => part("valid", file.valid)?,
+        },
         test: part("test", file.test)?,
     })
 }
 
-/// The folder of the texts of `images`: the last part of its path that is called so becomes `labels`.
+/// The folder of the texts of `images`, if there is one: the last part of its path that is called so becomes `labels`.
 fn texts(root: &Path, images: &Path) -> Option<PathBuf> {
     let parts: Vec<&OsStr> = images.iter().collect();
     let at = parts.iter().rposition(|part| *part == "images")?;
-    Some(
-        parts
-            .iter()
-            .enumerate()
-            .fold(root.to_path_buf(), |path, (i, part)| path.join(if i == at { OsStr::new("labels") } else { part })),
-    )
+    let parts = parts.iter().enumerate().map(|(i, part)| if i == at { OsStr::new("labels") } else { part });
+    Some(parts.fold(root.to_path_buf(), |path, part| path.join(part))).filter(|path| path.is_dir())
 }
 
 #[cfg(test)]
@@ -163,7 +163,8 @@ mod tests {
 
     fn folder() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for part in ["images/train", "valid/images", "plain", "inner/images/x"] {
+        let texts = ["labels/train", "valid/labels", "inner/labels/x"];
+        for part in ["images/train", "images/val", "valid/images", "plain", "inner/images/x"].into_iter().chain(texts) {
             std::fs::create_dir_all(dir.path().join(part)).unwrap();
         }
         dir
@@ -183,6 +184,9 @@ mod tests {
         assert_eq!(two.class_names, ["cat", "2"]);
         assert_eq!(two.train, Some([path("inner/images/x"), path("inner/labels/x")]));
         assert_eq!(of("names: [a]\ntrain: plain").train, Some([path("plain"), path("plain")]));
+        // Without a folder of texts they are beside the images; and `val` goes before `valid`.
+        let both = of("names: [a]\nvalid: nowhere\nval: images/val");
+        assert_eq!(both.validation, Some([path("images/val"), path("images/val")]));
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Pretrained {
     /// Where they come from, for messages, and what is there.
     place: String,
     holds: Vec<String>,
+    /// What stands before the names of the part of a model that they are for.
+    within: &'static str,
 }
 
 /// What a model found in pretrained weights.
@@ -95,7 +97,7 @@ impl Pretrained {
     /// Weights from elsewhere, under the names that the model gives them.
     pub fn new(floats: BTreeMap<String, Tensor>) -> Self {
         let holds = floats.keys().cloned().collect();
-        Self { floats, place: "weights".into(), holds }
+        Self { floats, place: "weights".into(), holds, within: "" }
     }
 
     /// Sets the file that they were read from, for messages.
@@ -104,6 +106,13 @@ impl Pretrained {
         self.place = file.path().display().to_string();
         self.holds = file.header().tensors.iter().map(|t| t.name.clone()).collect();
         self
+    }
+
+    /// Says that they are for the part of a model whose names start with `prefix`, such as the body of a detector. Whether they are those of
+    /// another model is told by this part, if the model has it.
+    #[must_use]
+    pub fn within(self, prefix: &'static str) -> Self {
+        Self { within: prefix, ..self }
     }
 
     /// Before the model is built: its parameters will start from these values, and its quantizers from those.
@@ -115,14 +124,16 @@ impl Pretrained {
     /// After the model is built: takes the running statistics, and returns what was found.
     ///
     /// # Errors
-    /// Of the weights of convolutions and fully connected layers, fewer than half are there in name and shape: these are
-    /// weights of another model, and most of this one would begin at random.
+    /// Of the weights of convolutions and fully connected layers (of [the part](Self::within) that they are for), fewer than half are
+    /// there in name and shape: these are weights of another model, and most of this one would begin at random.
     pub fn finish(&self, store: &mut Store) -> Result<Taken> {
         let mut taken = Taken { count: 0, missing: Vec::new() };
         // Normalizations and biases tell nothing: many models have some of the same name and shape.
         let (mut weights, mut fit) = (0, 0);
+        let has_part = store.params().iter().any(|p| p.name().starts_with(self.within));
+        let counted = if has_part { self.within } else { "" };
         for p in store.params().iter().filter(|p| p.group() != Group::Scale) {
-            let weight = usize::from(p.value.shape().len() > 1);
+            let weight = usize::from(p.value.shape().len() > 1 && p.name().starts_with(counted));
             weights += weight;
             let found = match self.floats.get(p.name()) {
                 Some(t) if t.shape() == p.value.shape() => {

@@ -37,11 +37,14 @@ impl AnchorConfig {
     pub fn check(&self, [height, width]: [usize; 2]) -> Result<()> {
         let [first, last] = self.levels;
         let each = self.sizes.first().map_or(0, Vec::len);
-        if last >= 30
-            || self.sizes.len() != (last + 1).saturating_sub(first)
+        if first > last
+            || last >= 30
+            || self.sizes.len() != last + 1 - first
             || self.sizes.iter().any(|s| s.len() != each)
         {
-            let expected = format!("equally many sizes for each of the levels {first} to {last}, the last below 30");
+            let expected = format!(
+                "equally many sizes for each of the levels {first} to {last}, the first at most the last and that below 30"
+            );
             return Err(Error::setting("anchors", expected, format!("{:?}", self.sizes)));
         }
         let pixels = (height as u128) * (width as u128);

@@ -30,8 +30,22 @@ pub struct DetectionLoss {
 }
 
 impl DetectionLoss {
+    /// What the anchors of each image stand for. Images are independent of each other, and collected in order.
+    fn matched(&self, anchors: &[BoundingBox], objects: &[Objects]) -> Vec<Vec<Match>> {
+        objects.par_iter().map(|o| self.matcher.matches(anchors, &o.boxes)).collect()
+    }
+
+    /// Returns how many anchors of the images stand for an object: what the loss of a batch is divided by, if there are any.
+    pub fn positives(&self, anchors: &[BoundingBox], objects: &[Objects]) -> usize {
+        positives(&self.matched(anchors, objects))
+    }
+
     /// That of RetinaNet, with the focal loss's exponent of 2.
     pub const RETINANET: Self = Self { matcher: Matcher::RETINANET, code: BoxCode::UNIT, alpha: 0.25, box_weight: 1.0 };
+}
+
+fn positives(matched: &[Vec<Match>]) -> usize {
+    matched.iter().flatten().filter(|m| matches!(m, Match::Object(_))).count()
 }
 
 /// The focal loss of a logit whose target is 1 or 0, `alpha_t (1 - p_t)^2 (-ln p_t)`, and its derivative (Lin et al., ICCV 2017).
@@ -94,10 +108,8 @@ pub fn detection_loss(
     };
     check_objects(objects, classes)?;
     let (n, count, values) = (objects.len(), anchors.len(), classes + 4);
-    // Independent of each other, and collected in order.
-    let matched: Vec<Vec<Match>> = objects.par_iter().map(|o| config.matcher.matches(anchors, &o.boxes)).collect();
-    let positive = matched.iter().flatten().filter(|m| matches!(m, Match::Object(_))).count();
-    let factor = 1.0 / positive.max(1) as f32;
+    let matched = config.matched(anchors, objects);
+    let factor = 1.0 / positives(&matched).max(1) as f32;
     let mut grad = Tensor::take(t.shape());
     let pass = |rows: Range<usize>, grad: &mut [f32], sums: &mut [f32]| {
         for (row, grad) in rows.zip(grad.chunks_exact_mut(values)) {
@@ -217,6 +229,29 @@ mod tests {
             }
         }
         assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+    }
+
+    #[test]
+    fn losses_of_parts_times_their_positives_are_that_of_the_whole() {
+        let anchors: Vec<BoundingBox> = (0..6).map(|i| square(i as f32 * 6.0, 0.0, 8.0)).collect();
+        let of = |boxes: &[BoundingBox]| Objects { boxes: boxes.to_vec(), classes: vec![0; boxes.len()] };
+        let objects = [of(&[square(0.5, 0.0, 8.0)]), of(&[]), of(&[square(1.0, 0.0, 8.0), square(13.0, 1.0, 9.0)])];
+        let x = sample(&[3, 6, 6], 3);
+        let config = DetectionLoss::RETINANET;
+        let mut store = Store::seeded(0);
+        let mut loss = |rows: Range<usize>| {
+            let mut g = Graph::eval(&mut store);
+            let v = g.input(
+                Tensor::from_vec(&[rows.len(), 6, 6], x.data()[rows.start * 36..rows.end * 36].to_vec()).unwrap(),
+            );
+            let found = detection_loss(&mut g, &v, &anchors, &objects[rows.clone()], &config).unwrap();
+            (f64::from(found.tensor().item()), config.positives(&anchors, &objects[rows]))
+        };
+        let (whole, positive) = loss(0..3);
+        let parts = [loss(0..1), loss(1..2), loss(2..3)];
+        assert_eq!((parts.map(|p| p.1), positive), ([1, 0, 2], 3));
+        let sum: f64 = parts.iter().map(|(loss, positive)| loss * (*positive).max(1) as f64).sum();
+        assert!((sum / positive as f64 - whole).abs() < 1e-6, "{sum} {whole}");
     }
 
     #[test]

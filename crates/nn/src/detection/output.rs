@@ -3,6 +3,7 @@
 use super::{AnchorConfig, DetectionLoss, Objects, RegionRow, Selection, detection_loss, evaluated_loss};
 use fixnet_autograd::{Graph, Result, Var};
 use fixnet_data::{BoundingBox, Detection};
+use fixnet_tensor::Tensor;
 
 /// The output of a detector.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,9 +11,9 @@ use fixnet_data::{BoundingBox, Detection};
 pub enum BoxOutput {
     /// The logits of the classes and the box code of each of these anchors: [N, anchors, classes + 4].
     Anchors(AnchorConfig),
-    /// Proposals with what a second stage says of them, [rows](RegionRow): [N, proposals, 4 + 5 · (classes + 1)]. In a graph that records
-    /// and [was given](Graph::give) the [`Truth`](super::Truth) of a batch, the output is the loss itself, a scalar: the second stage
-    /// learns from a sample of regions about the objects.
+    /// Proposals with what a second stage says of them, [rows](RegionRow): [N, proposals, 4 + 5 · (classes + 1)]. A graph that records
+    /// must have been [given](Graph::give) the [`Truth`](super::Truth) of a batch. The output is the loss itself then, a scalar: the second
+    /// stage learns from a sample of regions about the objects.
     Proposals {
         /// The anchors of the first stage.
         anchors: AnchorConfig,
@@ -22,12 +23,6 @@ pub enum BoxOutput {
 }
 
 impl BoxOutput {
-    /// Returns the anchors.
-    pub fn anchors(&self) -> &AnchorConfig {
-        let (Self::Anchors(anchors) | Self::Proposals { anchors, .. }) = self;
-        anchors
-    }
-
     /// Returns the classes of an output of this shape, without the axis of the batch, for images of `[height, width]`; `None` if it is
     /// that of another network.
     pub fn classes(&self, size: [usize; 2], shape: &[usize]) -> Option<usize> {
@@ -43,7 +38,7 @@ impl BoxOutput {
         }
     }
 
-    /// Computes the loss of images of `[height, width]`, a scalar: the mean over images.
+    /// Computes the loss of images of `[height, width]`, a scalar: a sum over its [terms](Self::terms).
     ///
     /// # Errors
     /// The output does not fit the objects.
@@ -54,6 +49,16 @@ impl BoxOutput {
             }
             Self::Proposals { .. } if output.shape().is_empty() => Ok(output.clone()),
             Self::Proposals { .. } => evaluated_loss(g, output, objects),
+        }
+    }
+
+    /// Returns how many terms the [loss](Self::loss) of a batch is the mean of, where it is one: the anchors that stand for an object, or
+    /// the proposals that have an area. It is divided by 1 where there are none. The loss that a second stage computes in training is the
+    /// mean of several kinds, so it has none of these.
+    pub fn terms(&self, output: &Tensor, size: [usize; 2], objects: &[Objects]) -> Option<usize> {
+        match self {
+            Self::Anchors(anchors) => Some(DetectionLoss::RETINANET.positives(&anchors.boxes(size), objects)),
+            Self::Proposals { .. } => RegionRow::of_len(*output.shape().last()?).map(|row| row.regions(output)),
         }
     }
 

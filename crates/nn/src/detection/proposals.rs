@@ -30,11 +30,8 @@ pub struct Proposals {
 }
 
 impl Proposals {
-    /// Returns the proposals of an image by falling logit; `anchors` are the boxes of [`AnchorConfig::boxes`].
-    ///
-    /// # Errors
-    /// A number is not finite.
-    pub fn of_image(&self, output: &[f32], anchors: &[BoundingBox]) -> Result<Vec<BoundingBox>> {
+    /// The proposals of an image by falling logit; `anchors` are the boxes of [`AnchorConfig::boxes`], with five numbers each.
+    fn of_image(&self, output: &[f32], anchors: &[BoundingBox]) -> Result<Vec<BoundingBox>> {
         let whole = BoundingBox::of_image(self.size);
         let wrong = |e| Error::setting("the output of a region proposal network", "finite numbers", e);
         let (mut boxes, mut logits, mut first) = (Vec::new(), Vec::new(), 0);
@@ -77,15 +74,17 @@ impl Proposals {
         }
     }
 
-    /// Returns the proposals of each image of an output [N, anchors, 5].
+    /// Returns the anchors, and the proposals of each image of an output [N, anchors, 5].
     ///
     /// # Errors
     /// The shape is another one, or a number is not finite.
-    pub fn of_batch(&self, output: &Tensor) -> Result<Vec<Vec<BoundingBox>>> {
+    pub(crate) fn of_batch(&self, output: &Tensor) -> Result<(Vec<BoundingBox>, Vec<Vec<BoundingBox>>)> {
         let anchors = self.checked(output.shape())?;
         let images = output.data().par_chunks(anchors.len().max(1) * 5);
         // Independent of each other; of several errors always the first.
-        images.map(|image| self.of_image(image, &anchors)).collect::<Vec<_>>().into_iter().collect()
+        let found = images.map(|image| self.of_image(image, &anchors)).collect::<Vec<_>>();
+        let found = found.into_iter().collect::<Result<_>>()?;
+        Ok((anchors, found))
     }
 }
 
@@ -103,7 +102,7 @@ impl Operation for Proposals {
     }
     fn compute(&self, g: &mut Graph<'_>, inputs: &[&Var]) -> Result<Var> {
         let [x] = exactly(inputs)?;
-        let found = self.of_batch(&x.tensor())?;
+        let (_, found) = self.of_batch(&x.tensor())?;
         let mut out = Tensor::zeros(&[found.len(), self.most, 4]);
         for (boxes, out) in found.iter().zip(out.data_mut().chunks_exact_mut(self.most * 4)) {
             out.chunks_exact_mut(4).zip(boxes).for_each(|(out, bbox)| out.copy_from_slice(&bbox.to_array()));
@@ -166,5 +165,9 @@ mod tests {
         assert!(g.apply(proposals(4), &[&x]).unwrap_err().to_string().contains("[N, 20, 5]"));
         let x = g.input(Tensor::zeros(&[1, 20, 5]));
         assert!(g.apply(proposals(0), &[&x]).unwrap_err().to_string().contains("1 to 20000"));
+        // What a damaged file may say.
+        let anchors = AnchorConfig { levels: [64, 5], sizes: Vec::new(), ratios: vec![1.0] };
+        let e = g.apply(Proposals { anchors, ..proposals(4) }, &[&x]).unwrap_err().to_string();
+        assert!(e.contains("levels 64 to 5"), "{e}");
     }
 }

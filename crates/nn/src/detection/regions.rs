@@ -24,27 +24,27 @@ impl RegionRow {
     }
 
     /// Returns how many numbers a row has.
-    pub fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         4 + 5 * (self.classes + 1)
     }
 
-    /// Returns whether a row has no numbers; it always has some.
-    pub fn is_empty(self) -> bool {
-        false
+    /// Returns how many rows of an output have a proposal with an area.
+    pub(super) fn regions(self, output: &Tensor) -> usize {
+        output.data().chunks_exact(self.len()).filter(|row| self.proposal(row).has_area()).count()
     }
 
     /// Returns the proposal of a row.
-    pub fn proposal(self, row: &[f32]) -> BoundingBox {
+    pub(crate) fn proposal(self, row: &[f32]) -> BoundingBox {
         BoundingBox::new(row[0], row[1], row[2], row[3])
     }
 
     /// Returns the probabilities of the background and of each class.
-    pub fn probabilities(self, row: &[f32]) -> Vec<f32> {
+    pub(crate) fn probabilities(self, row: &[f32]) -> Vec<f32> {
         softmax(&row[4..][..=self.classes]).0
     }
 
     /// Returns the box code for a class, counted from 1.
-    pub fn code(self, row: &[f32], class: usize) -> [f32; 4] {
+    pub(crate) fn code(self, row: &[f32], class: usize) -> [f32; 4] {
         array::from_fn(|i| row[4 + self.classes + 1 + 4 * class + i])
     }
 }
@@ -64,7 +64,7 @@ fn softmax(logits: &[f32]) -> (Vec<f32>, f32) {
 pub struct Sampler {
     /// How many of an image.
     pub count: usize,
-    /// The largest share of objects.
+    /// The largest share of objects, 0 to 1.
     pub share: f32,
 }
 
@@ -85,7 +85,8 @@ impl Sampler {
             }
             found
         };
-        let mut all = of(|m| matches!(m, Match::Object(_)), (self.count as f32 * self.share) as usize);
+        let mut all =
+            of(|m| matches!(m, Match::Object(_)), ((self.count as f32 * self.share) as usize).min(self.count));
         all.extend(of(|m| *m == Match::Background, self.count - all.len()));
         all.sort_unstable();
         all
@@ -105,7 +106,7 @@ pub struct Learned {
 
 impl Learned {
     /// What `region` stands for, in row `row`.
-    pub fn of(row: usize, region: &BoundingBox, found: Match, objects: &Objects, code: BoxCode) -> Self {
+    pub(crate) fn of(row: usize, region: &BoundingBox, found: Match, objects: &Objects, code: BoxCode) -> Self {
         match found {
             Match::Object(i) => {
                 let code = code.encode(&objects.boxes[i], region);
@@ -186,7 +187,7 @@ pub fn proposal_loss(g: &mut Graph<'_>, output: &Var, learned: &[Learned]) -> Re
 /// box code of each of these.
 ///
 /// # Errors
-/// The output has another shape.
+/// The output has another shape, or a class is above `classes`.
 pub fn region_loss(
     g: &mut Graph<'_>,
     output: &Var,
@@ -195,9 +196,12 @@ pub fn region_loss(
     learned: &[Learned],
 ) -> Result<Var> {
     const OP: &str = "region_loss";
-    let (t, count) = (output.tensor(), classes + 1);
-    let columns = skipped + 5 * count;
+    let (t, count) = (output.tensor(), classes.saturating_add(1));
+    let columns = count.saturating_mul(5).saturating_add(skipped);
     check_rows(OP, &t, columns, learned)?;
+    if let Some(odd) = learned.iter().find(|l| l.class > classes) {
+        return Err(Error::setting("classes of regions", format!("0 (the background) to {classes}"), odd.class));
+    }
     let factor = 1.0 / learned.len().max(1) as f32;
     let (mut grad, mut sum) = (Tensor::zeros(t.shape()), 0.0);
     for l in learned {
@@ -303,6 +307,10 @@ mod tests {
         assert_eq!((all.len(), of(&all, 0)), (45, 15));
         let none = Sampler { count: 8, share: 0.5 }.sample(&[Match::Background; 30], &noise(1));
         assert_eq!(none.len(), 8);
+        for (share, objects) in [(9.0, 8), (-1.0, 0), (f32::NAN, 0)] {
+            let odd = Sampler { count: 8, share }.sample(&matches, &noise(1));
+            assert_eq!((odd.len(), of(&odd, 0)), (8, objects), "{share}");
+        }
     }
 
     #[test]
@@ -328,6 +336,10 @@ mod tests {
         assert_eq!(none.tensor().item(), 0.0);
         let beyond = [Learned { row: 1, class: 0, code: None }];
         assert!(region_loss(&mut g, &x, 4, 2, &beyond).is_err() && proposal_loss(&mut g, &x, &learned).is_err());
+        assert!(region_loss(&mut g, &x, 4, usize::MAX, &learned).is_err());
+        let odd = [Learned { row: 0, class: 3, code: None }];
+        let e = region_loss(&mut g, &x, 4, 2, &odd).unwrap_err().to_string();
+        assert!(e.contains("0 (the background) to 2, found 3"), "{e}");
     }
 
     #[test]

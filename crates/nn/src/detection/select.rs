@@ -119,7 +119,7 @@ impl Selection {
 }
 
 /// Boxes that are less wide or high are dropped, as torchvision drops them.
-pub(super) const LEAST_SIDE: f32 = 1e-2;
+const LEAST_SIDE: f32 = 1e-2;
 
 fn check_finite(output: &[f32]) -> Result<()> {
     match output.iter().find(|v| !v.is_finite()) {

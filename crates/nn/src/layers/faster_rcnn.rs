@@ -7,7 +7,7 @@ use crate::detection::{
     AnchorConfig, BoxCode, Learned, Match, Matcher, Proposals, Sampler, Truth, proposal_loss, region_loss,
 };
 use fixnet_autograd::ops::{Region, RoiAlign};
-use fixnet_autograd::{Graph, Result, Store, Var};
+use fixnet_autograd::{Error, Graph, Result, Store, Var};
 use fixnet_data::BoundingBox;
 use fixnet_quant::QuantConfig;
 use fixnet_tensor::rng::{Stream, domain};
@@ -38,7 +38,7 @@ const BINS: usize = 7;
 /// a proposal, the logits of the background and of the classes, and the box code of each of these. Where proposals are fewer, the boxes
 /// of the rows that are left have no area.
 ///
-/// In a graph that records and was [given](Graph::give) a [`Truth`], the output is the loss, a scalar: the [`proposal_loss`] of a sample
+/// A graph that records must have been [given](Graph::give) a [`Truth`]. The output is the loss then, a scalar: the [`proposal_loss`] of a sample
 /// of anchors and the [`region_loss`] of a sample of regions. These are drawn from the proposals and the objects themselves, by (seed,
 /// step, index of the image in its data).
 ///
@@ -157,8 +157,7 @@ impl FasterRcnn {
             Stream::new(seed, domain::SAMPLES, low, index as u32).within([high, (index >> 32) as u32, stage, 0])
         };
         let proposals = Proposals { anchors: self.config.anchors.clone(), size, most: 2 * self.config.proposals };
-        let found = proposals.of_batch(&anchors.tensor())?;
-        let boxes = self.config.anchors.boxes(size);
+        let (boxes, found) = proposals.of_batch(&anchors.tensor())?;
         // Images in their order, and what is drawn of each by index.
         let (mut learned, mut regions, mut of_regions) = (Vec::new(), Vec::new(), Vec::new());
         for (image, objects) in truth.objects.iter().enumerate() {
@@ -196,7 +195,11 @@ impl Layer for FasterRcnn {
             levels = levels.iter().map(|level| g.relu(level)).collect::<Result<_>>()?;
         }
         let anchors = self.anchors(g, &levels)?;
-        if let Some(truth) = g.given::<Truth>().filter(|_| g.modes().record) {
+        if g.modes().record {
+            let Some(truth) = g.given::<Truth>() else {
+                let expected = "a `Truth` that the graph was given, or a graph that records nothing";
+                return Err(Error::setting("objects for the training of a two-stage detector", expected, "none"));
+            };
             return self.loss(g, &levels, &anchors, size, &truth);
         }
         let proposals = Proposals { anchors: self.config.anchors.clone(), size, most: self.config.proposals };

@@ -3,21 +3,30 @@
 use super::Layer;
 use fixnet_autograd::ops::RunningStats;
 use fixnet_autograd::{Graph, ParamId, Result, Store, Var};
+use std::collections::BTreeSet;
 
 /// Layers whose batch normalizations use their running statistics in training too, and whose factors and offsets do not learn:
 /// torchvision's `FrozenBatchNorm2d`. All else in them learns.
 pub struct FrozenNorms<L>(L);
 
 impl<L: Layer> FrozenNorms<L> {
-    /// Freezes the normalizations among the parameters `from` to the last one of the store, which are those of `layer`.
+    /// Freezes the normalizations of `layer`: those among the parameters that the store has beyond the first `from`, the number of them
+    /// before the layer was built.
     pub fn new(store: &mut Store, from: usize, layer: L) -> Self {
-        let norms: Vec<String> = store.states::<RunningStats>().map(|(name, _)| name.to_string()).collect();
-        let is_norm = |id: &ParamId| {
-            let name = store.param(*id).name();
-            name.rsplit_once('.').is_some_and(|(layer, _)| norms.iter().any(|norm| norm == layer))
-        };
-        let frozen: Vec<ParamId> = store.ids().skip(from).filter(is_norm).collect();
-        frozen.into_iter().for_each(|id| store.set_frozen(id, true));
+        let of =
+            |store: &Store, id: ParamId| store.param(id).name().rsplit_once('.').map(|(layer, _)| layer.to_string());
+        let ids: Vec<ParamId> = store.ids().skip(from).collect();
+        let layers: BTreeSet<String> = ids.iter().filter_map(|id| of(store, *id)).collect();
+        let mut norms = BTreeSet::new();
+        for (name, stats) in store.states_mut::<RunningStats>().filter(|(name, _)| layers.contains(*name)) {
+            stats.frozen = true;
+            norms.insert(name.to_string());
+        }
+        for id in ids {
+            if of(store, id).is_some_and(|layer| norms.contains(&layer)) {
+                store.set_frozen(id, true);
+            }
+        }
         Self(layer)
     }
 }

@@ -6,8 +6,8 @@ use crate::layers::{FrozenNorms, Sequential, Stages};
 use fixnet_autograd::{Error, Result, Store};
 use fixnet_quant::QuantConfig;
 
-/// What stands before the names of the layers of a body.
-const BODY: &str = "backbone.body.";
+/// What stands before the names of the layers of the body of a detector.
+pub const BODY: &str = "backbone.body.";
 
 /// Returns what a layer of the body of a detector is called in the network by itself, `layer1.0.conv1` for `backbone.body.layer1.0.conv1` and
 /// `features.3.conv.0.0` for `backbone.body.3.conv.0.0`; `None` for other layers.
@@ -158,6 +158,10 @@ impl DetectorOptions {
         let [first, last] = self.levels;
         // The level of the first stage; each further one gives the next.
         let base = if self.small { 1 } else { 2 };
+        if !(base..=base + 3).contains(&first) || last < first {
+            let expected = format!("a first one from {base} to {} and a last one that is not below it", base + 3);
+            return Err(Error::setting("levels of a detector", expected, format!("{first} to {last}")));
+        }
         let (prefix, count) = (BODY, last.min(base + 3) - base + 1);
         let from = store.params().len();
         let (mut parts, mut widths) = match self.body {
@@ -171,9 +175,6 @@ impl DetectorOptions {
                     .levels(store, channels, count, config)?
             }
         };
-        if first < base || parts.len() <= first - base {
-            return Err(Error::setting("levels of a detector", format!("a first one from {base}"), first));
-        }
         // The stages below the first level lead to it.
         let rest = parts.split_off(first - base + 1);
         let start = parts.into_iter().fold(Sequential::new(), Sequential::push);
@@ -189,6 +190,29 @@ impl DetectorOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::Pretrained;
+    use crate::models::{build, network};
+
+    #[test]
+    fn weights_of_a_classifier_are_told_from_others_by_the_body_alone() {
+        let (classifier, _) = network("resnet18-imagenet", [64, 64, 3], 10, &QuantConfig::float());
+        let of_body = || {
+            let inside = classifier.params().iter().filter_map(|p| Some((inside_detector(p.name())?, p.value.clone())));
+            Pretrained::new(inside.collect())
+        };
+        let taken = |weights: Pretrained, model: &str| {
+            let mut store = weights.begin(Store::seeded(2));
+            build(&mut store, &model.parse().unwrap(), [128, 128, 3], 2, &QuantConfig::float()).unwrap();
+            weights.finish(&mut store)
+        };
+        // More than half of the weights of these are those of the pyramid and the head.
+        let large = "retinanet:r18-l2to7-c8-n5";
+        assert!(taken(of_body(), large).is_err());
+        for model in [large, "retinanet:r18-small-l2to4-c8-n9"] {
+            assert!(taken(of_body().within(BODY), model).unwrap().count > 30, "{model}");
+        }
+        assert!(taken(of_body().within(BODY), "retinanet:r50-c8").is_err());
+    }
 
     #[test]
     fn layers_of_a_body_have_names_outside() {

@@ -220,5 +220,21 @@ mod tests {
             let e = net.forward(&mut g, &x).unwrap_err().to_string();
             assert!(e.contains(words), "{e}");
         }
+        // Proposals alone would teach the box head nothing of where objects are, and the rest nothing at all.
+        let mut g = Graph::train(&mut store);
+        let x = pixels(&g);
+        let e = net.forward(&mut g, &x).unwrap_err().to_string();
+        assert!(e.contains("a `Truth` that the graph was given") && e.ends_with("found none"), "{e}");
+    }
+
+    #[test]
+    fn levels_below_those_of_the_body_are_refused() {
+        for levels in [[1, 1], [1, 5], [5, 3]] {
+            let mut spec = FasterRcnnSpec::default();
+            spec.options.levels = levels;
+            let e =
+                spec.build(&mut Store::seeded(1), &[64, 64, 3], 2, &QuantConfig::float()).err().unwrap().to_string();
+            assert!(e.contains("levels of a detector"), "{levels:?}: {e}");
+        }
     }
 }

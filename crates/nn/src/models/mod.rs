@@ -17,7 +17,7 @@ mod vit;
 mod vit1d;
 
 pub use cnn1d::{Cnn1d, cnn1d};
-pub use detector::{DetectorBody, DetectorOptions, inside_detector, outside_detector};
+pub use detector::{BODY as DETECTOR_BODY, DetectorBody, DetectorOptions, inside_detector, outside_detector};
 pub use edsr::{EdsrSpec, Quantized, edsr};
 pub use faster_rcnn::FasterRcnnSpec;
 pub use lenet::{LeNet, lenet};

@@ -31,9 +31,8 @@ impl Session<'_> {
     pub fn step_on(&mut self, batch: &Batch) -> Result<Step> {
         self.behind = true;
         self.step_by(|session| {
-            let (loss, sums) = session.pass(batch)?;
-            let mut passes = Passes { sums: vec![0.0; session.task.sums()], ..Passes::default() };
-            passes.add(batch, loss, &sums);
+            let mut passes = Passes::new(session.task.sums());
+            session.pass(batch, &mut passes)?;
             Ok(passes)
         })
     }

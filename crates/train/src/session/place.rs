@@ -3,6 +3,8 @@
 use super::{batches, steps};
 use crate::error::run;
 use crate::{Config, Error, Result};
+use fixnet_autograd::Store;
+use fixnet_autograd::ops::{FixedNorm, RunningStats};
 use fixnet_nn::checkpoint::{Checkpoint, Progress};
 use fixnet_nn::plan::Plan;
 
@@ -50,15 +52,17 @@ pub(super) fn check(config: &Config, samples: usize, checkpoint: &Checkpoint) ->
     Ok(())
 }
 
-/// Checks that no batch is a single sample where a normalization needs several: better known now than after an epoch.
-pub(super) fn check_last_batch(plan: &Plan, samples: usize, size: usize) -> Result<()> {
+/// Checks that no batch is a single sample where a normalization needs several: better known now than after an epoch. Those of the `store`
+/// that are frozen need none.
+pub(super) fn check_last_batch(plan: &Plan, store: &Store, samples: usize, size: usize) -> Result<()> {
     let last = samples.checked_rem(size).filter(|rest| *rest > 0).unwrap_or(size.min(samples));
     if last != 1 {
         return Ok(());
     }
+    let frozen: Vec<&str> = store.states::<RunningStats>().filter(|(_, s)| s.frozen).map(|(name, _)| name).collect();
     let one_row = |node: &fixnet_nn::plan::Node| {
         let pixels = node.shape().split_last().map_or(1, |(_, pixels)| pixels.iter().product::<usize>());
-        node.get::<fixnet_autograd::ops::FixedNorm>().is_some() && pixels == 1
+        node.get::<FixedNorm>().is_some() && pixels == 1 && !frozen.contains(&node.name())
     };
     match plan.nodes().iter().find(|node| one_row(node)) {
         None => Ok(()),

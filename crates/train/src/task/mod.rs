@@ -346,7 +346,7 @@ pub trait Task: Send + Sync {
         None
     }
 
-    /// Computes the loss, the mean over the samples of a batch.
+    /// Computes the loss of a batch, the mean over its samples, or over what [`terms`](Self::terms) counts.
     ///
     /// # Errors
     /// The output does not fit the targets.
@@ -369,8 +369,15 @@ pub trait Task: Send + Sync {
         sums.iter().map(|sum| sum / samples.max(1) as f64).collect()
     }
 
-    /// Returns what collects the outputs of an evaluation, for a task whose metrics do not follow from sums. Its [`sums`](Self::sums) are
-    /// none then, and an epoch of training has the loss alone.
+    /// Returns how many terms the loss of these samples is the mean of, from the sums over them: the samples, unless the task says
+    /// otherwise. The loss of several batches, and the gradient of a step, is the sum over all terms divided by their number. Where that
+    /// is 0, a loss is that sum itself.
+    fn terms(&self, _sums: &[f64], samples: usize) -> f64 {
+        samples as f64
+    }
+
+    /// Returns what collects the outputs of an evaluation, for a task whose metrics do not follow from sums. It has none to
+    /// [finish](Self::finish) then, and an epoch of training has the loss alone.
     fn collector(&self) -> Option<Box<dyn Collector + '_>> {
         None
     }

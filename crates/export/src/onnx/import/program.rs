@@ -210,7 +210,7 @@ impl Program {
                     net.layer(BatchNorm2d::with(store, name, *channels, *settings)?, step.input)?;
                     if let [_, _, Some(mean), Some(var)] = parts {
                         let stats = store.states_mut::<RunningStats>().filter(|(of, _)| of == name);
-                        stats.for_each(|(_, stats)| *stats = RunningStats { mean: mean.clone(), var: var.clone() });
+                        stats.for_each(|(_, stats)| (stats.mean, stats.var) = (mean.clone(), var.clone()));
                     }
                 }
                 Work::LayerNorm { name, parts, channels, eps } => {

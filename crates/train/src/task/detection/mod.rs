@@ -297,13 +297,25 @@ impl Task for Detection {
         Ok(self.boxes.loss(g, output, self.description.canvas, &objects)?)
     }
 
-    /// None: all metrics follow from the detections of all images together.
+    /// The terms of the loss.
     fn sums(&self) -> usize {
-        0
+        1
     }
 
-    fn score(&self, _: &Tensor, _: &Batch) -> Result<Vec<f64>> {
-        Ok(Vec::new())
+    fn score(&self, output: &Tensor, batch: &Batch) -> Result<Vec<f64>> {
+        let terms = self.boxes.terms(output, self.description.canvas, &objects(targets(batch)?));
+        Ok(vec![terms.unwrap_or(batch.samples) as f64])
+    }
+
+    /// None: all metrics follow from the detections of all images together.
+    fn finish(&self, _: &[f64], _: usize) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Anchors that stand for an object, or regions, so that no loss depends on which images are in a batch together. For the training of
+    /// a second stage, which draws a number of regions of each image, images.
+    fn terms(&self, sums: &[f64], samples: usize) -> f64 {
+        sums.first().copied().unwrap_or(samples as f64)
     }
 
     fn collector(&self) -> Option<Box<dyn Collector + '_>> {
@@ -347,5 +359,89 @@ impl Task for Detection {
         let test = test
             .ok_or_else(|| fixnet_autograd::Error::setting("data of a detection", "images with boxes", "other ones"))?;
         report::report(self, network, data, test)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluation::evaluate;
+    use crate::{Session, Settings};
+
+    const SIDE: usize = 32;
+
+    fn config(more: &[(&str, toml::Value)]) -> Config {
+        let mut settings = Settings::find("digits-detect").unwrap();
+        let usual = [
+            ("quantization.bits", toml::Value::from("32/32/32")),
+            ("optimizer.name", "sgd".into()),
+            ("optimizer.lr", 0.01.into()),
+            ("schedule.warmup", 0.0.into()),
+            ("run.batch_size", 2.into()),
+        ];
+        for (key, value) in usual.into_iter().chain(more.iter().cloned()) {
+            settings.set(key, value).unwrap();
+        }
+        settings.check().unwrap()
+    }
+
+    /// Images with so many objects each.
+    fn loaded(config: &Config, counts: &[usize]) -> trial::Loaded {
+        let image = |(i, &count): (usize, &usize)| {
+            let pixels = (0..SIDE * SIDE * 3).map(|k| (k * (31 + i) % 251) as u8).collect();
+            let square = |k: usize| BoundingBox::new(9.0 * k as f32, 4.0, 9.0 * k as f32 + 8.0, 14.0);
+            let annotations = (0..count).map(|k| Annotation::new(square(k), k % 2)).collect();
+            let about = AnnotatedImage { name: i.to_string(), id: i as u64, size: [SIDE; 2], annotations };
+            Ok((about, Picture::new(SIDE, SIDE, pixels)?))
+        };
+        let images = counts.iter().enumerate().map(image).collect::<Result<_>>()?;
+        let set = DetectionSet::new("squares", vec!["even".into(), "odd".into()], images)?;
+        let split = DetectionSplit::new(set.clone(), set, None)?;
+        let description = DetectionDescription::of(&split, [SIDE; 2], split.train.normalization()?);
+        let data = Scenes::of_split(split, &description);
+        Ok((Arc::new(Detection::new(config.model(), description)?), Box::new(data)))
+    }
+
+    #[test]
+    fn the_loss_of_an_evaluation_does_not_depend_on_its_batches() {
+        for model in ["retinanet:r18-w0.05-l3to5-c8-n1-a8", "fasterrcnn:r18-w0.05-l3to5-c8-f16-p20-s32-a8"] {
+            let config = config(&[("model.name", model.into())]);
+            for counts in [&[3, 0, 1][..], &[0, 0]] {
+                let (task, data) = loaded(&config, counts).unwrap();
+                let mut store = Store::seeded(1);
+                let net = task.build(&mut store, &config).unwrap();
+                let mut loss = |size| {
+                    let batches = data.batches(Part::Test, size).unwrap();
+                    evaluate(&*task, &*net, &mut store, batches).unwrap().get("loss").unwrap()
+                };
+                let (each, whole) = (loss(1), loss(counts.len()));
+                assert!((each - whole).abs() < 1e-5 * whole, "{model} of {counts:?}: {each} {whole}");
+            }
+        }
+    }
+
+    /// With normalizations that are frozen, a batch of one image among them.
+    #[test]
+    fn a_step_of_two_batches_is_that_of_both_together() {
+        let model = ("model.name", "retinanet:r18-w0.05-frozen-l3to5-c8-n1-a8".into());
+        let step = |batch: i64, together: i64| {
+            let more = [model.clone(), ("run.batch_size", batch.into()), ("run.accumulate", together.into())];
+            let config = config(&more);
+            let (task, data) = loaded(&config, &[3, 0]).unwrap();
+            let mut session = Session::new(config, task, &*data).unwrap();
+            let values = |session: &Session<'_>| -> Vec<f32> {
+                session.store().params().iter().flat_map(|p| p.value.data().to_vec()).collect()
+            };
+            let before = values(&session);
+            let loss = session.step().unwrap().unwrap().loss;
+            let seen = session.seen().get("loss").unwrap();
+            let moved: Vec<f32> = values(&session).iter().zip(before).map(|(after, before)| after - before).collect();
+            (loss, seen, moved)
+        };
+        let ((loss, seen, moved), (whole, of_whole, expected)) = (step(1, 2), step(2, 1));
+        assert!((loss - whole).abs() < 1e-5 * whole && (seen - of_whole).abs() < 1e-5 * whole, "{loss} {seen} {whole}");
+        let most = expected.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        let off = moved.iter().zip(&expected).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(most > 0.0 && off < 1e-3 * most, "{off} of {most}");
     }
 }

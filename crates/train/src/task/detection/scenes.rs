@@ -15,19 +15,22 @@ pub struct Scenes {
     test: DetectionSet,
     canvas: [usize; 2],
     normalize: Normalize,
+    notes: Vec<String>,
 }
 
 impl Scenes {
     pub(super) fn of_split(split: DetectionSplit, description: &DetectionDescription) -> Self {
+        let notes = split.notes();
         let DetectionSplit { train, test, validation } = split;
         let (canvas, normalize) = (description.canvas, description.normalize.clone());
-        Self { train: Some(train), validation, test, canvas, normalize }
+        Self { train: Some(train), validation, test, canvas, normalize, notes }
     }
 
     /// Test images alone.
     pub(super) fn of_test(test: DetectionSet, description: &DetectionDescription) -> Self {
         let (canvas, normalize) = (description.canvas, description.normalize.clone());
-        Self { train: None, validation: None, test, canvas, normalize }
+        let notes = test.read_notes().to_vec();
+        Self { train: None, validation: None, test, canvas, normalize, notes }
     }
 
     /// Returns the images of a part.
@@ -76,7 +79,7 @@ impl Data for Scenes {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.train.as_ref().map(DetectionSet::notes).unwrap_or_default()
+        self.notes.clone()
     }
 
     fn as_any(&self) -> &dyn Any {
