@@ -146,7 +146,7 @@ impl Inputs {
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
         Ok(match ending.as_str() {
             _ if is_array(path)? => Content::Arrays,
-            _ if Head::is_image(path)? || self.form.clips.is_some() => Content::Sample,
+            _ if Head::is_image(path)? || (self.form.clips.is_some() && ending != "csv") => Content::Sample,
             "npz" | "npy" => Content::Arrays,
             "csv" => Content::Rows,
             _ if self.form.shape.len() == 1 => Content::Rows,
