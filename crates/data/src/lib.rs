@@ -78,7 +78,7 @@ pub use description::{DataDescription, Fingerprints};
 pub use detection::{
     AnnotatedImage, Annotation, AnnotationFault, BoundingBox, Composition, Detection, DetectionAugment, DetectionBatch,
     DetectionDescription, DetectionLoader, DetectionSet, DetectionSplit, Placement, ReadPicture, by_score,
-    digits_detect, nms, outlined,
+    digits_detect, nms, on_canvas, outlined,
 };
 pub use digits::digits;
 pub use endings::ENDINGS;

@@ -5,7 +5,7 @@ use super::{Annotation, Composition, Detection, DetectionAugment, DetectionSet, 
 use crate::ahead::Ahead;
 use crate::picture::COLOURS;
 use crate::vary::jitter;
-use crate::{BoundingBox, DataError, Normalize, Result};
+use crate::{DataError, Normalize, Picture, Result};
 use fixnet_tensor::{
     Budget, Tensor,
     rng::{Stream, domain},
@@ -37,10 +37,7 @@ impl DetectionBatch {
     /// # Panics
     /// There is no canvas `i`.
     pub fn back(&self, i: usize, found: &[Detection]) -> Vec<Detection> {
-        let (placement, image) = (&self.placements[i], BoundingBox::of_image(self.sizes[i]));
-        let back =
-            |detection: &Detection| Detection { bbox: placement.back(&detection.bbox).clipped(&image), ..*detection };
-        found.iter().map(back).filter(|detection| detection.bbox.has_area()).collect()
+        self.placements[i].detections_back(self.sizes[i], found)
     }
 }
 
@@ -85,12 +82,9 @@ impl DetectionLoader {
     /// # Errors
     /// The batch size is 0, a side of the canvas is 0 or more than 16384, or `normalize` is not one of three channels.
     pub fn new(set: &DetectionSet, canvas: [usize; 2], batch_size: usize, normalize: &Normalize) -> Result<Self> {
-        check_sides("canvas", canvas)?;
+        check(canvas, normalize)?;
         if batch_size == 0 {
             return Err(DataError::setting("batch_size", "at least 1", 0));
-        }
-        if normalize.mean().len() != COLOURS {
-            return Err(DataError::setting("normalization", "one of three channels", normalize.mean().len()));
         }
         let augment = DetectionAugment { keep: 0.0, ..DetectionAugment::default() };
         let plan =
@@ -160,17 +154,41 @@ impl Plan {
             if let Some(factors) = composition.colour {
                 jitter(&mut pixels, COLOURS, factors);
             }
-            let rows = out.chunks_exact_mut(self.canvas[1] * COLOURS).skip(placement.at[0]);
-            for (row, from) in rows.zip(pixels.chunks_exact(shown.width() * COLOURS)) {
-                let to = &mut row[placement.at[1] * COLOURS..][..from.len()];
-                to.iter_mut()
-                    .zip(from)
-                    .enumerate()
-                    .for_each(|(i, (to, &v))| *to = self.tables[i % COLOURS][usize::from(v)]);
-            }
+            put(&pixels, shown.width(), placement.at, &self.tables, self.canvas[1], out);
         }
         Ok(())
     }
+}
+
+fn check(canvas: [usize; 2], normalize: &Normalize) -> Result<()> {
+    check_sides("canvas", canvas)?;
+    match normalize.mean().len() {
+        COLOURS => Ok(()),
+        odd => Err(DataError::setting("normalization", "one of three channels", odd)),
+    }
+}
+
+/// Writes pixels, in rows of `width`, normalized to a place on a canvas with so many columns.
+fn put(pixels: &[u8], width: usize, [top, left]: [usize; 2], tables: &[[f32; 256]], columns: usize, out: &mut [f32]) {
+    let rows = out.chunks_exact_mut(columns * COLOURS).skip(top);
+    for (row, from) in rows.zip(pixels.chunks_exact(width * COLOURS)) {
+        let to = &mut row[left * COLOURS..][..from.len()];
+        to.iter_mut().zip(from).enumerate().for_each(|(i, (to, &v))| *to = tables[i % COLOURS][usize::from(v)]);
+    }
+}
+
+/// Puts one image on a canvas of `[height, width]` as a [`DetectionLoader`] without augmentation does: normalized [1, H, W, 3], with 0 where
+/// the image does not cover it.
+///
+/// # Errors
+/// A side of the canvas is 0 or more than 16384, or `normalize` is not one of three channels.
+pub fn on_canvas(image: &Picture, canvas: [usize; 2], normalize: &Normalize) -> Result<(Tensor, Placement)> {
+    check(canvas, normalize)?;
+    let placement = Placement::letterbox([image.height(), image.width()], canvas)?;
+    let shown = placement.picture(image)?;
+    let mut out = Tensor::zeros(&[1, canvas[0], canvas[1], COLOURS]);
+    put(shown.pixels(), shown.width(), placement.at, &normalize.tables(), canvas[1], out.data_mut());
+    Ok((out, placement))
 }
 
 impl Iterator for DetectionLoader {
@@ -192,7 +210,7 @@ impl ExactSizeIterator for DetectionLoader {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnnotatedImage, Picture};
+    use crate::{AnnotatedImage, BoundingBox};
 
     /// Images of several sizes, black but for a rectangle in a colour of its image, which has a box. One image has no box.
     fn set() -> DetectionSet {
@@ -294,6 +312,20 @@ mod tests {
             }
         }
         assert!(seen > 3000 && mosaics > 50 && flips > 50, "{seen} {mosaics} {flips}");
+    }
+
+    #[test]
+    fn one_image_is_put_on_a_canvas_as_in_a_batch() {
+        let set = set();
+        let normalize = set.normalization().unwrap();
+        let batch = DetectionLoader::new(&set, [48, 56], 5, &normalize).unwrap().next().unwrap().unwrap();
+        for (i, of_batch) in batch.images.data().chunks_exact(48 * 56 * 3).enumerate() {
+            let (alone, placement) = on_canvas(&set.picture(i).unwrap(), [48, 56], &normalize).unwrap();
+            assert!(alone.data() == of_batch && placement == batch.placements[i], "{i}");
+        }
+        let picture = set.picture(0).unwrap();
+        assert!(on_canvas(&picture, [0, 8], &normalize).is_err());
+        assert!(on_canvas(&picture, [8, 8], &Normalize::none(1)).is_err());
     }
 
     #[test]

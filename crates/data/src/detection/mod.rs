@@ -26,7 +26,7 @@ pub use annotation::{Annotation, AnnotationFault, Detection};
 pub use bounding_box::BoundingBox;
 pub use detection_augment::{Composition, DetectionAugment};
 pub use detection_description::DetectionDescription;
-pub use detection_loader::{DetectionBatch, DetectionLoader};
+pub use detection_loader::{DetectionBatch, DetectionLoader, on_canvas};
 pub use detection_set::{AnnotatedImage, DetectionSet, DetectionSplit, ReadPicture};
 pub use digits_detect::digits_detect;
 pub use draw::outlined;

@@ -2,7 +2,7 @@
 //! by them.
 
 use super::resize::resized;
-use super::{Annotation, BoundingBox};
+use super::{Annotation, BoundingBox, Detection};
 use crate::image_file::MAX_SIDE;
 use crate::picture::COLOURS;
 use crate::{DataError, Picture, Result};
@@ -83,6 +83,14 @@ impl Placement {
         let [a, b] = [x(bbox.x1), x(bbox.x2)];
         let [x1, x2] = if self.flip { [b, a] } else { [a, b] };
         BoundingBox::new(x1, y(bbox.y1), x2, y(bbox.y2))
+    }
+
+    /// Returns what was found on the canvas in pixels of an image of `[height, width]`, clipped to it. Detections that are outside of it are
+    /// left out; the others keep their order.
+    pub fn detections_back(&self, size: [usize; 2], found: &[Detection]) -> Vec<Detection> {
+        let image = BoundingBox::of_image(size);
+        let back = |detection: &Detection| Detection { bbox: self.back(&detection.bbox).clipped(&image), ..*detection };
+        found.iter().map(back).filter(|detection| detection.bbox.has_area()).collect()
     }
 
     /// Returns the part of the canvas that shows the image.

@@ -38,7 +38,7 @@ impl<'a> Found<'a> {
 
 impl Collector for Found<'_> {
     fn add(&mut self, output: &Tensor, batch: &Batch) -> Result<()> {
-        let batch = targets(batch)?;
+        let batch = &targets(batch)?.batch;
         let len = output.shape()[1..].iter().product();
         let rows: Vec<&[f32]> = output.data().chunks_exact(len).collect();
         let select = |(i, row): (usize, &&[f32])| self.task.select(row, &batch.placements[i].shown());

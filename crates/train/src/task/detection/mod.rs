@@ -14,6 +14,7 @@ mod report;
 mod scenes;
 
 pub use scenes::Scenes;
+use scenes::Targets;
 
 use super::parts;
 use super::trial::{self, Trial};
@@ -22,11 +23,11 @@ use crate::scores::{Network, Scores};
 use crate::{Config, Error, Result};
 use fixnet_autograd::{Graph, Store, Var};
 use fixnet_data::{
-    AnnotatedImage, Annotation, Augment, BoundingBox, DetectionBatch, DetectionDescription, DetectionSet,
-    DetectionSplit, Image, Normalize, Picture, Placement, Sample, SampleForm, check_class_names,
+    AnnotatedImage, Annotation, Augment, BoundingBox, DetectionDescription, DetectionSet, DetectionSplit, Normalize,
+    Picture, Sample, SampleForm, check_class_names, on_canvas,
 };
 use fixnet_nn::Layer;
-use fixnet_nn::detection::{BoxOutput, Objects, Truth};
+use fixnet_nn::detection::BoxOutput;
 use fixnet_nn::models::{self, ModelSpec, Output};
 use fixnet_nn::plan::Plan;
 use fixnet_tensor::Tensor;
@@ -78,24 +79,6 @@ impl Detection {
         let canvas = self.description.canvas;
         Ok(self.boxes.detections(output, canvas, image, self.classes())?)
     }
-
-    /// The image on a canvas, normalized [1, H, W, 3], and where it is. Padding is 0 as in training: the mean colour to the bit, which no
-    /// byte is.
-    fn placed(&self, image: &Image) -> Result<(Tensor, Placement)> {
-        let [height, width, _] = image.shape();
-        let [rows, columns] = self.description.canvas;
-        let placement = Placement::letterbox([height, width], [rows, columns])?;
-        let shown = placement.picture(&image.picture()?)?;
-        let [high, wide] = [shown.height(), shown.width()];
-        let shown = Sample::Image(Image::new([high, wide, 3], shown.pixels().to_vec())?);
-        let shown = Sample::batch(&[shown], &self.description.normalize)?;
-        let mut canvas = Tensor::zeros(&[1, rows, columns, 3]);
-        for (y, row) in shown.data().chunks_exact(wide * 3).enumerate() {
-            let at = ((placement.at[0] + y) * columns + placement.at[1]) * 3;
-            canvas.data_mut()[at..at + row.len()].copy_from_slice(row);
-        }
-        Ok((canvas, placement))
-    }
 }
 
 fn boxes_of(model: &ModelSpec) -> Result<BoxOutput> {
@@ -130,9 +113,12 @@ fn data_key(config: &Config) -> String {
 
 fn load(config: &Config) -> Result<(Arc<dyn Task>, Box<dyn Data>)> {
     check(config)?;
-    let split = config.data().load_detection()?;
+    of_split(config, config.data().load_detection()?, canvas_of(config))
+}
+
+fn of_split(config: &Config, split: DetectionSplit, canvas: [usize; 2]) -> trial::Loaded {
     let normalize = split.train.normalization()?;
-    let description = DetectionDescription::of(&split, canvas_of(config), normalize);
+    let description = DetectionDescription::of(&split, canvas, normalize);
     let data = Scenes::of_split(split, &description);
     Ok((Arc::new(Detection::new(config.model(), description)?), Box::new(data)))
 }
@@ -156,10 +142,7 @@ fn trial(config: &Config) -> trial::Loaded {
         Ok::<_, Error>(DetectionSet::new(name, vec!["even".into(), "odd".into()], images)?)
     };
     let split = DetectionSplit::new(set("trial train")?, set("trial test")?, None)?;
-    let normalize = split.train.normalization()?;
-    let description = DetectionDescription::of(&split, [SIDE; 2], normalize);
-    let data = Scenes::of_split(split, &description);
-    Ok((Arc::new(Detection::new(config.model(), description)?), Box::new(data)))
+    of_split(config, split, [SIDE; 2])
 }
 
 fn recorded(config: &Config, place: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<dyn Task>> {
@@ -203,20 +186,10 @@ fn of_plan(config: &Config, place: &str, plan: &Plan) -> Result<Arc<dyn Task>> {
     Ok(Arc::new(Detection { description, boxes }))
 }
 
-fn targets(batch: &Batch) -> Result<&DetectionBatch> {
+fn targets(batch: &Batch) -> Result<&Targets> {
     batch.targets.downcast_ref().ok_or_else(|| {
         fixnet_autograd::Error::setting("targets of a detection", "a batch of images with boxes", "other ones").into()
     })
-}
-
-/// The objects that are learned. Those that metrics ignore are no targets either.
-fn objects(batch: &DetectionBatch) -> Vec<Objects> {
-    let objects = |annotations: &Vec<Annotation>| {
-        let learned = annotations.iter().filter(|object| !object.is_ignored());
-        let (boxes, classes) = learned.map(|object| (object.bbox, object.class)).unzip();
-        Objects { boxes, classes }
-    };
-    batch.annotations.iter().map(objects).collect()
 }
 
 impl Task for Detection {
@@ -287,14 +260,12 @@ impl Task for Detection {
 
     /// Gives the objects to networks of two stages.
     fn prepare(&self, g: &mut Graph<'_>, batch: &Batch) -> Result<()> {
-        let batch = targets(batch)?;
-        g.give(Truth { objects: objects(batch), images: batch.indices.clone() });
+        g.give(targets(batch)?.truth.clone());
         Ok(())
     }
 
     fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {
-        let objects = objects(targets(batch)?);
-        Ok(self.boxes.loss(g, output, self.description.canvas, &objects)?)
+        Ok(self.boxes.loss(g, output, self.description.canvas, &targets(batch)?.truth.objects)?)
     }
 
     /// The terms of the loss.
@@ -303,7 +274,7 @@ impl Task for Detection {
     }
 
     fn score(&self, output: &Tensor, batch: &Batch) -> Result<Vec<f64>> {
-        let terms = self.boxes.terms(output, self.description.canvas, &objects(targets(batch)?));
+        let terms = self.boxes.terms(output, self.description.canvas, &targets(batch)?.truth.objects);
         Ok(vec![terms.unwrap_or(batch.samples) as f64])
     }
 
@@ -342,13 +313,12 @@ impl Task for Detection {
                 return Err(fixnet_autograd::Error::setting("a sample of a detection", expected, "numbers").into());
             };
             let [height, width, _] = image.shape();
-            let (placed, placement) = self.placed(image)?;
+            let (placed, placement) =
+                on_canvas(&image.picture()?, self.description.canvas, &self.description.normalize)?;
             let output = outputs_of(net, store, placed)?;
             let found = self.select(output.data(), &placement.shown())?;
-            let whole = BoundingBox::of_image([height, width]);
-            let back =
-                found.iter().map(|d| fixnet_data::Detection { bbox: placement.back(&d.bbox).clipped(&whole), ..*d });
-            let named = back.filter(|d| d.bbox.has_area()).map(|d| (self.description.class_names[d.class].clone(), d));
+            let back = placement.detections_back([height, width], &found).into_iter();
+            let named = back.map(|found| (self.description.class_names[found.class].clone(), found));
             Ok(Answer::Objects(named.collect()))
         };
         samples.iter().map(answer).collect()
@@ -396,10 +366,7 @@ mod tests {
         };
         let images = counts.iter().enumerate().map(image).collect::<Result<_>>()?;
         let set = DetectionSet::new("squares", vec!["even".into(), "odd".into()], images)?;
-        let split = DetectionSplit::new(set.clone(), set, None)?;
-        let description = DetectionDescription::of(&split, [SIDE; 2], split.train.normalization()?);
-        let data = Scenes::of_split(split, &description);
-        Ok((Arc::new(Detection::new(config.model(), description)?), Box::new(data)))
+        of_split(config, DetectionSplit::new(set.clone(), set, None)?, [SIDE; 2])
     }
 
     #[test]

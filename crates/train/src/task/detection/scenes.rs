@@ -3,7 +3,10 @@
 use super::super::{Batch, Batches, Data, Part};
 use crate::{Config, Error, Result};
 use fixnet_autograd::Array;
-use fixnet_data::{DetectionBatch, DetectionDescription, DetectionLoader, DetectionSet, DetectionSplit, Normalize};
+use fixnet_data::{
+    Annotation, DetectionBatch, DetectionDescription, DetectionLoader, DetectionSet, DetectionSplit, Normalize,
+};
+use fixnet_nn::detection::{Objects, Truth};
 use fixnet_tensor::Tensor;
 use std::any::Any;
 
@@ -43,11 +46,25 @@ impl Scenes {
     }
 }
 
+/// The targets of a batch.
+pub(super) struct Targets {
+    /// Without its images, which are the inputs.
+    pub(super) batch: DetectionBatch,
+    /// The objects that are learned. Those that metrics ignore are no targets either.
+    pub(super) truth: Truth,
+}
+
 fn erased(batch: fixnet_data::Result<DetectionBatch>) -> Result<Batch> {
     let mut batch = batch?;
     let samples = batch.annotations.len();
     let inputs = std::mem::replace(&mut batch.images, Tensor::zeros(&[0]));
-    Ok(Batch { inputs, samples, targets: Box::new(batch) })
+    let objects = |annotations: &Vec<Annotation>| {
+        let learned = annotations.iter().filter(|object| !object.is_ignored());
+        let (boxes, classes) = learned.map(|object| (object.bbox, object.class)).unzip();
+        Objects { boxes, classes }
+    };
+    let truth = Truth { objects: batch.annotations.iter().map(objects).collect(), images: batch.indices.clone() };
+    Ok(Batch { inputs, samples, targets: Box::new(Targets { batch, truth }) })
 }
 
 impl Data for Scenes {
