@@ -10,20 +10,18 @@ use anyhow::{Context, Result, anyhow, ensure};
 use fixnet::data::Source;
 use fixnet::kernel::Isa;
 use fixnet::tensor::profile;
-use fixnet::train::compare::names::plain;
-use fixnet::train::config::{KEYS, value_for};
+use fixnet::train::config::value_for;
 use fixnet::train::init::Weights;
 use fixnet::train::run::event::score_name;
 use fixnet::train::run::{Folder, place};
-use fixnet::train::task::{self, Data, LOSS, Part, Task};
+use fixnet::train::task::{self, LOSS, Part};
 use fixnet::train::trainer::{self, Clock, Every};
-use fixnet::train::{Config, Session, Settings, suggest};
+use fixnet::train::{Config, Session, Settings, TaskData, loaded_for, suggest};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Arguments of `fixnet train`.
 #[derive(clap::Args)]
@@ -108,15 +106,6 @@ impl Args {
         Ok(())
     }
 
-    /// Warns about settings that were given and have no effect on this run.
-    fn note_ineffective(&self, config: &Config) {
-        for key in KEYS.iter().filter(|key| key.is_ineffective(config)) {
-            if self.flag_keys().chain(self.set_keys()).any(|given| given == key.name) {
-                note!("note: {} has no effect, since {}", key.name, key.ineffective);
-            }
-        }
-    }
-
     /// Puts the flags into a recipe.
     fn put(&self, settings: &mut Settings) -> Result<()> {
         // An optimizer may bring settings, which others then change.
@@ -128,7 +117,7 @@ impl Args {
     }
 
     /// The recipe with the flags put in, and the data where they had to be read for it.
-    fn config(&self) -> Result<(Config, Option<Loaded>)> {
+    fn config(&self) -> Result<(Config, Option<TaskData>)> {
         self.check_once().map_err(usage)?;
         let (mut settings, loaded) = match &self.recipe {
             Some(recipe) => {
@@ -142,11 +131,7 @@ impl Args {
         // What was right before the flags were put in is wrong by the flags.
         let config = settings.check().map_err(|e| usage(e.into()))?;
         task::check(&config).map_err(|e| usage(e.into()))?;
-        let same = |of: &Config| Ok::<_, fixnet::train::Error>(task::data_key(of)? == task::data_key(&config)?);
-        let loaded = match loaded {
-            Some((of, task, data)) => same(&of)?.then_some((task, data)),
-            None => None,
-        };
+        let loaded = loaded_for(loaded, &config)?;
         Ok((config, loaded))
     }
 
@@ -169,9 +154,6 @@ impl Args {
         Ok((suggestion.settings, Some(suggestion.loaded)))
     }
 }
-
-/// A task with its data.
-type Loaded = (Arc<dyn Task>, Box<dyn Data>);
 
 /// A built-in recipe, or one from a file; an unknown name is a mistake of the command line.
 pub(crate) fn find(name: &str) -> Result<Settings> {
@@ -216,17 +198,11 @@ pub(crate) fn tested_on_whole(config: Config, source: Option<&str>) -> Result<Co
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     interrupt::expect_saves()?;
     args.options.machine.run(|isa| {
-        let (mut config, loaded) = args.config()?;
-        let useful = config.canonical()?.settings().optimizer.name.clone();
-        let settings = config.settings();
-        if useful != settings.optimizer.name {
-            let (name, bits) = (&settings.optimizer.name, settings.quantization.bits);
-            note!("optimizer: {name} has no quantized weights to schedule at {bits}; {useful} is used");
-            let mut settings = settings.clone();
-            settings.optimizer.name = useful;
-            config = settings.check()?;
-        }
-        args.note_ineffective(&config);
+        let (config, loaded) = args.config()?;
+        let (config, changed) = config.with_useful_optimizer()?;
+        changed.iter().for_each(|line| note!("{line}"));
+        let is_given = |key: &str| args.flag_keys().chain(args.set_keys()).any(|given| given == key);
+        config.notes_on_ineffective(is_given).iter().for_each(|line| note!("note: {line}"));
         if args.recipe.is_none() {
             let s = config.settings();
             let (bits, epochs, size) = (s.quantization.bits, s.run.epochs, s.run.batch_size);
@@ -234,10 +210,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             let s = if epochs == 1 { "" } else { "s" };
             note!("note: {what}, {epochs} epoch{s} of batches of {size}");
         }
-        let out = args.out.clone().unwrap_or_else(|| {
-            let bits = config.settings().quantization.bits;
-            Path::new("runs").join(plain(&format!("{}-{bits}-s{}", config.name(), config.seed())))
-        });
+        let out = args.out.clone().unwrap_or_else(|| place::usual_folder(&config));
         // Before the data: a wrong name should not cost the time to load them.
         let weights = config.settings().run.init.as_deref().map(Weights::open).transpose()?;
         let (task, data) = match loaded {
@@ -270,23 +243,13 @@ pub(crate) fn resume(args: ResumeArgs) -> Result<ExitCode> {
             fixnet::train::Error::Setting { .. } if args.epochs.is_some() => usage(anyhow!("--epochs: {e}")),
             other => other.into(),
         })?;
-        let is_extended = config.settings().run.extended != place::config_of(&checkpoint)?.settings().run.extended;
         let tensorboard = config.settings().run.tensorboard || args.options.tensorboard;
         let config = moved(config, args.data.as_deref())?.with_tensorboard(tensorboard);
         let (task, data) = task::load(&config)?;
         let mut notes = Vec::new();
         let mut session = Session::resumed(config, task, &*data, &checkpoint, &mut notes)?;
         notes.iter().for_each(|line| note!("{line}"));
-        folder.write_config(&session)?;
-        if tensorboard {
-            folder.write_tensorboard(checkpoint.step())?;
-        }
-        drop(checkpoint);
-        if is_extended {
-            // From here on, the checkpoint too says that the run is not finished.
-            folder.save(&session)?;
-        }
-        session.diagnose(folder.diagnostics_every());
+        folder.take_up(&mut session, checkpoint)?;
         if !folder.epochs().is_empty() {
             // A process may have ended between a checkpoint and its curves.
             draw(&session, &folder)?;

@@ -3,10 +3,9 @@
 use crate::errors::{ConfigError, Failure, Result};
 use crate::rules;
 use fixnet::train::config::{KEYS, Key, find_by_flag, value_for};
-use fixnet::train::{Config, Error, Settings, Task, suggest, task};
+use fixnet::train::{Config, Error, Settings, TaskData, loaded_for, suggest, task};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
-use std::sync::Arc;
 use toml::Value;
 
 /// Keys with their values, in the order in which they were given.
@@ -15,7 +14,7 @@ pub(crate) type Keys = Vec<(String, Value)>;
 /// A recipe with keys of the caller's, and the data where they had to be read for it.
 pub(crate) struct Chosen {
     pub(crate) config: Config,
-    pub(crate) loaded: Option<(Arc<dyn Task>, Box<dyn task::Data>)>,
+    pub(crate) loaded: Option<TaskData>,
     pub(crate) notes: Vec<String>,
 }
 
@@ -152,25 +151,12 @@ pub(crate) fn choose(recipe: Option<&str>, keys: &Keys) -> Result<Chosen> {
         }
     };
     put(&mut settings)?;
-    let mut config = settings.check()?;
+    let config = settings.check()?;
     task::check(&config)?;
-    let loaded = match loaded {
-        Some((of, task, data)) => (task::data_key(&of)? == task::data_key(&config)?).then_some((task, data)),
-        None => None,
-    };
-    let useful = config.canonical()?.settings().optimizer.name.clone();
-    let (name, bits) = (&config.settings().optimizer.name, config.settings().quantization.bits);
-    if useful != *name {
-        notes.push(format!("optimizer: {name} has no quantized weights to schedule at {bits}; {useful} is used"));
-        let mut settings = config.settings().clone();
-        settings.optimizer.name = useful;
-        config = settings.check()?;
-    }
-    for key in KEYS.iter().filter(|key| key.is_ineffective(&config)) {
-        if keys.iter().any(|(given, _)| given == key.name) {
-            notes.push(format!("{} has no effect, since {}", key.name, key.ineffective));
-        }
-    }
+    let loaded = loaded_for(loaded, &config)?;
+    let (config, changed) = config.with_useful_optimizer()?;
+    notes.extend(changed);
+    notes.extend(config.notes_on_ineffective(|key| keys.iter().any(|(given, _)| given == key)));
     Ok(Chosen { config, loaded, notes })
 }
 

@@ -6,7 +6,6 @@ use crate::pool::{compute, compute_watched};
 use crate::settings::{self, Keys};
 use crate::{rules, value};
 use fixnet::checkpoint::Checkpoint;
-use fixnet::train::compare::names::plain;
 use fixnet::train::init::Weights;
 use fixnet::train::run::event::EpochEvent;
 use fixnet::train::run::{Folder, place};
@@ -15,7 +14,7 @@ use fixnet::train::trainer::{self, Clock, Every, Watcher};
 use fixnet::train::{Config, Session, Trained};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Mutex, PoisonError};
@@ -156,10 +155,9 @@ fn epoch_dict<'py>(py: Python<'py>, event: &EpochEvent) -> PyResult<Bound<'py, P
 
 /// The folder of a run that was given none: a new one in `runs`.
 fn new_folder(config: &Config) -> PathBuf {
-    let bits = config.settings().quantization.bits;
-    let name = plain(&format!("{}-{bits}-s{}", config.name(), config.seed()));
-    let first = Path::new("runs").join(&name);
-    let later = (2..).map(|i| Path::new("runs").join(format!("{name}-{i}")));
+    let first = place::usual_folder(config);
+    let name = first.display().to_string();
+    let later = (2..).map(|i| PathBuf::from(format!("{name}-{i}")));
     std::iter::once(first).chain(later).find(|path| !path.exists()).unwrap_or_default()
 }
 
@@ -287,12 +285,10 @@ pub(crate) fn resume(
         opened.warnings.into_iter().for_each(&mut *note);
         let (mut folder, checkpoint) = (opened.folder, opened.checkpoint);
         let config = place::config_to_resume(&run, &checkpoint, epochs)?;
-        let is_extended = config.settings().run.extended != place::config_of(&checkpoint)?.settings().run.extended;
         let config = match data {
             Some(data) => config.with_source(data.parse()?)?,
             None => config,
         };
-        let tensorboard = config.settings().run.tensorboard;
         let (task, data) = task::load(&config)?;
         let mut notes = Vec::new();
         let mut session = match network {
@@ -303,16 +299,7 @@ pub(crate) fn resume(
             }
         };
         notes.into_iter().for_each(&mut *note);
-        folder.write_config(&session)?;
-        if tensorboard {
-            folder.write_tensorboard(checkpoint.step())?;
-        }
-        drop(checkpoint);
-        if is_extended {
-            // From here on, the checkpoint too says that the run is not finished.
-            folder.save(&session)?;
-        }
-        session.diagnose(folder.diagnostics_every());
+        folder.take_up(&mut session, checkpoint)?;
         drive.run(&mut session, &mut folder)
     })
     .map(outcome)

@@ -128,7 +128,9 @@ def test_settings_without_effect_are_warned_of(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_saves_and_the_run_goes_on(tmp_path):
     program = """
-import fixnet, sys
+import fixnet, signal, sys
+# Where tests run in the background of a shell, SIGINT is ignored, and Python sets up nothing for it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     fixnet.train("digits", epochs=50, out=sys.argv[1], progress=False)
 except fixnet.Interrupted as stopped:

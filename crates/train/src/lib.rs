@@ -62,6 +62,6 @@ pub use packed::Packed;
 pub use predictor::Predictor;
 pub use scores::{Network, Scores};
 pub use session::Session;
-pub use suggest::{Loaded, Suggestion, suggest};
+pub use suggest::{Loaded, Suggestion, TaskData, loaded_for, suggest};
 pub use task::Task;
 pub use trained::Trained;

@@ -13,6 +13,9 @@ const SCALED: usize = 64;
 /// Images with a longer side are scaled where that is possible.
 const LARGE: usize = 128;
 
+/// A task with its data.
+pub type TaskData = (Arc<dyn Task>, Box<dyn Data>);
+
 /// Data with their task, and the configuration in which they were read.
 pub type Loaded = (Config, Arc<dyn Task>, Box<dyn Data>);
 
@@ -24,6 +27,17 @@ pub struct Suggestion {
     pub data: String,
     /// The data.
     pub loaded: Loaded,
+}
+
+/// Returns data that were read for a suggestion, if a run of this configuration has the same.
+///
+/// # Errors
+/// A configuration is of no task.
+pub fn loaded_for(loaded: Option<Loaded>, config: &Config) -> Result<Option<TaskData>> {
+    match loaded {
+        Some((of, task, data)) => Ok((task::data_key(&of)? == task::data_key(config)?).then_some((task, data))),
+        None => Ok(None),
+    }
 }
 
 /// Makes a recipe for the data that `choose` sets: it is called with a recipe and changes in it what the user chose, at least

@@ -245,6 +245,29 @@ impl Config {
         KEYS.iter().filter(|key| key.is_ineffective(self)).map(|key| key.name)
     }
 
+    /// Returns a note on each key that was given and has no effect on this run: `schedule.gamma has no effect, since …`.
+    pub fn notes_on_ineffective(&self, is_given: impl Fn(&str) -> bool) -> Vec<String> {
+        let idle = KEYS.iter().filter(|key| key.is_ineffective(self) && is_given(key.name));
+        idle.map(|key| format!("{} has no effect, since {}", key.name, key.ineffective)).collect()
+    }
+
+    /// Returns the run with the base of its optimizer where there are no quantized weights to schedule, and a note on that if it is another
+    /// one.
+    ///
+    /// # Errors
+    /// None for a configuration that was checked.
+    pub fn with_useful_optimizer(self) -> Result<(Self, Option<String>)> {
+        let useful = self.canonical()?.settings.optimizer.name;
+        let (name, bits) = (&self.settings.optimizer.name, self.settings.quantization.bits);
+        if useful == *name {
+            return Ok((self, None));
+        }
+        let note = format!("optimizer: {name} has no quantized weights to schedule at {bits}; {useful} is used");
+        let mut settings = self.settings;
+        settings.optimizer.name = useful;
+        Ok((settings.check()?, Some(note)))
+    }
+
     /// Returns the same run with ineffective keys at their defaults, and the twin of an optimizer only where there is something
     /// to schedule: configurations of equal runs become equal.
     ///

@@ -225,6 +225,28 @@ impl Folder {
         write_recipe(&self.path, session.config())
     }
 
+    /// Writes from here on what belongs to a session that was [resumed](Session::resumed) from the checkpoint of the folder; steps of the
+    /// session are looked at as before.
+    ///
+    /// # Errors
+    /// A file cannot be written; or the checkpoint has no recipe.
+    pub fn take_up(&mut self, session: &mut Session<'_>, checkpoint: Checkpoint) -> Result<()> {
+        let run = &session.config().settings().run;
+        let is_extended = run.extended != place::config_of(&checkpoint)?.settings().run.extended;
+        let tensorboard = run.tensorboard;
+        self.write_config(session)?;
+        if tensorboard {
+            self.write_tensorboard(checkpoint.step())?;
+        }
+        drop(checkpoint);
+        if is_extended {
+            // From here on, the checkpoint too says that the run is not finished.
+            self.save(session)?;
+        }
+        session.diagnose(self.every);
+        Ok(())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -9,6 +9,7 @@ use super::claim;
 use super::event::{Diagnostic, DigestEvent, Event};
 use super::log::lines;
 use super::processes::{self, Process};
+use crate::compare::names::plain;
 use crate::error::{io, run as wrong};
 use crate::{Config, Error, Result};
 use fixnet_files::{self as files, input_file};
@@ -274,6 +275,12 @@ pub fn finished(run: &Path, epochs: u32) -> Result<Option<Checkpoint>> {
 /// Returns whether a run of so many epochs is over at a checkpoint: after all of them, or because it was stopped early.
 pub(super) fn is_finished(checkpoint: &Checkpoint, epochs: u32) -> bool {
     checkpoint.progress().epoch >= epochs || checkpoint.progress().is_stopped()
+}
+
+/// The folder of a run that was given none: `runs/NAME-BITS-sSEED`.
+pub fn usual_folder(config: &Config) -> PathBuf {
+    let bits = config.settings().quantization.bits;
+    Path::new("runs").join(plain(&format!("{}-{bits}-s{}", config.name(), config.seed())))
 }
 
 /// Returns where the recipe of a run is.
