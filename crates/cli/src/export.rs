@@ -6,15 +6,15 @@ use crate::outputs;
 use crate::train::tested_on;
 use crate::usage;
 use anyhow::{Context, Result, anyhow};
-use fixnet::autograd::{Array, Group};
-use fixnet::checkpoint::{Checkpoint, Pretrained, TensorFile};
-use fixnet::export::{self, class_names, onnx, packed, torch};
+use fixnet::autograd::Array;
+use fixnet::checkpoint::{Checkpoint, TensorFile};
+use fixnet::export::{self, onnx, torch};
 use fixnet::metrics;
 use fixnet::plan::Plan;
 use fixnet::tensor::Tensor;
-use fixnet::train::run::place::{RECIPE, checkpoint_path, config_of, existing_checkpoint_or_best};
+use fixnet::train::run::place::{checkpoint_path, config_of, existing_checkpoint_or_best};
 use fixnet::train::task::{Data, Part};
-use fixnet::train::{EVALUATED, Packed, Trained};
+use fixnet::train::{EVALUATED, Exported, Trained};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -101,43 +101,29 @@ fn export(args: &Args) -> Result<ExitCode> {
     }
     let config = tested_on(config_of(&checkpoint)?, args.data.as_deref())?;
     let mut trained = Trained::open(&config, &checkpoint)?;
-    let plan = trained.plan()?;
-    let mut metadata = BTreeMap::from([
-        (RECIPE.to_string(), config.to_toml()?),
-        ("digest".to_string(), trained.digest().to_string()),
-        ("step".to_string(), checkpoint.step().to_string()),
-    ]);
-    Packed::describe(&**trained.task(), &mut metadata);
-    let floats = 4 * plan.summary().parameters();
+    let exported = Exported::of_trained(&mut trained, &config, checkpoint.step())?;
+    let floats = 4 * exported.plan().summary().parameters();
     let mut written = Vec::new();
     if let Some(path) = &args.onnx {
-        let options = onnx::Options { form: args.form()?, metadata: metadata.clone() };
-        written.push(("onnx", path, onnx::save(path, &plan, &options)? as u64));
+        written.push(("onnx", path, exported.write_onnx(path, args.form()?)?));
     }
     if let Some(path) = &args.packed {
-        packed::save(path, &plan, &metadata)?;
+        exported.write_packed(path)?;
         written.push(("packed", path, bytes(path)?));
     }
     if let Some(path) = &args.weights {
-        Pretrained::of(trained.store()).save(path, &with_class_names(&metadata, &plan))?;
+        exported.write_weights(path)?;
         written.push(("weights", path, bytes(path)?));
     }
     if let Some(path) = &args.torch {
-        let arrays = torch::state_dict(&Pretrained::of(trained.store()), &plan, args.torch_names, checkpoint.step())?;
-        let mut metadata = with_class_names(&metadata, &plan);
-        metadata.insert("format".into(), "pt".into());
-        metadata.extend(plan.normalize().into_iter().flat_map(onnx::normalization));
-        if trained.store().params().iter().any(|p| p.group() == Group::Latent) {
-            let bits = config.settings().quantization.bits;
-            let text = format!("latent floats of a network at {bits}, which PyTorch does not round to levels");
+        if let Some(text) = exported.latent() {
             note!("note: {} holds {text}: it computes other outputs", path.display());
-            metadata.insert("weights".into(), text);
         }
-        TensorFile::save(path, &arrays, &metadata)?;
+        exported.write_torch(path, args.torch_names)?;
         written.push(("torch", path, bytes(path)?));
     }
     if let Some(path) = &args.samples {
-        samples(path, &plan, &*trained.task().load_test(&config)?)?;
+        samples(path, exported.plan(), &*trained.task().load_test(&config)?)?;
         written.push(("samples", path, bytes(path)?));
     }
     if args.json {
@@ -153,12 +139,6 @@ fn export(args: &Args) -> Result<ExitCode> {
         say!("{kind:<8} {}  {bytes} bytes{share}", path.display());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The metadata of a file of weights, so that `--init` can tell that these are other classes.
-fn with_class_names(metadata: &BTreeMap<String, String>, plan: &Plan) -> BTreeMap<String, String> {
-    let names = plan.class_names().map(class_names::to_json);
-    metadata.clone().into_iter().chain(names.map(|names| (class_names::KEY.to_string(), names))).collect()
 }
 
 fn bytes(path: &Path) -> Result<u64> {

@@ -3,10 +3,10 @@
 use crate::arrays::{dense, is_bytes, owned};
 use crate::errors::{DataError, Failure, Result};
 use crate::pool::compute;
-use crate::weights::Described;
+use crate::weights;
 use fixnet::data::{Image, Sample, Sequence};
 use fixnet::train::task::{Answer, Task};
-use fixnet::train::{Predictor as Inner, Session};
+use fixnet::train::{Exported, Predictor as Inner, Session};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use std::path::PathBuf;
@@ -17,15 +17,15 @@ use std::sync::Arc;
 pub(crate) struct Predictor {
     inner: Inner,
     /// The packed network in a file, for pickles.
-    packed: Option<Described>,
+    packed: Option<Exported>,
     path: Option<(PathBuf, bool)>,
 }
 
 impl Predictor {
     /// The network of a session as it is now.
     pub(crate) fn of_session(session: &mut Session<'_>, task: Arc<dyn Task>) -> Result<Self> {
-        let inner = Inner::new(task.clone(), &session.plan()?);
-        Ok(Self { inner, packed: Some(Described::of_session(session, task)?), path: None })
+        let exported = Exported::of_session(session)?;
+        Ok(Self { inner: Inner::new(task, exported.plan()), packed: Some(exported), path: None })
     }
 
     /// The samples of an array or a list of arrays.
@@ -224,8 +224,8 @@ impl Predictor {
     /// Writes the packed network, for pickles.
     fn save_packed(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         compute(py, || match (&self.packed, &self.path) {
-            (Some(packed), _) => packed.write(&path, "packed", None),
-            (None, Some((run, best))) => Described::open(run, *best)?.write(&path, "packed", None),
+            (Some(packed), _) => Ok(packed.write_packed(&path)?),
+            (None, Some((run, best))) => Ok(weights::open(run, *best)?.write_packed(&path)?),
             (None, None) => Ok(()),
         })
     }

@@ -6,14 +6,15 @@ use crate::network::Spec;
 use crate::pool::{compute, compute_watched};
 use crate::predictor::Predictor;
 use crate::settings::{self, Keys};
-use crate::weights::{self, Described};
+use crate::weights;
 use crate::{rules, scores_dict, targets};
 use fixnet::checkpoint::Checkpoint;
 use fixnet::data::{Image, Sample};
+use fixnet::export::torch;
 use fixnet::tensor::Tensor;
 use fixnet::train::session::{HeldData, Session as Inner, Step};
 use fixnet::train::task::{self, Batch as Samples, Batches as Inside, Outside, Part, Task};
-use fixnet::train::{Config, EVALUATED, run::place};
+use fixnet::train::{Config, EVALUATED, Exported, run::place};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -349,14 +350,12 @@ impl Session {
     /// Writes the network to a file of another form.
     #[pyo3(signature = (path, form, opset = None))]
     fn export(&mut self, py: Python<'_>, path: PathBuf, form: &str, opset: Option<u32>) -> PyResult<()> {
-        let task = self.task.clone();
-        self.with(py, |session| Described::of_session(session, task)?.write(&path, form, opset))
+        self.with(py, |session| weights::write(&Exported::of_session(session)?, &path, form, opset))
     }
 
     /// Returns the weights by the names that PyTorch gives them.
     fn torch_state_dict<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let task = self.task.clone();
-        let arrays = self.with(py, |session| Described::of_session(session, task)?.torch())?;
+        let arrays = self.with(py, |session| Ok(Exported::of_session(session)?.torch(torch::Names::default())?))?;
         weights::dict(py, arrays)
     }
 

@@ -2,80 +2,41 @@
 
 use crate::arrays;
 use crate::errors::{ConfigError, Failure, Result};
-use fixnet::autograd::{Array, Store};
+use fixnet::autograd::Array;
 use fixnet::checkpoint::{Checkpoint, Pretrained, TensorFile};
-use fixnet::export::{onnx, packed, torch};
-use fixnet::plan::Plan;
-use fixnet::train::run::place::{self, RECIPE};
-use fixnet::train::{Packed, Session, Task, Trained};
+use fixnet::export::{onnx, torch};
+use fixnet::train::run::place;
+use fixnet::train::{Exported, Session, Trained};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-/// A network with what files say of it.
-pub(crate) struct Described {
-    plan: Plan,
-    weights: Pretrained,
-    metadata: BTreeMap<String, String>,
-    step: u64,
+/// The network of a checkpoint.
+pub(crate) fn open(path: &Path, best: bool) -> Result<Exported> {
+    let (checkpoint, _) = Checkpoint::open_or_previous(&place::existing_checkpoint_or_best(path, best)?)?;
+    let config = place::config_of(&checkpoint)?;
+    Ok(Exported::of_trained(&mut Trained::open(&config, &checkpoint)?, &config, checkpoint.step())?)
 }
 
-impl Described {
-    fn new(plan: Plan, store: &Store, task: &dyn Task, recipe: String, digest: String, step: u64) -> Self {
-        let mut metadata = BTreeMap::from([
-            (RECIPE.to_string(), recipe),
-            ("digest".to_string(), digest),
-            ("step".to_string(), step.to_string()),
-        ]);
-        Packed::describe(task, &mut metadata);
-        Self { plan, weights: Pretrained::of(store), metadata, step }
-    }
-
-    /// The network of a session as it is now.
-    pub(crate) fn of_session(session: &mut Session<'_>, task: Arc<dyn Task>) -> Result<Self> {
-        let (plan, recipe, digest) = (session.plan()?, session.config().to_toml()?, session.digest());
-        Ok(Self::new(plan, session.store(), &*task, recipe, digest, session.store().step()))
-    }
-
-    /// The network of a checkpoint.
-    pub(crate) fn open(path: &Path, best: bool) -> Result<Self> {
-        let (checkpoint, _) = Checkpoint::open_or_previous(&place::existing_checkpoint_or_best(path, best)?)?;
-        let config = place::config_of(&checkpoint)?;
-        let mut trained = Trained::open(&config, &checkpoint)?;
-        let (plan, task, digest) = (trained.plan()?, trained.task().clone(), trained.digest().to_string());
-        Ok(Self::new(plan, trained.store(), &*task, config.to_toml()?, digest, checkpoint.step()))
-    }
-
-    /// The weights and statistics by the names of PyTorch.
-    pub(crate) fn torch(&self) -> Result<Vec<(String, Array)>> {
-        Ok(torch::state_dict(&self.weights, &self.plan, torch::Names::default(), self.step)?)
-    }
-
-    /// Writes a file.
-    pub(crate) fn write(&self, path: &Path, form: &str, opset: Option<u32>) -> Result<()> {
-        let codes = match form {
-            "onnx-int4" => onnx::CodeType::Int4,
-            "onnx-int8" => onnx::CodeType::Int8,
-            "onnx-float" => onnx::CodeType::Float,
-            "packed" => return Ok(packed::save(path, &self.plan, &self.metadata)?),
-            "weights" => return Ok(self.weights.save(path, &self.metadata)?),
-            "torch" => {
-                let mut metadata = self.metadata.clone();
-                metadata.insert("format".into(), "pt".into());
-                return Ok(TensorFile::save(path, &self.torch()?, &metadata)?);
-            }
-            odd => {
-                let known = "onnx-int4, onnx-int8, onnx-float, packed, weights or torch";
-                return Err(Failure::Python(ConfigError::new_err(format!("form: expected {known}, found {odd}"))));
-            }
-        };
-        let form = onnx::Form::new(codes);
-        let form = opset.map_or(Ok(form), |opset| form.with_opset(opset))?;
-        onnx::save(path, &self.plan, &onnx::Options { form, metadata: self.metadata.clone() })?;
-        Ok(())
-    }
+/// Writes a file of a form that has a name in Python.
+pub(crate) fn write(exported: &Exported, path: &Path, form: &str, opset: Option<u32>) -> Result<()> {
+    let codes = match form {
+        "onnx-int4" => onnx::CodeType::Int4,
+        "onnx-int8" => onnx::CodeType::Int8,
+        "onnx-float" => onnx::CodeType::Float,
+        "packed" => return Ok(exported.write_packed(path)?),
+        "weights" => return Ok(exported.write_weights(path)?),
+        "torch" => return Ok(exported.write_torch(path, torch::Names::default())?),
+        odd => {
+            let known = "onnx-int4, onnx-int8, onnx-float, packed, weights or torch";
+            return Err(Failure::Python(ConfigError::new_err(format!("form: expected {known}, found {odd}"))));
+        }
+    };
+    let form = onnx::Form::new(codes);
+    let form = opset.map_or(Ok(form), |opset| form.with_opset(opset))?;
+    exported.write_onnx(path, form)?;
+    Ok(())
 }
 
 /// Takes the weights of a file of PyTorch for the model of a session; returns the names of parameters that it lacks.
@@ -125,14 +86,14 @@ pub(crate) fn export(
     opset: Option<u32>,
     best: bool,
 ) -> PyResult<()> {
-    crate::pool::compute(py, || Described::open(&run, best)?.write(&path, form, opset))
+    crate::pool::compute(py, || write(&open(&run, best)?, &path, form, opset))
 }
 
 /// Returns the weights of a run by the names that PyTorch gives them.
 #[pyfunction]
 #[pyo3(signature = (run, best = false))]
 pub(crate) fn torch_state_dict(py: Python<'_>, run: std::path::PathBuf, best: bool) -> PyResult<Bound<'_, PyDict>> {
-    let arrays = crate::pool::compute(py, || Described::open(&run, best)?.torch())?;
+    let arrays = crate::pool::compute(py, || Ok(open(&run, best)?.torch(torch::Names::default())?))?;
     dict(py, arrays)
 }
 
