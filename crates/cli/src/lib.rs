@@ -303,6 +303,14 @@ pub fn draw_curves(
     train::draw(session, folder)
 }
 
+/// Returns the curves of the epochs of a run, those of [`draw_curves`], as SVG.
+///
+/// # Errors
+/// The recipe or a log of the run cannot be read.
+pub fn curves_of(run: &Path) -> anyhow::Result<String> {
+    plot::curves_of(run)
+}
+
 /// Writes the page of `fixnet report` about runs to a file; returns notes on what is not in it.
 ///
 /// # Errors

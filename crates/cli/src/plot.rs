@@ -129,6 +129,13 @@ fn figures(runs: &[Named]) -> Vec<(&'static str, Figure)> {
     ]
 }
 
+/// The curves of one run, as an SVG file.
+pub(crate) fn curves_of(run: &Path) -> Result<String> {
+    let run = History::read(run)?;
+    let metric = task::find(&run.config)?.metrics.first().copied();
+    Ok(curves(&[(run.config.name(), &run.epochs)], metric).svg())
+}
+
 /// Loss and the first metric over the epochs.
 pub(crate) fn curves(runs: &[(&str, &[EpochEvent])], metric: Option<Metric>) -> Figure {
     let one = runs.len() == 1;

@@ -90,6 +90,7 @@ fn _fixnet(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(train::read_run, m)?)?;
     m.add_function(wrap_pyfunction!(train::run_digest, m)?)?;
     m.add_function(wrap_pyfunction!(train::evaluate_run, m)?)?;
+    m.add_function(wrap_pyfunction!(train::curves, m)?)?;
     m.add_function(wrap_pyfunction!(train::write_report, m)?)?;
     m.add_function(wrap_pyfunction!(weights::export, m)?)?;
     m.add_function(wrap_pyfunction!(weights::torch_state_dict, m)?)?;

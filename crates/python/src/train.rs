@@ -367,10 +367,19 @@ pub(crate) fn evaluate_run(
     }
 }
 
+/// Returns the curves of a run as SVG.
+#[pyfunction]
+pub(crate) fn curves(py: Python<'_>, run: PathBuf) -> PyResult<String> {
+    compute(py, || fixnet_cli::curves_of(&run).map_err(of_command))
+}
+
+/// An error of the command.
+fn of_command(e: impl std::fmt::Display) -> Failure {
+    Failure::Python(RunError::new_err(format!("{e:#}")))
+}
+
 /// Writes the page of `fixnet report`; returns notes on what is not in it.
 #[pyfunction]
 pub(crate) fn write_report(py: Python<'_>, runs: Vec<PathBuf>, out: PathBuf) -> PyResult<Vec<String>> {
-    compute(py, || {
-        fixnet_cli::write_report(&runs, &out).map_err(|e| Failure::Python(RunError::new_err(format!("{e:#}"))))
-    })
+    compute(py, || fixnet_cli::write_report(&runs, &out).map_err(of_command))
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional, Sequence, Union
@@ -9,7 +10,7 @@ from typing import Any, Callable, Mapping, Optional, Sequence, Union
 import numpy as np
 import numpy.typing as npt
 
-from . import _curves, _data, _fixnet
+from . import _data, _fixnet
 from ._progress import Progress
 from .errors import ConfigError, DataError, Interrupted
 from .nn import Network
@@ -182,6 +183,19 @@ def _new_folder(name: str, keys: Mapping[str, Any]) -> Path:
         return path
 
 
+class Svg:
+    """A drawing that a notebook shows."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def _repr_html_(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Svg({len(self.text)} characters)"
+
+
 class Run:
     """A trained run in its folder.
 
@@ -294,13 +308,13 @@ class Run:
         """Returns the weights by the names and in the form of PyTorch, as NumPy arrays."""
         return _fixnet.torch_state_dict(self.path, best)
 
-    def plot(self) -> "_curves.Svg":
-        """Returns the curves of loss and metrics over the epochs, which a notebook shows."""
-        return _curves.Svg(_curves.draw(self.metrics))
+    def plot(self) -> "Svg":
+        """Returns the curves of loss and metric over the epochs, which a notebook shows."""
+        return Svg(_fixnet.curves(self.path) if self.metrics else "<p>No epoch is over.</p>")
 
     def _repr_html_(self) -> str:
         state = "finished" if self.is_finished else f"stopped in epoch {self.epoch + 1}"
-        return f"<div><b>{_curves.escaped(self.path.name)}</b>, {state}, step {self.step}<br>{_curves.draw(self.metrics)}</div>"
+        return f"<div><b>{html.escape(self.path.name)}</b>, {state}, step {self.step}<br>{self.plot().text}</div>"
 
     def __repr__(self) -> str:
         state = "finished" if self.is_finished else "not finished"
