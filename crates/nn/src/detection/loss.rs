@@ -30,22 +30,8 @@ pub struct DetectionLoss {
 }
 
 impl DetectionLoss {
-    /// What the anchors of each image stand for. Images are independent of each other, and collected in order.
-    fn matched(&self, anchors: &[BoundingBox], objects: &[Objects]) -> Vec<Vec<Match>> {
-        objects.par_iter().map(|o| self.matcher.matches(anchors, &o.boxes)).collect()
-    }
-
-    /// Returns how many anchors of the images stand for an object: what the loss of a batch is divided by, if there are any.
-    pub fn positives(&self, anchors: &[BoundingBox], objects: &[Objects]) -> usize {
-        positives(&self.matched(anchors, objects))
-    }
-
     /// That of RetinaNet, with the focal loss's exponent of 2.
     pub const RETINANET: Self = Self { matcher: Matcher::RETINANET, code: BoxCode::UNIT, alpha: 0.25, box_weight: 1.0 };
-}
-
-fn positives(matched: &[Vec<Match>]) -> usize {
-    matched.iter().flatten().filter(|m| matches!(m, Match::Object(_))).count()
 }
 
 /// The focal loss of a logit whose target is 1 or 0, `alpha_t (1 - p_t)^2 (-ln p_t)`, and its derivative (Lin et al., ICCV 2017).
@@ -79,9 +65,8 @@ impl Backward for Given {
     }
 }
 
-/// The loss of a detector, a scalar: the sum of the focal loss of all logits of anchors that are not ignored, and of the absolute
-/// differences between box codes and those of objects, divided by the number of anchors of the batch that stand for an object (at
-/// least 1). The order of its sums is that of images, then anchors.
+/// The loss of a detector, a scalar, and the number of its terms, the anchors of the batch that stand for an object: the sum of the focal loss of all logits of anchors that are not ignored, and of the absolute
+/// differences between box codes and those of objects, divided by the number of terms (at least 1). The order of its sums is that of images, then anchors.
 ///
 /// torchvision divides by image and takes the mean of images. Then an anchor of an image with few objects has a gradient many times that of
 /// others, and gradients of 4 bits keep little but it (docs/RESULTS.md).
@@ -96,7 +81,7 @@ pub fn detection_loss(
     anchors: &[BoundingBox],
     objects: &[Objects],
     config: &DetectionLoss,
-) -> Result<Var> {
+) -> Result<(Var, usize)> {
     const OP: &str = "detection_loss";
     let t = output.tensor();
     let classes = match *t.shape() {
@@ -108,8 +93,10 @@ pub fn detection_loss(
     };
     check_objects(objects, classes)?;
     let (n, count, values) = (objects.len(), anchors.len(), classes + 4);
-    let matched = config.matched(anchors, objects);
-    let factor = 1.0 / positives(&matched).max(1) as f32;
+    // Independent of each other, and collected in order.
+    let matched: Vec<Vec<Match>> = objects.par_iter().map(|o| config.matcher.matches(anchors, &o.boxes)).collect();
+    let terms = matched.iter().flatten().filter(|m| matches!(m, Match::Object(_))).count();
+    let factor = 1.0 / terms.max(1) as f32;
     let mut grad = Tensor::take(t.shape());
     let pass = |rows: Range<usize>, grad: &mut [f32], sums: &mut [f32]| {
         for (row, grad) in rows.zip(grad.chunks_exact_mut(values)) {
@@ -144,7 +131,7 @@ pub fn detection_loss(
     };
     let sums = reduce::row_pass(grad.data_mut(), n * count, values, 2, pass);
     let loss = Tensor::scalar((sums[0] + sums[1]) as f32);
-    Ok(g.record(loss, &[output], || Given { name: OP, grad }))
+    Ok((g.record(loss, &[output], || Given { name: OP, grad }), terms))
 }
 
 /// Checks that each object has a class and a box with an area.
@@ -200,13 +187,13 @@ mod tests {
         let x = sample(&[2, 6, 6], 1);
         let config = DetectionLoss::RETINANET;
         let error = gradient_error(std::slice::from_ref(&x), 1e-3, |g, v| {
-            detection_loss(g, &v[0], &anchors, &objects, &config)
+            Ok(detection_loss(g, &v[0], &anchors, &objects, &config)?.0)
         });
         assert!(error.unwrap() < 5e-3);
         let mut store = Store::seeded(0);
         let mut g = Graph::eval(&mut store);
         let v = g.input(x.clone());
-        let found = f64::from(detection_loss(&mut g, &v, &anchors, &objects, &config).unwrap().tensor().item());
+        let found = f64::from(detection_loss(&mut g, &v, &anchors, &objects, &config).unwrap().0.tensor().item());
         let mut expected = 0.0;
         let matched = objects.each_ref().map(|of| config.matcher.matches(&anchors, &of.boxes));
         let positive = matched.iter().flatten().filter(|m| matches!(m, Match::Object(_))).count();
@@ -244,8 +231,8 @@ mod tests {
             let v = g.input(
                 Tensor::from_vec(&[rows.len(), 6, 6], x.data()[rows.start * 36..rows.end * 36].to_vec()).unwrap(),
             );
-            let found = detection_loss(&mut g, &v, &anchors, &objects[rows.clone()], &config).unwrap();
-            (f64::from(found.tensor().item()), config.positives(&anchors, &objects[rows]))
+            let (found, terms) = detection_loss(&mut g, &v, &anchors, &objects[rows], &config).unwrap();
+            (f64::from(found.tensor().item()), terms)
         };
         let (whole, positive) = loss(0..3);
         let parts = [loss(0..1), loss(1..2), loss(2..3)];
@@ -261,7 +248,8 @@ mod tests {
         let v = g.input(Tensor::zeros(&[1, 1, 6]));
         let anchors = [square(0.0, 0.0, 8.0)];
         let mut text = |objects: &[Objects]| {
-            detection_loss(&mut g, &v, &anchors, objects, &DetectionLoss::RETINANET).unwrap_err().to_string()
+            let loss = detection_loss(&mut g, &v, &anchors, objects, &DetectionLoss::RETINANET);
+            loss.map(drop).unwrap_err().to_string()
         };
         assert!(text(&[]).contains("expected shape [0, 1, classes + 4]"));
         let of = |side, class| [Objects { boxes: vec![square(0.0, 0.0, side)], classes: vec![class] }];

@@ -3,7 +3,6 @@
 use super::{AnchorConfig, DetectionLoss, Objects, RegionRow, Selection, detection_loss, evaluated_loss};
 use fixnet_autograd::{Graph, Result, Var};
 use fixnet_data::{BoundingBox, Detection};
-use fixnet_tensor::Tensor;
 
 /// The output of a detector.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,28 +37,27 @@ impl BoxOutput {
         }
     }
 
-    /// Computes the loss of images of `[height, width]`, a scalar: a sum over its [terms](Self::terms).
+    /// Computes the loss of images of `[height, width]`, a scalar, and the number of terms that it is the mean of: the anchors that stand for
+    /// an object, or the proposals that have an area. It is divided by 1 where there are none. The loss that a second stage computes in
+    /// training is the mean of several kinds, so it has no such number.
     ///
     /// # Errors
     /// The output does not fit the objects.
-    pub fn loss(&self, g: &mut Graph<'_>, output: &Var, size: [usize; 2], objects: &[Objects]) -> Result<Var> {
-        match self {
+    pub fn loss(
+        &self,
+        g: &mut Graph<'_>,
+        output: &Var,
+        size: [usize; 2],
+        objects: &[Objects],
+    ) -> Result<(Var, Option<usize>)> {
+        let (loss, terms) = match self {
+            Self::Proposals { .. } if output.shape().is_empty() => return Ok((output.clone(), None)),
+            Self::Proposals { .. } => evaluated_loss(g, output, objects)?,
             Self::Anchors(anchors) => {
-                detection_loss(g, output, &anchors.boxes(size), objects, &DetectionLoss::RETINANET)
+                detection_loss(g, output, &anchors.boxes(size), objects, &DetectionLoss::RETINANET)?
             }
-            Self::Proposals { .. } if output.shape().is_empty() => Ok(output.clone()),
-            Self::Proposals { .. } => evaluated_loss(g, output, objects),
-        }
-    }
-
-    /// Returns how many terms the [loss](Self::loss) of a batch is the mean of, where it is one: the anchors that stand for an object, or
-    /// the proposals that have an area. It is divided by 1 where there are none. The loss that a second stage computes in training is the
-    /// mean of several kinds, so it has none of these.
-    pub fn terms(&self, output: &Tensor, size: [usize; 2], objects: &[Objects]) -> Option<usize> {
-        match self {
-            Self::Anchors(anchors) => Some(DetectionLoss::RETINANET.positives(&anchors.boxes(size), objects)),
-            Self::Proposals { .. } => RegionRow::of_len(*output.shape().last()?).map(|row| row.regions(output)),
-        }
+        };
+        Ok((loss, Some(terms)))
     }
 
     /// Selects the detections of the output of one image, on a canvas of `[height, width]` of which it fills the part `image`.

@@ -61,15 +61,15 @@ impl Proposals {
         Ok(by_score(&logits).into_iter().take(self.most).map(|i| boxes[i]).collect())
     }
 
-    /// Returns the anchors of a sound configuration, for outputs of this shape.
-    fn checked(&self, shape: &[usize]) -> Result<Vec<BoundingBox>> {
+    /// Checks the configuration, and that outputs of this shape are of it.
+    fn check(&self, shape: &[usize]) -> Result<()> {
         self.anchors.check(self.size)?;
         if !(1..=20_000).contains(&self.most) {
             return Err(Error::setting("proposals of an image", "1 to 20000", self.most));
         }
         let count: usize = self.anchors.grids(self.size).iter().map(|[h, w]| h * w * self.anchors.count()).sum();
         match *shape {
-            [_, anchors, 5] if anchors == count => Ok(self.anchors.boxes(self.size)),
+            [_, anchors, 5] if anchors == count => Ok(()),
             _ => Err(TensorError::shape(OP, format!("[N, {count}, 5]"), shape).into()),
         }
     }
@@ -79,7 +79,8 @@ impl Proposals {
     /// # Errors
     /// The shape is another one, or a number is not finite.
     pub(crate) fn of_batch(&self, output: &Tensor) -> Result<(Vec<BoundingBox>, Vec<Vec<BoundingBox>>)> {
-        let anchors = self.checked(output.shape())?;
+        self.check(output.shape())?;
+        let anchors = self.anchors.boxes(self.size);
         let images = output.data().par_chunks(anchors.len().max(1) * 5);
         // Independent of each other; of several errors always the first.
         let found = images.map(|image| self.of_image(image, &anchors)).collect::<Vec<_>>();
@@ -94,7 +95,7 @@ impl Operation for Proposals {
     }
     fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
         let [x] = exactly(inputs)?;
-        self.checked(x)?;
+        self.check(x)?;
         Ok(vec![x[0], self.most, 4])
     }
     fn is_non_negative(&self, _: &[bool]) -> bool {

@@ -28,11 +28,6 @@ impl RegionRow {
         4 + 5 * (self.classes + 1)
     }
 
-    /// Returns how many rows of an output have a proposal with an area.
-    pub(super) fn regions(self, output: &Tensor) -> usize {
-        output.data().chunks_exact(self.len()).filter(|row| self.proposal(row).has_area()).count()
-    }
-
     /// Returns the proposal of a row.
     pub(crate) fn proposal(self, row: &[f32]) -> BoundingBox {
         BoundingBox::new(row[0], row[1], row[2], row[3])
@@ -221,14 +216,14 @@ pub fn region_loss(
     Ok(g.record(Tensor::scalar(sum as f32), &[output], || Given { name: OP, grad }))
 }
 
-/// The loss of a two-stage detector in evaluation, a scalar: the [loss of the box head](region_loss) for all proposals of the images, each
-/// as the matcher assigns it. Nothing is drawn at random, and the objects are not among the proposals.
+/// The loss of a two-stage detector in evaluation, a scalar, and the number of its terms, the proposals that have an area: the
+/// [loss of the box head](region_loss) for these, each as the matcher assigns it. Nothing is drawn at random, and the objects are not among the proposals.
 ///
 /// Shapes: `output` [N, proposals, 4 + 5 · (classes + 1)], [rows](RegionRow), one entry of `objects` for each image.
 ///
 /// # Errors
 /// The shapes do not fit; or an object has no class of the output, or a box without area.
-pub fn evaluated_loss(g: &mut Graph<'_>, output: &Var, objects: &[Objects]) -> Result<Var> {
+pub fn evaluated_loss(g: &mut Graph<'_>, output: &Var, objects: &[Objects]) -> Result<(Var, usize)> {
     let t = output.tensor();
     let row = match *t.shape() {
         [n, _, len] if n == objects.len() && n > 0 => RegionRow::of_len(len),
@@ -252,7 +247,7 @@ pub fn evaluated_loss(g: &mut Graph<'_>, output: &Var, objects: &[Objects]) -> R
         };
         learned.extend(regions.iter().zip(matches).map(of));
     }
-    region_loss(g, output, 4, row.classes, &learned)
+    Ok((region_loss(g, output, 4, row.classes, &learned)?, learned.len()))
 }
 
 /// The objects of the images of a training batch, for networks that draw samples about them: see [`Graph::give`].
@@ -365,10 +360,11 @@ mod tests {
         let output = g.input(Tensor::from_vec(&[1, 3, 14], rows).unwrap());
         // The first proposal is the object itself; its code is 0, as is that of the output.
         let objects = Objects { boxes: vec![BoundingBox::new(0.0, 0.0, 10.0, 10.0)], classes: vec![0] };
-        let loss = evaluated_loss(&mut g, &output, std::slice::from_ref(&objects)).unwrap().tensor().item();
-        assert!((loss - LN_2).abs() < 1e-6, "{loss}");
+        let (loss, terms) = evaluated_loss(&mut g, &output, std::slice::from_ref(&objects)).unwrap();
+        let loss = loss.tensor().item();
+        assert!((loss - LN_2).abs() < 1e-6 && terms == 2, "{loss} of {terms}");
         let odd = Objects { classes: vec![1], ..objects };
-        assert!(evaluated_loss(&mut g, &output, &[odd]).unwrap_err().to_string().contains("classes below 1"));
+        assert!(evaluated_loss(&mut g, &output, &[odd]).map(drop).unwrap_err().to_string().contains("classes below 1"));
         assert!(evaluated_loss(&mut g, &output, &[]).is_err());
     }
 

@@ -358,7 +358,7 @@ pub trait Task: Send + Sync {
     }
 
     /// Computes the sums over the samples of a batch from which the metrics follow: each metric itself, unless the task
-    /// [finishes](Self::finish) them otherwise.
+    /// [finishes](Self::finish) them otherwise. It is called behind [`loss`](Self::loss) of the batch.
     ///
     /// # Errors
     /// The output does not fit the targets.

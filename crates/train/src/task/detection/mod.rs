@@ -32,7 +32,7 @@ use fixnet_nn::models::{self, ModelSpec, Output};
 use fixnet_nn::plan::Plan;
 use fixnet_tensor::Tensor;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// The row of the registry.
 pub(super) const KIND: TaskKind =
@@ -265,7 +265,10 @@ impl Task for Detection {
     }
 
     fn loss(&self, g: &mut Graph<'_>, output: &Var, batch: &Batch) -> Result<Var> {
-        Ok(self.boxes.loss(g, output, self.description.canvas, &targets(batch)?.truth.objects)?)
+        let targets = targets(batch)?;
+        let (loss, terms) = self.boxes.loss(g, output, self.description.canvas, &targets.truth.objects)?;
+        *targets.terms.lock().unwrap_or_else(PoisonError::into_inner) = terms;
+        Ok(loss)
     }
 
     /// The terms of the loss.
@@ -273,8 +276,8 @@ impl Task for Detection {
         1
     }
 
-    fn score(&self, output: &Tensor, batch: &Batch) -> Result<Vec<f64>> {
-        let terms = self.boxes.terms(output, self.description.canvas, &targets(batch)?.truth.objects);
+    fn score(&self, _: &Tensor, batch: &Batch) -> Result<Vec<f64>> {
+        let terms = *targets(batch)?.terms.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(vec![terms.unwrap_or(batch.samples) as f64])
     }
 

@@ -9,6 +9,7 @@ use fixnet_data::{
 use fixnet_nn::detection::{Objects, Truth};
 use fixnet_tensor::Tensor;
 use std::any::Any;
+use std::sync::Mutex;
 
 /// Images with boxes in their parts.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub(super) struct Targets {
     pub(super) batch: DetectionBatch,
     /// The objects that are learned. Those that metrics ignore are no targets either.
     pub(super) truth: Truth,
+    /// The terms of the last loss of the batch, if they are not its images: counting them anew takes as long as the loss.
+    pub(super) terms: Mutex<Option<usize>>,
 }
 
 fn erased(batch: fixnet_data::Result<DetectionBatch>) -> Result<Batch> {
@@ -64,7 +67,7 @@ fn erased(batch: fixnet_data::Result<DetectionBatch>) -> Result<Batch> {
         Objects { boxes, classes }
     };
     let truth = Truth { objects: batch.annotations.iter().map(objects).collect(), images: batch.indices.clone() };
-    Ok(Batch { inputs, samples, targets: Box::new(Targets { batch, truth }) })
+    Ok(Batch { inputs, samples, targets: Box::new(Targets { batch, truth, terms: Mutex::default() }) })
 }
 
 impl Data for Scenes {
