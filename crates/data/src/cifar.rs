@@ -65,7 +65,7 @@ pub fn cifar10(folder: &Path) -> Result<Split> {
         }
     }
     if batches.is_empty() {
-        return Err(DataError::missing(folder, "data_batch_*.bin"));
+        return Err(DataError::missing(folder, "a file data_batch_*.bin"));
     }
     batches.sort();
     let train = read("cifar10 train", &batches, &[10], IN_MEMORY)?.with_class_names(cifar_names::cifar10(folder)?)?;
@@ -99,7 +99,7 @@ fn existing(folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     match path.exists() {
         true => Ok(path),
-        false => Err(DataError::missing(folder, name)),
+        false => Err(DataError::missing(folder, &format!("a file {name}"))),
     }
 }
 

@@ -232,15 +232,11 @@ impl DataError {
         Self::Unexpected { place: key.into(), expected: expected.into(), found: found.to_string() }
     }
 
-    /// A file that is not in `folder`, with what is there.
+    /// What is expected in `folder` and is not there, such as `a file train.json`, with what is there.
     pub(crate) fn missing(folder: &Path, expected: &str) -> Self {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
-        Self::Missing {
-            place: folder.display().to_string(),
-            expected: format!("a file {expected}"),
-            found: listed(&names),
-        }
+        Self::Missing { place: folder.display().to_string(), expected: expected.into(), found: listed(&names) }
     }
 }

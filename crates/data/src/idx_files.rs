@@ -166,7 +166,7 @@ impl IdxFiles {
     fn file(&self, name: &str, form: &str) -> Result<PathBuf> {
         let names = ["-", "."].map(|dot| [format!("{name}{dot}{form}"), format!("{name}{dot}{form}.gz")]);
         let found = names.iter().flatten().map(|name| self.folder.join(name)).find(|path| path.exists());
-        found.ok_or_else(|| DataError::missing(&self.folder, &format!("{} or {}", names[0][0], names[0][1])))
+        found.ok_or_else(|| DataError::missing(&self.folder, &format!("a file {} or {}", names[0][0], names[0][1])))
     }
 }
 

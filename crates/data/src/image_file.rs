@@ -60,14 +60,6 @@ impl Head {
         Ok(())
     }
 
-    /// Whether a file begins as an image does.
-    pub(crate) fn is_image(path: &Path) -> Result<bool> {
-        let io = |source| DataError::Io { place: path.display().to_string(), source };
-        let mut start = Vec::new();
-        input_file::open(path).map_err(io)?.take(START).read_to_end(&mut start).map_err(io)?;
-        Ok(Kind::of(&start).is_some())
-    }
-
     pub(crate) fn of_file(path: &Path) -> Result<Self> {
         let io = |source| DataError::Io { place: path.display().to_string(), source };
         let file = input_file::open(path).map_err(io)?;

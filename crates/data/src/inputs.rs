@@ -4,7 +4,8 @@
 use crate::csv_rows::CsvRows;
 use crate::endings::{endings, is_image_name};
 use crate::entries::entries;
-use crate::image_file::Head;
+use crate::first_bytes::first_bytes;
+use crate::image_kind::{Kind as ImageKind, START};
 use crate::image_value::described;
 use crate::listed::listed;
 use crate::mel::Features;
@@ -12,6 +13,7 @@ use crate::npz::{is_array, npz_samples};
 use crate::npz_array::Taken;
 use crate::samples::{Samples, View};
 use crate::wav_file::ENDING;
+use crate::wav_file::is_recording;
 use crate::{DataError, Image, Result, Sample, SampleForm, Sequence, wav};
 use std::path::{Path, PathBuf};
 
@@ -144,9 +146,10 @@ impl Inputs {
             return Ok(Content::Folder);
         }
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let start = first_bytes(path, START)?;
         Ok(match ending.as_str() {
-            _ if is_array(path)? => Content::Arrays,
-            _ if Head::is_image(path)? || (self.form.clips.is_some() && ending != "csv") => Content::Sample,
+            _ if is_array(&start) => Content::Arrays,
+            _ if ImageKind::of(&start).is_some() || is_recording(&start) => Content::Sample,
             "npz" | "npy" => Content::Arrays,
             "csv" => Content::Rows,
             _ if self.form.shape.len() == 1 => Content::Rows,

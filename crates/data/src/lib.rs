@@ -25,6 +25,7 @@ mod digits;
 mod endings;
 mod entries;
 mod error;
+mod first_bytes;
 mod folder;
 mod idx;
 mod idx_files;

@@ -4,6 +4,7 @@
 //! The zip crate opens the archive.
 
 use crate::error::unexpected;
+use crate::first_bytes::first_bytes;
 use crate::listed::listed;
 use crate::npz_array::{Array, Inputs, Lies, Taken};
 use crate::source::{Reader, Request, SourceKind};
@@ -82,23 +83,15 @@ pub(crate) fn npz_test(path: &Path, classes: usize) -> Result<Dataset> {
 const ARCHIVE: &[u8] = b"PK\x03\x04";
 const ARRAY: &[u8] = b"\x93NUMPY";
 
-/// The first bytes of a file.
-fn starts(path: &Path) -> Result<Vec<u8>> {
-    let io = |source| DataError::Io { place: path.display().to_string(), source };
-    let mut start = Vec::new();
-    input_file::open(path).map_err(io)?.take(ARRAY.len() as u64).read_to_end(&mut start).map_err(io)?;
-    Ok(start)
-}
-
-/// Whether a file begins as an archive of arrays or an array does.
-pub(crate) fn is_array(path: &Path) -> Result<bool> {
-    starts(path).map(|start| start.starts_with(ARCHIVE) || start.starts_with(ARRAY))
+/// Whether a file that starts so is an archive of arrays or an array.
+pub(crate) fn is_array(start: &[u8]) -> bool {
+    start.starts_with(ARCHIVE) || start.starts_with(ARRAY)
 }
 
 /// Reads samples without targets: those of the array `x` or `x_test`, or of the only array, of an `.npz` file, or those of an
 /// `.npy` file.
 pub(crate) fn npz_samples(path: &Path, taken: Taken) -> Result<Samples> {
-    if starts(path)?.starts_with(ARRAY) {
+    if first_bytes(path, ARRAY.len() as u64)?.starts_with(ARRAY) {
         let place = path.display().to_string();
         let file = input_file::open(path).map_err(|source| DataError::Io { place: place.clone(), source })?;
         let mut from = BufReader::new(file);
@@ -140,7 +133,7 @@ pub(crate) fn opened<T>(path: &Path, taken: Taken, then: impl FnOnce(Arrays<'_>)
         let mut open = |name: &str, take: &mut Take<'_>| {
             let array = path.join(name);
             if !array.exists() {
-                return Err(DataError::missing(path, name));
+                return Err(DataError::missing(path, &format!("a file {name}")));
             }
             let (path, file) = (array.clone(), open(&array)?);
             take(&mut BufReader::new(file), Some((path, 0)))

@@ -9,6 +9,11 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+/// Whether a file that starts so is a WAV file.
+pub(crate) fn is_recording(start: &[u8]) -> bool {
+    matches!(start, [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..])
+}
+
 /// What a WAV file may hold.
 const EXPECTED: &str = "a WAV file of 8, 16, 24 or 32 bits (whole numbers) or 32 bits (floats) a sample";
 /// How the names of WAV files end, in small letters.

@@ -57,7 +57,7 @@ const TESTED: &str = "a file test.json or val.json, or annotations/instances_val
 fn coco(folder: &Path, whole: bool) -> Result<DetectionSplit> {
     let read = |part: &str| Part::find(folder, part)?.map(|part| part.read()).transpose();
     let train = read("train")?
-        .ok_or_else(|| DataError::missing(folder, "file train.json or annotations/instances_train*.json"))?;
+        .ok_or_else(|| DataError::missing(folder, "a file train.json or annotations/instances_train*.json"))?;
     DetectionSplit::of_parts(train, read("val")?, read("test")?, whole, TESTED)
 }
 
@@ -103,7 +103,7 @@ impl Part {
             }
         };
         let images = [folder.join(&stem), folder.join("images").join(&stem)].into_iter().find(|path| path.is_dir());
-        let images = images.ok_or_else(|| DataError::missing(folder, &format!("folder {stem} or images/{stem}")))?;
+        let images = images.ok_or_else(|| DataError::missing(folder, &format!("a folder {stem} or images/{stem}")))?;
         Ok(Some(Self { name, annotations, images }))
     }
 

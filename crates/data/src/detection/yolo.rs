@@ -35,7 +35,9 @@ impl Reader for Yolo {
     fn detection_test(&self, request: &Request<'_>, _: &[String]) -> Result<DetectionSet> {
         let folder = request.path();
         let Layout { names, validation, test, .. } = Layout::of(folder)?;
-        test.or(validation).ok_or_else(|| DataError::missing(folder, "folder images/test or images/val"))?.read(&names)
+        test.or(validation)
+            .ok_or_else(|| DataError::missing(folder, "a folder images/test or images/val"))?
+            .read(&names)
     }
 }
 
@@ -43,7 +45,7 @@ impl Reader for Yolo {
 /// images for testing are needed.
 fn yolo(folder: &Path, whole: bool) -> Result<DetectionSplit> {
     let Layout { names, train, validation, test } = Layout::of(folder)?;
-    let train = train.ok_or_else(|| DataError::missing(folder, "folder images/train"))?;
+    let train = train.ok_or_else(|| DataError::missing(folder, "a folder images/train"))?;
     let read = |part: Option<Part>| part.map(|part| part.read(&names)).transpose();
     let expected = "a folder images/test or images/val";
     DetectionSplit::of_parts(train.read(&names)?, read(validation)?, read(test)?, whole, expected)
@@ -69,7 +71,7 @@ impl Layout {
         }
         let Some(yaml) = yolo_yaml::read(folder)? else {
             let expected =
-                format!("{} with the name of a class in each line, or {}", NAMES.join(" or "), yolo_yaml::FILE);
+                format!("a file {} with the name of a class in each line, or {}", NAMES.join(" or "), yolo_yaml::FILE);
             return Err(DataError::missing(folder, &expected));
         };
         let part = |part: &str, folders: Option<[PathBuf; 2]>| {
