@@ -133,6 +133,10 @@ fn pictures_of_any_size_are_enlarged() {
     assert!(fixnet(&many).status.success());
     assert_eq!(fs::read(large.join("x.png")).unwrap(), fs::read(place.path("x-enlarged.png")).unwrap());
     assert_eq!(image::open(large.join("two-1.png")).unwrap().into_rgb8().dimensions(), (10, 8));
+    let one = place.path("one.png");
+    let file = ["predict", &run, image.to_str().unwrap(), two.to_str().unwrap(), "--out", one.to_str().unwrap()];
+    refused(2, &file, &["--out: expected a folder for the pictures of 3 inputs", "one.png"]);
+    assert!(!one.exists());
     let twice = ["predict", &run, image.to_str().unwrap(), image.to_str().unwrap(), "--out", large.to_str().unwrap()];
     refused(2, &twice, &["x.png: expected a file for each output"]);
     fs::write(&image, "no image").unwrap();

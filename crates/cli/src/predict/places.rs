@@ -29,10 +29,19 @@ impl Places {
                     "--out: expected a network that gives an image or finds objects, found a classifier or another"
                 )));
             }
-            Some(out) if inputs.len() > 1 || out.is_dir() => Self::Folder(out.clone()),
+            Some(out) if out.is_dir() => Self::Folder(out.clone()),
+            Some(out) if inputs.len() > 1 => {
+                if ending(out).is_some_and(|ending| ending == "png") {
+                    return Err(usage(anyhow!(
+                        "--out: expected a folder for the pictures of {} inputs, found the name of a file, {}",
+                        inputs.len(),
+                        out.display()
+                    )));
+                }
+                Self::Folder(out.clone())
+            }
             Some(out) => {
-                let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-                if let Some(ending) = ending.filter(|ending| ending != "png") {
+                if let Some(ending) = ending(out).filter(|ending| ending != "png") {
                     return Err(usage(anyhow!(
                         "--out: expected a name that ends in .png, the only kind that is written, found .{ending}"
                     )));
@@ -75,4 +84,9 @@ impl Places {
             Self::Beside => path.with_file_name(format!("{stem}-enlarged.png")),
         }
     }
+}
+
+/// The ending of a file's name in small letters.
+fn ending(path: &Path) -> Option<String> {
+    path.extension().map(|ending| ending.to_string_lossy().to_lowercase())
 }

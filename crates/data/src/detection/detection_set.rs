@@ -371,6 +371,9 @@ impl DetectionSplit {
 
     /// Makes a split of the parts that a folder has: without a test part the validation part is for testing. Where the `whole` of a folder
     /// is for training, since test images come from another source, the test images are the training images.
+    ///
+    /// # Errors
+    /// No training image has a box, there are no images for testing, or the parts have other classes.
     pub(crate) fn of_parts(
         train: DetectionSet,
         validation: Option<DetectionSet>,
@@ -378,6 +381,13 @@ impl DetectionSplit {
         whole: bool,
         names: &str,
     ) -> Result<Self> {
+        if train.images_without_boxes() == train.len() {
+            return Err(unexpected(
+                &train.name,
+                "a box in at least one training image (do the annotations lie where the reader looks for them?)",
+                format!("none in {} images", train.len()),
+            ));
+        }
         match (test, validation) {
             (Some(test), validation) => Self::new(train, test, validation),
             (None, Some(validation)) if !whole => Self::new(train, validation, None),

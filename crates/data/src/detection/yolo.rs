@@ -202,6 +202,15 @@ mod tests {
     }
 
     #[test]
+    fn training_images_without_a_box_are_refused() {
+        let dir = folder();
+        std::fs::remove_dir_all(dir.path().join("labels/train")).unwrap();
+        let e = yolo(dir.path(), false).unwrap_err().to_string();
+        assert!(e.contains("train") && e.contains("expected a box in at least one training image"), "{e}");
+        assert!(e.ends_with("found none in 2 images"), "{e}");
+    }
+
+    #[test]
     fn each_fault_is_named_with_its_place() {
         for (text, fault, words) in [
             (
