@@ -8,6 +8,7 @@
 
 use super::annotation::{Place, shortened};
 use super::listing::{self, checked_size, inside, set_of, text_of};
+use super::whole::{flag, pixels, whole};
 use super::{AnnotatedImage, Annotation, AnnotationFault as Fault, BoundingBox, DetectionSet, DetectionSplit};
 use crate::entries::entries;
 use crate::source::{Reader, Request, SourceKind};
@@ -139,25 +140,32 @@ struct File {
 
 #[derive(Deserialize)]
 struct Image {
+    #[serde(deserialize_with = "whole")]
     id: u64,
     file_name: String,
+    #[serde(deserialize_with = "pixels")]
     width: usize,
+    #[serde(deserialize_with = "pixels")]
     height: usize,
 }
 
 #[derive(Deserialize)]
 struct Entry {
+    #[serde(deserialize_with = "whole")]
     id: u64,
+    #[serde(deserialize_with = "whole")]
     image_id: u64,
+    #[serde(deserialize_with = "whole")]
     category_id: u64,
     bbox: [f64; 4],
     area: Option<f64>,
-    #[serde(default)]
-    iscrowd: u8,
+    #[serde(default, deserialize_with = "flag")]
+    iscrowd: u64,
 }
 
 #[derive(Deserialize)]
 struct Category {
+    #[serde(deserialize_with = "whole")]
     id: u64,
     name: String,
 }
@@ -317,6 +325,16 @@ mod tests {
         assert_eq!(image.annotations, [plain, crowd]);
         assert_eq!((train.image(1).annotations.len(), train.picture(1).unwrap().height()), (0, 4));
         assert_eq!(train.fingerprint(), test.fingerprint());
+        // As tools write them that know floating point numbers alone.
+        let mut other = good();
+        for path in
+            ["/images/1/id", "/images/1/width", "/images/1/height", "/annotations/0/image_id", "/categories/0/id"]
+        {
+            let number = other.pointer_mut(path).unwrap();
+            *number = json!(number.as_f64().unwrap());
+        }
+        other["annotations"][1]["iscrowd"] = json!(true);
+        assert_eq!(coco(folder(&other).path(), false).unwrap().train.fingerprint(), train.fingerprint());
         let mut moved = good();
         moved["annotations"][0]["bbox"][0] = json!(1.75);
         assert_ne!(coco(folder(&moved).path(), false).unwrap().train.fingerprint(), train.fingerprint());
@@ -384,6 +402,15 @@ mod tests {
             ("/annotations/0/bbox", json!([1, 0, 4]), Fault::Damaged, "line 1, column "),
             ("/annotations/0/bbox", json!([1, 0, null, 4]), Fault::Damaged, "expected a COCO file"),
             ("/annotations/0/area", json!(-1), Fault::NotANumber, "expected a finite `area` of at least 0, found -1"),
+            (
+                "/images/0/width",
+                json!(6.5),
+                Fault::Damaged,
+                "floating point `6.5`, expected a whole number of at least 0",
+            ),
+            ("/images/0/id", json!(true), Fault::Damaged, "boolean `true`, expected a whole number of at least 0"),
+            ("/images/0/id", json!(-1), Fault::Damaged, "integer `-1`, expected a whole number of at least 0"),
+            ("/annotations/0/iscrowd", json!("1"), Fault::Damaged, "expected 0, 1, true or false"),
             ("/annotations/0/iscrowd", json!(2), Fault::Damaged, "expected 0 or 1 as `iscrowd`, found 2"),
             (
                 "/annotations/0/image_id",

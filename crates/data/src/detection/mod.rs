@@ -19,6 +19,7 @@ mod nms;
 mod placement;
 mod resize;
 pub(crate) mod voc;
+mod whole;
 pub(crate) mod yolo;
 mod yolo_yaml;
 
